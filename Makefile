@@ -1,0 +1,52 @@
+# Each target sets up what it needs by itself: a virtual environment with the versions of requirements.lock.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
+
+.PHONY: help demo mini_full test lint format unlock clean
+
+help:  ## this list
+	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
+
+demo: $(INSTALLED)  ## the whole study at small scale, in minutes: results/mini/report.html
+	@$(SNAKEMAKE)
+	@echo "Done. Open results/mini/report.html in a browser; tables and figures lie beside it."
+
+mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/mini_full/report.html
+	@$(SNAKEMAKE) --configfile config/mini_full.yaml
+	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
+
+test: $(INSTALLED)  ## unit and integration tests
+	@PATH="$(abspath $(BIN)):$$PATH" python -m pytest
+
+lint: $(INSTALLED)  ## ruff, mypy, snakefmt, snakemake --lint
+	@export PATH="$(abspath $(BIN)):$$PATH"; set -x; \
+	ruff check .; ruff format --check .; mypy; snakefmt --check workflow; snakemake --lint
+
+format: $(INSTALLED)  ## let the formatters rewrite the sources
+	@export PATH="$(abspath $(BIN)):$$PATH"; ruff check --fix .; ruff format .; snakefmt workflow
+
+unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keeps on this folder
+	@$(SNAKEMAKE) --unlock
+
+clean:  ## remove the virtual environment and all results
+	rm -rf $(VENV) .snakemake $(filter-out results/README.md,$(wildcard results/*))
+
+# musicnn is taken for its weights alone; the dependencies that it asks for are obsolete.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit(f"gmsdi needs Python 3.11 or newer, \
+	this is {v[0]}.{v[1]}; run: make PYTHON=/path/to/python3.11")'
+	@echo "Installing into $(VENV) (once, a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps musicnn==0.1.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
