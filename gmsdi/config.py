@@ -1,0 +1,136 @@
+"""Configuration files: reading, overlaying, defaults, and errors of one line."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from gmsdi.errors import UserError
+
+Config = dict[str, Any]
+
+
+def load(*paths: str | Path) -> Config:
+    """Read configuration files; each overlays the ones before it, key by key.
+
+    Raises:
+        UserError: if a file is missing, is not YAML, or is not a mapping.
+    """
+    merged: Config = {}
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: a configuration is a list of `key: value` lines")
+        _overlay(merged, content)
+    return merged
+
+
+def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
+    """A copy of `config` with every default of the schema filled in.
+
+    Args:
+        config: as `load` or Snakemake returns it.
+        schema: JSON schema in YAML.
+
+    Raises:
+        UserError: for an unknown key, a missing key or a value of the wrong type or range; names the key.
+    """
+    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
+    filled: Config = copy.deepcopy(dict(config))
+    _fill(filled, rules, rules.get("$defs", {}))
+    errors = sorted(jsonschema.Draft202012Validator(rules).iter_errors(filled), key=lambda error: list(error.path))
+    if errors:
+        raise UserError(_one_line(errors[0]))
+    _check_labels(filled)
+    return filled
+
+
+def digest(value: Any, length: int = 8) -> str:
+    """A short hexadecimal name for a configuration value; equal values have equal names, whatever their key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+
+
+def _overlay(base: Config, extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _overlay(base[key], value)
+        else:
+            base[key] = copy.deepcopy(value)
+
+
+def _fill(config: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
+    """Write the defaults of a schema into a mapping; objects that are not given at all are filled as empty ones."""
+    if not isinstance(config, dict):
+        return
+    for key, rule in schema.get("properties", {}).items():
+        if "$ref" in rule:
+            rule = definitions[rule["$ref"].removeprefix("#/$defs/")]
+        if key not in config:
+            if "default" in rule:
+                config[key] = copy.deepcopy(rule["default"])
+            elif rule.get("type") == "object":
+                config[key] = {}
+        _fill(config.get(key), rule, definitions)
+
+
+def _one_line(error: jsonschema.ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path)
+    inside = f" in {where}" if where else ""
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in known)
+        near = difflib.get_close_matches(str(unknown), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"config: unknown key {unknown!r}{inside}; {hint}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"config: key {missing!r} is missing{inside}"
+    value = json.dumps(error.instance, ensure_ascii=False, default=str)
+    value = value if len(value) <= 60 else f"{value[:57]}..."
+    if error.validator == "type":
+        expected = error.validator_value
+        names = " or ".join(expected) if isinstance(expected, list) else expected
+        hint = ""
+        if isinstance(error.instance, str) and "number" in names and _is_number(error.instance):
+            hint = f"; YAML reads {error.instance} as text, write {float(error.instance)!r} or add a decimal point"
+        return f"config: {where} must be of type {names}, not {value}{hint}"
+    return f"config: {where} is {value}: {' '.join(error.message.split())}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _labels_used(config: Config) -> Iterator[tuple[str, str]]:
+    separation, generation = config.get("separation", {}), config.get("generation", {})
+    if label := separation.get("separator", {}).get("constrained"):
+        yield "separation.separator.constrained", label
+    for method in ("extractor", "separator"):
+        for label in separation.get(method, {}).get("negatives", {}):
+            yield f"separation.{method}.negatives", label
+    for label in generation.get("negatives", {}):
+        yield "generation.negatives", label
+
+
+def _check_labels(config: Config) -> None:
+    known = list(config.get("data", {}).get("classes", {}))
+    for where, label in _labels_used(config):
+        if label not in known:
+            raise UserError(f"config: {where} names the stem {label!r}; data.classes has {', '.join(known)}")
