@@ -1,0 +1,428 @@
+"""Generalized Multi-Source Diffusion Inference: Section 3 of the paper.
+
+Each procedure couples several signals that one text-conditioned model denoises, each with its own prompt. What the
+paper writes as scores S is written here in derivative form, for the probability-flow ODE of Karras et al. 2022:
+
+    dx/dσ = −σ·S(x, z, σ) = (x − D(x, σ, z))/σ.
+
+A likelihood term (1/γ²)·(...) of a score thus becomes −(σ/γ²)·(...) in the derivative.
+
+Throughout,
+
+- the state x is `[B, S, C, T]`: B independent items, S coupled rows, C channels, T samples;
+- `model(x [N, C, T], sigma, prompts)` returns the denoised `[N, C, T]` (`gmsdi.sampling.guidance.guided`); it is called
+  once per evaluation, with all rows of all items;
+- `prompts` are the K prompts of the sources, the same for every item, or a list of B such lists;
+- γ is a float, `math.inf` (the term is dropped) or a function of σ.
+
+The functions return derivatives: callables `(x, sigma) -> dx/dσ` for any sampler of `gmsdi.sampling.samplers`, with
+
+- `rows`: S, the rows of the state;
+- `stems(x)`: the sources in the order of the prompts.
+
+The paper gives neither the values of γ, α and β, nor negative prompts for joint rows (z* is used), nor whether the
+noise of the given sources is drawn anew in every step (see `partial`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+from gmsdi.errors import UserError
+from gmsdi.sampling.guidance import Model, Prompt, as_prompt
+from gmsdi.sampling.guidance import join as join_texts
+
+Gamma: TypeAlias = float | Callable[[float], float]
+Prompts: TypeAlias = Sequence[str | Prompt] | Sequence[Sequence[str | Prompt]]
+Join: TypeAlias = Callable[[Sequence[Prompt]], Prompt]
+Noise: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def total(
+    model: Model,
+    prompts: Prompts,
+    *,
+    groups: Sequence[Sequence[int]] | None = None,
+    gamma_x: Gamma,
+    gamma_y: Gamma,
+    join: Join = join_texts,
+) -> Generation:
+    """Total generation, Eq. 10: K coherent sources and their mixture, sampled in parallel.
+
+        d_k = (x_k − D(x_k, z_k))/σ − (σ/γ_x²)·(y − Σ_l x_l)
+        d_y = (y − D(y, ⊗_l z_l))/σ − (σ/γ_y²)·(Σ_l x_l − y)
+
+    With `groups`, Eq. 11: one row per group J_m of a partition of the sources, with the prompt ⊗_{j∈J_m} z_j; the
+    row is Σ_{j∈J_m} x_j, so `stems` then gives one signal per group.
+
+    Args:
+        model: see the module.
+        prompts: see the module.
+        groups: the partition, lists of source indices from 0; None puts each source in a group of its own.
+        gamma_x: γ of the sources' likelihood.
+        gamma_y: γ of the mixture's likelihood; the paper sets it to ∞ here.
+        join: ⊗.
+
+    Returns:
+        The derivative over one row per group and, last, the mixture y.
+
+    Raises:
+        UserError: if there is no prompt, or `groups` is not a partition, or a γ is not positive.
+    """
+    items = _items(prompts)
+    if groups is not None:
+        K = len(items[0])
+        if sorted(k for group in groups for k in group) != list(range(K)) or not all(groups):
+            raise UserError(f"groups {[list(g) for g in groups]} do not split the {K} sources 0..{K - 1} into parts")
+        rows = [
+            [join([item[k] for k in group]) if len(group) > 1 else item[group[0]] for group in groups] for item in items
+        ]
+    else:
+        rows = items
+    return Generation(
+        model, [[*row, join(item)] for row, item in zip(rows, items, strict=True)], gamma_x=gamma_x, gamma_y=gamma_y
+    )
+
+
+def partial(
+    model: Model,
+    given: Tensor,
+    given_prompts: Prompts,
+    prompts: Prompts,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma_x: Gamma,
+    gamma_y: Gamma,
+    noise: Tensor | Noise | None = None,
+    join: Join = join_texts,
+) -> Generation:
+    """Partial generation, Eq. 12: accompaniments x_J of the given sources x_I.
+
+        e   = y − (α·Σ_{i∈I} x_i(σ) + β·Σ_{l∈J} x_l),   x_i(σ) = x_i + σ·ε_i
+        d_j = (x_j − D(x_j, z_j))/σ − (σ/γ_x²)·e
+        d_y = (y − D(y, ⊗_{I∪J} z))/σ + (σ/γ_y²)·e
+
+    The given sources are not part of the state and stay as they are. The paper does not say how often ε is drawn. Here
+    it is drawn once by default, so that the derivative is a function and every sampler keeps its order; a callable
+    draws it anew in every evaluation.
+
+    For an accompaniment that is generated as one mixture (Eq. 11), pass a single joint prompt.
+
+    Args:
+        model: see the module.
+        given: x_I, `[B, I, C, T]`, clean.
+        given_prompts: the I prompts of the given sources (or B lists of them).
+        prompts: the J prompts of the sources to generate (or B lists of them).
+        alpha: α, the scale of the given sources in the mixture.
+        beta: β, the scale of the generated ones.
+        gamma_x: γ of the sources' likelihood.
+        gamma_y: γ of the mixture's likelihood; the paper has γ_y ≪ ∞ here.
+        noise: ε, `[B, I, C, T]`; or a function called with `given` in each evaluation; None draws ε once from torch's
+            global generator.
+        join: ⊗, called with the given prompts followed by the others.
+
+    Returns:
+        The derivative over the J generated rows and, last, the mixture y.
+
+    Raises:
+        UserError: if there is no prompt, or the given prompts do not match `given`, or a γ is not positive.
+    """
+    given_items, items = _items(given_prompts), _items(prompts)
+    if given.ndim != 4 or given.shape[1] != len(given_items[0]):
+        raise UserError(f"given sources of shape {tuple(given.shape)}, but {len(given_items[0])} prompts for them")
+    if len(given_items) != len(items):  # one of the two is shared by the batch
+        batch = max(len(given_items), len(items))
+        given_items, items = _expand(given_items, batch), _expand(items, batch)
+    rows = [[*row, join([*known, *row])] for known, row in zip(given_items, items, strict=True)]
+    return Generation(
+        model,
+        rows,
+        gamma_x=gamma_x,
+        gamma_y=gamma_y,
+        given=given,
+        noise=torch.randn_like(given) if noise is None else noise,
+        alpha=alpha,
+        beta=beta,
+    )
+
+
+def separator(model: Model, mixture: Tensor, prompts: Prompts, constrained: int | str) -> Separator:
+    """GMSDI Separator, Eq. 13: all sources of a mixture together, one of them constrained to be the rest.
+
+        x_K = y(0) − Σ_{l<K} x_l
+        d_k = [(x_k − D(x_k, z_k)) − (x_K − D(x_K, z_K))]/σ,   k < K
+
+    Args:
+        model: see the module.
+        mixture: y(0), `[B, C, T]`.
+        prompts: see the module.
+        constrained: the source K, by index from 0 or by the text of its prompt.
+
+    Returns:
+        The derivative over the K − 1 sources that are not constrained; `stems` puts the constrained one in its place,
+        so the stems sum to the mixture.
+
+    Raises:
+        UserError: if there are fewer than two prompts, or `constrained` is none of them.
+    """
+    return Separator(model, mixture, _items(prompts, at_least=2), constrained)
+
+
+def extractor(model: Model, mixture: Tensor, prompts: Prompts, *, join: Join = join_texts) -> Extractor:
+    """GMSDI Extractor, Eq. 14: each source against the mixture of all others.
+
+        r_k = y(0) − x_k
+        d_k = [(x_k − D(x_k, z_k)) − (r_k − D(r_k, ⊗_{l≠k} z_l))]/σ
+
+    The K problems are independent; they only share the batch.
+
+    Args:
+        model: see the module.
+        mixture: y(0), `[B, C, T]`.
+        prompts: see the module.
+        join: ⊗; its result has no negative text (z*) by default.
+
+    Returns:
+        The derivative over the K sources.
+
+    Raises:
+        UserError: if there are fewer than two prompts.
+    """
+    return Extractor(model, mixture, _items(prompts, at_least=2), join)
+
+
+class Generation:
+    """The derivative of `total` and `partial`.
+
+    Attributes:
+        rows: S, the generated rows and the mixture row.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: list[list[Prompt]],
+        *,
+        gamma_x: Gamma,
+        gamma_y: Gamma,
+        given: Tensor | None = None,
+        noise: Tensor | Noise | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+    ) -> None:
+        self.model = model
+        self.prompts = prompts
+        self.rows = len(prompts[0])
+        self.gamma_x, self.gamma_y = _positive("gamma_x", gamma_x), _positive("gamma_y", gamma_y)
+        self.given, self.noise = given, noise
+        self.alpha, self.beta = alpha, beta
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, S, C, T]`."""
+        d = (x - _denoise(self.model, x, sigma, self.prompts)) / sigma
+        pull_x, pull_y = _pull(self.gamma_x, sigma), _pull(self.gamma_y, sigma)
+        if pull_x or pull_y:
+            sources, y = x[:, :-1], x[:, -1:]
+            excess = y - self.beta * sources.sum(dim=1, keepdim=True)
+            if self.given is not None:
+                excess = excess - self.alpha * self.given_at(sigma).sum(dim=1, keepdim=True)
+            d = d + torch.cat([(-pull_x * excess).expand_as(sources), pull_y * excess], dim=1)
+        return d
+
+    def given_at(self, sigma: float) -> Tensor:
+        """x_I(σ) = x_I + σ·ε, `[B, I, C, T]`, the perturbation kernel of Eq. 2."""
+        assert self.given is not None
+        noise = self.noise(self.given) if callable(self.noise) else cast(Tensor, self.noise)
+        return self.given + sigma * noise
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The generated sources (or groups) `[B, S − 1, C, T]`."""
+        return x[:, :-1]
+
+    def mixture_row(self, x: Tensor) -> Tensor:
+        """The row y, `[B, C, T]`."""
+        return x[:, -1]
+
+    def coupling(self, sigma: float) -> float:
+        """λ(σ) of the likelihood terms' effect on e = y − (α·Σx_I + β·Σx_J), which they move by de/dσ = λ·e.
+
+        λ = (β·(S − 1)/γ_x² + 1/γ_y²)·σ.
+        """
+        return self.beta * (self.rows - 1) * _pull(self.gamma_x, sigma) + _pull(self.gamma_y, sigma)
+
+
+class Separator:
+    """The derivative of `separator`.
+
+    Attributes:
+        rows: S = K − 1.
+        constrained: index of the constrained source.
+    """
+
+    def __init__(self, model: Model, mixture: Tensor, prompts: list[list[Prompt]], constrained: int | str) -> None:
+        self.model = model
+        self.mixture = mixture
+        self.prompts = prompts
+        self.rows = len(prompts[0]) - 1
+        self.constrained = _index(prompts, constrained)
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, K − 1, C, T]`."""
+        stems = self.stems(x)
+        residual = stems - _denoise(self.model, stems, sigma, self.prompts)
+        K = self.constrained
+        free = torch.cat([residual[:, :K], residual[:, K + 1 :]], dim=1)
+        return (free - residual[:, K : K + 1]) / sigma
+
+    def stems(self, x: Tensor) -> Tensor:
+        """All K sources `[B, K, C, T]`: the state with y(0) − Σx at the constrained place."""
+        rest = self.mixture.unsqueeze(1) - x.sum(dim=1, keepdim=True)
+        return torch.cat([x[:, : self.constrained], rest, x[:, self.constrained :]], dim=1)
+
+
+class Extractor:
+    """The derivative of `extractor`.
+
+    Attributes:
+        rows: S = K.
+    """
+
+    def __init__(self, model: Model, mixture: Tensor, prompts: list[list[Prompt]], join: Join) -> None:
+        self.model = model
+        self.mixture = mixture
+        self.rows = len(prompts[0])
+        others = [[join(item[:k] + item[k + 1 :]) for k in range(self.rows)] for item in prompts]
+        self.prompts = [[*item, *complement] for item, complement in zip(prompts, others, strict=True)]
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, K, C, T]`."""
+        both = torch.cat([x, self.mixture.unsqueeze(1) - x], dim=1)
+        own, complement = (both - _denoise(self.model, both, sigma, self.prompts)).chunk(2, dim=1)
+        return (own - complement) / sigma
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The K sources `[B, K, C, T]`."""
+        return x
+
+
+def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[..., Tensor] | None = None) -> None:
+    """Refuse a schedule whose explicit steps would make the likelihood terms of Eq. 10–12 diverge.
+
+    The terms move the mixture's error e = y − Σx by de/dσ = λ(σ)·e (`Generation.coupling`), so an Euler step over Δσ
+    multiplies it by 1 − λ·Δσ: it shrinks only if λ·Δσ < 2, with γ_x = γ_y = γ and K sources (K + 1)·Δσ·σ/γ² < 2.
+
+    For γ = c·σ the bound is (K + 1)·Δσ/(c²·σ) < 2. Every schedule that ends at 0 has a step with Δσ = σ, so it needs
+    c² > (K + 1)/2 whatever the number of steps (c² > K/2 with γ_y = ∞). With c = √(K + 1) that step removes the error
+    exactly, which makes it the natural choice. The bound is on the terms alone: where σ is above the data's scale the
+    denoiser contracts too, and (1 + (K + 1)/c²)·Δσ/σ < 2 keeps both together from overshooting.
+
+    An implicit treatment would not pull harder: backward Euler, e/(1 + λ·Δσ), equals the explicit step with
+    γ² + (K + 1)·Δσ·σ in place of γ², that is with c² + (K + 1)·Δσ/σ in place of c². A constant γ is stable if it is
+    large against the steps at high σ; it lets go of the error where σ falls below it.
+
+    Args:
+        derivative: of any procedure; those without a coupling pass.
+        sigmas: the schedule.
+        step: the sampler, to test what its own stages make of e, called as `step(derivative, x, sigmas)` with
+            schedules of one step; None is Euler without churn.
+
+    Raises:
+        UserError: names the first step that diverges and by what factor to change γ.
+    """
+    coupling = getattr(derivative, "coupling", None)
+    if coupling is None:
+        return
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        amount = (sigma - sigma_next) * coupling(sigma)
+        growth = 1 - amount
+        if step is not None:
+            one = torch.ones(1, dtype=torch.float64)
+            growth = step(lambda e, s: coupling(s) * e, one, [sigma, sigma_next]).item()
+        if growth <= -1 or growth > 1 + 1e-9:
+            what = f"step {i + 1} of {len(sigmas) - 1} (sigma {sigma:.4g} to {sigma_next:.4g})"
+            if amount <= 0:
+                raise UserError(f"{what}: the mixture error grows by {growth:.3g}; beta must be positive")
+            factor = max(math.sqrt(amount / 2), 1.0)
+            raise UserError(
+                f"{what}: the likelihood terms are unstable, lambda*dsigma = {amount:.3g} where less than 2 is needed; "
+                f"raise gamma by a factor of more than {factor:.3g} (gamma = c*sigma needs c above sqrt((K+1)/2))"
+            )
+
+
+def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
+    """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
+
+    Raises:
+        UserError: for anything else, or if the number is not positive.
+    """
+    if isinstance(value, Mapping):
+        if set(value) == {"sigma"} and _is_number(value["sigma"]) and value["sigma"] > 0:
+            c = float(value["sigma"])
+            return math.inf if math.isinf(c) else lambda sigma: c * sigma
+    elif value == "inf":
+        return math.inf
+    elif _is_number(value) and float(value) > 0:
+        return float(value)
+    raise UserError(f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma')
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _positive(name: str, gamma: Gamma) -> Gamma:
+    if not callable(gamma) and not gamma > 0:
+        raise UserError(f"{name} is {gamma}; it must be positive (inf drops the term)")
+    return gamma
+
+
+def _pull(gamma: Gamma, sigma: float) -> float:
+    """σ/γ², the factor of a likelihood term in derivative form; 0 for γ = ∞."""
+    value = gamma(sigma) if callable(gamma) else gamma
+    return 0.0 if math.isinf(value) else sigma / value**2
+
+
+def _denoise(model: Model, x: Tensor, sigma: float, prompts: list[list[Prompt]]) -> Tensor:
+    """D of all rows of all items `[B, R, C, T]` in one call of the model."""
+    rows = [prompt for item in _expand(prompts, x.shape[0]) for prompt in item]
+    return model(x.flatten(0, 1), sigma, rows).unflatten(0, x.shape[:2])
+
+
+def _items(prompts: Prompts, at_least: int = 1) -> list[list[Prompt]]:
+    """One list of prompts per item; a single list if the batch shares them."""
+    nested = bool(prompts) and not isinstance(prompts[0], str | Prompt)
+    lists = cast(Sequence[Sequence[str | Prompt]], prompts if nested else [prompts])
+    if isinstance(prompts, str) or len({len(item) for item in lists}) > 1:
+        raise UserError("prompts must be a list with one entry per source, of the same length for every item")
+    if len(lists[0]) < at_least:
+        raise UserError(f"{len(lists[0])} prompts, but at least {at_least} needed")
+    return [[as_prompt(prompt) for prompt in item] for item in lists]
+
+
+def _expand(prompts: list[list[Prompt]], batch: int) -> list[list[Prompt]]:
+    """`prompts` for a batch: repeated if shared."""
+    if len(prompts) == 1:
+        return prompts * batch
+    if len(prompts) != batch:
+        raise UserError(f"prompts for {len(prompts)} items, but a batch of {batch}")
+    return prompts
+
+
+def _index(prompts: list[list[Prompt]], constrained: int | str) -> int:
+    """The constrained source as an index."""
+    if isinstance(constrained, str):
+        texts = [[prompt.text for prompt in item] for item in prompts]
+        places = {item.index(constrained) if constrained in item else -1 for item in texts}
+        if len(places) != 1 or -1 in places:
+            raise UserError(f"constrained source {constrained!r} is not among the stems {', '.join(texts[0])}")
+        return places.pop()
+    if not 0 <= constrained < len(prompts[0]):
+        raise UserError(f"constrained source {constrained} is not an index into {len(prompts[0])} stems")
+    return constrained

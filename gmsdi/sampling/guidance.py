@@ -1,0 +1,127 @@
+"""Prompts and classifier-free guidance: from a denoiser with embeddings to a model that takes prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from gmsdi.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a signal should sound like.
+
+    Attributes:
+        text: the description, for instance "Bass, Drums".
+        negative: what guidance leads away from; None is the learned unconditional embedding z*.
+    """
+
+    text: str
+    negative: str | None = None
+
+
+Model: TypeAlias = Callable[[Tensor, float, Sequence["Prompt | str"]], Tensor]
+"""`D = model(x, sigma, prompts)`: x `[N, C, T]`, sigma a float, N prompts; returns `[N, C, T]`."""
+
+
+def as_prompt(prompt: str | Prompt) -> Prompt:
+    """The prompt itself, or one with that text and no negative text."""
+    return prompt if isinstance(prompt, Prompt) else Prompt(prompt)
+
+
+def join(prompts: Sequence[str | Prompt]) -> Prompt:
+    """⊗ of the paper's Section 3: the texts joined by ", ".
+
+    The negative of a joint prompt is z*: the paper names negatives for single stems only, and a stem's negative ("Bass"
+    for Drums) may be part of the joint text.
+    """
+    return Prompt(", ".join(as_prompt(prompt).text for prompt in prompts))
+
+
+def guided(
+    denoiser: Callable[[Tensor, Tensor, Any], Tensor],
+    scale: float,
+    *,
+    convention: str = "paper",
+    interval: tuple[float, float] | None = None,
+    encode: Callable[[Sequence[str | None]], Any] | None = None,
+    clamp: float | None = None,
+) -> Model:
+    """Classifier-free guidance (Section 2.1): D* = D(z) + w·(D(z) − D(z⁻)), with z⁻ the negative prompt or z*.
+
+    Since D is affine in the score, this is the paper's S* = S(z) + w·(S(z) − S(z*)). Rows with z and rows with z⁻ go
+    through the network in one forward; rows that would be multiplied by zero are left out. Every distinct text is
+    encoded once.
+
+    Args:
+        denoiser: `D(x [N, C, T], sigma [N], cond)`.
+        scale: w in the "paper" convention; in "adp" (audio-diffusion-pytorch's `embedding_scale`) s = 1 + w.
+        convention: "paper" or "adp".
+        interval: σ range, ends included, within which guidance acts; outside it the model is D(z).
+        encode: `encode(texts) -> bank` with `bank.select(index)`; by default `denoiser.encode`.
+        clamp: limit the guided D to ±clamp, as audio-diffusion-pytorch does with 1; None leaves it.
+
+    Returns:
+        A `Model`.
+
+    Raises:
+        UserError: for an unknown convention.
+    """
+    if convention not in ("paper", "adp"):
+        raise UserError(f"guidance convention is {convention!r}; choose paper or adp")
+    w = float(scale) if convention == "paper" else float(scale) - 1
+    bank = _Bank(encode if encode is not None else denoiser.encode)  # type: ignore[attr-defined]
+
+    def model(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+        rows = [as_prompt(prompt) for prompt in prompts]
+        if len(rows) != x.shape[0]:
+            raise ValueError(f"{x.shape[0]} rows but {len(rows)} prompts")
+        active = 0.0 if interval is not None and not interval[0] <= sigma <= interval[1] else w
+        positive = [row.text for row in rows]
+        negative = [row.negative for row in rows]
+        # Registered even where they are not evaluated, so that a σ interval does not make a second bank.
+        bank.register(positive + negative if w != 0 else positive)
+        if active == 0:
+            denoised = evaluate(x, sigma, positive)
+        elif active == -1:
+            denoised = evaluate(x, sigma, negative)
+        else:
+            with_text, without = evaluate(torch.cat([x, x]), sigma, positive + negative).chunk(2)
+            denoised = with_text + active * (with_text - without)
+        return denoised if clamp is None else denoised.clamp(-clamp, clamp)
+
+    def evaluate(x: Tensor, sigma: float, texts: Sequence[str | None]) -> Tensor:
+        return denoiser(x, torch.full((x.shape[0],), sigma, dtype=x.dtype, device=x.device), bank.rows(texts, x.device))
+
+    return model
+
+
+class _Bank:
+    """The embeddings of all texts seen so far and the row indices of the batches seen so far."""
+
+    def __init__(self, encode: Callable[[Sequence[str | None]], Any]) -> None:
+        self.encode = encode
+        self.number: dict[str | None, int] = {}
+        self.embedded: Any = None
+        self.selected: dict[tuple[str | None, ...], Any] = {}
+
+    def register(self, texts: Sequence[str | None]) -> None:
+        """Embed texts that are new, and with them the known ones: a bank is encoded as a whole."""
+        new = dict.fromkeys(text for text in texts if text not in self.number)
+        if new:
+            self.number.update({text: len(self.number) + i for i, text in enumerate(new)})
+            self.embedded = self.encode(list(self.number))
+            self.selected.clear()
+
+    def rows(self, texts: Sequence[str | None], device: torch.device) -> Any:
+        """The conditioning of a batch with these texts, kept so that its index is copied to the device only once."""
+        key = tuple(texts)
+        if key not in self.selected:
+            index = torch.tensor([self.number[text] for text in texts], device=device)
+            self.selected[key] = self.embedded.select(index)
+        return self.selected[key]

@@ -1,0 +1,212 @@
+"""Samplers: integrate dx/dσ from the first σ of a schedule to its last, which is 0 for a clean signal.
+
+They are pure functions of a derivative and know nothing of denoisers, prompts or music. For the probability-flow ODE of
+a denoiser D the derivative is dx/dσ = (x − D(x, σ))/σ (Karras et al. 2022, Eq. 3), but any other will do: those of
+`gmsdi.inference` couple several signals.
+
+All samplers share
+
+- `derivative(x, sigma)`, with `sigma` a Python float above 0;
+- `x`: the state at `sigmas[0]`, usually `sigmas[0] · noise`; its type is kept;
+- `sigmas`: Python floats, strictly decreasing; those of `gmsdi.sampling.schedules` end with 0, a shorter list stops
+  early, at its last noise level;
+- `noise(x)`: standard Gaussian noise like `x`; needed only where the settings call for noise;
+- `callback(step, steps)`: called after each step, counted from 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+Derivative: TypeAlias = Callable[[Tensor, float], Tensor]
+Noise: TypeAlias = Callable[[Tensor], Tensor]
+Callback: TypeAlias = Callable[[int, int], None]
+
+MAX_CHURN = math.sqrt(2) - 1
+"""Karras et al. 2022 add at most as much noise as is there: σ̂ ≤ √2·σ."""
+
+
+def churned(sigma: float, s_churn: float, steps: int) -> float:
+    """σ̂ = σ·(1 + min(s_churn/steps, √2 − 1)) of Karras et al. 2022, Algorithm 2."""
+    return sigma * (1 + min(s_churn / steps, MAX_CHURN))
+
+
+def ancestral(sigma: float, sigma_next: float, eta: float = 1.0) -> tuple[float, float]:
+    """Split a step into a deterministic part, to σ_down, and noise of standard deviation σ_up.
+
+    σ_down² + σ_up² = σ_next²; with `eta` = 1, σ_up² = σ_next²·(σ² − σ_next²)/σ², the variance of the exact reverse
+    transition given the clean signal; 0 is deterministic.
+    """
+    up = min(sigma_next, eta * math.sqrt(max(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2, 0.0)))
+    return math.sqrt(sigma_next**2 - up**2), up
+
+
+def euler(
+    derivative: Derivative,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    s_churn: float = 0.0,
+    resamples: int = 1,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """First-order sampler of Karras et al. 2022, Algorithm 2: the paper's "AEuler" with s_churn.
+
+    Each step raises the noise level to σ̂ = σ(1 + min(s_churn/n, √2 − 1)) and then takes an Euler step from σ̂ to
+    σ_next. With `resamples` = R > 1 the step is taken R times: after each but the last, noise brings the state back
+    from σ_next to σ.
+
+    Returns:
+        The state at the last σ. One evaluation per step and resample.
+    """
+    steps = _check(sigmas, noise, s_churn > 0 or resamples > 1)
+    for i in range(steps):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        sigma_hat = churned(sigma, s_churn, steps)
+        for repeat in range(resamples):
+            x = _add_noise(x, sigma, sigma_hat, noise)
+            x = x + (sigma_next - sigma_hat) * derivative(x, sigma_hat)
+            if repeat < resamples - 1:
+                x = _add_noise(x, sigma_next, sigma, noise)
+        _report(callback, i, steps)
+    return x
+
+
+def heun(
+    derivative: Derivative,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    s_churn: float = 0.0,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Second-order sampler of Karras et al. 2022, Algorithm 2: an Euler step corrected by the trapezoidal rule.
+
+    Returns:
+        The state at the last σ. Two evaluations per step, one in a step to 0, where there is no derivative.
+    """
+    steps = _check(sigmas, noise, s_churn > 0)
+    for i in range(steps):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        sigma_hat = churned(sigma, s_churn, steps)
+        x = _add_noise(x, sigma, sigma_hat, noise)
+        slope = derivative(x, sigma_hat)
+        predicted = x + (sigma_next - sigma_hat) * slope
+        if sigma_next > 0:
+            slope = (slope + derivative(predicted, sigma_next)) / 2
+            predicted = x + (sigma_next - sigma_hat) * slope
+        x = predicted
+        _report(callback, i, steps)
+    return x
+
+
+def adpm2(
+    derivative: Derivative,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    rho: float = 1.0,
+    midpoint: Literal["power", "geometric"] = "power",
+    eta: float = 1.0,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Ancestral midpoint sampler (Lu et al. 2022's second-order solver with ancestral noise): the paper's ADPM2.
+
+    Each step goes from σ to σ_down through a midpoint and adds noise up to σ_next. The midpoint is the power mean
+    ((σ^(1/ρ) + σ_down^(1/ρ))/2)^ρ, for ρ = 1 the arithmetic one, as in audio-diffusion-pytorch and in the paper;
+    "geometric" is √(σ·σ_down), as in k-diffusion's `sample_dpm_2_ancestral`. They are not interchangeable. A step
+    to 0 is an Euler step.
+
+    Args:
+        derivative: see the module.
+        x: see the module.
+        sigmas: see the module.
+        rho: ρ of the power mean.
+        midpoint: "power" or "geometric".
+        eta: 1 for ancestral noise, 0 for the deterministic midpoint method.
+        noise: see the module.
+        callback: see the module.
+
+    Returns:
+        The state at the last σ. Two evaluations per step, one in a step to 0.
+    """
+    if midpoint not in ("power", "geometric"):
+        raise ValueError(f"midpoint is {midpoint!r}; choose power or geometric")
+    steps = _check(sigmas, noise, eta > 0)
+    for i in range(steps):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        sigma_down, sigma_up = ancestral(sigma, sigma_next, eta)
+        slope = derivative(x, sigma)
+        if sigma_down > 0:
+            if midpoint == "geometric":
+                sigma_mid = math.sqrt(sigma * sigma_down)
+            else:
+                sigma_mid = ((sigma ** (1 / rho) + sigma_down ** (1 / rho)) / 2) ** rho
+            slope = derivative(x + (sigma_mid - sigma) * slope, sigma_mid)
+        x = x + (sigma_down - sigma) * slope
+        x = _add_noise(x, sigma_down, math.hypot(sigma_down, sigma_up), noise)
+        _report(callback, i, steps)
+    return x
+
+
+def dpmpp_2m(
+    derivative: Derivative,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022b, Algorithm 2) in σ: second order with one evaluation per step, deterministic.
+
+    It works on D = x − σ·dx/dσ, the denoised signal that the derivative implies, and extrapolates D linearly in
+    λ = −ln σ from the previous step. The first step and the one to 0 are of first order.
+
+    Returns:
+        The state at the last σ.
+    """
+    steps = _check(sigmas, noise, False)
+    previous: Tensor | None = None
+    width_before = 0.0
+    for i in range(steps):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        denoised = x - sigma * derivative(x, sigma)
+        extrapolated = denoised
+        if sigma_next > 0:
+            width = math.log(sigma / sigma_next)
+            if previous is not None:
+                extrapolated = denoised + width / (2 * width_before) * (denoised - previous)
+            width_before = width
+        x = (sigma_next / sigma) * x + (1 - sigma_next / sigma) * extrapolated
+        previous = denoised
+        _report(callback, i, steps)
+    return x
+
+
+def _check(sigmas: Sequence[float], noise: Noise | None, noisy: bool) -> int:
+    """Number of steps of a valid schedule."""
+    if len(sigmas) < 2 or sigmas[-1] < 0 or any(a <= b for a, b in pairwise(sigmas)):
+        raise ValueError("a schedule has at least two values, decreases strictly and does not pass 0")
+    if noisy and noise is None:
+        raise ValueError("these settings add noise: hand in noise=..., for instance SeededNoise(seeds)")
+    return len(sigmas) - 1
+
+
+def _add_noise(x: Tensor, sigma: float, sigma_new: float, noise: Noise | None) -> Tensor:
+    """Raise the noise level of `x` from `sigma` to `sigma_new`."""
+    if sigma_new <= sigma or noise is None:
+        return x
+    return x + math.sqrt(sigma_new**2 - sigma**2) * noise(x)
+
+
+def _report(callback: Callback | None, i: int, steps: int) -> None:
+    if callback is not None:
+        callback(i + 1, steps)
