@@ -1,0 +1,288 @@
+"""The embedded dataset "mini": composed pieces, rendered with a SoundFont, in the folder layout of Slakh2100.
+
+Every track is a function of (seed, split, index) and the configuration alone, so tracks can be made in any order, in
+parallel, and an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from gmsdi.data.composer import CLOSED_HAT, INSTRUMENTS, OPEN_HAT, RIDE, TICKS_PER_BEAT, Note, Piece, compose
+from gmsdi.data.soundfont import SoundFont, Tone
+from gmsdi.errors import UserError
+from gmsdi.files import atomic
+
+SPLITS = ("train", "validation", "test")
+_LONGEST = 6.0  # seconds of a tone that are rendered
+_SHORTEST_RELEASE, _LONGEST_RELEASE = 0.05, 0.25  # seconds to fall by 100 dB: a section's end is heard as one
+# Cymbals keep little energy below 4 kHz; at the low rate of this dataset they would vanish.
+_CYMBALS = {CLOSED_HAT: 8.0, OPEN_HAT: 3.0, RIDE: 5.0}
+
+
+@dataclass
+class MiniConfig:
+    """Settings of the dataset.
+
+    Attributes:
+        sample_rate: in Hz, of all audio.
+        tracks: number of tracks in each split.
+        sections: least and greatest number of four-bar sections in a track.
+        section_sizes: probability of each number of instruments in a section.
+        programs: General MIDI programs of the pitched instruments, one drawn per track.
+        kits: drum kits (programs of bank 128), one drawn per track.
+        loudness: integrated loudness of each stem before the track's gain, in LUFS.
+        target_peak: greatest absolute sample of a mix, in dB relative to full scale.
+        soundfont: a SoundFont 2 file; None takes TimGM6mb, which the pretty_midi package carries.
+    """
+
+    sample_rate: int = 8000
+    tracks: dict[str, int] = field(default_factory=lambda: {"train": 400, "validation": 24, "test": 40})
+    sections: Sequence[int] = (6, 8)
+    section_sizes: dict[int, float] = field(default_factory=lambda: {1: 0.35, 2: 0.15, 3: 0.2, 4: 0.3})
+    programs: dict[str, list[int]] = field(
+        default_factory=lambda: {"Bass": [32, 33, 38], "Guitar": [25, 27, 29], "Piano": [0, 3, 4]}
+    )
+    kits: list[int] = field(default_factory=lambda: [0, 24])
+    loudness: float = -13.0
+    target_peak: float = -1.0
+    soundfont: str | None = None
+
+
+def compose_dataset(
+    root: str | Path,
+    config: MiniConfig,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+) -> None:
+    """Write the dataset to `root`/{train,validation,test}/Track00001/… ; complete tracks are kept.
+
+    Args:
+        root: the dataset's folder.
+        config: see `MiniConfig`.
+        seed: same seed and configuration, same bytes.
+        progress: called with (tracks done, tracks in all).
+        workers: number of processes.
+
+    Raises:
+        UserError: if `root` holds a dataset of other settings, or the configuration makes no sense.
+    """
+    root = Path(root)
+    _check(config)
+    settings = json.dumps({"seed": seed, **asdict(config)}, indent=1, sort_keys=True) + "\n"
+    stamp = root / "mini.json"
+    if stamp.exists() and stamp.read_text() != settings:
+        raise UserError(f"{root}: holds a dataset composed with other settings; delete it or choose another folder")
+    if not stamp.exists():
+        with atomic(stamp) as temporary:
+            temporary.write_text(settings)
+    jobs = [
+        (root, config, seed, split, index)
+        for split in SPLITS
+        for index in range(config.tracks.get(split, 0))
+        if not (root / split / _name(split, index, config)).is_dir()
+    ]
+    total = sum(config.tracks.values())
+    done = total - len(jobs)
+    if progress:
+        progress(done, total)
+    if workers > 1 and len(jobs) > 1:
+        import multiprocessing
+
+        # "spawn": the caller may hold threads of torch, which do not survive a fork.
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            for _ in pool.imap_unordered(_write_track, jobs, chunksize=4):
+                done += 1
+                if progress:
+                    progress(done, total)
+    else:
+        for job in jobs:
+            _write_track(job)
+            done += 1
+            if progress:
+                progress(done, total)
+
+
+def compose_track(config: MiniConfig, *, seed: int, split: str, index: int) -> Piece:
+    """The piece of track `index` (from 0) of `split`."""
+    # Splits must never share a piece, so each has its own branch of the seed's tree.
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(SPLITS.index(split), index))
+    low, high = config.sections
+    return compose(
+        np.random.default_rng(sequence),
+        sections=(low, high),
+        section_sizes={int(size): p for size, p in config.section_sizes.items()},
+        programs=config.programs,
+        kits=config.kits,
+    )
+
+
+def render(piece: Piece, config: MiniConfig) -> dict[str, np.ndarray]:
+    """Each instrument's audio, float32 [T], at the level of the SoundFont."""
+    path = config.soundfont or _default_soundfont()
+    length = round((piece.seconds(piece.ticks) + 0.5) * config.sample_rate)
+    audio = {}
+    for name, notes in piece.notes.items():
+        out = np.zeros(length + round(_LONGEST * config.sample_rate), np.float32)
+        bank = 128 if name == "Drums" else 0
+        for note in notes:
+            tone = _tone(path, bank, piece.programs[name], note.pitch, config.sample_rate)
+            sound = _played(tone, piece.seconds(note.end - note.start), config.sample_rate)
+            # Loudness over velocity as the SoundFont specification has it: 40 dB a decade (section 8.4.1).
+            gain = (note.velocity / 127) ** 2 * (_CYMBALS.get(note.pitch, 1.0) if bank else 1.0)
+            start = round(piece.seconds(note.start) * config.sample_rate)
+            out[start : start + len(sound)] += np.float32(gain) * sound
+        audio[name] = out[:length]
+    return audio
+
+
+def _played(tone: Tone, seconds: float, sample_rate: int) -> np.ndarray:
+    """A tone of `seconds`, then released."""
+    held = round(seconds * sample_rate)
+    release = min(_LONGEST_RELEASE, max(_SHORTEST_RELEASE, tone.release))
+    sound = tone.audio[: held + round(release * sample_rate)].copy()
+    tail = len(sound) - held
+    if tail > 0:
+        sound[held:] *= _release(tail, round(release * sample_rate))
+    return sound
+
+
+@lru_cache(maxsize=256)
+def _release(length: int, full: int) -> np.ndarray:
+    return (10 ** (-5 * np.arange(length) / full)).astype(np.float32)
+
+
+@lru_cache(maxsize=4096)
+def _tone(path: str, bank: int, program: int, key: int, sample_rate: int) -> Tone:
+    return _soundfont(path).tone(bank, program, key, _LONGEST, sample_rate)
+
+
+@lru_cache(maxsize=2)
+def _soundfont(path: str) -> SoundFont:
+    return SoundFont(path)
+
+
+def _default_soundfont() -> str:
+    from importlib.util import find_spec
+
+    spec = find_spec("pretty_midi")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("the SoundFont TimGM6mb comes with pretty_midi, which is not installed: pip install pretty_midi")
+    return os.path.join(spec.submodule_search_locations[0], "TimGM6mb.sf2")
+
+
+def _master(audio: Mapping[str, np.ndarray], config: MiniConfig) -> tuple[dict[str, np.ndarray], dict[str, float], float]:
+    """Bring the stems to one loudness and the mix below its peak; int16 stems, their loudness before, the gain.
+
+    Loudness is gated (ITU-R BS.1770-4), so a stem that rests for most of a piece is not turned up.
+    """
+    import pyloudnorm
+
+    meter = pyloudnorm.Meter(config.sample_rate)
+    loudness = {name: float(meter.integrated_loudness(x.astype(np.float64))) for name, x in audio.items()}
+    levelled = {name: x * 10 ** ((config.loudness - loudness[name]) / 20) for name, x in audio.items()}
+    peak = float(np.abs(np.sum(list(levelled.values()), axis=0)).max())
+    gain = min(1.0, 10 ** (config.target_peak / 20) / peak)
+    stems = {name: np.round(np.clip(x * gain, -1, 1) * 32767).astype(np.int16) for name, x in levelled.items()}
+    return stems, loudness, gain
+
+
+def _write_track(job: tuple[Path, MiniConfig, int, str, int]) -> None:
+    import soundfile
+    import yaml
+
+    root, config, seed, split, index = job
+    piece = compose_track(config, seed=seed, split=split, index=index)
+    stems, loudness, gain = _master(render(piece, config), config)
+    mix = np.sum(list(stems.values()), axis=0, dtype=np.int32)
+    ids = {name: f"S{k:02d}" for k, name in enumerate(INSTRUMENTS)}
+    with atomic(root / split / _name(split, index, config)) as folder:
+        (folder / "stems").mkdir(parents=True)
+        (folder / "MIDI").mkdir()
+        soundfile.write(folder / "mix.flac", mix.astype(np.int16), config.sample_rate, subtype="PCM_16")
+        for name, stem in stems.items():
+            soundfile.write(folder / "stems" / f"{ids[name]}.flac", stem, config.sample_rate, subtype="PCM_16")
+            _score(piece, [name]).dump_midi(folder / "MIDI" / f"{ids[name]}.mid")
+        _score(piece, INSTRUMENTS).dump_midi(folder / "all_src.mid")
+        metadata = {
+            "UUID": f"mini-{seed}-{split}-{index}",
+            "audio_dir": "stems",
+            "midi_dir": "MIDI",
+            "normalized": True,
+            "normalization_factor": config.loudness,
+            "target_peak": config.target_peak,
+            "overall_gain": round(gain, 6),
+            "tempo": piece.tempo,
+            "key": piece.key,
+            "sections": [list(active) for active in piece.sections],
+            "stems": {
+                ids[name]: {
+                    "audio_rendered": True,
+                    "inst_class": name,
+                    "integrated_loudness": round(loudness[name], 4),
+                    "is_drum": name == "Drums",
+                    "midi_program_name": _program_name(name, piece.programs[name]),
+                    "midi_saved": True,
+                    "plugin_name": "TimGM6mb.sf2" if config.soundfont is None else Path(config.soundfont).name,
+                    "program_num": 128 if name == "Drums" else piece.programs[name],
+                    "preset": piece.programs[name],
+                }
+                for name in INSTRUMENTS
+            },
+        }
+        (folder / "metadata.yaml").write_text(yaml.safe_dump(metadata, sort_keys=False))
+
+
+def _program_name(name: str, program: int) -> str:
+    import pretty_midi
+
+    return f"Drum kit {program}" if name == "Drums" else pretty_midi.program_to_instrument_name(program)
+
+
+def _score(piece: Piece, names: Sequence[str]):
+    """A symusic score of these instruments."""
+    import symusic
+
+    score = symusic.Score(TICKS_PER_BEAT)
+    score.tempos.append(symusic.Tempo(0, piece.tempo))
+    score.time_signatures.append(symusic.TimeSignature(0, 4, 4))
+    for name in names:
+        track = symusic.Track(name, piece.programs[name], name == "Drums")
+        for note in piece.notes[name]:
+            track.notes.append(_event(note))
+        score.tracks.append(track)
+    return score
+
+
+def _event(note: Note):
+    import symusic
+
+    return symusic.Note(note.start, note.end - note.start, note.pitch, note.velocity)
+
+
+def _name(split: str, index: int, config: MiniConfig) -> str:
+    """Track folders are numbered through the splits, as in Slakh."""
+    before = sum(config.tracks.get(other, 0) for other in SPLITS[: SPLITS.index(split)])
+    return f"Track{before + index + 1:05d}"
+
+
+def _check(config: MiniConfig) -> None:
+    unknown = set(config.tracks) - set(SPLITS)
+    if unknown:
+        raise UserError(f"data.mini.tracks: unknown split {sorted(unknown)[0]!r}; the splits are {', '.join(SPLITS)}")
+    missing = [name for name in INSTRUMENTS if name != "Drums" and not config.programs.get(name)]
+    if missing or not config.kits:
+        raise UserError(f"data.mini.{'kits' if not missing else 'programs'}: none given for {(missing or ['Drums'])[0]}")
+    if len(config.sections) != 2 or not 1 <= config.sections[0] <= config.sections[1]:
+        raise UserError(f"data.mini.sections: {list(config.sections)}; give the least and the greatest number, from 1")
+    if not config.section_sizes or not all(1 <= int(size) <= len(INSTRUMENTS) for size in config.section_sizes):
+        raise UserError(f"data.mini.section_sizes: the sizes are numbers of instruments, 1 to {len(INSTRUMENTS)}")
