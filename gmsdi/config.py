@@ -6,6 +6,7 @@ import copy
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,22 @@ def _check_labels(config: Config) -> None:
     for where, label in _labels_used(config):
         if label not in known:
             raise UserError(f"config: {where} names the stem {label!r}; data.classes has {', '.join(known)}")
+
+
+def slug(label: str) -> str:
+    """A stem label as part of a file name: letters, digits and underscores."""
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in label)
+
+
+def writable(folder: str | Path) -> None:
+    """Check that files can be written to a folder that need not exist yet.
+
+    Raises:
+        UserError: if they cannot, with the reason.
+    """
+    folder = Path(folder).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{folder}: cannot be written, {existing} is not a folder; rename it or choose another run")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: cannot be written, no permission for {existing}; change it or work elsewhere")

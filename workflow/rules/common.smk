@@ -1,0 +1,109 @@
+# What several rule files share: the checked configuration, paths, and the inputs of a job that runs the model.
+
+import re
+import sys
+from pathlib import Path
+
+REPO = Path(workflow.basedir).resolve().parent
+sys.path.insert(0, str(REPO))
+
+from gmsdi.config import digest, slug, validate, writable
+from gmsdi.errors import UserError
+
+try:
+    config.update(validate(config, REPO / "workflow" / "schemas" / "config.schema.yaml"))
+    writable(Path("results") / config["run"])
+except UserError as error:
+    sys.exit(str(error))
+
+# Scripts find the package also where it is not installed, as in a conda environment.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH='{REPO}'${{PYTHONPATH:+:$PYTHONPATH}}; ")
+
+TABLES = ["table1_grid", "table2_separation"]
+FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures"]
+LABELS = list(config["data"]["classes"])
+THREADS = config["jobs"]["threads"]
+
+# Table 1's rows, and Table 2's: the Separator once for each stem that can be the constrained one.
+SEPARATORS = {f"separator_{slug(label)}": label for label in LABELS}
+GRID_METHODS = ["extractor", *SEPARATORS]
+METHODS = ["separator", "extractor"]
+TASKS = ["single", *(["single_negative"] if config["generation"]["negatives"] else []), "total", "partial"]
+
+
+def dataset_id():
+    """Folder name of the dataset: the same for all runs whose chunks are the same."""
+    data = {key: value for key, value in config["data"].items() if key != "mini"}
+    mini = {key: value for key, value in config["data"]["mini"].items() if key != "tracks"}
+    return f"{data['kind']}-{digest([data, mini])}"
+
+
+pathvars:
+    results=f"results/{config['run']}",
+    data=f"results/data/{dataset_id()}",
+
+
+wildcard_constraints:
+    method="[a-z_A-Z0-9]+",
+    part="(train|validation|test)-([0-9]+|all)",
+    shard="[0-9]+",
+    shards="[0-9]+",
+    task="single|single_negative|total|partial",
+
+
+def sources(*names):
+    """The package's files that a job's result depends on: an edit of one of them makes the job run again."""
+    found = []
+    for name in names:
+        path = REPO / "gmsdi" / name
+        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return [str(path) for path in found]
+
+
+MODEL_SOURCES = sources("models", "sampling", "inference.py", "pipeline.py")
+
+
+def part(split, tracks=None):
+    """Name of a dataset part; the mini dataset composes only as many tracks of a split as are asked for."""
+    if config["data"]["kind"] == "mini":
+        return f"{split}-{tracks or config['data']['mini']['tracks'][split]}"
+    return f"{split}-all"
+
+
+def windows(name):
+    """The files of a windows folder, by role."""
+    stems = [] if name.startswith("train-") else ["stems.npy"]
+    return [f"<data>/{name}/windows/{file}" for file in ["windows.csv", "info.json", "mix.npy", *stems]]
+
+
+TEST = windows(part("test"))
+
+
+def model_folder():
+    if config["model"]["train"]:
+        return "<results>/model"
+    return config["model"]["folder"] or str(REPO / "gmsdi" / "models" / "mini")
+
+
+def model_files():
+    """Weights and configuration of the model that the results are computed with."""
+    return [f"{model_folder()}/{name}" for name in ["model.safetensors", "config.json"]]
+
+
+def shards(kind, pattern):
+    """The files of all shards; `pattern` has the wildcards shard and shards."""
+    count = config["jobs"][kind]
+    return expand(pattern, shard=range(1, count + 1), shards=count, allow_missing=True)
+
+
+rule resolved_config:
+    output:
+        "<results>/config.yaml",
+    log:
+        "<results>/logs/config.log",
+    params:
+        config=config,
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/resolved_config.py"

@@ -1,0 +1,41 @@
+# The dataset: composed and rendered here (mini) or found in a folder (slakh), then cut into windows.
+
+
+rule compose:
+    input:
+        sources("data"),
+    output:
+        directory("<data>/{part}/slakh"),
+    log:
+        "<data>/{part}/compose.log",
+    params:
+        mini=config["data"]["mini"],
+        seed=config["data"]["seed"],
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/compose.py"
+
+
+def slakh_root(wildcards):
+    if config["data"]["kind"] == "mini":
+        return f"<data>/{wildcards.part}/slakh"
+    if not config["data"]["root"]:
+        raise UserError("config: data.root is empty; data.kind slakh needs the folder that holds train, validation, test")
+    return config["data"]["root"]
+
+
+rule chunk:
+    input:
+        root=slakh_root,
+        sources=sources("data"),
+    output:
+        multiext("<data>/{part}/windows/", "windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"),
+    log:
+        "<data>/{part}/chunk.log",
+    params:
+        data={key: config["data"][key] for key in ["sample_rate", "window", "classes", "min_active"]},
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/chunk.py"

@@ -1,0 +1,101 @@
+# Figures, the gallery and the report page.
+
+
+rule figure2:
+    input:
+        table="<results>/scores/fad_stems.csv",
+        sources=sources("plots.py"),
+    output:
+        report(
+            "<results>/figures/figure2_fad_stems.svg",
+            caption="../report/figure2.rst",
+            category="Figures",
+            labels={"figure": "2: single stems"},
+        ),
+        multiext("<results>/figures/figure2_fad_stems", ".pdf", ".png"),
+    log:
+        "<results>/logs/figure2.log",
+    params:
+        draw="stems",
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/figure.py"
+
+
+use rule figure2 as figure3 with:
+    input:
+        table="<results>/scores/fad_mixtures.csv",
+        sources=sources("plots.py"),
+    output:
+        report(
+            "<results>/figures/figure3_fad_mixtures.svg",
+            caption="../report/figure3.rst",
+            category="Figures",
+            labels={"figure": "3: total and partial generation"},
+        ),
+        multiext("<results>/figures/figure3_fad_mixtures", ".pdf", ".png"),
+    log:
+        "<results>/logs/figure3.log",
+    params:
+        draw="mixtures",
+
+
+rule gallery:
+    input:
+        separation=expand(
+            "<results>/separation/{method}/{shard}-of-{shards}.{kind}",
+            method=METHODS,
+            shard=1,
+            shards=config["jobs"]["separation"],
+            kind=["npy", "csv"],
+        ),
+        generation=expand(
+            "<results>/generation/{task}/{shard}-of-{shards}.{kind}",
+            task=TASKS,
+            shard=1,
+            shards=config["jobs"]["generation"],
+            kind=["npy", "csv"],
+        ),
+        windows=TEST,
+        sources=sources("gallery.py"),
+    output:
+        directory("<results>/gallery"),
+    log:
+        "<results>/logs/gallery.log",
+    params:
+        examples=config["gallery"]["examples"],
+        labels=LABELS,
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/gallery.py"
+
+
+# The page shows what the figures are drawn from: it depends on those tables, and on the drawings only as `ancient`, so
+# that a figure that was deleted is redrawn and nothing else is done.
+rule page:
+    input:
+        config="<results>/config.yaml",
+        table1=multiext("<results>/tables/table1_grid", ".csv", ".md"),
+        table2=multiext("<results>/tables/table2_separation", ".csv", ".md"),
+        selection="<results>/selection.json",
+        scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
+        figures=ancient(expand("<results>/figures/{figure}.svg", figure=FIGURES)),
+        gallery="<results>/gallery",
+        model=model_files(),
+        info=f"<data>/{part('test')}/windows/info.json",
+        windows=f"<data>/{part('test')}/windows/windows.csv",
+        training="<results>/demo_training/losses.csv" if SHORT["enabled"] else [],
+        template=f"{REPO}/workflow/report/page.html.j2",
+        sources=sources("report.py", "plots.py"),
+    output:
+        "<results>/report.html",
+    log:
+        "<results>/logs/page.log",
+    params:
+        benchmarks="<results>/benchmarks",
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/page.py"

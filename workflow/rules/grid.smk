@@ -1,0 +1,84 @@
+# Table 1: every value of w for the Extractor and for the Separator with each constrained stem.
+
+
+def method_settings(method):
+    """What a separation job has to know about its method, the constrained stem and the negative prompts."""
+    name = method.split("_")[0]
+    settings = {"name": name, "negatives": config["separation"][name]["negatives"]}
+    if method in SEPARATORS:
+        settings["constrained"] = SEPARATORS[method]
+    return settings
+
+
+rule grid:
+    input:
+        model=model_files(),
+        windows=TEST,
+        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "experiments.py"),
+    output:
+        "<results>/grid/{method}.csv",
+    log:
+        "<results>/logs/grid/{method}.log",
+    benchmark:
+        "<results>/benchmarks/grid/{method}.tsv"
+    params:
+        method=lambda wildcards: method_settings(wildcards.method),
+        w=config["grid"]["w"],
+        chunks=config["grid"]["chunks"],
+        solver=config["separation"]["solver"],
+        guidance=config["separation"]["guidance"],
+        seed=config["seed"],
+    threads: THREADS
+    resources:
+        gpu=1,
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/grid.py"
+
+
+rule table1:
+    input:
+        scores=expand("<results>/grid/{method}.csv", method=GRID_METHODS),
+        paper=f"{REPO}/workflow/resources/paper_table1.csv",
+        sources=sources("metrics/si_sdr.py", "tables.py"),
+    output:
+        report(
+            "<results>/tables/table1_grid.csv",
+            caption="../report/table1.rst",
+            category="Tables",
+            labels={"table": "1: guidance strength"},
+        ),
+        multiext("<results>/tables/table1_grid", ".md", ".tex"),
+    log:
+        "<results>/logs/table1.log",
+    params:
+        labels=LABELS,
+        bootstrap=config["bootstrap"],
+        guidance=config["separation"]["guidance"],
+        seed=config["seed"],
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/table1.py"
+
+
+PINNED = {method: config["separation"][method] for method in METHODS}
+DECIDED = None not in (PINNED["extractor"]["w"], PINNED["separator"]["w"], PINNED["separator"]["constrained"])
+
+
+rule select:
+    input:
+        scores=[] if DECIDED else expand("<results>/grid/{method}.csv", method=GRID_METHODS),
+        sources=sources("metrics/si_sdr.py", "experiments.py"),
+    output:
+        "<results>/selection.json",
+    log:
+        "<results>/logs/select.log",
+    params:
+        pinned=PINNED,
+        by=config["grid"]["select_by"],
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/select.py"

@@ -1,0 +1,101 @@
+# Scores, as tidy tables, and Table 2. Tables and figures read these and nothing else.
+
+
+rule score_separation:
+    input:
+        audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
+        tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
+        windows=TEST,
+        sources=sources("metrics/si_sdr.py", "data/windows.py", "experiments.py"),
+    output:
+        "<results>/scores/separation_{method}.csv",
+    log:
+        "<results>/logs/score/{method}.log",
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/score_separation.py"
+
+
+rule table2:
+    input:
+        scores=expand("<results>/scores/separation_{method}.csv", method=METHODS),
+        selection="<results>/selection.json",
+        paper=f"{REPO}/workflow/resources/paper_table2.csv",
+        sources=sources("metrics/si_sdr.py", "tables.py"),
+    output:
+        report(
+            "<results>/tables/table2_separation.csv",
+            caption="../report/table2.rst",
+            category="Tables",
+            labels={"table": "2: source separation"},
+        ),
+        multiext("<results>/tables/table2_separation", ".md", ".tex"),
+    log:
+        "<results>/logs/table2.log",
+    params:
+        labels=LABELS,
+        bootstrap=config["bootstrap"],
+        guidance=config["separation"]["guidance"],
+        seed=config["seed"],
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/table2.py"
+
+
+rule embed_generated:
+    input:
+        audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
+        tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
+        windows=f"<data>/{part('test')}/windows/info.json",
+        sources=sources("metrics/embeddings.py", "experiments.py"),
+    output:
+        "<results>/embeddings/{task}.npz",
+    log:
+        "<results>/logs/embed/{task}.log",
+    params:
+        embedding=config["fad"]["embedding"],
+    threads: THREADS
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/embed_generated.py"
+
+
+rule embed_references:
+    input:
+        windows=TEST,
+        sources=sources("metrics/embeddings.py", "data/windows.py", "experiments.py"),
+    output:
+        "<results>/embeddings/references.npz",
+    log:
+        "<results>/logs/embed/references.log",
+    params:
+        fad=config["fad"],
+        seed=config["seed"],
+    threads: THREADS
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/embed_references.py"
+
+
+rule fad:
+    input:
+        generated=expand("<results>/embeddings/{task}.npz", task=TASKS),
+        references="<results>/embeddings/references.npz",
+        sources=sources("metrics/frechet.py", "experiments.py"),
+    output:
+        stems="<results>/scores/fad_stems.csv",
+        mixtures="<results>/scores/fad_mixtures.csv",
+    log:
+        "<results>/logs/fad.log",
+    params:
+        labels=LABELS,
+        embedding=config["fad"]["embedding"],
+        seed=config["seed"],
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/fad.py"

@@ -1,0 +1,29 @@
+# Table 2's separations: Separator and Extractor with the settings that Table 1 led to.
+
+
+rule separate:
+    input:
+        model=model_files(),
+        windows=TEST,
+        selection="<results>/selection.json",
+        sources=MODEL_SOURCES + sources("experiments.py"),
+    output:
+        audio="<results>/separation/{method}/{shard}-of-{shards}.npy",
+        table="<results>/separation/{method}/{shard}-of-{shards}.csv",
+    log:
+        "<results>/logs/separate/{method}-{shard}-of-{shards}.log",
+    benchmark:
+        "<results>/benchmarks/separate/{method}-{shard}-of-{shards}.tsv"
+    params:
+        method=lambda wildcards: method_settings(wildcards.method),
+        chunks=config["separation"]["chunks"],
+        solver=config["separation"]["solver"],
+        guidance=config["separation"]["guidance"],
+        seed=config["seed"],
+    threads: THREADS
+    resources:
+        gpu=1,
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/separate.py"

@@ -1,0 +1,50 @@
+# Training: the model of the results, if model.train asks for it, and the demo's short training, apart from them.
+# Checkpoints lie beside the outputs, not among them, so that a job that was killed goes on where it stopped.
+
+
+rule train:
+    input:
+        train=windows(part("train")),
+        validation=windows(part("validation")),
+        sources=sources("training.py", "models", "data/windows.py"),
+    output:
+        model=multiext("<results>/model/", "model.safetensors", "config.json"),
+        losses="<results>/training/losses.csv",
+    log:
+        "<results>/logs/train.log",
+    benchmark:
+        "<results>/benchmarks/train.tsv"
+    params:
+        model=config["model"]["config"],
+        training=config["training"],
+        classes=config["data"]["classes"],
+        seed=config["seed"],
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/train.py"
+
+
+SHORT = config["demo_training"]
+
+
+use rule train as train_short with:
+    input:
+        train=windows(part("train", SHORT["tracks"])),
+        validation=windows(part("validation", SHORT["validation_tracks"])),
+        sources=sources("training.py", "models", "data/windows.py"),
+    output:
+        model=multiext("<results>/demo_training/model/", "model.safetensors", "config.json"),
+        losses="<results>/demo_training/losses.csv",
+    log:
+        "<results>/logs/train_short.log",
+    benchmark:
+        "<results>/benchmarks/train_short.tsv"
+    params:
+        model=config["model"]["config"],
+        training={**config["training"], **SHORT["training"]},
+        classes=config["data"]["classes"],
+        seed=config["seed"],
