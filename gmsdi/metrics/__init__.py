@@ -1,0 +1,1 @@
+"""Scores of separations (SI-SDRi) and of generations (Fréchet audio distance)."""

@@ -1,0 +1,194 @@
+"""Fréchet distance between Gaussians, the Fréchet audio distance (FAD), and its extrapolation to endless samples.
+
+Nothing here needs a matrix square root: with Σ₁ = A₁ᵀA₁ and Σ₂ = A₂ᵀA₂ for any factors A,
+
+    tr (Σ₁Σ₂)^½ = tr (Σ₁^½ Σ₂ Σ₁^½)^½ = ‖A₁A₂ᵀ‖_*,
+
+the sum of the singular values of A₁A₂ᵀ (the symmetric form with other square roots, which differ by rotations). It is real and never
+negative, for singular covariances too, as they arise from fewer frames than dimensions. Centred frames are themselves
+such a factor, so that FAD needs no covariance matrix at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmsdi.errors import UserError
+
+
+def frechet_distance(mu1: Any, cov1: Any, mu2: Any, cov2: Any) -> float:
+    """Squared Fréchet (2-Wasserstein) distance ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ between two Gaussians.
+
+    Dowson and Landau, "The Fréchet distance between multivariate normal distributions", 1982.
+
+    Args:
+        mu1: Mean `[D]`.
+        cov1: Covariance `[D, D]`, symmetric and positive semi-definite.
+        mu2: Mean `[D]`.
+        cov2: Covariance `[D, D]`.
+
+    Returns:
+        The distance, at least 0.
+
+    Raises:
+        UserError: if the shapes differ, a value is not finite, or a matrix is not a covariance.
+    """
+    first, second = _moments(mu1, cov1), _moments(mu2, cov2)
+    if first[0].shape != second[0].shape:
+        raise UserError(f"Fréchet distance: means of {first[0].size} and {second[0].size} dimensions")
+    return _distance(*first, *second)
+
+
+def fad(reference_frames: Any, frames: Any) -> float:
+    """Fréchet audio distance: `frechet_distance` of the frames' means and (unbiased) covariances.
+
+    Kilgour et al., "Fréchet Audio Distance", 2019. Biased upwards for few frames: compare only equal numbers of frames, or
+    use `fad_inf`.
+
+    Args:
+        reference_frames: `[N, D]` embeddings of the reference set.
+        frames: `[M, D]` embeddings of the evaluated set.
+
+    Raises:
+        UserError: with fewer than two frames, other dimensions, or a value that is not finite.
+    """
+    reference, evaluated = _frames(reference_frames, "reference"), _frames(frames, "evaluated")
+    _same_dimension(reference, evaluated)
+    return _distance(*_statistics(reference), *_statistics(evaluated))
+
+
+@dataclass(frozen=True)
+class FadInf:
+    """A line fitted to FAD against 1/N.
+
+    Attributes:
+        value: FAD∞, the line at 1/N = 0. Not biased by the number of evaluated frames; may be slightly negative.
+        slope: Of the line: how much FAD exceeds FAD∞, times N.
+        r2: Share of FAD's variance that the line explains. Well below 1, the value is not to be trusted.
+        sizes: `[steps]`, numbers of frames N.
+        scores: `[steps]`, FAD at each N.
+    """
+
+    value: float
+    slope: float
+    r2: float
+    sizes: np.ndarray
+    scores: np.ndarray
+
+    def __float__(self) -> float:
+        return self.value
+
+
+def fad_inf(
+    reference_frames: Any,
+    frames: Any,
+    *,
+    steps: int = 15,
+    min_frames: int | None = None,
+    frames_per_clip: int = 1,
+    repeats: int = 4,
+    seed: int = 0,
+) -> FadInf:
+    """FAD extrapolated to infinitely many evaluated frames.
+
+    Gui et al., "Adapting Frechet Audio Distance for Generative Music Evaluation", 2024 (after Chong and Forsyth,
+    "Effectively Unbiased FID and Inception Score", 2020): FAD is measured on random subsets of several sizes N, and a line in
+    1/N is fitted by least squares. Subsets are drawn without replacement, since drawing with replacement would tend to the
+    biased FAD of the frames at hand. The reference stays whole. The law in 1/N wants N of the order of the embedding's effective
+    dimension and more: with fewer frames the line is bent (see `FadInf.r2`) and the value still too high.
+
+    Args:
+        reference_frames: `[N, D]`.
+        frames: `[M, D]`, clip after clip.
+        steps: Number of sizes, evenly spaced from `min_frames` to M.
+        min_frames: Smallest subset; None: a quarter of the frames.
+        frames_per_clip: Frames that belong together (as `Embedding.frames` orders them): clips are drawn, not frames,
+            because frames of one clip are not independent.
+        repeats: Subsets per size, averaged.
+        seed: Same seed, same result.
+
+    Raises:
+        UserError: as `fad`; also when there are too few clips for three sizes.
+    """
+    reference, evaluated = _frames(reference_frames, "reference"), _frames(frames, "evaluated")
+    _same_dimension(reference, evaluated)
+    clips, left = divmod(len(evaluated), frames_per_clip)
+    if left:
+        raise UserError(f"FAD∞: {len(evaluated)} frames are not a whole number of clips of {frames_per_clip}")
+    smallest = max(2, -(-(len(evaluated) // 4 if min_frames is None else min_frames) // frames_per_clip))
+    sizes = np.unique(np.linspace(smallest, clips, steps).round().astype(int)) if smallest < clips else np.array([clips])
+    if len(sizes) < 3:
+        raise UserError(f"FAD∞: {clips} clips allow no three subset sizes from {smallest} on; give more clips or steps")
+    statistics = _statistics(reference)
+    by_clip = evaluated.reshape(clips, frames_per_clip, -1)
+    rng = np.random.default_rng(seed)
+    scores = np.empty(len(sizes))
+    for index, size in enumerate(sizes):
+        # All subsets of the full size are the same set.
+        draws = [rng.permutation(clips)[:size] for _ in range(1 if size == clips else repeats)]
+        subsets = (by_clip[drawn].reshape(-1, evaluated.shape[1]) for drawn in draws)
+        scores[index] = np.mean([_distance(*statistics, *_statistics(subset)) for subset in subsets])
+    sizes = sizes * frames_per_clip
+    slope, value = np.polyfit(1 / sizes, scores, 1)
+    residual = scores - (value + slope / sizes)
+    spread = ((scores - scores.mean()) ** 2).sum()
+    r2 = 1 - (residual**2).sum() / spread if spread > 0 else 1.0
+    return FadInf(float(value), float(slope), float(r2), sizes, scores)
+
+
+def _distance(mu1: np.ndarray, factor1: np.ndarray, mu2: np.ndarray, factor2: np.ndarray) -> float:
+    """The distance from means `[D]` and factors A `[any, D]` of the covariances AᵀA."""
+    nuclear = np.linalg.svd(factor1 @ factor2.T, compute_uv=False).sum()
+    distance = ((mu1 - mu2) ** 2).sum() + (factor1**2).sum() + (factor2**2).sum() - 2 * nuclear
+    return max(0.0, float(distance))  # below zero only by rounding
+
+
+def _statistics(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean `[D]` and a factor `[≤ D, D]` of the unbiased covariance of frames `[N, D]`."""
+    mean = frames.mean(0)
+    centred = (frames - mean) / np.sqrt(len(frames) - 1)
+    # The triangular factor of a QR decomposition gives the same covariance in at most D rows.
+    return mean, np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+
+
+def _moments(mu: Any, cov: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Validate a mean and a covariance; return the mean and a factor of the covariance."""
+    mean, matrix = np.atleast_1d(_float64(mu)), np.atleast_2d(_float64(cov))
+    if mean.ndim != 1 or matrix.shape != (mean.size, mean.size):
+        raise UserError(f"Fréchet distance: mean of shape {mean.shape} with covariance of shape {matrix.shape}")
+    if not (np.isfinite(mean).all() and np.isfinite(matrix).all()):
+        raise UserError("Fréchet distance: a mean or covariance is not finite; check the frames it was computed from")
+    scale = np.abs(matrix).max(initial=0.0)
+    if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-6 * scale:
+        raise UserError("Fréchet distance: a covariance is not symmetric")
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    if values[0] < -1e-6 * scale:
+        raise UserError(f"Fréchet distance: a covariance has the negative eigenvalue {values[0]:.3g}")
+    # Eigenvalues at rounding level are zeros of a singular covariance; their square roots would not be negligible.
+    values[values < len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)] = 0.0
+    return mean, np.sqrt(values)[:, None] * vectors.T
+
+
+def _frames(frames: Any, name: str) -> np.ndarray:
+    frames = _float64(frames)
+    if frames.ndim != 2:
+        raise UserError(f"FAD: {name} frames of shape {frames.shape}; expected [frames, dimensions]")
+    if len(frames) < 2:
+        raise UserError(f"FAD: {len(frames)} {name} frames; at least 2 are needed, embed more or longer clips")
+    if not np.isfinite(frames).all():
+        raise UserError(f"FAD: the {name} frames hold values that are not finite; check the audio they come from")
+    return frames
+
+
+def _same_dimension(reference: np.ndarray, frames: np.ndarray) -> None:
+    if reference.shape[1] != frames.shape[1]:
+        raise UserError(f"FAD: frames of {reference.shape[1]} and {frames.shape[1]} dimensions; use one embedding")
+
+
+def _float64(array: Any) -> np.ndarray:
+    if hasattr(array, "detach"):
+        array = array.detach().cpu().numpy()
+    return np.asarray(array, dtype=np.float64)
