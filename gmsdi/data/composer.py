@@ -363,9 +363,8 @@ _DRUMS: tuple[_Part, ...] = (
 
 def _guitar_strum(section: _Section) -> list[Note]:
     """Strummed chords: the strings of a stroke follow each other, down strokes from the lowest."""
-    steps = _pick(
-        section.rng, ((0, 4, 6, 10, 12, 14), (0, 2, 4, 6, 8, 10, 12, 14), (0, 3, 6, 8, 11, 14), (0, 4, 8, 12), (0, 6, 8))
-    )
+    rhythms = ((0, 4, 6, 10, 12, 14), (0, 2, 4, 6, 8, 10, 12, 14), (0, 3, 6, 8, 11, 14), (0, 4, 8, 12), (0, 6, 8))
+    steps = _pick(section.rng, rhythms)
     low = int(section.rng.integers(45, 52))
     count = int(section.rng.integers(4, 6))
     notes = []
@@ -500,7 +499,8 @@ def _piano_melody(section: _Section) -> list[Note]:
     rng = section.rng
     ladder = [p for p in range(62, 82) if p % 12 in section.scale]
     place = int(rng.integers(4, len(ladder) - 4))
-    rhythm = _pick(rng, ((0, 4, 6, 8, 12), (0, 3, 6, 8, 10, 12), (0, 2, 4, 8, 12, 14), (0, 6, 8, 14), (0, 4, 8, 10, 12)))
+    rhythms = ((0, 4, 6, 8, 12), (0, 3, 6, 8, 10, 12), (0, 2, 4, 8, 12, 14), (0, 6, 8, 14), (0, 4, 8, 10, 12))
+    rhythm = _pick(rng, rhythms)
     notes = []
     for at, chord in _bars(section):
         for pitch in _voicing(chord, 52, 3):

@@ -15,7 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from gmsdi.data.composer import CLOSED_HAT, INSTRUMENTS, OPEN_HAT, RIDE, TICKS_PER_BEAT, Note, Piece, compose
+from gmsdi.data.composer import (
+    CLOSED_HAT,
+    CRASH,
+    INSTRUMENTS,
+    KICK,
+    OPEN_HAT,
+    RIDE,
+    TICKS_PER_BEAT,
+    Note,
+    Piece,
+    compose,
+)
 from gmsdi.data.soundfont import SoundFont, Tone
 from gmsdi.errors import UserError
 from gmsdi.files import atomic
@@ -23,8 +34,9 @@ from gmsdi.files import atomic
 SPLITS = ("train", "validation", "test")
 _LONGEST = 6.0  # seconds of a tone that are rendered
 _SHORTEST_RELEASE, _LONGEST_RELEASE = 0.05, 0.25  # seconds to fall by 100 dB: a section's end is heard as one
-# Cymbals keep little energy below 4 kHz; at the low rate of this dataset they would vanish.
-_CYMBALS = {CLOSED_HAT: 8.0, OPEN_HAT: 3.0, RIDE: 5.0}
+# Cymbals keep little energy below 4 kHz and would vanish at the low rate of this dataset: their energy in dB relative
+# to that of the kick drum of the same kit.
+_CYMBALS = {CLOSED_HAT: -14.0, OPEN_HAT: -10.0, RIDE: -12.0, CRASH: -5.0}
 
 
 @dataclass
@@ -138,7 +150,9 @@ def render(piece: Piece, config: MiniConfig) -> dict[str, np.ndarray]:
             tone = _tone(path, bank, piece.programs[name], note.pitch, config.sample_rate)
             sound = _played(tone, piece.seconds(note.end - note.start), config.sample_rate)
             # Loudness over velocity as the SoundFont specification has it: 40 dB a decade (section 8.4.1).
-            gain = (note.velocity / 127) ** 2 * (_CYMBALS.get(note.pitch, 1.0) if bank else 1.0)
+            gain = (note.velocity / 127) ** 2
+            if bank:
+                gain *= _drum_gain(path, piece.programs[name], note.pitch, config.sample_rate)
             start = round(piece.seconds(note.start) * config.sample_rate)
             out[start : start + len(sound)] += np.float32(gain) * sound
         audio[name] = out[:length]
@@ -166,6 +180,15 @@ def _tone(path: str, bank: int, program: int, key: int, sample_rate: int) -> Ton
     return _soundfont(path).tone(bank, program, key, _LONGEST, sample_rate)
 
 
+@lru_cache(maxsize=256)
+def _drum_gain(path: str, kit: int, key: int, sample_rate: int) -> float:
+    """The factor that balances a drum within its kit."""
+    if key not in _CYMBALS:
+        return 1.0
+    kick, drum = (float(np.sum(_tone(path, 128, kit, k, sample_rate).audio ** 2.0)) for k in (KICK, key))
+    return float(np.sqrt(10 ** (_CYMBALS[key] / 10) * kick / drum)) if drum > 0 else 1.0
+
+
 @lru_cache(maxsize=2)
 def _soundfont(path: str) -> SoundFont:
     return SoundFont(path)
@@ -176,11 +199,13 @@ def _default_soundfont() -> str:
 
     spec = find_spec("pretty_midi")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the SoundFont TimGM6mb comes with pretty_midi, which is not installed: pip install pretty_midi")
+        raise UserError("the SoundFont TimGM6mb is missing; it comes with pretty_midi: pip install pretty_midi")
     return os.path.join(spec.submodule_search_locations[0], "TimGM6mb.sf2")
 
 
-def _master(audio: Mapping[str, np.ndarray], config: MiniConfig) -> tuple[dict[str, np.ndarray], dict[str, float], float]:
+def _master(
+    audio: Mapping[str, np.ndarray], config: MiniConfig
+) -> tuple[dict[str, np.ndarray], dict[str, float], float]:
     """Bring the stems to one loudness and the mix below its peak; int16 stems, their loudness before, the gain.
 
     Loudness is gated (ITU-R BS.1770-4), so a stem that rests for most of a piece is not turned up.
@@ -281,7 +306,7 @@ def _check(config: MiniConfig) -> None:
         raise UserError(f"data.mini.tracks: unknown split {sorted(unknown)[0]!r}; the splits are {', '.join(SPLITS)}")
     missing = [name for name in INSTRUMENTS if name != "Drums" and not config.programs.get(name)]
     if missing or not config.kits:
-        raise UserError(f"data.mini.{'kits' if not missing else 'programs'}: none given for {(missing or ['Drums'])[0]}")
+        raise UserError(f"data.mini: no program given for {', '.join(missing) or 'Drums (kits)'}")
     if len(config.sections) != 2 or not 1 <= config.sections[0] <= config.sections[1]:
         raise UserError(f"data.mini.sections: {list(config.sections)}; give the least and the greatest number, from 1")
     if not config.section_sizes or not all(1 <= int(size) <= len(INSTRUMENTS) for size in config.section_sizes):

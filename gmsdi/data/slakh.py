@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmsdi.errors import UserError
+
+if TYPE_CHECKING:
+    import symusic
 
 GAP = 1.0  # rests shorter than this many seconds do not interrupt an instrument's activity
 _SUFFIXES = (".flac", ".wav")
@@ -48,7 +52,7 @@ def list_tracks(root: str | Path, split: str) -> list[Path]:
     """
     folder = Path(root) / split
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; the root of a Slakh-layout dataset holds train, validation and test")
+        raise UserError(f"{folder}: no such folder; a dataset root holds train, validation and test")
     tracks = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.startswith("Track"))
     if not tracks:
         raise UserError(f"{folder}: holds no Track folders")
@@ -142,10 +146,26 @@ def _notes(file: Path) -> np.ndarray:
     if not file.is_file():
         raise UserError(f"{file}: no such file; the labels of a stem come from its MIDI file")
     try:
-        score = symusic.Score(str(file), ttype="second")
+        score = symusic.Score(str(file))
     except Exception as error:  # symusic's parser raises several unrelated types
         raise UserError(f"{file}: malformed MIDI file; replace it") from error
     parts = [track.notes.numpy() for track in score.tracks]
-    onsets = np.concatenate([part["time"] for part in parts]).astype(np.float64) if parts else np.zeros(0)
-    lengths = np.concatenate([part["duration"] for part in parts]).astype(np.float64) if parts else np.zeros(0)
-    return np.stack([onsets, onsets + lengths], axis=1)
+    if not parts:
+        return np.zeros((0, 2))
+    onsets = np.concatenate([part["time"] for part in parts])
+    ends = onsets + np.concatenate([part["duration"] for part in parts])
+    return np.stack([_seconds(score, onsets), _seconds(score, ends)], axis=1)
+
+
+def _seconds(score: symusic.Score, ticks: np.ndarray) -> np.ndarray:
+    """Times of ticks under the score's tempo changes.
+
+    symusic's own conversion to seconds lengthens every note to at least one second.
+    """
+    # A later tempo at the same tick replaces an earlier one; without any, MIDI plays 120 beats a minute.
+    tempi = {0: 500_000} | {int(tempo.time): int(tempo.mspq) for tempo in sorted(score.tempos, key=lambda t: t.time)}
+    changes = np.array(list(tempi))
+    pace = np.array(list(tempi.values())) * 1e-6 / score.ticks_per_quarter  # seconds a tick
+    reached = np.concatenate([[0.0], np.cumsum(np.diff(changes) * pace[:-1])])
+    index = np.searchsorted(changes, ticks, side="right") - 1
+    return reached[index] + (ticks - changes[index]) * pace[index]

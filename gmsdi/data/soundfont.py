@@ -2,9 +2,9 @@
 
 General MIDI instruments are needed at exact pitch, with their envelopes, at a low sample rate and without a system
 library. This reads the part of the format (SoundFont Technical Specification 2.04) that static tones need: zones,
-looped samples, tuning, the volume envelope and the initial low-pass filter. Modulators, LFOs, the modulation
-envelope, stereo panning and effects are left out. A sample is brought to its pitch and to the output rate by one
-band-limited resampling, so nothing aliases.
+looped samples, tuning, the volume envelope and the low-pass filter, held as far open as the modulation envelope
+opens it. Modulators, LFOs, stereo panning and effects are left out. A sample is brought to its pitch and to the output
+rate by one band-limited resampling, so nothing aliases.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from gmsdi.errors import UserError
 # Generator numbers of section 8.1.2 of the specification.
 _START, _END, _LOOP_START, _LOOP_END = 0, 1, 2, 3
 _START_COARSE, _END_COARSE, _LOOP_START_COARSE, _LOOP_END_COARSE = 4, 12, 45, 50
-_FILTER_CUTOFF = 8
+_FILTER_CUTOFF, _ENVELOPE_TO_CUTOFF = 8, 11
 _DELAY, _ATTACK, _HOLD, _DECAY, _SUSTAIN, _RELEASE = 33, 34, 35, 36, 37, 38
 _INSTRUMENT, _KEY_RANGE, _VELOCITY_RANGE, _ATTENUATION = 41, 43, 44, 48
 _COARSE_TUNE, _FINE_TUNE, _SAMPLE, _SAMPLE_MODES, _SCALE_TUNING, _ROOT_KEY = 51, 52, 53, 54, 56, 58
@@ -34,12 +35,13 @@ _INSTRUMENT_ONLY = {
     _START, _END, _LOOP_START, _LOOP_END, _START_COARSE, _END_COARSE, _LOOP_START_COARSE, _LOOP_END_COARSE,
     _SAMPLE_MODES, _ROOT_KEY,
 }  # fmt: skip
+_DEEPEST_FALL = 24.0  # dB: a held tone never decays further, so that a note of the score is also heard
 _REFERENCE_VELOCITY = 100  # which velocity layer of an instrument is played; loudness is left to the caller
 
 
 @dataclass(frozen=True)
 class Tone:
-    """A held tone: `audio` float32 [T] with attack and decay; `release` is the time in seconds for it to fall 100 dB."""
+    """A held tone: `audio` float32 [T]; `release`, the seconds in which it falls by 100 dB once it is let go."""
 
     audio: np.ndarray
     release: float
@@ -129,7 +131,7 @@ class SoundFont:
         x = self._samples[position].astype(np.float32) / 32768
         x = soxr.resample(x, played_rate, sample_rate)[:length]
         x = np.pad(x, (0, length - len(x)))
-        cutoff = 8.176 * 2 ** (g[_FILTER_CUTOFF] / 1200)
+        cutoff = 8.176 * 2 ** ((g[_FILTER_CUTOFF] + max(0, g[_ENVELOPE_TO_CUTOFF])) / 1200)
         if cutoff < 0.45 * sample_rate:
             x = sosfilt(butter(2, cutoff, fs=sample_rate, output="sos"), x).astype(np.float32)
         level = 10 ** (-g[_ATTENUATION] / 200)
@@ -142,7 +144,7 @@ def _envelope(g: dict[int, int], length: int, sample_rate: int) -> np.ndarray:
     attack = max(_timecents(g[_ATTACK]), 1e-3)
     after = seconds - attack - _timecents(g[_HOLD])
     # The decay time is that of a fall by 100 dB; the fall stops at the sustain level, in 0.1 dB below full scale.
-    fall = np.clip(100 * after / _timecents(g[_DECAY]), 0, np.clip(g[_SUSTAIN], 0, 1440) / 10)
+    fall = np.clip(100 * after / _timecents(g[_DECAY]), 0, min(_DEEPEST_FALL, max(0, g[_SUSTAIN]) / 10))
     return np.clip(seconds / attack, 0, 1) * 10 ** (-fall / 20)
 
 
@@ -170,7 +172,7 @@ def _zones(chunks: dict[str, bytes], kind: str) -> list[dict[int, int]]:
     """Generators of every zone of the presets ("p") or instruments ("i"); ranges stay packed as low + 256 * high."""
     bags = [first for first, _ in _records(chunks[f"{kind}bag"], "<HH")]
     generators = _records(chunks[f"{kind}gen"], "<Hh")
-    return [dict(generators[a:b]) for a, b in zip(bags, bags[1:], strict=False)]
+    return [dict(generators[a:b]) for a, b in pairwise(bags)]
 
 
 def _applicable(
