@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -42,6 +42,19 @@ Gamma: TypeAlias = float | Callable[[float], float]
 Prompts: TypeAlias = Sequence[str | Prompt] | Sequence[Sequence[str | Prompt]]
 Join: TypeAlias = Callable[[Sequence[Prompt]], Prompt]
 Noise: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def single(model: Model, prompts: Sequence[str | Prompt]) -> Single:
+    """Plain text-to-music sampling of one signal per item, Eq. 1: dx/dσ = (x − D(x, z))/σ.
+
+    Args:
+        model: see the module.
+        prompts: one per item, or one for all of them.
+
+    Returns:
+        The derivative over one row.
+    """
+    return Single(model, _items([[prompt] for prompt in prompts]))
 
 
 def total(
@@ -196,6 +209,28 @@ def extractor(model: Model, mixture: Tensor, prompts: Prompts, *, join: Join = j
         UserError: if there are fewer than two prompts.
     """
     return Extractor(model, mixture, _items(prompts, at_least=2), join)
+
+
+class Single:
+    """The derivative of `single`.
+
+    Attributes:
+        rows: S = 1.
+    """
+
+    rows = 1
+
+    def __init__(self, model: Model, prompts: list[list[Prompt]]) -> None:
+        self.model = model
+        self.prompts = prompts
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, 1, C, T]`."""
+        return (x - _denoise(self.model, x, sigma, self.prompts)) / sigma
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The signals `[B, 1, C, T]`."""
+        return x
 
 
 class Generation:
@@ -357,23 +392,23 @@ def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[
 
 
 def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
-    """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
+    """γ as configurations write it: a number, "inf", or `{"times_sigma": c}` (short `{"sigma": c}`) for γ = c·σ.
 
     Raises:
         UserError: for anything else, or if the number is not positive.
     """
     if isinstance(value, Mapping):
-        if set(value) == {"sigma"} and _is_number(value["sigma"]) and value["sigma"] > 0:
-            c = float(value["sigma"])
+        c = next(iter(value.values()), None)
+        if len(value) == 1 and value.keys() <= {"times_sigma", "sigma"} and _is_number(c) and c > 0:
             return math.inf if math.isinf(c) else lambda sigma: c * sigma
     elif value == "inf":
         return math.inf
     elif _is_number(value) and float(value) > 0:
         return float(value)
-    raise UserError(f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma')
+    raise UserError(f'gamma is {value!r}; write a positive number, "inf", or {{times_sigma: c}} for gamma = c*sigma')
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 

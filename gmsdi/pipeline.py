@@ -1,0 +1,818 @@
+"""From a model folder to results: every procedure of `gmsdi.inference` on windows, arrays and files.
+
+The `*_windows` methods take and return tensors of the model's own rate and length, one seed per window: the workflow's
+door. `separate`, `extract`, `generate` and `accompany` take arrays or files of any rate and length: the musician's.
+
+Longer signals are sampled as a whole: the state has the full length, and in every step the model denoises overlapping
+windows of it, whose results are cross-faded linearly (as MultiDiffusion does for images, Bar-Tal et al. 2023). The
+windows thus agree with each other, and what holds for the state, such as stems that sum to the mixture, holds at any
+length.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from gmsdi import inference
+from gmsdi.audio import Audio, Samples, as_audio, fit, resample, rounded
+from gmsdi.errors import UserError
+from gmsdi.inference import Gamma, check_stability
+from gmsdi.sampling import samplers
+from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided, join
+from gmsdi.sampling.noise import SeededNoise
+from gmsdi.sampling.schedules import karras
+
+Callback: TypeAlias = Callable[[int, int], None]
+Source: TypeAlias = str | Path | Audio | ArrayLike
+Stem: TypeAlias = str | Prompt
+Negatives: TypeAlias = Mapping[str, str] | None
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "euler": samplers.euler,
+    "adpm2": samplers.adpm2,
+    "heun": samplers.heun,
+    "dpmpp_2m": samplers.dpmpp_2m,
+}
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How a derivative is integrated.
+
+    Attributes:
+        name: euler, adpm2, heun or dpmpp_2m (see `gmsdi.sampling.samplers`).
+        steps: of the schedule.
+        sigma_min: last noise level above 0.
+        sigma_max: first noise level.
+        rho: curvature of the Karras schedule.
+        s_churn: noise added back (euler and heun).
+        resamples: how often each step is taken (euler).
+        midpoint: "power" (with `midpoint_rho` = 1 arithmetic, as in the paper) or "geometric" (adpm2).
+        midpoint_rho: the paper's ρ of ADPM2.
+
+    Raises:
+        UserError: if a value is out of range or the sampler does not know the option.
+    """
+
+    name: str = "euler"
+    steps: int = 25
+    sigma_min: float = 2e-3
+    sigma_max: float = 0.5
+    rho: float = 7.0
+    s_churn: float = 0.0
+    resamples: int = 1
+    midpoint: str = "power"
+    midpoint_rho: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLERS:
+            raise UserError(f"solver name is {self.name!r}; choose {', '.join(SAMPLERS)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UserError(f"solver {field.name} is {value!r}; it must be a whole number of at least 1")
+            if field.type == "float" and (not isinstance(value, int | float) or not 0 <= value < math.inf):
+                raise UserError(f"solver {field.name} is {value!r}; it must be a number of at least 0")
+        if self.s_churn and self.name not in ("euler", "heun"):
+            raise UserError(f"solver {self.name} has no s_churn; use euler or heun, or leave it out")
+        if self.resamples > 1 and self.name != "euler":
+            raise UserError(f"solver {self.name} has no resamples; use euler, or leave it out")
+        if self.midpoint not in ("power", "geometric") or self.midpoint_rho <= 0:
+            raise UserError(f"solver midpoint is {self.midpoint!r} (rho {self.midpoint_rho}); use power or geometric")
+        self.sigmas()
+
+    def sigmas(self) -> list[float]:
+        """The schedule, ending with 0."""
+        return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the derivative in one run."""
+        if self.name in ("adpm2", "heun"):
+            return 2 * self.steps - 1
+        return self.steps * self.resamples
+
+    def sample(
+        self, derivative: samplers.Derivative, x: Tensor, *, noise: samplers.Noise, callback: Callback | None = None
+    ) -> Tensor:
+        """Integrate `derivative` from the state `x` at `sigma_max` to 0."""
+        return self._integrate(derivative, x, self.sigmas(), self.s_churn, self.resamples, noise, callback)
+
+    def step(self, derivative: samplers.Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+        """One step of a run without its noise, for `check_stability`."""
+        return self._integrate(derivative, x, sigmas, self.s_churn / self.steps, 1, torch.zeros_like, None)
+
+    def _integrate(
+        self,
+        derivative: samplers.Derivative,
+        x: Tensor,
+        sigmas: Sequence[float],
+        s_churn: float,
+        resamples: int,
+        noise: samplers.Noise,
+        callback: Callback | None,
+    ) -> Tensor:
+        options: dict[str, Any] = {}
+        if self.name in ("euler", "heun"):
+            options["s_churn"] = s_churn
+        if self.name == "euler":
+            options["resamples"] = resamples
+        if self.name == "adpm2":
+            options.update(rho=self.midpoint_rho, midpoint=self.midpoint)
+        return SAMPLERS[self.name](derivative, x, sigmas, noise=noise, callback=callback, **options)
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance, see `gmsdi.sampling.guidance.guided`.
+
+    Attributes:
+        w: strength, in the convention below.
+        convention: "paper" (0 is no guidance) or "adp" (1 is no guidance).
+        interval: σ range within which guidance acts; None is everywhere.
+        clamp: limit of the denoised signal; None is no limit.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+
+    w: float = 0.0
+    convention: str = "paper"
+    interval: Sequence[float] | None = None
+    clamp: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.w, bool) or not isinstance(self.w, int | float) or not math.isfinite(self.w):
+            raise UserError(f"guidance w is {self.w!r}; it must be a number")
+        if self.convention not in ("paper", "adp"):
+            raise UserError(f"guidance convention is {self.convention!r}; choose paper or adp")
+        if self.interval is not None and (len(self.interval) != 2 or not self.interval[0] <= self.interval[1]):
+            raise UserError(f"guidance interval is {self.interval!r}; it must be [low, high] in sigma")
+        if self.clamp is not None and not self.clamp > 0:
+            raise UserError(f"guidance clamp is {self.clamp!r}; it must be positive or null")
+
+
+@dataclass(frozen=True)
+class Stems:
+    """The result of a task on audio of any length.
+
+    Attributes:
+        stems: label to float32 `[C, T]`.
+        mixture: `[C, T]`, what they belong to: the separated mixture, the sum of the generated stems, or the sum of
+            given and generated stems.
+        sample_rate: in Hz.
+    """
+
+    stems: dict[str, Samples]
+    mixture: Samples
+    sample_rate: int
+
+
+SEPARATION = Solver("euler", steps=25, sigma_min=2e-3, sigma_max=0.5, rho=7.0, s_churn=10.0)
+GENERATION = Solver("adpm2", steps=50, sigma_min=2e-3, sigma_max=1.0, rho=7.0)
+GUIDANCE = Guidance(w=1.0)
+OVERLAP = 0.25
+"""What neighbouring windows of a longer signal share."""
+
+
+def load(path: str | Path, *, device: str = "auto", precision: str = "auto", max_batch: int = 16) -> Pipeline:
+    """Load a model folder.
+
+    Args:
+        path: a folder with `model.safetensors` and `config.json`.
+        device: "auto" (CUDA if there is one), or a torch device.
+        precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware computes it.
+        max_batch: see `Pipeline`.
+
+    Raises:
+        UserError: if the folder holds no sound model, or the device does not exist.
+    """
+    from gmsdi.models.checkpoint import load_model, resolve_precision
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used here; choose auto or cpu") from error
+    denoiser = load_model(path, device=device)
+    denoiser.autocast = resolve_precision(precision, device)
+    return Pipeline(denoiser, denoiser.config, device=device, max_batch=max_batch)
+
+
+class Pipeline:
+    """A text-conditioned model and everything that can be asked of it.
+
+    Attributes:
+        sample_rate: the model's, in Hz.
+        window: its length in samples.
+        channels: its audio channels.
+        labels: stem labels that it was trained with, in their order; empty for a model of free text.
+
+    Args:
+        denoiser: `D(x [N, C, T], sigma [N], cond)` with `encode(texts)`.
+        config: `sample_rate`, `window`, `labels`, and optionally `unet.in_channels`.
+        device: where the denoiser is.
+        max_batch: signals that the model denoises at once (guidance doubles the network's rows); it bounds the memory.
+            With 1 the results do not depend on the batch even in the last bit, since every network call has the
+            same shape.
+    """
+
+    def __init__(
+        self, denoiser: Any, config: Mapping[str, Any], *, device: str | torch.device = "cpu", max_batch: int = 16
+    ) -> None:
+        if max_batch < 1:
+            raise UserError(f"max_batch is {max_batch}; it must be at least 1")
+        self.denoiser = denoiser
+        self.config = config
+        self.device = torch.device(device)
+        self.max_batch = max_batch
+        self.sample_rate: int = config["sample_rate"]
+        self.window: int = config["window"]
+        self.channels: int = config.get("unet", {}).get("in_channels", 1)
+        self.labels: list[str] = list(config.get("labels") or [])
+
+    def separate_windows(
+        self,
+        mixture: Tensor,
+        stems: Sequence[Stem],
+        *,
+        constrained: int | str,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        negatives: Negatives = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Separate mixtures with the GMSDI Separator (Eq. 13).
+
+        Args:
+            mixture: `[B, C, T]`.
+            stems: the K labels, or prompts.
+            constrained: the stem that is the mixture minus the others, by index or label.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seeds: one per item.
+            negatives: label to negative text; the paper uses none here.
+            callback: called with (step, steps).
+
+        Returns:
+            `[B, K, C, T]` float32 on the CPU; the stems sum to the mixture.
+
+        Raises:
+            UserError: for input that is not finite, of another shape, or does not fit the stems.
+        """
+        y = self._signals(mixture, 3, "mixture")
+        prompts = self._prompts(stems, negatives)
+        derivative = inference.separator(self._model(guidance), y, prompts, constrained)
+        return derivative.stems(self._run(derivative, y, solver, SeededNoise(seeds), callback)).cpu()
+
+    def extract_windows(
+        self,
+        mixture: Tensor,
+        stems: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        negatives: Negatives = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Separate mixtures with the GMSDI Extractor (Eq. 14), each stem by itself.
+
+        Args:
+            mixture: `[B, C, T]`.
+            stems: the K labels, or prompts.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seeds: one per item.
+            negatives: label to negative text, of the stems alone: the complementary mixtures have z*. The paper uses
+                them for Bass and Drums.
+            callback: called with (step, steps).
+
+        Returns:
+            `[B, K, C, T]` float32 on the CPU.
+
+        Raises:
+            UserError: for input that is not finite, of another shape, or does not fit the stems.
+        """
+        y = self._signals(mixture, 3, "mixture")
+        prompts = self._prompts(stems, negatives)
+        derivative = inference.extractor(self._model(guidance), y, prompts, join=self._join)
+        return derivative.stems(self._run(derivative, y, solver, SeededNoise(seeds), callback)).cpu()
+
+    def sample_windows(
+        self,
+        prompts: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Plain text-to-music: one window per prompt, `[B, C, T]` float32 on the CPU.
+
+        Args:
+            prompts: one per item; with a negative text as `Prompt(text, negative)`.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seeds: one per item.
+            callback: called with (step, steps).
+        """
+        derivative = inference.single(self._model(guidance), self._prompts(prompts, None))
+        blank = torch.empty(len(prompts), self.channels, self.window, device=self.device)
+        return self._run(derivative, blank, solver, SeededNoise(seeds), callback)[:, 0].cpu()
+
+    def generate_windows(
+        self,
+        stems: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        gamma_x: Gamma,
+        gamma_y: Gamma,
+        groups: Sequence[Sequence[int]] | None = None,
+        negatives: Negatives = None,
+        length: int | None = None,
+        callback: Callback | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Total generation (Eq. 10 and, with `groups`, 11): coherent stems from nothing.
+
+        Args:
+            stems: the K labels, or prompts.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seeds: one per item; their number is the batch size B.
+            gamma_x: γ of the stems.
+            gamma_y: γ of the mixture; the paper sets it to ∞.
+            groups: stems that are generated as one signal, as lists of indices.
+            negatives: label to negative text.
+            length: samples; None is the model's window.
+            callback: called with (step, steps).
+
+        Returns:
+            The stems (or groups) `[B, K, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU.
+
+        Raises:
+            UserError: if the steps are unstable with these γ, among others.
+        """
+        derivative = inference.total(
+            self._model(guidance),
+            self._prompts(stems, negatives),
+            groups=groups,
+            gamma_x=gamma_x,
+            gamma_y=gamma_y,
+            join=self._join,
+        )
+        blank = torch.empty(len(seeds), self.channels, length or self.window, device=self.device)
+        state = self._run(derivative, blank, solver, SeededNoise(seeds), callback)
+        return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
+
+    def accompany_windows(
+        self,
+        given: Tensor,
+        given_stems: Sequence[Stem],
+        stems: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        gamma_x: Gamma,
+        gamma_y: Gamma,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        negatives: Negatives = None,
+        given_noise: Literal["fixed", "redrawn"] = "fixed",
+        callback: Callback | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Partial generation (Eq. 12): stems that go with the given ones, which stay as they are.
+
+        Args:
+            given: `[B, I, C, T]`.
+            given_stems: the I labels, or prompts.
+            stems: the J labels, or prompts, to generate.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seeds: one per item.
+            gamma_x: γ of the stems.
+            gamma_y: γ of the mixture.
+            alpha: scale of the given stems in the mixture.
+            beta: scale of the generated ones.
+            negatives: label to negative text.
+            given_noise: whether the noise of the given stems is drawn once or in every evaluation.
+            callback: called with (step, steps).
+
+        Returns:
+            The generated stems `[B, J, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU.
+
+        Raises:
+            UserError: for input that is not finite or of another shape, or if the steps are unstable with these γ.
+        """
+        x = self._signals(given, 4, "given stems")
+        noise = SeededNoise(seeds)
+        derivative = inference.partial(
+            self._model(guidance),
+            x,
+            self._prompts(given_stems, negatives),
+            self._prompts(stems, negatives),
+            alpha=alpha,
+            beta=beta,
+            gamma_x=gamma_x,
+            gamma_y=gamma_y,
+            noise=noise if given_noise == "redrawn" else noise(x),
+            join=self._join,
+        )
+        state = self._run(derivative, x[:, 0], solver, noise, callback)
+        return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
+
+    def separate(
+        self,
+        source: Source,
+        stems: Sequence[str] | None = None,
+        *,
+        sample_rate: int | None = None,
+        constrained: int | str | None = None,
+        solver: Solver = SEPARATION,
+        guidance: Guidance = GUIDANCE,
+        seed: int = 0,
+        negatives: Negatives = None,
+        callback: Callback | None = None,
+    ) -> Stems:
+        """Separate a song of any length with the GMSDI Separator (Eq. 13).
+
+        The song is resampled to the model's rate and back. A model of one channel separates the channels of a song one
+        by one, with the same noise. The stems sum to the song: exactly at the model's rate, and otherwise in the band
+        that the model hears.
+
+        Args:
+            source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
+            stems: labels of what the song consists of; None is all that the model knows.
+            sample_rate: of an array, in Hz.
+            constrained: the stem that is the song minus the others; None is Drums, the paper's choice, or the last.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seed: of the noise.
+            negatives: label to negative text.
+            callback: called with (step, steps).
+
+        Returns:
+            The stems at the song's rate and length.
+
+        Raises:
+            UserError: for unusable audio or stems.
+        """
+        labels = self._labels(stems)
+        if constrained is None:
+            constrained = "Drums" if "Drums" in labels else labels[-1]
+        audio, mixture = self._song(source, sample_rate)
+        separated = self.separate_windows(
+            mixture,
+            labels,
+            constrained=constrained,
+            solver=solver,
+            guidance=guidance,
+            seeds=[seed] * len(mixture),
+            negatives=negatives,
+            callback=callback,
+        )
+        return self._separated(separated, labels, audio)
+
+    def extract(
+        self,
+        source: Source,
+        stems: Sequence[str] | None = None,
+        *,
+        sample_rate: int | None = None,
+        solver: Solver = SEPARATION,
+        guidance: Guidance = GUIDANCE,
+        seed: int = 0,
+        negatives: Negatives = None,
+        callback: Callback | None = None,
+    ) -> Stems:
+        """Separate a song of any length with the GMSDI Extractor (Eq. 14), each stem by itself.
+
+        Args:
+            source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
+            stems: labels of what the song consists of; None is all that the model knows.
+            sample_rate: of an array, in Hz.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seed: of the noise.
+            negatives: label to negative text.
+            callback: called with (step, steps).
+
+        Returns:
+            The stems at the song's rate and length, for rates and channels see `separate`.
+
+        Raises:
+            UserError: for unusable audio or stems.
+        """
+        labels = self._labels(stems)
+        audio, mixture = self._song(source, sample_rate)
+        separated = self.extract_windows(
+            mixture,
+            labels,
+            solver=solver,
+            guidance=guidance,
+            seeds=[seed] * len(mixture),
+            negatives=negatives,
+            callback=callback,
+        )
+        return self._separated(separated, labels, audio)
+
+    def generate(
+        self,
+        stems: Sequence[str] | None = None,
+        *,
+        seconds: float | None = None,
+        gamma_x: Gamma | None = None,
+        gamma_y: Gamma = math.inf,
+        solver: Solver = GENERATION,
+        guidance: Guidance = GUIDANCE,
+        seed: int = 0,
+        negatives: Negatives = None,
+        callback: Callback | None = None,
+    ) -> Stems:
+        """Generate coherent stems (Eq. 10) of any length, at the model's rate.
+
+        Args:
+            stems: the labels; None is all that the model knows.
+            seconds: length; None is the model's window.
+            gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
+            gamma_y: γ of the mixture.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seed: of the noise.
+            negatives: label to negative text.
+            callback: called with (step, steps).
+
+        Returns:
+            The stems and their sum.
+
+        Raises:
+            UserError: for unusable stems, or if the steps are unstable with these γ.
+        """
+        labels = self._labels(stems, at_least=1)
+        samples = self.window if seconds is None else round(seconds * self.sample_rate)
+        if samples < 1:
+            raise UserError(f"seconds is {seconds}; it must be positive")
+        generated, _ = self.generate_windows(
+            labels,
+            solver=solver,
+            guidance=guidance,
+            seeds=[seed],
+            gamma_x=_natural_gamma(len(labels)) if gamma_x is None else gamma_x,
+            gamma_y=gamma_y,
+            negatives=negatives,
+            length=self._padded(samples),
+            callback=callback,
+        )
+        parts = dict(zip(labels, generated[0, :, :, :samples].numpy(), strict=True))
+        return Stems(parts, _sum(parts.values()), self.sample_rate)
+
+    def accompany(
+        self,
+        given: Mapping[str, Source],
+        stems: Sequence[str] | None = None,
+        *,
+        sample_rate: int | None = None,
+        gamma_x: Gamma | None = None,
+        gamma_y: Gamma | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        solver: Solver = GENERATION,
+        guidance: Guidance = GUIDANCE,
+        seed: int = 0,
+        negatives: Negatives = None,
+        callback: Callback | None = None,
+    ) -> Stems:
+        """Generate stems that go with given ones (Eq. 12), of any length.
+
+        The model hears the given stems at its own rate and number of channels (stereo is averaged for a model of one
+        channel). The result has the rate and length of the given stems. What is generated is rounded to 16 bits, so
+        that, in float and in 16-bit files alike, the mixture minus the generated stems gives 16-bit given stems back
+        bit for bit.
+
+        Args:
+            given: label to a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`; all of one length and
+                rate.
+            stems: labels to generate; None is all that the model knows and that are not given.
+            sample_rate: of arrays, in Hz.
+            gamma_x: γ of the stems; None is √(K + 1)·σ.
+            gamma_y: γ of the mixture; None is √(K + 1)·σ.
+            alpha: scale of the given stems in the mixture that the model imagines (not in the result).
+            beta: scale of the generated ones there.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seed: of the noise.
+            negatives: label to negative text.
+            callback: called with (step, steps).
+
+        Returns:
+            The generated stems, and as `mixture` the given stems and the generated ones together.
+
+        Raises:
+            UserError: for unusable audio or stems, or if the steps are unstable with these γ.
+        """
+        if not given:
+            raise UserError("no stem is given; to generate all of them use generate")
+        audios = {label: as_audio(source, sample_rate, label) for label, source in given.items()}
+        reference_label, reference = next(iter(audios.items()))
+        for label, audio in audios.items():
+            if audio.sample_rate != reference.sample_rate or audio.samples.shape != reference.samples.shape:
+                raise UserError(
+                    f"given stem {label} has {audio.samples.shape[0]} channels of {audio.samples.shape[1]} samples at "
+                    f"{audio.sample_rate} Hz, but {reference_label} has {reference.samples.shape[0]} of "
+                    f"{reference.samples.shape[1]} at {reference.sample_rate} Hz; make them alike"
+                )
+        known = list(audios)
+        labels = self._labels([x for x in self.labels if x not in known] if stems is None else stems, at_least=1)
+        heard = np.stack([self._at_model_rate(self._as_model_channels(audio)) for audio in audios.values()])
+        natural = _natural_gamma(len(labels))
+        generated, _ = self.accompany_windows(
+            torch.from_numpy(heard)[None],
+            known,
+            labels,
+            solver=solver,
+            guidance=guidance,
+            seeds=[seed],
+            gamma_x=natural if gamma_x is None else gamma_x,
+            gamma_y=natural if gamma_y is None else gamma_y,
+            alpha=alpha,
+            beta=beta,
+            negatives=negatives,
+            callback=callback,
+        )
+        parts = {
+            label: rounded(self._at_rate_of(reference, part))
+            for label, part in zip(labels, generated[0].numpy(), strict=True)
+        }
+        together = _sum([*(audio.samples for audio in audios.values()), *parts.values()])
+        return Stems(parts, together, reference.sample_rate)
+
+    def _model(self, guidance: Guidance) -> Model:
+        """The guided denoiser, over windows and in batches that fit the memory."""
+        low_high = None if guidance.interval is None else (float(guidance.interval[0]), float(guidance.interval[1]))
+        model = guided(
+            self.denoiser, guidance.w, convention=guidance.convention, interval=low_high, clamp=guidance.clamp
+        )
+
+        def batched(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+            size = self.max_batch
+            parts = [model(x[i : i + size], sigma, prompts[i : i + size]) for i in range(0, len(prompts), size)]
+            return torch.cat(parts)
+
+        return over_windows(batched, self.window, self._overlap)
+
+    def _run(
+        self,
+        derivative: Any,
+        like: Tensor,
+        solver: Solver,
+        noise: SeededNoise,
+        callback: Callback | None,
+    ) -> Tensor:
+        """Sample the state `[B, S, C, T]` of `derivative` for items like `like`, `[B, C, T]`."""
+        if len(noise.generators) != len(like):
+            raise UserError(f"{len(noise.generators)} seeds for {len(like)} items; give one each")
+        sigmas = solver.sigmas()
+        check_stability(derivative, sigmas, step=solver.step)
+        with torch.no_grad():
+            x = sigmas[0] * noise(like.unsqueeze(1).expand(-1, derivative.rows, -1, -1))
+            return solver.sample(derivative, x, noise=noise, callback=callback)
+
+    def _signals(self, x: Tensor, axes: int, name: str) -> Tensor:
+        """Checked float32 signals on the device."""
+        if x.ndim != axes or x.shape[-2] != self.channels or 0 in x.shape:
+            raise UserError(f"{name} has shape {tuple(x.shape)}; {axes} axes, with {self.channels} channels, expected")
+        if not torch.isfinite(x).all():
+            raise UserError(f"{name}: holds NaN or infinite samples; repair or exclude it")
+        return x.to(self.device, torch.float32)
+
+    def _prompts(self, stems: Sequence[Stem], negatives: Negatives) -> list[Prompt]:
+        """Prompts with their negatives; warns of texts that a model of labels has never seen."""
+        prompts = [as_prompt(stem) for stem in stems]
+        if negatives:
+            prompts = [
+                Prompt(prompt.text, negatives.get(prompt.text)) if prompt.negative is None else prompt
+                for prompt in prompts
+            ]
+        texts = [text for prompt in prompts for text in (prompt.text, prompt.negative) if text is not None]
+        unknown = dict.fromkeys(part for text in texts for part in text.split(", ") if part not in self.labels)
+        if self.labels and unknown:
+            warnings.warn(
+                f"the model was not trained with {', '.join(map(repr, unknown))}; it knows {', '.join(self.labels)}",
+                stacklevel=3,
+            )
+        return prompts
+
+    def _join(self, prompts: Sequence[Prompt]) -> Prompt:
+        """⊗ as in training: a model of labels has seen each label once and in its own order."""
+        joint = join(prompts)
+        parts = set(joint.text.split(", "))
+        return Prompt(", ".join(x for x in self.labels if x in parts)) if parts <= set(self.labels) else joint
+
+    def _labels(self, stems: Sequence[str] | None, at_least: int = 2) -> list[str]:
+        """The labels of a task, in which every stem has its own name."""
+        labels = self.labels if stems is None else list(stems)
+        if len(labels) < at_least:
+            raise UserError(f"{len(labels)} stems named, but at least {at_least} needed")
+        if len(set(labels)) < len(labels):
+            raise UserError(f"stems {', '.join(labels)}: each can be named once")
+        return labels
+
+    def _song(self, source: Source, sample_rate: int | None) -> tuple[Audio, Tensor]:
+        """A song, and as a batch of items `[B, C, T]` for the model."""
+        audio = as_audio(source, sample_rate)
+        if self.channels == 1:
+            return audio, torch.from_numpy(self._at_model_rate(audio)).unsqueeze(1)
+        return audio, torch.from_numpy(self._at_model_rate(self._as_model_channels(audio))).unsqueeze(0)
+
+    def _separated(self, separated: Tensor, labels: Sequence[str], audio: Audio) -> Stems:
+        """`[B, K, C, T]` back at the song's rate and length."""
+        parts = separated.transpose(0, 1).flatten(1, 2).numpy()  # [K, B * C, T]: one of B and C is 1
+        stems = {label: self._at_rate_of(audio, part) for label, part in zip(labels, parts, strict=True)}
+        return Stems(stems, audio.samples, audio.sample_rate)
+
+    def _as_model_channels(self, audio: Audio) -> Audio:
+        """Average to one channel, or repeat one channel."""
+        samples = audio.samples
+        if len(samples) != self.channels:
+            samples = samples.mean(axis=0, keepdims=True).repeat(self.channels, axis=0)
+        return Audio(samples, audio.sample_rate)
+
+    def _at_model_rate(self, audio: Audio) -> Samples:
+        """`[C, T]` at the model's rate, padded with zeros to whole windows."""
+        samples = resample(audio.samples, audio.sample_rate, self.sample_rate)
+        return fit(samples, self._padded(samples.shape[1]))
+
+    def _at_rate_of(self, audio: Audio, samples: Samples) -> Samples:
+        """`[C, T]` from the model's rate and padded length to those of `audio`."""
+        return fit(resample(samples, self.sample_rate, audio.sample_rate), audio.samples.shape[1])
+
+    @property
+    def _overlap(self) -> int:
+        return round(OVERLAP * self.window)
+
+    def _padded(self, length: int) -> int:
+        """The shortest length of overlapping windows that holds `length` samples."""
+        hop = self.window - self._overlap
+        return self.window + hop * math.ceil(max(0, length - self.window) / hop)
+
+
+def over_windows(model: Model, window: int, overlap: int) -> Model:
+    """A model for signals longer than its window: denoised in overlapping windows, which are cross-faded linearly.
+
+    Args:
+        model: a model of windows.
+        window: in samples.
+        overlap: of neighbouring windows, in samples, at most half a window.
+
+    Returns:
+        A model of signals of up to `window`, which pass as they are, or of `window + k·(window − overlap)` samples.
+    """
+    hop = window - overlap
+    rise = (torch.arange(overlap) + 0.5) / max(overlap, 1)
+
+    def whole(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+        length = x.shape[-1]
+        if length <= window:
+            return model(x, sigma, prompts)
+        if (length - window) % hop:
+            raise ValueError(f"{length} samples are not whole windows of {window} with an overlap of {overlap}")
+        pieces = x.unfold(-1, window, hop).transpose(1, 2)  # [N, windows, C, window]
+        repeated = [prompt for prompt in prompts for _ in range(pieces.shape[1])]
+        denoised = model(pieces.flatten(0, 1), sigma, repeated).unflatten(0, pieces.shape[:2])
+        fade = rise.to(x.device, x.dtype)
+        out = torch.zeros_like(x)
+        for i in range(pieces.shape[1]):
+            piece = denoised[:, i].clone()
+            if i > 0:
+                piece[..., :overlap] *= fade
+            if i < pieces.shape[1] - 1:
+                piece[..., hop:] *= 1 - fade
+            out[..., i * hop : i * hop + window] += piece
+        return out
+
+    return whole
+
+
+def _natural_gamma(stems: int) -> Gamma:
+    """γ = √(K + 1)·σ, with which a step to 0 makes the stems sum to the mixture row (`check_stability`)."""
+    return lambda sigma: math.sqrt(stems + 1) * sigma
+
+
+def _sum(parts: Iterable[Samples]) -> Samples:
+    """Sum of signals `[C, T]`; one channel counts for all."""
+    return np.sum(np.broadcast_arrays(*parts), axis=0, dtype=np.float32)
