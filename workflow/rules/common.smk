@@ -1,6 +1,6 @@
 # What several rule files share: the checked configuration, paths, and the inputs of a job that runs the model.
 
-import re
+import os
 import sys
 from pathlib import Path
 
@@ -17,8 +17,10 @@ except UserError as error:
     sys.exit(str(error))
 
 # Scripts find the package also where it is not installed, as in a conda environment.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH='{REPO}'${{PYTHONPATH:+:$PYTHONPATH}}; ")
+PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
+shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
+WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
 TABLES = ["table1_grid", "table2_separation"]
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures"]
 LABELS = list(config["data"]["classes"])
@@ -73,7 +75,7 @@ def part(split, tracks=None):
 def windows(name):
     """The files of a windows folder, by role."""
     stems = [] if name.startswith("train-") else ["stems.npy"]
-    return [f"<data>/{name}/windows/{file}" for file in ["windows.csv", "info.json", "mix.npy", *stems]]
+    return [f"<data>/{name}/windows/{file}" for file in [*WINDOW_FILES, *stems]]
 
 
 TEST = windows(part("test"))
@@ -87,7 +89,11 @@ def model_folder():
 
 def model_files():
     """Weights and configuration of the model that the results are computed with."""
-    return [f"{model_folder()}/{name}" for name in ["model.safetensors", "config.json"]]
+    files = [f"{model_folder()}/{name}" for name in ["model.safetensors", "config.json"]]
+    missing = [file for file in files if not config["model"]["train"] and not Path(file).is_file()]
+    if missing:
+        sys.exit(f"config: model.folder: no {missing[0]}; set it to a model's folder, or model.train to true")
+    return files
 
 
 def shards(kind, pattern):

@@ -9,8 +9,10 @@ rule compose:
     log:
         "<data>/{part}/compose.log",
     params:
-        mini=config["data"]["mini"],
+        mini={key: value for key, value in config["data"]["mini"].items() if key != "tracks"},
+        sample_rate=config["data"]["sample_rate"],
         seed=config["data"]["seed"],
+    threads: THREADS
     conda:
         "../../envs/core.yaml"
     script:
@@ -30,12 +32,22 @@ rule chunk:
         root=slakh_root,
         sources=sources("data"),
     output:
-        multiext("<data>/{part}/windows/", "windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"),
+        multiext("<data>/{part}/windows/", *WINDOW_FILES),
     log:
         "<data>/{part}/chunk.log",
     params:
         data={key: config["data"][key] for key in ["sample_rate", "window", "classes", "min_active"]},
+    wildcard_constraints:
+        part="train-.*",
     conda:
         "../../envs/core.yaml"
     script:
         "../scripts/chunk.py"
+
+
+# Evaluation needs the stems; training must not see them.
+use rule chunk as chunk_with_stems with:
+    output:
+        multiext("<data>/{part}/windows/", *WINDOW_FILES, "stems.npy"),
+    wildcard_constraints:
+        part="(validation|test)-.*",

@@ -53,9 +53,8 @@ rule table1:
     log:
         "<results>/logs/table1.log",
     params:
-        labels=LABELS,
         bootstrap=config["bootstrap"],
-        guidance=config["separation"]["guidance"],
+        convention=config["separation"]["guidance"]["convention"],
         seed=config["seed"],
     conda:
         "../../envs/core.yaml"
@@ -81,4 +80,4 @@ rule select:
     conda:
         "../../envs/core.yaml"
     script:
-        "../scripts/select.py"
+        "../scripts/choose_settings.py"

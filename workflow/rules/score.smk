@@ -20,6 +20,7 @@ rule score_separation:
 rule table2:
     input:
         scores=expand("<results>/scores/separation_{method}.csv", method=METHODS),
+        chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         paper=f"{REPO}/workflow/resources/paper_table2.csv",
         sources=sources("metrics/si_sdr.py", "tables.py"),
@@ -34,9 +35,8 @@ rule table2:
     log:
         "<results>/logs/table2.log",
     params:
-        labels=LABELS,
         bootstrap=config["bootstrap"],
-        guidance=config["separation"]["guidance"],
+        methods=METHODS,
         seed=config["seed"],
     conda:
         "../../envs/core.yaml"
@@ -73,6 +73,7 @@ rule embed_references:
         "<results>/logs/embed/references.log",
     params:
         fad=config["fad"],
+        clips=config["generation"]["clips"],
         seed=config["seed"],
     threads: THREADS
     conda:

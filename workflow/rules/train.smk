@@ -2,6 +2,12 @@
 # Checkpoints lie beside the outputs, not among them, so that a job that was killed goes on where it stopped.
 
 
+def model_config():
+    """What gmsdi.models.checkpoint.build_model takes."""
+    data = {key: config["data"][key] for key in ["sample_rate", "window"]}
+    return {**config["model"]["config"], **data, "labels": LABELS}
+
+
 rule train:
     input:
         train=windows(part("train")),
@@ -15,9 +21,9 @@ rule train:
     benchmark:
         "<results>/benchmarks/train.tsv"
     params:
-        model=config["model"]["config"],
+        model=model_config(),
         training=config["training"],
-        classes=config["data"]["classes"],
+        description="Trained by the workflow, rule train.",
         seed=config["seed"],
     threads: workflow.cores
     resources:
@@ -44,7 +50,7 @@ use rule train as train_short with:
     benchmark:
         "<results>/benchmarks/train_short.tsv"
     params:
-        model=config["model"]["config"],
+        model=model_config(),
         training={**config["training"], **SHORT["training"]},
-        classes=config["data"]["classes"],
+        description="A short training of the demo; not used for any result.",
         seed=config["seed"],

@@ -1,0 +1,464 @@
+"""What the workflow's jobs compute: which chunks, with which seeds, in which batches, scored how.
+
+A job handles a share of the items (chunks or clips). An item's noise depends on its own seed alone, so that neither the
+number of jobs nor the batch size changes a result by more than the rounding of its last bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.errors import UserError
+
+if TYPE_CHECKING:
+    from gmsdi.data.windows import WindowSet
+    from gmsdi.metrics.embeddings import Embedding
+    from gmsdi.pipeline import Pipeline
+
+Progress = Callable[[float], None]
+"""Called with the number of items done so far, fractions included."""
+
+SINGLE, TOTAL, PARTIAL = "single", "total", "partial"
+HELD_OUT = "held-out test chunks"
+NOISE = "white noise"
+SHUFFLED = "shuffled stems"
+
+
+def item_seed(*parts: object) -> int:
+    """A seed from what identifies an item, such as (run's seed, task, track, offset); stable over machines."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:7], "big")
+
+
+def share(items: Sequence[Any], shard: int, shards: int) -> Sequence[Any]:
+    """The part of `items` that job `shard` (from 1) of `shards` handles; the parts in order are the whole."""
+    bounds = [len(items) * k // shards for k in (shard - 1, shard)]
+    return items[bounds[0] : bounds[1]]
+
+
+def select_chunks(table: pd.DataFrame, count: int | None, *, least_active: int = 2) -> list[int]:
+    """Ids of `count` chunks in which at least `least_active` stems are active, spread evenly over the tracks.
+
+    Every track gives its first such chunks, so that the chunks of a track mostly follow one another.
+
+    Args:
+        table: `WindowSet.table`.
+        count: None takes the whole split, whatever is active.
+
+    Raises:
+        UserError: if there are fewer such chunks.
+    """
+    if count is None:
+        return table.index.tolist()
+    number = table["active"].map(lambda active: len(active.split(", ")) if active else 0)
+    eligible = table[number >= least_active]
+    if len(eligible) < count:
+        raise UserError(
+            f"{count} chunks with at least {least_active} active stems are wanted, but the test split has "
+            f"{len(eligible)}; ask for fewer or compose more tracks"
+        )
+    rank = eligible.groupby("track").cumcount()
+    order = sorted(eligible.index, key=lambda chunk: (rank[chunk], chunk))
+    return sorted(order[:count])
+
+
+# --- Separation ------------------------------------------------------------------------------------------------------
+
+
+def separate(
+    pipe: Pipeline,
+    windows: WindowSet,
+    ids: Sequence[int],
+    method: Mapping[str, Any],
+    *,
+    w: float,
+    solver: Mapping[str, Any],
+    guidance: Mapping[str, Any],
+    seed: int,
+    batch: int,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Estimates of the stems of the chunks `ids`, float32 [N, K, T].
+
+    Args:
+        pipe: the model.
+        windows: the test split.
+        ids: chunks.
+        method: `name`, "extractor" or "separator"; `negatives`; for the Separator `constrained`.
+        w: guidance strength.
+        solver: settings of `pipeline.Solver`.
+        guidance: settings of `pipeline.Guidance` apart from w.
+        seed: the run's seed. A chunk's noise is the same for every method and every w.
+        batch: chunks that are sampled together.
+        progress: see `Progress`.
+    """
+    import torch
+
+    from gmsdi.pipeline import Guidance, Solver
+
+    settings: dict[str, Any] = {
+        "solver": Solver(**solver),
+        "guidance": Guidance(w=w, **guidance),
+        "negatives": method["negatives"] or None,
+    }
+    if method["name"] == "separator":
+        settings["constrained"] = method["constrained"]
+    run = pipe.separate_windows if method["name"] == "separator" else pipe.extract_windows
+    estimates = []
+    for part, callback in _batches(ids, batch, progress):
+        rows = windows.table.loc[part]
+        seeds = [
+            item_seed(seed, "separation", t, o) for t, o in zip(rows["track"], rows["offset"].tolist(), strict=True)
+        ]
+        mixture = torch.from_numpy(windows.mixture(part))
+        estimate = run(mixture, windows.labels, seeds=seeds, callback=callback, **settings)
+        estimates.append(estimate[:, :, 0].numpy())
+    return np.concatenate(estimates)
+
+
+def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarray) -> pd.DataFrame:
+    """SI-SDR improvements of `estimates` [N, K, T] of the chunks `ids`, a row per sub-window and stem.
+
+    Chunks that follow one another in a track are joined before they are cut into sub-windows, as in MSDM's protocol.
+
+    Returns:
+        DataFrame with the columns of `si_sdri_windows`, and before them `track` and `offset` (samples) of the first
+        chunk of the joined ones.
+    """
+    from gmsdi.metrics.si_sdr import si_sdri_windows
+
+    rows = []
+    position = {chunk: place for place, chunk in enumerate(ids)}
+    for group in consecutive(windows.table, ids, windows.window):
+        targets = windows.stems(group)[:, :, 0]
+        estimate = estimates[[position[chunk] for chunk in group]]
+        joined = [np.concatenate(list(x), axis=-1) for x in (estimate, targets)]
+        scores = si_sdri_windows(*joined, joined[1].sum(axis=0), windows.sample_rate, labels=windows.labels)
+        first = windows.table.loc[group[0]]
+        scores.insert(0, "offset", first["offset"])
+        scores.insert(0, "track", first["track"])
+        rows.append(scores)
+    return pd.concat(rows, ignore_index=True)
+
+
+def consecutive(table: pd.DataFrame, ids: Sequence[int], window: int) -> list[list[int]]:
+    """Split chunks into runs that follow one another within a track."""
+    runs: list[list[int]] = []
+    for chunk in sorted(ids):
+        track, offset = table.at[chunk, "track"], table.at[chunk, "offset"]
+        last = runs[-1][-1] if runs else None
+        if last is not None and table.at[last, "track"] == track and table.at[last, "offset"] + window == offset:
+            runs[-1].append(chunk)
+        else:
+            runs.append([chunk])
+    return runs
+
+
+def choose_settings(
+    scores: Sequence[pd.DataFrame], pinned: Mapping[str, Mapping[str, Any]], *, by: str
+) -> dict[str, dict[str, Any]]:
+    """w for each method and the Separator's constrained stem: what is pinned, else what scores best for All in Table 1.
+
+    Args:
+        scores: rows of `score_separation` with columns model, constrained and w; may be empty if all is pinned.
+        pinned: for "extractor" w, for "separator" w and constrained; None is not pinned.
+        by: "active" or "protocol", see `metrics.si_sdr.summarize`.
+
+    Returns:
+        For each method w, for the Separator constrained, and `chosen_by`, how.
+
+    Raises:
+        UserError: if no value of Table 1 fits what is pinned.
+    """
+    from gmsdi.metrics.si_sdr import summarize
+
+    rows = []
+    for (model, constrained, w), group in (pd.concat(scores) if scores else _NOTHING).groupby(
+        ["model", "constrained", "w"]
+    ):
+        overall = summarize(group, resamples=1).set_index("stem").at["All", by]
+        rows.append({"model": model, "constrained": constrained, "w": float(w), "score": overall})
+    table = pd.DataFrame(rows, columns=["model", "constrained", "w", "score"])
+    result = {}
+    for method, wanted in pinned.items():
+        keys = [key for key in ("w", "constrained") if key in wanted]
+        fixed = {key: wanted[key] for key in keys if wanted[key] is not None}
+        if len(fixed) == len(keys):
+            result[method] = {**fixed, "chosen_by": "configuration"}
+            continue
+        own = table[table["model"] == method].dropna(subset="score")
+        for key, value in fixed.items():
+            own = own[own[key] == value]
+        if own.empty:
+            raise UserError(f"config: separation.{method} pins {fixed}, of which Table 1 has no value; extend grid.w")
+        best = own.loc[own["score"].idxmax()]
+        result[method] = {key: best[key] for key in keys} | {"chosen_by": f"best {by} score of Table 1"}
+    return result
+
+
+_NOTHING = pd.DataFrame(columns=["model", "constrained", "w"])
+
+
+# --- Generation ------------------------------------------------------------------------------------------------------
+
+
+def plan(task: str, labels: Sequence[str], clips: int, windows: WindowSet | None = None) -> pd.DataFrame:
+    """All clips of a generation task, clip by clip, so that every share of it holds some of every bar.
+
+    Args:
+        task: SINGLE has a bar for each label, TOTAL the bar "All", PARTIAL one for each non-empty proper subset of given
+            stems.
+        labels: the K labels.
+        clips: clips of each bar.
+        windows: PARTIAL: the test split, whose chunks with all stems active give the given stems. Every bar uses the
+            same chunks; with fewer chunks than clips they are used again, with other noise.
+
+    Returns:
+        DataFrame with the columns bar, clip, and for PARTIAL chunk.
+    """
+    if task == SINGLE:
+        bars = list(labels)
+    elif task == TOTAL:
+        bars = ["All"]
+    else:
+        bars = [", ".join(given) for size in range(1, len(labels)) for given in combinations(labels, size)]
+    table = pd.DataFrame([(bar, clip) for clip in range(clips) for bar in bars], columns=["bar", "clip"])
+    if task == PARTIAL:
+        assert windows is not None
+        full = (windows.table["active"] == ", ".join(labels)).sum()
+        if not full:
+            raise UserError(f"{windows.folder}: no chunk with all of {', '.join(labels)} active; compose more tracks")
+        chunks = select_chunks(windows.table, min(clips, int(full)), least_active=len(labels))
+        table["chunk"] = [chunks[clip % len(chunks)] for clip in table["clip"]]
+    return table
+
+
+def generate(
+    pipe: Pipeline,
+    clips: pd.DataFrame,
+    labels: Sequence[str],
+    settings: Mapping[str, Any],
+    *,
+    seed: int,
+    batch: int,
+    windows: WindowSet | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Sample the clips of a plan.
+
+    Args:
+        pipe: the model.
+        clips: rows of a `plan`.
+        labels: the K labels.
+        settings: `task`, `solver`, `guidance` with w, `negatives`, `likelihood` (gamma_x, gamma_y, alpha, beta).
+        seed: the run's seed. Clips that differ only in their negative prompts share their noise.
+        batch: clips that are sampled together.
+        windows: PARTIAL: the test split.
+        progress: see `Progress`.
+
+    Returns:
+        SINGLE: float32 [N, 1, T]. TOTAL and PARTIAL: [N, K + 1, T], the K stems, those given unchanged, and the model's
+        mixture row y.
+    """
+    import torch
+
+    from gmsdi.inference import gamma_from_config
+    from gmsdi.pipeline import Guidance, Solver
+    from gmsdi.sampling.guidance import Prompt
+
+    task, negatives = settings["task"], settings["negatives"]
+    common: dict[str, Any] = {"solver": Solver(**settings["solver"]), "guidance": Guidance(**settings["guidance"])}
+    for key, value in settings["likelihood"].items():
+        common[key] = gamma_from_config(value) if key.startswith("gamma") else value
+    rows = 1 if task == SINGLE else len(labels) + 1
+    audio = np.zeros((len(clips), rows, pipe.window), np.float32)
+    done = 0
+    # A batch of PARTIAL shares its given stems; the other tasks mix bars freely.
+    for bar, group in clips.groupby("bar", sort=False) if task == PARTIAL else [("", clips)]:
+        places = clips.index.get_indexer(group.index)
+        for part, callback in _batches(places.tolist(), batch, progress, done):
+            chosen = clips.iloc[part]
+            seeds = [
+                item_seed(seed, task, b, c) for b, c in zip(chosen["bar"], chosen["clip"].tolist(), strict=True)
+            ]
+            if task == SINGLE:
+                prompts = [Prompt(label, negatives.get(label)) for label in chosen["bar"]]
+                audio[part] = pipe.sample_windows(prompts, seeds=seeds, callback=callback, **common).numpy()
+            elif task == TOTAL:
+                stems, mixture = pipe.generate_windows(
+                    list(labels), seeds=seeds, negatives=negatives or None, callback=callback, **common
+                )
+                audio[part] = torch.cat([stems, mixture[:, None]], dim=1)[:, :, 0].numpy()
+            else:
+                assert windows is not None
+                known = bar.split(", ")
+                given, wanted = [i for i, x in enumerate(labels) if x in known], [x for x in labels if x not in known]
+                original = windows.stems(chosen["chunk"].tolist())[:, given]
+                stems, mixture = pipe.accompany_windows(
+                    torch.from_numpy(original), known, wanted, seeds=seeds, negatives=negatives or None,
+                    callback=callback, **common,
+                )  # fmt: skip
+                for place, row in enumerate(part):
+                    audio[row, given] = original[place, :, 0]
+                    audio[row, [labels.index(x) for x in wanted]] = stems[place, :, 0].numpy()
+                    audio[row, -1] = mixture[place, 0].numpy()
+        done += len(group)
+    return audio
+
+
+def mixdown(audio: np.ndarray) -> np.ndarray:
+    """What a clip sounds like, [N, T]: the stem itself, or the sum of the stems without the mixture row."""
+    return audio[:, 0] if audio.shape[1] == 1 else audio[:, :-1].sum(axis=1)
+
+
+# --- Frechet audio distance -------------------------------------------------------------------------------------------
+
+
+def embed(embedding: Embedding, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Embedding frames of clips [N, T], clip by clip: float32 [N, F, D]."""
+    frames = np.asarray(embedding.frames(audio, sample_rate), np.float32)
+    return frames.reshape(len(audio), -1, frames.shape[-1])
+
+
+def reference_audio(
+    windows: WindowSet, *, clips: int, limit: int | None, mixtures: str, seed: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Everything that generated clips are compared with: (name, audio [N, T]).
+
+    For each label `stem/<label>`, the test chunks in which it is active, and `noise/<label>`, white noise at the
+    loudness (root mean square) of `clips` of them; `mixture` and `noise/mixture`; and `shuffled`, sums of stems from
+    different tracks.
+
+    Args:
+        windows: the test split.
+        clips: number of noise clips and of shuffled mixtures.
+        limit: greatest number of chunks of a reference, at random; None takes all.
+        mixtures: which chunks are reference mixtures, those with "all" stems active or "any".
+        seed: the run's seed.
+
+    Raises:
+        UserError: if a reference has fewer than eight chunks.
+    """
+    active = windows.table["active"].map(lambda text: set(text.split(", ")))
+    every = set(windows.labels)
+
+    def pick(name: str, ids: Sequence[int]) -> list[int]:
+        if len(ids) < 8:
+            raise UserError(
+                f"{windows.folder}: {name} has {len(ids)} chunks, too few for a distance; compose more test tracks"
+            )
+        rng = np.random.default_rng(item_seed(seed, "reference", name))
+        return sorted(rng.permutation(ids)[: limit or len(ids)].tolist())
+
+    def noise(name: str, like: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(item_seed(seed, "noise", name))
+        level = np.sqrt(np.mean(like[np.arange(clips) % len(like)] ** 2, axis=-1, keepdims=True))
+        return (level * rng.standard_normal((clips, like.shape[-1]))).astype(np.float32)
+
+    for k, label in enumerate(windows.labels):
+        audio = windows.stems(pick(label, active.index[active.map(lambda s, x=label: x in s)]))[:, k, 0]
+        yield f"stem/{label}", audio
+        yield f"noise/{label}", noise(label, audio)
+    full = active.index[active.map(lambda s: s == every if mixtures == "all" else len(s & every) > 0)]
+    chosen = pick("mixture", full)
+    audio = windows.mixture(chosen)[:, 0]
+    yield "mixture", audio
+    yield "noise/mixture", noise("mixture", audio)
+    rng = np.random.default_rng(item_seed(seed, "shuffled"))
+    tracks = windows.table["track"]
+    shuffled = np.zeros((clips, windows.window), np.float32)
+    for clip in shuffled:
+        order = rng.permutation(full)
+        # The first chunks of a random order that lie in different tracks; few tracks may have to serve twice.
+        distinct = [chunk for i, chunk in enumerate(order) if tracks[chunk] not in set(tracks[order[:i]])]
+        for k, chunk in enumerate((distinct * len(windows.labels))[: len(windows.labels)]):
+            clip += windows.stems([chunk])[0, k, 0]
+    yield "shuffled", shuffled
+
+
+def distances(
+    labels: Sequence[str],
+    generated: Mapping[str, Mapping[str, np.ndarray]],
+    references: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Frechet audio distances of Figure 2 and Figure 3.
+
+    Args:
+        labels: the K labels.
+        generated: for each task ("single", "single_negative", "total", "partial") and bar, frames [N, F, D].
+        references: frames of `reference_audio`, by name.
+        seed: the run's seed.
+
+    Returns:
+        Two tables with the columns bar, series, kind ("model", "line", or "other stem"), fad, fad_inf, clips, frames,
+        reference_clips, reference_frames. Lines are computed from as many clips as bars, as the distance depends on it.
+    """
+    clips = len(next(iter(generated["total"].values())))
+
+    def row(bar: str, series: str, kind: str, frames: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+        from gmsdi.metrics.frechet import fad, fad_inf
+
+        a, b = frames.reshape(-1, frames.shape[-1]), reference.reshape(-1, reference.shape[-1])
+        return {
+            "bar": bar,
+            "series": series,
+            "kind": kind,
+            "fad": fad(b, a),
+            "fad_inf": fad_inf(b, a, frames_per_clip=frames.shape[1], seed=item_seed(seed, bar, series)),
+            "clips": len(frames),
+            "frames": len(a),
+            "reference_clips": len(reference),
+            "reference_frames": len(b),
+        }
+
+    def sample(name: str) -> tuple[np.ndarray, np.ndarray]:
+        """As many clips of a reference as a bar has, at most half of it, and the rest."""
+        frames = references[name]
+        order = np.random.default_rng(item_seed(seed, "sample", name)).permutation(len(frames))
+        count = min(clips, len(frames) // 2)
+        return frames[order[:count]], frames[order[count:]]
+
+    stems = []
+    for label in labels:
+        reference = references[f"stem/{label}"]
+        for task, series in (("single", "without negative prompts"), ("single_negative", "with negative prompts")):
+            if task in generated:
+                stems.append(row(label, series, "model", generated[task][label], reference))
+        stems.append(row(label, HELD_OUT, "line", *sample(f"stem/{label}")))
+        stems.append(row(label, NOISE, "line", references[f"noise/{label}"], reference))
+        for other in labels:
+            if other != label:
+                stems.append(row(label, other, "other stem", sample(f"stem/{other}")[0], reference))
+    reference = references["mixture"]
+    mixtures = [
+        row(bar, "GMSDI", "model", frames, reference)
+        for task in ("total", "partial")
+        for bar, frames in generated[task].items()
+    ]
+    mixtures.append(row("", HELD_OUT, "line", *sample("mixture")))
+    mixtures.append(row("", SHUFFLED, "line", references["shuffled"], reference))
+    mixtures.append(row("", NOISE, "line", references["noise/mixture"], reference))
+    return pd.DataFrame(stems), pd.DataFrame(mixtures)
+
+
+def _batches(
+    items: Sequence[int], size: int, progress: Progress | None, done: int = 0
+) -> Iterator[tuple[list[int], Callable[[int, int], None]]]:
+    """Batches of items, each with a sampler's callback that reports to `progress`."""
+    for start in range(0, len(items), size):
+        part = list(items[start : start + size])
+
+        def callback(step: int, steps: int, before: int = done + start, length: int = len(part)) -> None:
+            if progress is not None:
+                progress(before + length * step / steps)
+
+        yield part, callback
+        if progress is not None:
+            progress(done + start + len(part))

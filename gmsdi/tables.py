@@ -1,0 +1,215 @@
+"""Tables 1 and 2 of the paper as tidy data, Markdown and LaTeX; every number that the paper also has beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from gmsdi.metrics.si_sdr import ensemble, summarize
+
+NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
+SCORES = {
+    "protocol": "SI-SDRi (dB) by MSDM's protocol, which the paper follows; silent stems are scored",
+    "active": "SI-SDRi (dB) over active stems only",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as it is read: a title, a header, rows of text, and notes below."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+def table1(
+    scores: pd.DataFrame, paper: pd.DataFrame, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Summarise the grid over w.
+
+    Args:
+        scores: rows of `experiments.score_separation` with columns model ("extractor" or "separator"), constrained and w.
+        paper: the paper's Table 1 (model, constrained, w, si_sdri).
+        resamples: bootstrap samples.
+        confidence: coverage of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        model, constrained, w, then the columns of `summarize`, then paper; a row per stem and for All.
+    """
+    published = {(row.model, row.constrained, float(row.w)): row.si_sdri for row in paper.itertuples()}
+    parts = []
+    for (model, constrained, w), group in scores.groupby(["model", "constrained", "w"], sort=False):
+        part = summarize(group, resamples=resamples, confidence=confidence, seed=seed)
+        part.insert(0, "w", float(w))
+        part.insert(0, "constrained", constrained)
+        part.insert(0, "model", NAMES[model])
+        part["paper"] = [
+            published.get((NAMES[model], constrained, float(w))) if stem == "All" else None for stem in part["stem"]
+        ]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True).astype({"paper": float})
+
+
+def table1_sheets(table: pd.DataFrame, *, convention: str) -> list[Sheet]:
+    """Table 1 as read: a row per method, a column per w, the score of All; the best of each row in bold."""
+    overall = table[table["stem"] == "All"]
+    values = sorted(overall["w"].unique())
+    subwindows = int(overall["subwindows"].max())
+    sheets = []
+    for score, title in SCORES.items():
+        rows = []
+        for (model, constrained), group in overall.groupby(["model", "constrained"], sort=False):
+            cells = group.set_index("w")
+            best = cells[score].idxmax()
+            row = [f"{model} ({constrained})" if constrained else str(model)]
+            for w in values:
+                cell = f"{cells.at[w, score]:.2f}"
+                cell = f"**{cell}**" if w == best else cell
+                published = cells.at[w, "paper"]
+                row.append(cell if pd.isna(published) or score == "active" else f"{cell} (paper {published:.2f})")
+            rows.append(row)
+        notes = [
+            f"{subwindows} scored sub-windows and stems a cell; best of each row in bold. "
+            f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
+        ]
+        if score == "active":
+            notes.append("The paper has no score of this kind.")
+        header = ["Model (constrained stem)", *(f"w = {w:g}" for w in values)]
+        sheets.append(Sheet(f"Table 1. Guidance strength w. {title}", header, rows, notes))
+    return sheets
+
+
+GUIDANCE = {
+    "paper": "the paper: D(z) + w (D(z) - D(z*))",
+    "adp": "audio-diffusion-pytorch: D(z*) + w (D(z) - D(z*))",
+}
+
+
+def table2(
+    scores: Mapping[str, pd.DataFrame],
+    selection: Mapping[str, Mapping[str, Any]],
+    paper: pd.DataFrame,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Summarise the separation of the test split, with the paper's rows in the paper's order.
+
+    Args:
+        scores: for "separator" and "extractor" the rows of `experiments.score_separation`.
+        selection: the settings they were run with, see `experiments.choose_settings`.
+        paper: the paper's Table 2 (model, then a column per stem and All).
+        resamples: bootstrap samples.
+        confidence: coverage of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        model, settings, status ("run" or "not run"), then the columns of `summarize`, then paper. The Ensemble takes
+        for each stem the better of the two methods on these very scores, by the score of the column.
+    """
+
+    def summary(rows: pd.DataFrame) -> pd.DataFrame:
+        return summarize(rows, resamples=resamples, confidence=confidence, seed=seed)
+
+    summaries, settings = {}, {}
+    for method, rows in scores.items():
+        summaries[NAMES[method]] = summary(rows)
+        chosen = selection[method]
+        stem = f", constrained {chosen['constrained']}" if "constrained" in chosen else ""
+        settings[NAMES[method]] = f"w = {chosen['w']:g}{stem}"
+    named = {NAMES[method]: rows for method, rows in scores.items()}
+    by_protocol, choice = ensemble(named, score="protocol")
+    by_active, choice_active = ensemble(named, score="active")
+    both = summary(by_protocol)
+    columns = [name for name in both if name.startswith("active")]
+    both[columns] = summary(by_active).set_index("stem").loc[both["stem"], columns].to_numpy()
+    summaries["Ensemble"] = both
+    described = [", ".join(f"{stem}: {model.split()[-1]}" for stem, model in c.items()) for c in (choice, choice_active)]
+    settings["Ensemble"] = described[0] if choice == choice_active else f"{described[0]}; for active: {described[1]}"
+
+    stems = next(iter(summaries.values()))["stem"]
+    parts = []
+    for row in paper.to_dict("records"):
+        model = row["model"]
+        part = summaries.get(model, pd.DataFrame({"stem": stems})).copy()
+        part.insert(0, "status", "run" if model in summaries else "not run")
+        part.insert(0, "settings", settings.get(model, ""))
+        part.insert(0, "model", model)
+        part["paper"] = [row.get(stem) for stem in part["stem"]]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95) -> list[Sheet]:
+    """Table 2 as read: a row per model, a column per stem and All, each with its interval and the paper's number."""
+    stems = list(dict.fromkeys(table["stem"]))
+    settings = table[table["settings"].fillna("") != ""].drop_duplicates("model")
+    described = "; ".join(f"{row.model}: {row.settings}" for row in settings.itertuples() if row.model != "Ensemble")
+    sheets = []
+    for score, title in SCORES.items():
+        rows = []
+        for model, group in table.groupby("model", sort=False):
+            cells = group.set_index("stem")
+            row = [str(model)]
+            for stem in stems:
+                cell = cells.loc[stem]
+                text = "not run"
+                if cell["status"] == "run":
+                    text = f"{cell[score]:.2f} [{cell[f'{score}_low']:.2f}, {cell[f'{score}_high']:.2f}]"
+                published = pd.notna(cell["paper"]) and score == "protocol"
+                row.append(f"{text} (paper {cell['paper']:.2f})" if published else text)
+            rows.append(row)
+        if score == "active":
+            rows = [row for row in rows if "not run" not in row[1:]]
+        notes = [
+            f"{chunks} chunks of the test split; {confidence:.0%} bootstrap intervals over tracks. {described}.",
+            "Ensemble: the better of Separator and Extractor for each stem, chosen on these same chunks as in the paper, "
+            f"so its number is optimistic ({_ensemble_note(table)}).",
+        ]
+        if score == "protocol":
+            notes.append("The paper's numbers are for Slakh2100 and a larger model: context, not a comparison.")
+        sheets.append(Sheet(f"Table 2. Source separation. {title}", ["Model", *stems], rows, notes))
+    return sheets
+
+
+def _ensemble_note(table: pd.DataFrame) -> str:
+    return str(table.loc[table["model"] == "Ensemble", "settings"].iloc[0])
+
+
+def markdown(sheets: Sequence[Sheet]) -> str:
+    """The sheets as GitHub-flavoured Markdown."""
+    blocks = []
+    for sheet in sheets:
+        lines = ["| " + " | ".join(cells) + " |" for cells in (sheet.header, *sheet.rows)]
+        lines.insert(1, "|" + "|".join([" --- ", *[" ---: "] * (len(sheet.header) - 1)]) + "|")
+        blocks += [f"**{sheet.title}**", "\n".join(lines), *sheet.notes]
+    return "\n\n".join(blocks) + "\n"
+
+
+def latex(sheets: Sequence[Sheet]) -> str:
+    """The sheets as LaTeX tables; the document needs the package booktabs."""
+    blocks = []
+    for sheet in sheets:
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(' '.join([sheet.title + '.', *sheet.notes]))}}}"]
+        lines += [rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}", r"\toprule"]
+        lines += [" & ".join(map(_tex, sheet.header)) + r" \\", r"\midrule"]
+        lines += [" & ".join(map(_tex, row)) + r" \\" for row in sheet.rows]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _tex(text: str) -> str:
+    if text.startswith("**"):
+        bold, rest = text[2:].split("**", 1)
+        return rf"\textbf{{{_tex(bold)}}}{_tex(rest)}"
+    for character in "&%_#":
+        text = text.replace(character, "\\" + character)
+    return text.replace("*", r"$^*$")

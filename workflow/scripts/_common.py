@@ -1,0 +1,103 @@
+"""What every script does around its work: log, progress bar, and errors of one line."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gmsdi.errors import UserError
+from gmsdi.files import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gmsdi.pipeline import Pipeline
+    from gmsdi.tables import Sheet
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[None]:
+    """Copy what is written to stderr to the rule's log; end with one line and status 1 if the user can mend it."""
+    with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
+        terminal = sys.stderr
+        sys.stderr = Tee(terminal, log)  # type: ignore[assignment]
+        try:
+            yield
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+        finally:
+            sys.stderr.flush()
+            sys.stderr = terminal
+
+
+class Tee:
+    """A text stream to a terminal and to a log; of a line that is drawn over, the log gets the last state."""
+
+    def __init__(self, terminal: TextIO, log: TextIO) -> None:
+        self.terminal, self.log, self.line = terminal, log, ""
+
+    def write(self, text: str) -> int:
+        self.terminal.write(text)
+        *complete, self.line = (self.line + text).split("\n")
+        for line in complete:
+            self.log.write(line.rstrip("\r").rsplit("\r", 1)[-1] + "\n")
+        self.line = self.line[-4096:]
+        return len(text)
+
+    def flush(self) -> None:
+        self.terminal.flush()
+        self.log.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terminal, name)
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[float, float], None]]:
+    """A progress bar; yields a function that takes what is done and what there is to do."""
+    from tqdm import tqdm
+
+    bar_format = "{desc}: {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}"
+    with tqdm(desc=description, bar_format=bar_format, file=sys.stderr, total=1.0) as bar:
+
+        def update(done: float, total: float) -> None:
+            bar.total = total
+            bar.n = min(done, total)
+            bar.update(0)
+
+        yield update
+
+
+def pipeline(snakemake: Any) -> Pipeline:
+    """The rule's model, on the threads that the rule may use."""
+    import torch
+
+    from gmsdi.pipeline import load
+
+    torch.set_num_threads(snakemake.threads)
+    jobs = snakemake.config["jobs"]
+    folder = Path(snakemake.input.model[0]).parent
+    return load(folder, device=jobs["device"], precision=jobs["precision"])
+
+
+def windows_folder(files: Any) -> Path:
+    """The windows folder that the rule's input files lie in."""
+    return Path(files if isinstance(files, str) else files[0]).parent
+
+
+def write_table(outputs: Any, table: pd.DataFrame, sheets: Sequence[Sheet]) -> None:
+    """Write a table to the rule's .csv, .md and .tex outputs."""
+    from gmsdi.tables import latex, markdown
+
+    texts = {".csv": table.to_csv(index=False, float_format="%.6g"), ".md": markdown(sheets), ".tex": latex(sheets)}
+    for output in map(Path, outputs):
+        with atomic(output) as path:
+            path.write_text(texts[output.suffix], encoding="utf-8")

@@ -1,0 +1,18 @@
+"""Compose and render one split of the mini dataset."""
+
+from pathlib import Path
+from typing import Any
+
+from _common import job, progress
+
+from gmsdi.data.mini import MiniConfig, compose_dataset
+
+snakemake: Any
+
+with job(snakemake), progress(f"composing {snakemake.wildcards.part}") as update:
+    split, tracks = snakemake.wildcards.part.split("-")
+    settings = {**snakemake.params.mini, "tracks": {split: int(tracks)}}
+    config = MiniConfig(sample_rate=snakemake.params.sample_rate, **settings)
+    compose_dataset(
+        Path(snakemake.output[0]), config, seed=snakemake.params.seed, progress=update, workers=snakemake.threads
+    )

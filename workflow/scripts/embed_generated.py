@@ -1,0 +1,30 @@
+"""Embed the generated clips of a task, a bar at a time."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from _common import job, progress, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.experiments import embed, mixdown
+from gmsdi.files import atomic
+from gmsdi.metrics.embeddings import get_embedding
+
+snakemake: Any
+
+with job(snakemake), progress(f"embedding, {snakemake.wildcards.task}") as update:
+    torch.set_num_threads(snakemake.threads)
+    embedding = get_embedding(snakemake.params.embedding)
+    sample_rate = WindowSet(windows_folder(snakemake.input.windows)).sample_rate
+    clips = pd.concat([pd.read_csv(file) for file in snakemake.input.tables], ignore_index=True)
+    audio = np.concatenate([mixdown(np.load(file)) for file in snakemake.input.audio])
+    bars = list(clips.groupby("bar", sort=False))
+    frames = {}
+    for done, (bar, group) in enumerate(bars):
+        update(done, len(bars))
+        frames[bar] = embed(embedding, audio[group.index], sample_rate)
+    update(len(bars), len(bars))
+    with atomic(snakemake.output[0]) as path:
+        np.savez(path, **frames)

@@ -1,0 +1,35 @@
+"""Embed what generated clips are compared with: test chunks, white noise, shuffled stems."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from _common import job, progress, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.experiments import embed, reference_audio
+from gmsdi.files import atomic
+from gmsdi.metrics.embeddings import get_embedding
+
+snakemake: Any
+
+with job(snakemake), progress("embedding, references") as update:
+    torch.set_num_threads(snakemake.threads)
+    fad = snakemake.params.fad
+    embedding = get_embedding(fad["embedding"])
+    windows = WindowSet(windows_folder(snakemake.input.windows))
+    sets = reference_audio(
+        windows,
+        clips=snakemake.params.clips,
+        limit=fad["reference_clips"],
+        mixtures=fad["mixtures"],
+        seed=snakemake.params.seed,
+    )
+    total = 2 * len(windows.labels) + 3
+    frames = {}
+    for done, (name, audio) in enumerate(sets):
+        update(done, total)
+        frames[name] = embed(embedding, audio, windows.sample_rate)
+    update(total, total)
+    with atomic(snakemake.output[0]) as path:
+        np.savez(path, **frames)

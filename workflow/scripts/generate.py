@@ -1,0 +1,33 @@
+"""Generate a share of a task's clips."""
+
+from typing import Any
+
+import numpy as np
+from _common import job, pipeline, progress, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.experiments import generate, plan, share
+from gmsdi.files import atomic
+
+snakemake: Any
+
+with job(snakemake), progress(f"generating, {snakemake.wildcards.task}") as update:
+    params, wildcards = snakemake.params, snakemake.wildcards
+    windows = WindowSet(windows_folder(snakemake.input.windows)) if snakemake.input.windows else None
+    every = plan(params.settings["task"], params.labels, params.clips, windows)
+    numbers = share(range(len(every)), int(wildcards.shard), int(wildcards.shards))
+    clips = every.iloc[list(numbers)]
+    audio = generate(
+        pipeline(snakemake),
+        clips,
+        params.labels,
+        params.settings,
+        seed=params.seed,
+        batch=snakemake.config["jobs"]["batch"],
+        windows=windows,
+        progress=lambda done: update(done, len(clips)),
+    )
+    with atomic(snakemake.output.audio) as path:
+        np.save(path, audio)
+    with atomic(snakemake.output.table) as path:
+        clips.to_csv(path, index=False)

@@ -1,0 +1,17 @@
+"""Table 1 from the scores of the grid."""
+
+from typing import Any
+
+import pandas as pd
+from _common import job, write_table
+
+from gmsdi.tables import table1, table1_sheets
+
+snakemake: Any
+
+with job(snakemake):
+    params = snakemake.params
+    scores = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.scores])
+    paper = pd.read_csv(snakemake.input.paper, keep_default_na=False)
+    table = table1(scores, paper, **params.bootstrap, seed=params.seed)
+    write_table(snakemake.output, table, table1_sheets(table, convention=params.convention))

@@ -1,0 +1,21 @@
+"""Table 2 from the scores of the separation of the test split."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from _common import job, write_table
+
+from gmsdi.tables import table2, table2_sheets
+
+snakemake: Any
+
+with job(snakemake):
+    params = snakemake.params
+    scores = {method: pd.read_csv(file) for method, file in zip(params.methods, snakemake.input.scores, strict=True)}
+    selection = json.loads(Path(snakemake.input.selection).read_text())
+    table = table2(scores, selection, pd.read_csv(snakemake.input.paper), **params.bootstrap, seed=params.seed)
+    chunks = sum(len(pd.read_csv(file)) for file in snakemake.input.chunks)
+    sheets = table2_sheets(table, chunks=chunks, confidence=params.bootstrap["confidence"])
+    write_table(snakemake.output, table, sheets)

@@ -1,0 +1,43 @@
+"""Train a model; a run that was killed goes on from its last checkpoint."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from _common import job, windows_folder
+
+from gmsdi.config import digest
+from gmsdi.errors import UserError
+from gmsdi.files import atomic
+from gmsdi.training import TrainingConfig, train
+
+snakemake: Any
+
+with job(snakemake):
+    params = snakemake.params
+    torch.set_num_threads(snakemake.threads)
+    try:
+        config = TrainingConfig(**params.training)
+    except TypeError as error:
+        raise UserError(f"config: training: {error}") from error
+    losses = Path(snakemake.output.losses)
+    # Another configuration must not resume this one's checkpoint, hence its digest in the folder's name.
+    work = losses.parent / f"work-{digest([params.model, params.training, params.seed])}"
+    model = Path(snakemake.output.model[0]).parent
+    train(
+        dict(params.model),
+        config,
+        windows_folder(snakemake.input.train),
+        windows_folder(snakemake.input.validation),
+        model,
+        seed=params.seed,
+        work=work,
+        description=params.description,
+    )
+    logged = pd.read_csv(work / "csv" / "metrics.csv")
+    columns = [name for name in ("step", "train_loss", "val_loss") if name in logged]
+    with atomic(losses) as path:
+        logged[columns].to_csv(path, index=False)
+    shutil.rmtree(work)
