@@ -1,7 +1,7 @@
 """Embeddings of audio in which Fréchet distances are measured, behind one interface.
 
-A Fréchet distance means nothing without the name of its embedding: print `Embedding.name` and the number of frames beside
-it. `get_embedding(name)` returns the embedding of that name.
+A Fréchet distance means nothing without the name of its embedding: print `Embedding.name` and the number of frames
+beside it. `get_embedding(name)` returns the embedding of that name.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class MusicNN:
     """The 200 units of musicnn's last hidden layer, one frame per (overlapping) window of three seconds.
 
     Network: Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019. The
-    weights come with the `musicnn` wheel (ISC licence) as a TensorFlow 1 checkpoint that is read without TensorFlow. The
-    network pools over a window, so that a window gives a single frame; a clip gives one per hop that fits. The released
-    code takes three seconds without overlap; overlap gives short clips more frames, which are correlated.
+    weights come with the `musicnn` wheel (ISC licence) as a TensorFlow 1 checkpoint that is read without TensorFlow.
+    The network pools over a window, so that a window gives a single frame; a clip gives one per hop that fits. The
+    released code takes three seconds without overlap; overlap gives short clips more frames, which are correlated.
 
     Args:
         dataset: What the tagger was trained on: "MTT" (MagnaTagATune) or "MSD" (Million Song Dataset).
@@ -168,7 +168,8 @@ class _MusicNNNetwork:
         self._denses = []
         for index in range(2):
             name = _numbered("dense", index)
-            self._denses.append((torch.from_numpy(weights[f"{name}/kernel"]), torch.from_numpy(weights[f"{name}/bias"])))
+            matrix, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
+            self._denses.append((torch.from_numpy(matrix), torch.from_numpy(bias)))
 
     def probabilities(self, x: torch.Tensor) -> torch.Tensor:
         """Log-mel patches `[n, frames, 96]` -> tag probabilities `[n, 50]`."""
@@ -197,7 +198,7 @@ class _MusicNNNetwork:
         return hidden * scale + shift
 
     def _block(self, x: torch.Tensor, index: int) -> torch.Tensor:
-        """Convolution (same length in time, valid in frequency), ReLU, normalisation; `[n, T, F]` -> `[n, T, F', out]`."""
+        """Convolution ("same" in time, "valid" in frequency), ReLU, norm; `[n, T, F]` -> `[n, T, F', C]`."""
         import torch
         import torch.nn.functional as F
 

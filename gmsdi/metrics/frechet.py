@@ -4,9 +4,9 @@ Nothing here needs a matrix square root: with Σ₁ = A₁ᵀA₁ and Σ₂ = A�
 
     tr (Σ₁Σ₂)^½ = tr (Σ₁^½ Σ₂ Σ₁^½)^½ = ‖A₁A₂ᵀ‖_*,
 
-the sum of the singular values of A₁A₂ᵀ (the symmetric form with other square roots, which differ by rotations). It is real and never
-negative, for singular covariances too, as they arise from fewer frames than dimensions. Centred frames are themselves
-such a factor, so that FAD needs no covariance matrix at all.
+the sum of the singular values of A₁A₂ᵀ (factors of one matrix differ by a rotation only, which singular values do not
+see). It is real and never negative, for singular covariances too, as they arise from fewer frames than dimensions.
+Centred frames are themselves such a factor, so that FAD needs no covariance matrix at all.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def frechet_distance(mu1: Any, cov1: Any, mu2: Any, cov2: Any) -> float:
 def fad(reference_frames: Any, frames: Any) -> float:
     """Fréchet audio distance: `frechet_distance` of the frames' means and (unbiased) covariances.
 
-    Kilgour et al., "Fréchet Audio Distance", 2019. Biased upwards for few frames: compare only equal numbers of frames, or
-    use `fad_inf`.
+    Kilgour et al., "Fréchet Audio Distance", 2019. Biased upwards for few frames: compare only equal numbers of
+    frames, or use `fad_inf`.
 
     Args:
         reference_frames: `[N, D]` embeddings of the reference set.
@@ -65,9 +65,9 @@ class FadInf:
     """A line fitted to FAD against 1/N.
 
     Attributes:
-        value: FAD∞, the line at 1/N = 0. Not biased by the number of evaluated frames; may be slightly negative.
-        slope: Of the line: how much FAD exceeds FAD∞, times N.
-        r2: Share of FAD's variance that the line explains. Well below 1, the value is not to be trusted.
+        value: FAD∞, the line at 1/N = 0. May be slightly negative, since it estimates without bias.
+        slope: Of the line: N times the excess of FAD over FAD∞.
+        r2: Share of FAD's variance that the line explains; well below 1, the value is not to be trusted.
         sizes: `[steps]`, numbers of frames N.
         scores: `[steps]`, FAD at each N.
     """
@@ -78,11 +78,13 @@ class FadInf:
     sizes: np.ndarray
     scores: np.ndarray
 
-    def __float__(self) -> float:
-        return self.value
+
+def fad_inf(reference_frames: Any, frames: Any, **options: Any) -> float:
+    """FAD∞, the value of `fit_fad_inf`, which describes the arguments. May be slightly negative."""
+    return fit_fad_inf(reference_frames, frames, **options).value
 
 
-def fad_inf(
+def fit_fad_inf(
     reference_frames: Any,
     frames: Any,
     *,
@@ -92,17 +94,18 @@ def fad_inf(
     repeats: int = 4,
     seed: int = 0,
 ) -> FadInf:
-    """FAD extrapolated to infinitely many evaluated frames.
+    """Extrapolate FAD to infinitely many evaluated frames.
 
     Gui et al., "Adapting Frechet Audio Distance for Generative Music Evaluation", 2024 (after Chong and Forsyth,
-    "Effectively Unbiased FID and Inception Score", 2020): FAD is measured on random subsets of several sizes N, and a line in
-    1/N is fitted by least squares. Subsets are drawn without replacement, since drawing with replacement would tend to the
-    biased FAD of the frames at hand. The reference stays whole. The law in 1/N wants N of the order of the embedding's effective
-    dimension and more: with fewer frames the line is bent (see `FadInf.r2`) and the value still too high.
+    "Effectively Unbiased FID and Inception Score", 2020): FAD is measured on random subsets of several sizes N, and a
+    line in 1/N is fitted by least squares. Subsets are drawn without replacement: with replacement, FAD would tend to
+    its biased value for the frames at hand. The reference stays whole, and so does the (smaller) bias that its own size
+    brings. The law in 1/N holds for N well above the embedding's effective dimension; with fewer frames the line is
+    bent (see `FadInf.r2`) and its end is off, though less than FAD itself.
 
     Args:
         reference_frames: `[N, D]`.
-        frames: `[M, D]`, clip after clip.
+        frames: `[M, D]`, clip after clip; these are the ones that are drawn from.
         steps: Number of sizes, evenly spaced from `min_frames` to M.
         min_frames: Smallest subset; None: a quarter of the frames.
         frames_per_clip: Frames that belong together (as `Embedding.frames` orders them): clips are drawn, not frames,
@@ -119,7 +122,7 @@ def fad_inf(
     if left:
         raise UserError(f"FAD∞: {len(evaluated)} frames are not a whole number of clips of {frames_per_clip}")
     smallest = max(2, -(-(len(evaluated) // 4 if min_frames is None else min_frames) // frames_per_clip))
-    sizes = np.unique(np.linspace(smallest, clips, steps).round().astype(int)) if smallest < clips else np.array([clips])
+    sizes = np.unique(np.linspace(min(smallest, clips), clips, steps).round().astype(int))
     if len(sizes) < 3:
         raise UserError(f"FAD∞: {clips} clips allow no three subset sizes from {smallest} on; give more clips or steps")
     statistics = _statistics(reference)
@@ -151,7 +154,7 @@ def _statistics(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = frames.mean(0)
     centred = (frames - mean) / np.sqrt(len(frames) - 1)
     # The triangular factor of a QR decomposition gives the same covariance in at most D rows.
-    return mean, np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+    return mean, np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
 
 
 def _moments(mu: Any, cov: Any) -> tuple[np.ndarray, np.ndarray]:

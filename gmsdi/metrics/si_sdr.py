@@ -1,8 +1,9 @@
 """Scale-invariant signal-to-distortion ratio, and the score of Table 2: its improvement over the mixture.
 
-The protocol is MSDM's (Mariani et al., "Multi-Source Diffusion Models for Simultaneous Music Generation and Separation",
-2024), the one that the paper's numbers follow. It scores silent stems as well, where a zero estimate gains as much as the
-mixture's energy over ε, easily +100 dB; hence every summary also has the mean over active stems alone.
+The protocol is MSDM's (Mariani et al., "Multi-Source Diffusion Models for Simultaneous Music Generation and
+Separation", 2024), the one that the paper's numbers follow. It scores silent stems as well, where a zero estimate
+gains as much as the mixture's energy over ε, easily +100 dB; hence every summary also has the mean over active stems
+alone.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def si_sdr(estimate: Any, target: Any, *, eps: float = EPSILON) -> Any:
 def si_sdri_windows(
     estimates: Any,
     targets: Any,
-    mixture: Any = None,
-    sample_rate: int = 22050,
+    mixture: Any,
+    sample_rate: int,
     *,
     labels: Sequence[str],
     seconds: float = 4.0,
@@ -57,8 +58,8 @@ def si_sdri_windows(
 ) -> pd.DataFrame:
     """Score one track (or a batch of equally long ones) by MSDM's protocol.
 
-    The track is cut into sub-windows of `seconds` every `hop` seconds, of which the last may be short. A sub-window with
-    fewer than two active targets is skipped; in the others all stems are scored, silent ones included:
+    The track is cut into sub-windows of `seconds` every `hop` seconds, of which the last may be short. A sub-window
+    with fewer than two active targets is skipped; in the others all stems are scored, silent ones included:
     SI-SDRi = SI-SDR(estimate, target) − SI-SDR(mixture, target).
 
     Args:
@@ -136,8 +137,8 @@ def bootstrap_ci(
 
     Args:
         values: `[n]`.
-        groups: `[n]`, the cluster (track) of each value; whole clusters are drawn, because values of one cluster are not
-            independent. None: every value is its own cluster.
+        groups: `[n]`, the cluster (track) of each value; whole clusters are drawn, because values of one cluster are
+            not independent. None: every value is its own cluster.
         resamples: Number of bootstrap samples.
         confidence: Coverage of the interval.
         seed: Same seed, same interval; the order of the values does not matter when `groups` are given.
@@ -146,24 +147,19 @@ def bootstrap_ci(
         Lower and upper end; NaN, NaN where there are fewer than two clusters.
     """
     values = np.asarray(values, dtype=np.float64)
-    if groups is None:
-        codes = np.arange(values.size)
-    else:
-        codes = pd.factorize(np.asarray(groups), sort=True)[0]
+    codes = np.arange(values.size) if groups is None else pd.factorize(np.asarray(groups), sort=True)[0]
     sums, counts = _per_cluster(codes, np.zeros(values.size, dtype=int), values, 1)
     draws = _bootstrap_means(sums, counts, resamples, seed)[:, 0]
     low, high = _interval(draws, confidence)
     return low, high
 
 
-def summarize(
-    table: pd.DataFrame, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def summarize(table: pd.DataFrame, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """Condense the rows of `si_sdri_windows` to the score of each stem and of All, the mean of the stems.
 
     The intervals are percentile bootstrap intervals over clusters: tracks where the table has a column `track`; else
-    items (column `item`), else sub-windows. A cluster is drawn with all its stems, so that the interval of All knows how the
-    stems vary together.
+    items (column `item`), else sub-windows. A cluster is drawn with all its stems, so that the interval of All knows
+    how the stems vary together.
 
     Args:
         table: Columns `sub`, `stem`, `active`, `si_sdri` and, if there are several tracks, `track`.
@@ -174,8 +170,8 @@ def summarize(
     Returns:
         One row per stem in order of appearance, then "All"; columns `stem`, `protocol`, `protocol_low`, `protocol_high`
         (MSDM's score: all rows), `active`, `active_low`, `active_high` (rows whose target is active), all in dB, and
-        `subwindows`, `active_subwindows` (for All: their sums). NaN where nothing was scored: a stem that is never active
-        does not count in the active score of All. An interval is NaN with fewer than two clusters.
+        `subwindows`, `active_subwindows` (for All: their sums). NaN where nothing was scored: a stem that is never
+        active does not count in the active score of All. An interval is NaN with fewer than two clusters.
 
     Raises:
         UserError: if the table is empty.
@@ -214,8 +210,9 @@ def ensemble(
 
     Args:
         tables: Method name to its rows of `si_sdri_windows`, all for the same chunks.
-        selection: Tables on which the methods are compared, with the same keys: those of the validation set, for an honest
-            score. None: `tables` themselves, as in the paper, which chooses on the test set; say so beside the number.
+        selection: Tables on which the methods are compared, with the same keys: those of the validation set, for an
+            honest score. None: `tables` themselves, as in the paper, which chooses on the test set; say so beside the
+            number.
         score: "protocol" compares the means over all rows, "active" those over rows whose target is active.
 
     Returns:
@@ -261,7 +258,8 @@ def _bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed:
     n = len(sums)
     if n < 2:
         return np.full((resamples, sums.shape[1]), np.nan)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)  # how often each cluster is drawn
+    # How often each cluster is drawn, [resamples, clusters].
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     total, size = drawn @ sums, drawn @ counts
     return np.divide(total, size, out=np.full_like(total, np.nan), where=size > 0)
 

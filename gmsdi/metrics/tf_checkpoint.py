@@ -1,9 +1,9 @@
 """Read the tensors of a TensorFlow checkpoint ("tensor bundle") with numpy alone.
 
-A bundle is two files. The *index* is a sorted string table in LevelDB's format (blocks of key/value pairs in which a key
-shares a prefix with the key before it); its values are `BundleEntryProto` messages that say where in the *data* file a
-tensor's raw little-endian bytes lie. Formats: LevelDB `doc/table_format.md`, Protocol Buffers "Encoding", and TensorFlow
-`core/protobuf/tensor_bundle.proto`.
+A bundle is two files. The *index* is a sorted string table in LevelDB's format (blocks of key/value pairs in which a
+key shares a prefix with the key before it); its values are `BundleEntryProto` messages that say where in the *data*
+file a tensor's raw little-endian bytes lie. Formats: LevelDB `doc/table_format.md`, Protocol Buffers "Encoding", and
+TensorFlow `core/protobuf/tensor_bundle.proto`.
 """
 
 from __future__ import annotations

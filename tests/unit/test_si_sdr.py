@@ -1,0 +1,230 @@
+"""SI-SDR against closed forms; MSDM's protocol against a loop written from its description, sample by sample."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gmsdi.errors import UserError
+from gmsdi.metrics.si_sdr import bootstrap_ci, ensemble, si_sdr, si_sdri_windows, summarize
+
+LABELS = ["Bass", "Drums", "Guitar", "Piano"]
+
+
+def orthogonal_pair(rng, length):
+    """Two orthogonal signals of unit energy."""
+    q, _ = np.linalg.qr(rng.standard_normal((length, 2)))
+    return q.T
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, torch.float32, torch.float64])
+@pytest.mark.parametrize("gain", [0.3, 1.0, -2.0])
+def test_orthogonal_noise_gives_the_energy_ratio_at_any_scale(kind, gain):
+    target, noise = orthogonal_pair(np.random.default_rng(0), 500)
+    target, noise = 10 * target, 10 * noise  # well above ε
+    for snr in (-20.0, 0.0, 7.5, 40.0):
+        estimate = gain * (target + 10 ** (-snr / 20) * noise)
+        pair = [
+            torch.tensor(x, dtype=kind) if isinstance(kind, torch.dtype) else x.astype(kind) for x in (estimate, target)
+        ]
+        score = si_sdr(*pair)
+        assert isinstance(score, torch.Tensor) == isinstance(kind, torch.dtype)
+        assert float(score) == pytest.approx(snr, abs=1e-3 if snr < 30 else 2e-2)
+
+
+def test_no_mean_is_removed_and_dimensions_broadcast():
+    target = np.array([1.0, -1.0, 1.0, -1.0])
+    offset = 0.5 * np.ones(4)  # orthogonal to the target: counts as noise, since no mean is removed
+    scores = si_sdr(np.stack([target + offset, target + 2 * offset]), target)
+    np.testing.assert_allclose(scores, [10 * math.log10(4), 0.0], atol=1e-6)
+
+
+def test_a_perfect_estimate_is_bounded_by_epsilon():
+    target = np.random.default_rng(1).standard_normal(100)
+    assert si_sdr(target, target) == pytest.approx(10 * math.log10((target @ target + 1e-8) / 1e-8), abs=1e-6)
+
+
+def protocol_by_loops(estimates, targets, mixture, rate, seconds=4.0, hop=2.0):
+    """PROTOCOL, section 5, in plain Python: returns (sub, stem index, active, SI-SDRi)."""
+    eps, rows = 1e-8, []
+    stems, total = targets.shape
+    length, overlap = int(seconds * rate), int((seconds - hop) * rate)
+
+    def dot(x, y):
+        return math.fsum(float(a) * float(b) for a, b in zip(x, y, strict=True))
+
+    def ratio(e, t):
+        a = (dot(e, t) + eps) / (dot(t, t) + eps)
+        error = [a * float(y) - float(x) for x, y in zip(e, t, strict=True)]
+        return 10 * math.log10((a * a * dot(t, t) + eps) / (dot(error, error) + eps))
+
+    for sub in range(math.ceil((total - overlap) / (length - overlap))):
+        start = sub * (length - overlap)
+        end = min(start + length, total)
+        active = [
+            math.sqrt(dot(targets[k, start:end], targets[k, start:end])) / (end - start) >= 1.5e-5 for k in range(stems)
+        ]
+        if sum(active) <= 1:
+            continue
+        for k in range(stems):
+            t = targets[k, start:end]
+            gain = ratio(estimates[k, start:end], t) - ratio(mixture[start:end], t)
+            rows.append((sub, k, active[k], gain))
+    return rows
+
+
+@pytest.mark.parametrize(("total", "rate"), [(4000, 500), (4096, 1000), (4700, 441), (2100, 1000), (1900, 1000)])
+def test_protocol_equals_the_loops(total, rate):
+    rng = np.random.default_rng(total)
+    targets = rng.standard_normal((4, total)) * np.array([[0.1], [0.2], [0.05], [0.1]])
+    targets[0, total // 3 :] = 0  # silent in part
+    targets[1, -total // 3 :] = 0
+    targets[2] = 0  # missing
+    targets[3, : total // 2] *= 1e-6  # below the threshold of silence, but not zero
+    estimates = targets + 0.03 * rng.standard_normal(targets.shape)
+    expected = protocol_by_loops(estimates, targets, targets.sum(0), rate)
+    table = si_sdri_windows(estimates, targets, targets.sum(0), rate, labels=LABELS)
+    assert list(table.columns) == ["sub", "stem", "active", "si_sdri"]
+    assert [tuple(row) for row in table[["sub", "stem", "active"]].itertuples(index=False)] == [
+        (sub, LABELS[k], active) for sub, k, active, _ in expected
+    ]
+    np.testing.assert_allclose(table["si_sdri"], [gain for *_, gain in expected], atol=1e-6)
+    pd.testing.assert_frame_equal(
+        table, si_sdri_windows(torch.tensor(estimates), torch.tensor(targets), None, rate, labels=LABELS)
+    )
+
+
+def test_skipped_subwindows_keep_their_number_and_batches_equal_single_tracks():
+    rng = np.random.default_rng(3)
+    targets = rng.standard_normal((2, 4, 1000))
+    targets[0, 1:, :600] = 0  # sub-windows 0 and 1 of item 0 have one active source
+    estimates = targets + rng.standard_normal(targets.shape)
+    table = si_sdri_windows(estimates, targets, None, 100, labels=LABELS)
+    assert table[table["item"] == 0]["sub"].unique().tolist() == [2, 3]
+    assert table[table["item"] == 1]["sub"].unique().tolist() == [0, 1, 2, 3]
+    for item in (0, 1):
+        one = si_sdri_windows(estimates[item], targets[item], None, 100, labels=LABELS)
+        same = table[table["item"] == item].drop(columns="item").reset_index(drop=True)
+        pd.testing.assert_frame_equal(one, same)
+
+
+def test_a_silent_stem_scores_the_mixture_over_epsilon_for_a_zero_estimate():
+    rate, rms = 22050, 0.1
+    times = np.arange(4 * rate) / rate
+    tones = np.sqrt(2) * rms * np.sin(2 * np.pi * np.array([[200.0], [300.0]]) * times)  # energy of each: rms² · N
+    targets = np.concatenate([tones / np.sqrt(2), np.zeros((2, times.size))])
+    estimates = targets.copy()
+    table = si_sdri_windows(estimates, targets, None, rate, labels=LABELS).set_index("stem")
+    expected = 10 * math.log10(rms**2 * times.size / 1e-8)  # +109 dB, and nothing was separated
+    assert expected == pytest.approx(109.45, abs=0.01)
+    for stem in ("Guitar", "Piano"):
+        assert not table.loc[stem, "active"]
+        assert table.loc[stem, "si_sdri"] == pytest.approx(expected, abs=1e-6)
+    scores = summarize(table.reset_index()).set_index("stem")
+    assert scores.loc["All", "active"] == pytest.approx(table.loc[["Bass", "Drums"], "si_sdri"].mean())
+    assert scores.loc["All", "protocol"] == pytest.approx(table["si_sdri"].mean())
+
+
+def test_bad_input_is_named():
+    x = np.ones((4, 100))
+    with pytest.raises(UserError, match="shapes do not fit"):
+        si_sdri_windows(x[:, :99], x, None, 10, labels=LABELS)
+    with pytest.raises(UserError, match="shapes do not fit"):
+        si_sdri_windows(x, x, x, 10, labels=LABELS)
+    with pytest.raises(UserError, match="3 labels"):
+        si_sdri_windows(x, x, None, 10, labels=LABELS[:3])
+    with pytest.raises(UserError, match="estimates hold values that are not finite"):
+        si_sdri_windows(np.where(x, np.nan, x), x, None, 10, labels=LABELS)
+    empty = si_sdri_windows(x[:, :10], x[:, :10], None, 10, labels=LABELS)  # shorter than the overlap: no sub-window
+    assert empty.empty
+    with pytest.raises(UserError, match="no sub-window"):
+        summarize(empty)
+
+
+def scores_table(rng, tracks=12, spread=4.0):
+    """A table whose rows vary by track far more than within a track."""
+    rows = [
+        (f"Track{track:05d}", sub, stem, bool(rng.random() < 0.7), level + 0.1 * rng.standard_normal() + k)
+        for track, level in enumerate(spread * rng.standard_normal(tracks))
+        for sub in range(rng.integers(3, 9))
+        for k, stem in enumerate(LABELS)
+    ]
+    return pd.DataFrame(rows, columns=["track", "sub", "stem", "active", "si_sdri"])
+
+
+def test_summary_equals_group_means_and_a_bootstrap_by_loops():
+    table = scores_table(np.random.default_rng(5))
+    summary = summarize(table, resamples=4000, seed=1).set_index("stem")
+    assert summary.index.tolist() == [*LABELS, "All"]
+    for score, rows in (("protocol", table), ("active", table[table["active"]])):
+        means = rows.groupby("stem")["si_sdri"].mean()
+        np.testing.assert_allclose(summary.loc[LABELS, score], means[LABELS])
+        assert summary.loc["All", score] == pytest.approx(means.mean())
+    assert summary.loc["All", "subwindows"] == len(table)
+    assert summary.loc["Bass", "active_subwindows"] == table[table["stem"] == "Bass"]["active"].sum()
+
+    # Cluster bootstrap of "All", active rows, by concatenating drawn tracks.
+    rng = np.random.default_rng(99)
+    by_track = dict(list(table[table["active"]].groupby("track")))
+    names, draws = sorted(by_track), []
+    for _ in range(400):
+        sample = pd.concat([by_track[name] for name in rng.choice(names, len(names))])
+        draws.append(sample.groupby("stem")["si_sdri"].mean().mean())
+    low, high = np.quantile(draws, [0.025, 0.975])
+    width = high - low
+    assert summary.loc["All", "active_low"] == pytest.approx(low, abs=0.15 * width)
+    assert summary.loc["All", "active_high"] == pytest.approx(high, abs=0.15 * width)
+
+
+def test_bootstrap_is_deterministic_clustered_and_calibrated():
+    table = scores_table(np.random.default_rng(6))
+    pd.testing.assert_frame_equal(summarize(table, seed=3), summarize(table, seed=3))
+    shuffled = table.sample(frac=1, random_state=0)
+    assert bootstrap_ci(table["si_sdri"], table["track"]) == pytest.approx(
+        bootstrap_ci(shuffled["si_sdri"], shuffled["track"])
+    )
+    # Independent values: the normal-theory interval of the mean.
+    values = np.random.default_rng(7).standard_normal(400)
+    low, high = bootstrap_ci(values, resamples=10000)
+    half = 1.96 * values.std() / math.sqrt(values.size)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    # Every value five times: as clusters nothing changes; taken for independent, the interval is too narrow by √5.
+    fivefold, groups = np.repeat(values, 5), np.repeat(np.arange(values.size), 5)
+    assert bootstrap_ci(fivefold, groups, resamples=10000) == pytest.approx((low, high))
+    naive = bootstrap_ci(fivefold, resamples=10000)
+    assert naive[1] - naive[0] == pytest.approx((high - low) / math.sqrt(5), rel=0.1)
+    assert all(math.isnan(end) for end in bootstrap_ci(values, np.zeros(values.size)))
+
+
+def test_a_stem_that_is_never_active_is_left_out_of_the_active_score():
+    table = scores_table(np.random.default_rng(8))
+    table.loc[table["stem"] == "Piano", "active"] = False
+    summary = summarize(table).set_index("stem")
+    assert np.isnan(summary.loc["Piano", ["active", "active_low", "active_high"]].astype(float)).all()
+    assert summary.loc["All", "active"] == pytest.approx(summary.loc[LABELS[:3], "active"].mean())
+    assert summary.loc["All", "active_low"] < summary.loc["All", "active"] < summary.loc["All", "active_high"]
+
+
+def test_ensemble_takes_the_better_method_of_each_stem():
+    test = {name: scores_table(np.random.default_rng(9)) for name in ("Separator", "Extractor")}
+    validation = {name: table.copy() for name, table in test.items()}
+    better = {"Bass": "Extractor", "Drums": "Separator", "Guitar": "Extractor", "Piano": "Separator"}
+    for stem, method in better.items():
+        test[method].loc[test[method]["stem"] == stem, "si_sdri"] += 1
+        other = "Extractor" if method == "Separator" else "Separator"
+        validation[other].loc[validation[other]["stem"] == stem, "si_sdri"] += 1
+    table, choice = ensemble(test)
+    assert choice == better
+    best = {stem: max(t[t["stem"] == stem]["si_sdri"].mean() for t in test.values()) for stem in LABELS}
+    summary = summarize(table).set_index("stem")
+    assert summary.loc["All", "protocol"] == pytest.approx(np.mean(list(best.values())))
+    # Chosen on other data, here with the opposite outcome, the same rows score less.
+    honest, opposite = ensemble(test, validation, score="active")
+    assert all(opposite[stem] != better[stem] for stem in LABELS)
+    assert summarize(honest).set_index("stem").loc["All", "protocol"] == pytest.approx(
+        summary.loc["All", "protocol"] - 1
+    )
+    with pytest.raises(UserError, match="methods"):
+        ensemble(test, {"Separator": validation["Separator"]})
