@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -105,6 +106,7 @@ class _Section:
 
 
 _Part = Callable[[_Section], list[Note]]
+_T = TypeVar("_T")
 
 
 def compose(
@@ -193,7 +195,7 @@ def _perform(rng: np.random.Generator, notes: list[Note], offset: int, jitter: f
     return result[::-1]
 
 
-def _pick(rng: np.random.Generator, options: Sequence):
+def _pick(rng: np.random.Generator, options: Sequence[_T]) -> _T:
     return options[int(rng.integers(len(options)))]
 
 
@@ -283,7 +285,9 @@ _BASS: tuple[_Part, ...] = (
 # --- Drums --------------------------------------------------------------------------------------------------------
 
 
-def _beat(section: _Section, kick: Sequence[int], snare: Sequence[int], cymbal: int, steps: Sequence[int]):
+def _beat(
+    section: _Section, kick: Sequence[int], snare: Sequence[int], cymbal: int, steps: Sequence[int]
+) -> list[Note]:
     """Four bars of a beat with an opening crash at times and a fill at the end."""
     rng = section.rng
     backbeat = int(rng.choice((SNARE, SNARE, SNARE, SIDE_STICK, CLAP))) if section.intensity < 0.9 else SNARE

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,6 @@ from gmsdi.data.composer import (
     OPEN_HAT,
     RIDE,
     TICKS_PER_BEAT,
-    Note,
     Piece,
     compose,
 )
@@ -31,7 +31,11 @@ from gmsdi.data.soundfont import SoundFont, Tone
 from gmsdi.errors import UserError
 from gmsdi.files import atomic
 
+if TYPE_CHECKING:
+    import symusic
+
 SPLITS = ("train", "validation", "test")
+VERSION = 1  # of the music and its sound: raise it with every change of them, so that no folder mixes two
 _LONGEST = 6.0  # seconds of a tone that are rendered
 _SHORTEST_RELEASE, _LONGEST_RELEASE = 0.05, 0.25  # seconds to fall by 100 dB: a section's end is heard as one
 # Cymbals keep little energy below 4 kHz and would vanish at the low rate of this dataset: their energy in dB relative
@@ -86,11 +90,12 @@ def compose_dataset(
         workers: number of processes.
 
     Raises:
-        UserError: if `root` holds a dataset of other settings, or the configuration makes no sense.
+        UserError: if `root` holds a dataset of other settings or of another version of the composer, or if the
+            configuration makes no sense.
     """
     root = Path(root)
     _check(config)
-    settings = json.dumps({"seed": seed, **asdict(config)}, indent=1, sort_keys=True) + "\n"
+    settings = json.dumps({"version": VERSION, "seed": seed, **asdict(config)}, indent=1, sort_keys=True) + "\n"
     stamp = root / "mini.json"
     if stamp.exists() and stamp.read_text() != settings:
         raise UserError(f"{root}: holds a dataset composed with other settings; delete it or choose another folder")
@@ -273,7 +278,7 @@ def _program_name(name: str, program: int) -> str:
     return f"Drum kit {program}" if name == "Drums" else pretty_midi.program_to_instrument_name(program)
 
 
-def _score(piece: Piece, names: Sequence[str]):
+def _score(piece: Piece, names: Sequence[str]) -> symusic.Score:
     """A symusic score of these instruments."""
     import symusic
 
@@ -283,15 +288,9 @@ def _score(piece: Piece, names: Sequence[str]):
     for name in names:
         track = symusic.Track(name, piece.programs[name], name == "Drums")
         for note in piece.notes[name]:
-            track.notes.append(_event(note))
+            track.notes.append(symusic.Note(note.start, note.end - note.start, note.pitch, note.velocity))
         score.tracks.append(track)
     return score
-
-
-def _event(note: Note):
-    import symusic
-
-    return symusic.Note(note.start, note.end - note.start, note.pitch, note.velocity)
 
 
 def _name(split: str, index: int, config: MiniConfig) -> str:

@@ -162,7 +162,7 @@ class WindowSet:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[WindowSet], tuple[Path]]:
         # Memory maps would be pickled as whole arrays; another process opens the folder anew.
         return WindowSet, (self.folder,)
 
