@@ -67,7 +67,8 @@ class FadInf:
     Attributes:
         value: FAD∞, the line at 1/N = 0. May be slightly negative, since it estimates without bias.
         slope: Of the line: N times the excess of FAD over FAD∞.
-        r2: Share of FAD's variance that the line explains; well below 1, the value is not to be trusted.
+        r2: Share of the scores' variance that the line explains; small where FAD hardly depends on N beside its
+            scatter, as between very different sets.
         sizes: `[steps]`, numbers of frames N.
         scores: `[steps]`, FAD at each N.
     """
@@ -101,7 +102,7 @@ def fit_fad_inf(
     line in 1/N is fitted by least squares. Subsets are drawn without replacement: with replacement, FAD would tend to
     its biased value for the frames at hand. The reference stays whole, and so does the (smaller) bias that its own size
     brings. The law in 1/N holds for N well above the embedding's effective dimension; with fewer frames the line is
-    bent (see `FadInf.r2`) and its end is off, though less than FAD itself.
+    bent and its end is off, though less than FAD itself.
 
     Args:
         reference_frames: `[N, D]`.
