@@ -1,0 +1,320 @@
+"""The `gmsdi` command: separate, extract, generate and accompany audio files.
+
+    gmsdi separate song.wav --stems bass drums guitar piano
+    gmsdi extract song.wav --stems "Bass, Drums" --out parts
+    gmsdi generate --stems bass drums --seconds 12
+    gmsdi accompany --given bass=bass.wav drums=drums.wav --stems piano
+
+Several values may follow `--stems` and `--given`, up to the next option; they may also be repeated or, for stems, be
+separated by commas. Labels are matched to the model's without regard to case.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gmsdi import __version__
+from gmsdi.errors import UserError
+
+if TYPE_CHECKING:
+    from gmsdi.audio import Samples
+    from gmsdi.pipeline import Callback, Guidance, Pipeline, Solver, Stems
+
+app = typer.Typer(
+    help="Generate, accompany and separate music with a text-conditioned diffusion model trained on mixtures.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Song = Annotated[Path, typer.Argument(help="Audio file of any rate and length.", show_default=False)]
+StemNames = Annotated[
+    list[str] | None, typer.Option("--stems", help="Labels of the stems.", show_default="all of the model's")
+]
+Model = Annotated[Path | None, typer.Option(help="Model folder.", show_default="the bundled model")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="by task")]
+Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="1")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise.")]
+Negative = Annotated[
+    list[str] | None,
+    typer.Option(help='Negative prompt of a stem, as "Bass=Drums, Guitar"; may be repeated.', show_default="none"),
+]
+Format = Annotated[str, typer.Option(help="flac (16 bits) or wav (float).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Precision = Annotated[str, typer.Option(help="Of the network: auto, bf16 or float32.")]
+GammaText = Annotated[str | None, typer.Option(help='A number, "inf", or "2*sigma".', show_default="by task")]
+
+SPREADING = ("--stems", "--given")
+"""Options that take all values up to the next option."""
+
+
+@app.command()
+def separate(
+    song: Song,
+    stems: StemNames = None,
+    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="the song's name")] = None,
+    constrained: Annotated[
+        str | None, typer.Option(help="The stem that is the song minus the others.", show_default="Drums")
+    ] = None,
+    model: Model = None,
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "flac",
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Split a song into stems that sum to it (GMSDI Separator, Eq. 13)."""
+    from gmsdi.pipeline import SEPARATION
+
+    suffix = _suffix(format)
+    pipe = _load(model, device, precision)
+    with _bar("separate") as callback:
+        result = pipe.separate(
+            song,
+            _stems(stems, pipe),
+            constrained=None if constrained is None else _label(constrained, pipe),
+            callback=callback,
+            **_sampling(SEPARATION, steps, w, seed, negative, pipe),
+        )
+    _write(out or Path(song.stem), result.stems, result, suffix)
+
+
+@app.command()
+def extract(
+    song: Song,
+    stems: StemNames = None,
+    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="the song's name")] = None,
+    model: Model = None,
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "flac",
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Extract each stem of a song by itself (GMSDI Extractor, Eq. 14). --stems names all that the song consists of."""
+    from gmsdi.pipeline import SEPARATION
+
+    suffix = _suffix(format)
+    pipe = _load(model, device, precision)
+    with _bar("extract") as callback:
+        result = pipe.extract(
+            song, _stems(stems, pipe), callback=callback, **_sampling(SEPARATION, steps, w, seed, negative, pipe)
+        )
+    _write(out or Path(song.stem), result.stems, result, suffix)
+
+
+@app.command()
+def generate(
+    stems: StemNames = None,
+    seconds: Annotated[float | None, typer.Option(help="Length.", show_default="the model's window")] = None,
+    out: Annotated[Path, typer.Option(help="Folder.")] = Path("generated"),
+    gamma_x: GammaText = None,
+    gamma_y: GammaText = None,
+    model: Model = None,
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "flac",
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Generate stems that belong together, and their mixture (total generation, Eq. 10)."""
+    from gmsdi.pipeline import GENERATION
+
+    suffix = _suffix(format)
+    pipe = _load(model, device, precision)
+    with _bar("generate") as callback:
+        result = pipe.generate(
+            _stems(stems, pipe),
+            seconds=seconds,
+            callback=callback,
+            **_gammas(gamma_x, gamma_y),
+            **_sampling(GENERATION, steps, w, seed, negative, pipe),
+        )
+    _write(out, {**result.stems, "mixture": result.mixture}, result, suffix)
+
+
+@app.command()
+def accompany(
+    given: Annotated[
+        list[str], typer.Option(help='Given stems, as "bass=bass.wav"; all of one length.', show_default=False)
+    ],
+    stems: Annotated[
+        list[str] | None, typer.Option(help="Labels to generate.", show_default="all that are not given")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder.")] = Path("accompaniment"),
+    alpha: Annotated[float, typer.Option(help="Scale of the given stems in Eq. 12.")] = 1.0,
+    beta: Annotated[float, typer.Option(help="Scale of the generated stems in Eq. 12.")] = 1.0,
+    gamma_x: GammaText = None,
+    gamma_y: GammaText = None,
+    model: Model = None,
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "flac",
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Generate stems that go with given ones, and all of them together (partial generation, Eq. 12)."""
+    from gmsdi.pipeline import GENERATION
+
+    suffix = _suffix(format)
+    pipe = _load(model, device, precision)
+    files = {_label(label, pipe): Path(path) for label, path in _pairs(given, "--given").items()}
+    with _bar("accompany") as callback:
+        result = pipe.accompany(
+            files,
+            _stems(stems, pipe),
+            alpha=alpha,
+            beta=beta,
+            callback=callback,
+            **_gammas(gamma_x, gamma_y),
+            **_sampling(GENERATION, steps, w, seed, negative, pipe),
+        )
+    _write(out, {**result.stems, "mixture": result.mixture}, result, suffix)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 0, 1 for a `UserError`, 2 for wrong usage."""
+    words = spread(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"gmsdi: warning: {message}", file=sys.stderr)
+        try:
+            app(words, prog_name="gmsdi")
+        except UserError as error:
+            print(f"gmsdi: {error}", file=sys.stderr)
+            return 1
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """Repeat an option of `SPREADING` before each of the values that follow it."""
+    result: list[str] = []
+    option = None
+    for word in words:
+        if word.startswith("-"):
+            option = word if word in SPREADING else None
+            if option is None:
+                result.append(word)
+        elif option is not None:
+            result += [option, word]
+        else:
+            result.append(word)
+    return result
+
+
+def _load(model: Path | None, device: str, precision: str) -> Pipeline:
+    from gmsdi.models.checkpoint import bundled_model
+    from gmsdi.pipeline import load
+
+    return load(model or bundled_model(), device=device, precision=precision)
+
+
+def _label(name: str, pipe: Pipeline) -> str:
+    """The model's own spelling of a label; other text stays as it is."""
+    name = name.strip()
+    return {label.lower(): label for label in pipe.labels}.get(name.lower(), name)
+
+
+def _stems(names: Sequence[str] | None, pipe: Pipeline) -> list[str] | None:
+    if not names:
+        return None
+    return [_label(part, pipe) for name in names for part in name.split(",") if part.strip()]
+
+
+def _pairs(items: Sequence[str], option: str) -> dict[str, str]:
+    pairs = [item.partition("=") for item in items]
+    for item, (key, _, value) in zip(items, pairs, strict=True):
+        if not key.strip() or not value.strip():
+            raise UserError(f"{option} {item!r}: write LABEL=VALUE")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _sampling(
+    solver: Solver, steps: int | None, w: float | None, seed: int, negative: Sequence[str] | None, pipe: Pipeline
+) -> dict[str, Any]:
+    """The arguments that all tasks share."""
+    from gmsdi.pipeline import GUIDANCE
+
+    guidance: Guidance = GUIDANCE if w is None else replace(GUIDANCE, w=w)
+    return {
+        "solver": solver if steps is None else replace(solver, steps=steps),
+        "guidance": guidance,
+        "seed": seed,
+        "negatives": {_label(key, pipe): value for key, value in _pairs(negative or [], "--negative").items()},
+    }
+
+
+def _gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
+    """γ as given; what is not given is left to the task."""
+    from gmsdi.inference import gamma_from_config
+
+    result: dict[str, Any] = {}
+    for name, text in (("gamma_x", gamma_x), ("gamma_y", gamma_y)):
+        if text is None:
+            continue
+        number, star, _ = text.partition("*sigma")
+        try:
+            value = float(number)
+        except ValueError:
+            raise UserError(f'--{name.replace("_", "-")} {text!r}: write a number, "inf", or "2*sigma"') from None
+        result[name] = gamma_from_config({"times_sigma": value} if star else value)
+    return result
+
+
+def _suffix(format: str) -> str:
+    if format not in ("flac", "wav"):
+        raise UserError(f"--format is {format!r}; choose flac or wav")
+    return f".{format}"
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callback]:
+    """A progress bar as a callback."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="step") as bar:
+
+        def update(step: int, steps: int) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
+
+        yield update
+
+
+def _write(folder: Path, parts: Mapping[str, Samples], result: Stems, suffix: str) -> None:
+    from gmsdi.audio import Audio, write
+
+    for name, samples in parts.items():
+        file = re.sub(r"[^\w-]+", "_", name).strip("_").lower() + suffix
+        typer.echo(write(folder / file, Audio(samples, result.sample_rate)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
