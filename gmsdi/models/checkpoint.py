@@ -1,0 +1,125 @@
+"""Models on disk: `model.safetensors` and `config.json` in one folder, the Hugging Face Hub's convention."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from gmsdi.errors import UserError
+from gmsdi.files import atomic
+from gmsdi.models.denoiser import TextDenoiser
+from gmsdi.models.text import build_text
+from gmsdi.models.unet import UNet1d, UNetConfig
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def build_model(config: dict[str, Any]) -> TextDenoiser:
+    """A model with fresh weights.
+
+    Args:
+        config: `unet` (see `UNetConfig`), `text` (see `models.text.build_text`), `sigma_data`, `sample_rate` in Hz,
+            `window` in samples, `labels`.
+
+    Raises:
+        UserError: if the settings contradict each other.
+    """
+    text = build_text(config["text"])
+    try:
+        unet_config = UNetConfig(**{**config["unet"], "text_features": text.features})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.unet: {error}") from error
+    if config["window"] % unet_config.stride:
+        raise UserError(
+            f"model window of {config['window']} samples is not a multiple of the network's stride "
+            f"{unet_config.stride}; change data.window, or the U-Net's patch_factor and factors"
+        )
+    return TextDenoiser(UNet1d(unet_config), text, config["sigma_data"], config)
+
+
+def save_model(folder: str | Path, model: TextDenoiser, extra: dict[str, str] | None = None) -> None:
+    """Write a model folder; it appears when it is complete. A frozen text encoder is not written.
+
+    Args:
+        extra: further files of the folder, name to text (such as `provenance.json`).
+    """
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_state(model).items()}
+        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
+        for name, text in (extra or {}).items():
+            (temporary / name).write_text(text)
+
+
+def load_model(folder: str | Path, *, device: str = "cpu") -> TextDenoiser:
+    """Read a model folder, ready for inference.
+
+    Raises:
+        UserError: if a file is missing or damaged, or the weights are of another shape than the configuration says.
+    """
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no {name} there; a model is a folder with {CONFIG} and {WEIGHTS}")
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        model = build_model(config)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG}: not the configuration of a model ({error})") from error
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or not a safetensors file ({error}); fetch it again") from error
+    expected = _own_state(model)
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise UserError(f"{folder / WEIGHTS}: weight {name} is missing; the file belongs to another configuration")
+        if weights[name].shape != tensor.shape:
+            raise UserError(
+                f"{folder / WEIGHTS}: weight {name} has shape {tuple(weights[name].shape)} but {CONFIG} asks for "
+                f"{tuple(tensor.shape)}; the two files do not belong together"
+            )
+    unknown = sorted(weights.keys() - expected.keys())
+    if unknown:
+        raise UserError(f"{folder / WEIGHTS}: unknown weight {unknown[0]}; the file belongs to another configuration")
+    model.load_state_dict(weights, strict=False)
+    return model.requires_grad_(False).eval().to(device)
+
+
+def bundled_model() -> Path:
+    """The folder of the small model that comes with the package."""
+    return Path(__file__).parent / "mini"
+
+
+def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype | None:
+    """The network's autocast type for "auto", "bf16" or "float32"; "auto" takes bf16 where the hardware computes it.
+
+    Raises:
+        UserError: for any other word.
+    """
+    if precision == "auto":
+        if torch.device(device).type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = bool(torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16"))
+        return torch.bfloat16 if fast else None
+    if precision not in ("bf16", "float32"):
+        raise UserError(f"precision is {precision!r}; choose auto, bf16 or float32")
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def _own_state(model: TextDenoiser) -> dict[str, torch.Tensor]:
+    frozen = "text.encoder." if getattr(model.text, "frozen", False) else None
+    state = model.state_dict()
+    # T5 ties its token table to two names; one of them is enough, and safetensors refuses shared memory.
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not (frozen and name.startswith(frozen)) and name != "text.encoder.encoder.embed_tokens.weight"
+    }

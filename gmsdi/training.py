@@ -1,0 +1,306 @@
+"""Training of a text-conditioned diffusion model on mixtures and their labels, through Lightning.
+
+Everything random in a step (which crops, their augmentation, the dropped prompts, noise levels and noise) is a
+function of (seed, step, item) alone. A run that is killed and started again therefore goes on exactly where its last
+checkpoint was, and any number of devices sees the same global batches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, IterableDataset
+
+from gmsdi import __version__
+from gmsdi.data.windows import WindowSet
+from gmsdi.errors import UserError
+from gmsdi.models.checkpoint import build_model, resolve_precision, save_model
+from gmsdi.models.denoiser import TextDenoiser
+from gmsdi.models.text import prompt_of, unique_bank
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. The noise level is log-normal, as in Karras et al. 2022.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: windows of the global batch, over all devices.
+        lr: peak learning rate of AdamW.
+        betas: AdamW's moment decays.
+        weight_decay: AdamW's weight decay.
+        warmup: steps of linear warm-up.
+        decay: the last fraction of the steps, over which the rate falls linearly to zero.
+        ema: decay of the averaged weights, which are the ones that are saved.
+        clip: largest gradient norm.
+        p_mean, p_std: mean and standard deviation of ln σ.
+        p_drop: probability that a prompt is replaced by z*.
+        gain_db: half-width of the random gain.
+        polarity: flip the sign of half of the windows.
+        validate_every: steps between validations, each of `validation_batches` fixed batches.
+        checkpoint_every: steps between checkpoints.
+        precision: "auto", "bf16" or "float32"; the type in which the network runs.
+        devices: number of devices, or "auto".
+    """
+
+    steps: int
+    batch: int = 16
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup: int = 300
+    decay: float = 0.4
+    ema: float = 0.999
+    clip: float = 1.0
+    p_mean: float = -3.0
+    p_std: float = 1.4
+    p_drop: float = 0.1
+    gain_db: float = 3.0
+    polarity: bool = True
+    validate_every: int = 500
+    validation_batches: int = 8
+    checkpoint_every: int = 250
+    precision: str = "auto"
+    devices: int | str = "auto"
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""
+        left = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return max(0.0, min(1.0, (step + 1) / max(1, self.warmup), left))
+
+
+class Batches(IterableDataset[dict[str, Any]]):
+    """Endless batches of this device's share, from `start` on.
+
+    Each batch has `clean` and `noise` `[n, C, T]`, `sigma` `[n]` and `texts`, a list of n prompts (None is z*).
+    """
+
+    def __init__(
+        self, windows: WindowSet, config: TrainingConfig, seed: int, *, rank: int = 0, world: int = 1, start: int = 0
+    ) -> None:
+        if config.batch % world:
+            raise UserError(f"training.batch is {config.batch}, not a multiple of the {world} devices; change it")
+        self.windows, self.config, self.seed = windows, config, seed
+        self.rank, self.world, self.start = rank, world, start
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        step = self.start
+        while True:
+            yield self.batch(step)
+            step += 1
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """This device's share of the global batch of a step."""
+        items = [self._item(step, i) for i in range(self.rank, self.config.batch, self.world)]
+        clean, noise, sigma, texts = zip(*items, strict=True)
+        return {
+            "clean": torch.from_numpy(np.stack(clean)),
+            "noise": torch.from_numpy(np.stack(noise)),
+            "sigma": torch.tensor(sigma, dtype=torch.float32),
+            "texts": list(texts),
+        }
+
+    def _item(self, step: int, item: int) -> tuple[np.ndarray, np.ndarray, float, str | None]:
+        rng, c = np.random.default_rng([self.seed, step, item]), self.config
+        crops, labels = self.windows.random_crops(rng, 1)
+        gain = 10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20)
+        sign = rng.choice([-1.0, 1.0]) if c.polarity else 1.0
+        sigma = math.exp(c.p_mean + c.p_std * rng.standard_normal())
+        text = None if rng.random() < c.p_drop else prompt_of(labels[0])
+        noise = rng.standard_normal(crops[0].shape, dtype=np.float32)
+        return crops[0] * np.float32(gain * sign), noise, sigma, text
+
+
+class DiffusionTraining(LightningModule):
+    """A denoiser, its averaged copy and the optimiser."""
+
+    def __init__(self, model: TextDenoiser, config: TrainingConfig, train: Any, validation: Any, seed: int) -> None:
+        super().__init__()
+        self.model, self.config, self.seed = model, config, seed
+        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
+        self.ema.requires_grad_(False)
+        self.train_windows, self.validation_windows = train, validation
+
+    def setup(self, stage: str) -> None:
+        dtype = resolve_precision(self.config.precision, self.device)
+        self.model.autocast = self.ema.module.autocast = dtype
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        batches = Batches(
+            self.train_windows,
+            self.config,
+            self.seed,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+            start=self.trainer.global_step,
+        )
+        return DataLoader(batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        # Validation always draws the same windows, noise and noise levels, so that its curve shows the model alone.
+        batches = Batches(
+            self.validation_windows,
+            self.config,
+            self.seed + 1,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+        return DataLoader(batches, batch_size=None)
+
+    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+        loss = self._loss(self.model, batch)
+        self.log("train_loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        size = len(batch["texts"])
+        self.log("val_loss", self._loss(self.ema.module, batch), prog_bar=True, batch_size=size, sync_dist=True)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        self.ema.update_parameters(self.model)
+
+    def configure_optimizers(self) -> Any:
+        c = self.config
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), c.lr, betas=c.betas, weight_decay=c.weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, c.rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _loss(self, model: Any, batch: dict[str, Any]) -> Tensor:
+        cond = unique_bank(model.text, batch["texts"])
+        return model.loss(batch["clean"], batch["noise"], batch["sigma"], cond).mean()
+
+
+class _FiniteLoss(Callback):
+    """Ends a run whose loss is no longer a number, once per logging interval to spare the device a wait per step."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            loss = trainer.callback_metrics.get("train_loss")
+            if loss is not None and not bool(torch.isfinite(loss)):
+                raise UserError(f"the loss is {loss.item()} at step {trainer.global_step}; lower training.lr")
+
+
+def train(
+    model_config: dict[str, Any],
+    config: TrainingConfig,
+    train_windows: str | Path,
+    validation_windows: str | Path,
+    out: str | Path,
+    *,
+    seed: int,
+    work: str | Path,
+    description: str = "",
+    progress: bool = True,
+) -> None:
+    """Train a model and write its folder.
+
+    Args:
+        model_config: see `models.checkpoint.build_model`.
+        config: the training settings.
+        train_windows: folder of training windows (mixtures and labels).
+        validation_windows: the same for validation.
+        out: the model folder, written at the end: averaged weights, configuration, provenance.
+        seed: seed of the initial weights and of every draw.
+        work: folder of checkpoints and logs; a checkpoint found there is resumed.
+        description: first line of the provenance.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: if the data do not fit the model, or the loss diverges.
+    """
+    tune_allocator()
+    started = time.time()
+    train_set, validation_set = WindowSet(train_windows), WindowSet(validation_windows)
+    for name, windows in (("training", train_set), ("validation", validation_set)):
+        if windows.sample_rate != model_config["sample_rate"] or windows.window != model_config["window"]:
+            raise UserError(
+                f"the {name} windows are {windows.window} samples at {windows.sample_rate} Hz, the model's are "
+                f"{model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
+            )
+    torch.manual_seed(seed)
+    module = DiffusionTraining(build_model(model_config), config, train_set, validation_set, seed)
+    work = Path(work)
+    last = work / "last.ckpt"
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            dirpath=work,
+            filename="step",
+            enable_version_counter=False,
+            save_last=True,
+            every_n_train_steps=config.checkpoint_every,
+        ),
+        _FiniteLoss(),
+    ]
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    trainer = Trainer(
+        accelerator="auto",
+        devices=config.devices,
+        max_steps=config.steps,
+        max_epochs=-1,
+        limit_train_batches=min(config.validate_every, config.steps),
+        limit_val_batches=config.validation_batches,
+        num_sanity_val_steps=0,
+        gradient_clip_val=config.clip,
+        log_every_n_steps=min(20, config.steps),
+        logger=[CSVLogger(work, name="csv", version=""), TensorBoardLogger(work, name="tensorboard", version="")],
+        callbacks=callbacks,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    resumed = last if last.exists() else None
+    trainer.fit(module, ckpt_path=resumed, weights_only=True)
+    if trainer.is_global_zero:
+        provenance = {
+            "description": description,
+            "gmsdi": __version__,
+            "torch": torch.__version__,
+            "hardware": _hardware(),
+            "seed": seed,
+            "steps": trainer.global_step,
+            "windows_seen": trainer.global_step * config.batch,
+            "seconds_of_last_run": round(time.time() - started),
+            "resumed": resumed is not None,
+            "val_loss": float(trainer.callback_metrics["val_loss"]) if "val_loss" in trainer.callback_metrics else None,
+            "training": asdict(config),
+            "data": json.loads((train_set.folder / "info.json").read_text()),
+        }
+        save_model(out, module.ema.module, {"provenance.json": json.dumps(provenance, indent=2) + "\n"})
+
+
+def tune_allocator() -> None:
+    """Let glibc keep freed memory instead of returning it to the system.
+
+    By default every large activation is mapped and unmapped anew, and a training step on a CPU spends much of its
+    time in page faults. Does nothing on other C libraries.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 2**29)
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{torch.cpu.get_capabilities().get('cpu_name', platform.processor())}, {torch.get_num_threads()} threads"
