@@ -763,7 +763,7 @@ class Pipeline:
 
     @property
     def _overlap(self) -> int:
-        return round(OVERLAP * self.window)
+        return max(1, round(OVERLAP * self.window))
 
     def _padded(self, length: int) -> int:
         """The shortest length of overlapping windows that holds `length` samples."""
@@ -777,13 +777,12 @@ def over_windows(model: Model, window: int, overlap: int) -> Model:
     Args:
         model: a model of windows.
         window: in samples.
-        overlap: of neighbouring windows, in samples, at most half a window.
+        overlap: of neighbouring windows, in samples, between 1 and half a window.
 
     Returns:
         A model of signals of up to `window`, which pass as they are, or of `window + k·(window − overlap)` samples.
     """
     hop = window - overlap
-    rise = (torch.arange(overlap) + 0.5) / max(overlap, 1)
 
     def whole(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
         length = x.shape[-1]
@@ -794,7 +793,7 @@ def over_windows(model: Model, window: int, overlap: int) -> Model:
         pieces = x.unfold(-1, window, hop).transpose(1, 2)  # [N, windows, C, window]
         repeated = [prompt for prompt in prompts for _ in range(pieces.shape[1])]
         denoised = model(pieces.flatten(0, 1), sigma, repeated).unflatten(0, pieces.shape[:2])
-        fade = rise.to(x.device, x.dtype)
+        fade = (torch.arange(overlap, device=x.device, dtype=x.dtype) + 0.5) / overlap
         out = torch.zeros_like(x)
         for i in range(pieces.shape[1]):
             piece = denoised[:, i].clone()

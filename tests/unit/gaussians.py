@@ -24,8 +24,9 @@ class Bank:
 class GaussianDenoiser:
     """Counts what it is asked for: `rows` of each forward and the texts of each `encode`."""
 
-    def __init__(self, length: int | None = None) -> None:
+    def __init__(self, length: int | None = None, scale: float = 1.0) -> None:
         self.length = length  # None: white, for any length
+        self.scale = scale
         self.rows: list[int] = []
         self.encoded: list[list[str | None]] = []
 
@@ -33,7 +34,7 @@ class GaussianDenoiser:
         """Of `length` samples (1 if white), a function of the text."""
         rng = np.random.default_rng(int(hashlib.sha256(str(text).encode()).hexdigest()[:8], 16))
         root = rng.normal(size=(self.length or 1,) * 2)
-        return root @ root.T / (self.length or 1) + 0.1 * np.eye(self.length or 1)
+        return self.scale**2 * (root @ root.T / (self.length or 1) + 0.1 * np.eye(self.length or 1))
 
     def encode(self, texts: Sequence[str | None]) -> Bank:
         self.encoded.append(list(texts))

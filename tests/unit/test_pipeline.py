@@ -1,0 +1,317 @@
+"""The pipeline: windows, any length, seeds, and what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from gmsdi.audio import Audio, as_audio, fit, read, resample, to_int16, write
+from gmsdi.errors import UserError
+from gmsdi.pipeline import Guidance, Pipeline, Solver, load, over_windows
+from gmsdi.sampling.guidance import Prompt
+from gmsdi.sampling.noise import SeededNoise
+from tests.unit import tiny
+from tests.unit.gaussians import GaussianDenoiser
+
+LABELS = ["Bass", "Drums", "Guitar", "Piano"]
+WINDOW = 64
+QUICK = Solver("euler", steps=4, s_churn=2.0)
+QUICK2 = Solver("adpm2", steps=4, sigma_max=1.0)
+GUIDED = Guidance(w=1.0)
+
+
+@pytest.fixture
+def pipe():
+    return Pipeline(GaussianDenoiser(scale=0.1), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.write(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(scale=0.1, size=shape).astype(np.float32)
+
+
+# Windows
+
+
+def test_separated_windows_sum_to_the_mixture(pipe):
+    y = torch.from_numpy(noise(2, 1, WINDOW))
+    stems = pipe.separate_windows(
+        y, ["Drums", "Piano", "Bass"], constrained="Piano", solver=QUICK, guidance=GUIDED, seeds=[3, 4]
+    )
+    assert stems.shape == (2, 3, 1, WINDOW)
+    torch.testing.assert_close(stems.sum(dim=1), y)
+
+
+def test_the_schedules_end_gives_the_gaussian_answer(pipe):
+    """One step from σ to 0 ends at D for a plain sample and at the mean of both estimates for the Extractor."""
+    solver, plain = Solver("euler", steps=1, sigma_max=0.5, sigma_min=0.5), Guidance(w=0.0)
+    gain = {t: (v := pipe.denoiser.covariance(t).item()) / (v + 0.25) for t in ("Bass", "Drums", "Drums, Piano")}
+    x = 0.5 * SeededNoise([5])(torch.empty(1, 1, 1, WINDOW))
+    sample = pipe.sample_windows(["Bass"], solver=solver, guidance=plain, seeds=[5])
+    torch.testing.assert_close(sample, gain["Bass"] * x[:, 0])
+
+    y = torch.from_numpy(noise(1, 1, WINDOW))
+    extracted = pipe.extract_windows(y, ["Bass", "Drums"], solver=solver, guidance=plain, seeds=[5])
+    x = 0.5 * SeededNoise([5])(torch.empty(1, 2, 1, WINDOW))
+    for k, (own, other) in enumerate((("Bass", "Drums"), ("Drums", "Bass"))):
+        expected = x[:, k] - ((x[:, k] - gain[own] * x[:, k]) - (1 - gain[other]) * (y - x[:, k]))
+        torch.testing.assert_close(extracted[:, k], expected)
+
+
+def test_generated_and_accompanied_windows(pipe):
+    options = {"solver": QUICK2, "guidance": GUIDED, "seeds": [1, 2], "gamma_x": math.inf, "gamma_y": math.inf}
+    stems, mixture = pipe.generate_windows(["Bass", "Drums"], **options)
+    assert (stems.shape, mixture.shape) == ((2, 2, 1, WINDOW), (2, 1, WINDOW))
+    grouped, _ = pipe.generate_windows(LABELS, groups=[[0, 2], [1], [3]], **options)
+    assert grouped.shape == (2, 3, 1, WINDOW)
+
+    given = torch.from_numpy(noise(2, 2, 1, WINDOW))
+    before = given.clone()
+    for given_noise in ("fixed", "redrawn"):
+        stems, mixture = pipe.accompany_windows(
+            given, ["Bass", "Drums"], ["Piano"], given_noise=given_noise, **{**options, "gamma_y": lambda s: 2 * s}
+        )
+        assert (stems.shape, mixture.shape) == ((2, 1, 1, WINDOW), (2, 1, WINDOW))
+        assert torch.equal(given, before)
+
+
+def test_unstable_likelihood_is_refused(pipe):
+    with pytest.raises(UserError, match="unstable"):
+        pipe.generate_windows(
+            LABELS, solver=QUICK2, guidance=GUIDED, seeds=[1], gamma_x=lambda s: 0.75 * s, gamma_y=math.inf
+        )
+
+
+def test_joint_prompts_follow_the_order_of_training(pipe):
+    pipe.extract_windows(
+        torch.zeros(1, 1, WINDOW),
+        ["Piano", Prompt("Drums"), "Bass"],
+        solver=QUICK,
+        guidance=GUIDED,
+        seeds=[0],
+        negatives={"Drums": "Bass"},
+    )
+    (texts,) = pipe.denoiser.encoded
+    assert set(texts) == {"Piano", "Drums", "Bass", "Bass, Drums", "Bass, Piano", "Drums, Piano", None}
+
+
+@pytest.mark.parametrize("task", ["separate", "extract", "generate", "accompany", "sample"])
+def test_an_item_depends_on_its_own_seed_alone(folder, task):
+    """Bit for bit, with a real network: alone, in a batch, in another order."""
+    pipe = load(folder, device="cpu", precision="float32", max_batch=1)
+    y = torch.from_numpy(noise(8, 1, pipe.window))
+    gamma = {"gamma_x": lambda s: 2 * s, "gamma_y": lambda s: 2 * s}
+
+    def run(items):
+        options = {"guidance": GUIDED, "seeds": [100 + i for i in items]}
+        x = y[list(items)]
+        if task == "separate":
+            return pipe.separate_windows(x, ["Bass", "Drums"], constrained="Drums", solver=QUICK, **options)
+        if task == "extract":
+            return pipe.extract_windows(x, ["Bass", "Drums"], solver=QUICK, **options)
+        if task == "generate":
+            return pipe.generate_windows(["Bass", "Drums"], solver=QUICK2, **gamma, **options)[0]
+        if task == "accompany":
+            return pipe.accompany_windows(
+                x.unsqueeze(1), ["Bass"], ["Drums"], solver=QUICK2, given_noise="redrawn", **gamma, **options
+            )[0]
+        return pipe.sample_windows(["Bass"] * len(x), solver=QUICK2, **options)
+
+    together = run(range(8))
+    assert torch.equal(run(range(7, -1, -1)).flip(0), together)
+    for i in (0, 5):
+        assert torch.equal(run([i])[0], together[i])
+    assert not torch.equal(together[0], together[1])
+
+
+def test_batches_of_the_network_do_not_change_the_result(folder):
+    y = torch.from_numpy(noise(3, 1, 256))
+    results = [
+        load(folder, precision="float32", max_batch=size).extract_windows(
+            y, ["Bass", "Drums", "Piano"], solver=QUICK, guidance=GUIDED, seeds=[1, 2, 3]
+        )
+        for size in (1, 4, 100)
+    ]
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], atol=1e-5, rtol=1e-4)
+
+
+# Any length
+
+
+def test_windows_are_cross_faded_linearly():
+    length, overlap = 64 + 2 * 48, 16
+    calls = []
+
+    def model(x, sigma, prompts):
+        calls.append((x.shape, list(prompts)))
+        return torch.arange(len(x), dtype=x.dtype).reshape(-1, 1, 1).expand_as(x)  # window number
+
+    x = torch.randn(2, 1, length, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(over_windows(lambda x, s, p: x, 64, overlap)(x[..., :40], 1.0, "ab"), x[..., :40])
+    torch.testing.assert_close(over_windows(lambda x, s, p: x, 64, overlap)(x, 1.0, "ab"), x)
+    result = over_windows(model, 64, overlap)(x, 1.0, ["a", "b"])
+    assert calls == [((6, 1, 64), ["a"] * 3 + ["b"] * 3)]
+    rise = (np.arange(16) + 0.5) / 16
+    expected = np.concatenate([np.zeros(48), rise, np.ones(32), 1 + rise, np.full(48, 2.0)])
+    np.testing.assert_allclose(result[0, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(result[1, 0], expected + 3, rtol=1e-6)
+
+
+def test_a_stereo_song_of_any_length_is_the_sum_of_its_stems(pipe):
+    song = noise(2, 1000)
+    result = pipe.separate(song, ["Bass", "Drums", "Piano"], sample_rate=8000, solver=QUICK)
+    assert list(result.stems) == ["Bass", "Drums", "Piano"]
+    assert {stem.shape for stem in result.stems.values()} == {(2, 1000)}
+    np.testing.assert_allclose(sum(result.stems.values()), song, atol=1e-6)
+    np.testing.assert_array_equal(result.mixture, song)
+    left = pipe.separate(song[0], ["Bass", "Drums", "Piano"], sample_rate=8000, solver=QUICK)
+    np.testing.assert_allclose(left.stems["Bass"][0], result.stems["Bass"][0], atol=1e-6)
+
+
+def test_other_rates_are_resampled_and_come_back(pipe, tmp_path):
+    t = np.arange(5001) / 22050
+    song = 0.3 * np.sin(2 * np.pi * 440 * t)[None].astype(np.float32)
+    path = write(tmp_path / "song.wav", Audio(song, 22050))
+    result = pipe.separate(path, solver=QUICK, constrained="Bass")
+    assert (result.sample_rate, list(result.stems)) == (22050, LABELS)
+    inner = slice(500, -500)
+    np.testing.assert_allclose(sum(result.stems.values())[:, inner], song[:, inner], atol=2e-3)
+    assert pipe.extract(path, ["Bass", "Piano"], solver=QUICK).stems["Piano"].shape == song.shape
+
+
+def test_generate_any_length(pipe):
+    result = pipe.generate(["Bass", "Drums"], seconds=0.05, solver=QUICK2, seed=4)
+    assert result.mixture.shape == (1, 400)
+    np.testing.assert_allclose(sum(result.stems.values()), result.mixture, atol=1e-6)
+    assert pipe.generate(solver=QUICK2).mixture.shape == (1, WINDOW)
+
+
+def test_given_stems_are_bit_exact_in_the_mixture(pipe, tmp_path):
+    """Also after writing 16-bit files: mixture − generated = given."""
+    given = {
+        label: write(tmp_path / f"{label}.flac", Audio(noise(2, 900, seed=i), 16000))
+        for i, label in enumerate(LABELS[:2])
+    }
+    originals = [soundfile.read(path, dtype="int16")[0] for path in given.values()]
+    result = pipe.accompany(given, ["Piano"], solver=QUICK2)
+    difference = result.mixture - result.stems["Piano"]
+    np.testing.assert_array_equal(difference, sum(read(path).samples for path in given.values()))
+    parts = {"mixture": result.mixture, "piano": result.stems["Piano"]}
+    files = [write(tmp_path / f"{k}.flac", Audio(v, 16000)) for k, v in parts.items()]
+    mixture, piano = (soundfile.read(path, dtype="int16")[0].astype(int) for path in files)
+    np.testing.assert_array_equal(mixture - piano[:, None], np.sum(originals, axis=0, dtype=int))
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"name": "rk4"},
+        {"steps": 0},
+        {"steps": 2.5},
+        {"sigma_min": "1e-4"},
+        {"sigma_max": math.nan},
+        {"sigma_min": 2.0},
+        {"s_churn": -1},
+        {"name": "adpm2", "s_churn": 5},
+        {"name": "heun", "resamples": 2},
+        {"midpoint": "middle"},
+    ],
+)
+def test_solver_refuses(bad):
+    with pytest.raises(UserError):
+        Solver(**bad)
+
+
+@pytest.mark.parametrize("bad", [{"w": "3"}, {"w": math.inf}, {"convention": "x"}, {"interval": [1, 0]}, {"clamp": 0}])
+def test_guidance_refuses(bad):
+    with pytest.raises(UserError):
+        Guidance(**bad)
+
+
+def test_solver_counts_its_evaluations(pipe):
+    for solver in (Solver("euler", 5, resamples=3), Solver("heun", 5), Solver("adpm2", 5), Solver("dpmpp_2m", 5)):
+        pipe.denoiser.rows.clear()
+        pipe.sample_windows(["Bass"], solver=solver, guidance=Guidance(), seeds=[0])
+        assert len(pipe.denoiser.rows) == solver.evaluations
+
+
+def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
+    broken = tmp_path / "broken.flac"
+    write(broken, Audio(noise(1, 4000), 8000))
+    broken.write_bytes(broken.read_bytes()[:20])
+    y = torch.zeros(1, 1, WINDOW)
+    y[0, 0, 3] = math.nan
+    options = {"solver": QUICK, "guidance": GUIDED}
+    nan = np.full((1, 80), np.nan, np.float32)
+    short = {"Bass": Audio(noise(1, 80), 8000), "Drums": Audio(noise(1, 81), 8000)}
+    for bad in (
+        lambda: pipe.extract_windows(y, LABELS, seeds=[0], **options),
+        lambda: pipe.extract_windows(y[:, 0], LABELS, seeds=[0], **options),
+        lambda: pipe.extract_windows(torch.zeros(2, 1, WINDOW), LABELS, seeds=[0], **options),
+        lambda: pipe.separate(nan, sample_rate=8000),
+        lambda: pipe.separate(noise(1, 80)),
+        lambda: pipe.separate(noise(1, 80), ["Bass", "Bass"], sample_rate=8000),
+        lambda: pipe.separate(noise(1, 80), ["Bass"], sample_rate=8000),
+        lambda: pipe.separate(noise(1, 80), ["Bass", "Drums"], constrained="Piano", sample_rate=8000),
+        lambda: pipe.separate(noise(1, 0), sample_rate=8000),
+        lambda: pipe.separate(broken),
+        lambda: pipe.separate(tmp_path / "none.flac"),
+        lambda: pipe.accompany(short, ["Piano"]),
+        lambda: pipe.accompany({}, ["Piano"]),
+        lambda: pipe.generate(["Bass"], seconds=-1),
+    ):
+        with pytest.raises(UserError) as caught:
+            bad()
+        assert "\n" not in str(caught.value)
+
+
+def test_unknown_labels_warn(pipe):
+    with pytest.warns(UserWarning, match="'Kazoo'"):
+        pipe.sample_windows(["Kazoo, Bass"], solver=QUICK, guidance=GUIDED, seeds=[0])
+
+
+def test_load_refuses(folder, tmp_path):
+    with pytest.raises(UserError, match="model"):
+        load(tmp_path)
+    with pytest.raises(UserError, match="device"):
+        load(folder, device="abacus")
+    with pytest.raises(UserError, match="precision"):
+        load(folder, precision="fp8")
+    pipe = load(folder)
+    assert (pipe.sample_rate, pipe.window, pipe.channels, pipe.labels) == (8000, 256, 1, ["Bass", "Drums", "Piano"])
+
+
+# Audio
+
+
+def test_audio_files_keep_every_16_bit_sample(tmp_path):
+    samples = np.arange(-32768, 32768, dtype=np.int16).astype(np.float32)[None] / 32768
+    for suffix in (".flac", ".wav"):
+        path = write(tmp_path / f"all{suffix}", Audio(samples, 8000))
+        np.testing.assert_array_equal(read(path).samples, samples)
+    with pytest.warns(UserWarning, match="clips"):
+        write(tmp_path / "loud.flac", Audio(samples * 2, 8000))
+    assert read(tmp_path / "loud.flac").samples.max() == 32767 / 32768
+    with pytest.raises(UserError, match="flac"):
+        write(tmp_path / "a.mp3", Audio(samples, 8000))
+
+
+def test_arrays_as_audio():
+    assert as_audio([0.0, 0.5], 8000).samples.shape == (1, 2)
+    samples = noise(2, 100)
+    assert fit(samples, 120).shape == (2, 120)
+    np.testing.assert_array_equal(fit(samples, 60), samples[:, :60])
+    assert resample(samples, 8000, 16000).shape == (2, 200)
+    np.testing.assert_array_equal(
+        to_int16(np.array([[-2.0, -1.0, 0.5, 2.0]], np.float32)), [[-32768, -32768, 16384, 32767]]
+    )
