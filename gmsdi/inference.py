@@ -369,7 +369,7 @@ def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[
             schedules of one step; None is Euler without churn.
 
     Raises:
-        UserError: names the first step that diverges and by what factor to change γ.
+        UserError: names the first step that diverges and a γ that does not.
     """
     coupling = getattr(derivative, "coupling", None)
     if coupling is None:
@@ -381,13 +381,15 @@ def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[
             one = torch.ones(1, dtype=torch.float64)
             growth = step(lambda e, s: coupling(s) * e, one, [sigma, sigma_next]).item()
         if growth <= -1 or growth > 1 + 1e-9:
-            what = f"step {i + 1} of {len(sigmas) - 1} (sigma {sigma:.4g} to {sigma_next:.4g})"
+            what = (
+                f"step {i + 1} of {len(sigmas) - 1} (sigma {sigma:.4g} to {sigma_next:.4g}) multiplies the mixture's "
+                f"error by {growth:.3g}: it is unstable"
+            )
             if amount <= 0:
-                raise UserError(f"{what}: the mixture error grows by {growth:.3g}; beta must be positive")
-            factor = max(math.sqrt(amount / 2), 1.0)
+                raise UserError(f"{what}; beta must be positive")
             raise UserError(
-                f"{what}: the likelihood terms are unstable, lambda*dsigma = {amount:.3g} where less than 2 is needed; "
-                f"raise gamma by a factor of more than {factor:.3g} (gamma = c*sigma needs c above sqrt((K+1)/2))"
+                f"{what}; raise gamma: {math.sqrt(derivative.rows):.3g}*sigma is stable in every schedule, and a "
+                f"constant gamma may also take more steps"
             )
 
 
