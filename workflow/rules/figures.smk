@@ -77,24 +77,25 @@ rule gallery:
 rule page:
     input:
         config="<results>/config.yaml",
-        table1=multiext("<results>/tables/table1_grid", ".csv", ".md"),
-        table2=multiext("<results>/tables/table2_separation", ".csv", ".md"),
+        table1="<results>/tables/table1_grid.csv",
+        table2="<results>/tables/table2_separation.csv",
+        chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
         figures=ancient(expand("<results>/figures/{figure}.svg", figure=FIGURES)),
+        captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
         gallery="<results>/gallery",
         model=model_files(),
-        info=f"<data>/{part('test')}/windows/info.json",
-        windows=f"<data>/{part('test')}/windows/windows.csv",
+        windows=TEST,
         training="<results>/demo_training/losses.csv" if SHORT["enabled"] else [],
         template=f"{REPO}/workflow/report/page.html.j2",
-        sources=sources("report.py", "plots.py"),
+        sources=sources("report.py", "plots.py", "tables.py"),
     output:
         "<results>/report.html",
     log:
         "<results>/logs/page.log",
     params:
-        benchmarks="<results>/benchmarks",
+        benchmarks=f"results/{config['run']}/benchmarks",
     conda:
         "../../envs/core.yaml"
     script:

@@ -1,0 +1,16 @@
+"""Draw a figure from its table."""
+
+from typing import Any
+
+import pandas as pd
+from _common import job
+
+from gmsdi import plots
+
+snakemake: Any
+
+DRAW = {"stems": plots.fad_stems, "mixtures": plots.fad_mixtures}
+
+with job(snakemake):
+    table = pd.read_csv(snakemake.input.table, keep_default_na=False, na_values={"fad_inf": "", "fad": ""})
+    plots.save(DRAW[snakemake.params.draw](table), *snakemake.output)

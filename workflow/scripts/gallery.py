@@ -1,0 +1,29 @@
+"""Write the gallery's audio and spectrograms."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from _common import job, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.gallery import write_gallery
+
+snakemake: Any
+
+with job(snakemake):
+
+    def read(files: list[str]) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
+        tables = [file for file in files if file.endswith(".csv")]
+        return {
+            Path(file).parent.name: (pd.read_csv(file), np.load(Path(file).with_suffix(".npy"))) for file in tables
+        }
+
+    write_gallery(
+        snakemake.output[0],
+        WindowSet(windows_folder(snakemake.input.windows)),
+        read(snakemake.input.separation),
+        read(snakemake.input.generation),
+        examples=snakemake.params.examples,
+    )

@@ -1,0 +1,74 @@
+"""Put the report page together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from _common import job, windows_folder
+
+from gmsdi import plots, report
+from gmsdi.files import atomic
+from gmsdi.tables import table1_sheets, table2_sheets
+
+snakemake: Any
+
+
+def caption(path: str) -> str:
+    """A caption of Snakemake's report as plain text."""
+    return " ".join(Path(path).read_text(encoding="utf-8").replace("``", "").split())
+
+
+with job(snakemake):
+    files, params = snakemake.input, snakemake.params
+    config = yaml.safe_load(Path(files.config).read_text(encoding="utf-8"))
+    chunks = sum(len(pd.read_csv(file)) for file in files.chunks)
+    selection = json.loads(Path(files.selection).read_text(encoding="utf-8"))
+    titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
+    columns = ["bar", "series", "fad", "fad_inf", "clips", "frames", "reference_clips", "reference_frames"]
+    figures = [
+        {
+            "title": title,
+            "image": report.data_uri(image),
+            "caption": caption(text),
+            "table": report.frame_html(pd.read_csv(table, keep_default_na=False)[columns]),
+        }
+        for title, image, text, table in zip(titles, files.figures, files.captions, files.scores, strict=True)
+    ]
+    training = None
+    if files.training:
+        short = config["demo_training"]
+        training = {
+            "image": report.svg_uri(plots.losses(pd.read_csv(files.training))),
+            "text": f"{short['training']['steps']} steps on {short['tracks']} tracks.",
+        }
+    table1, table2 = pd.read_csv(files.table1), pd.read_csv(files.table2)
+    table1["constrained"] = table1["constrained"].fillna("")
+    sheets1 = table1_sheets(table1, convention=config["separation"]["guidance"]["convention"])
+    sheets2 = table2_sheets(table2, chunks=chunks, confidence=config["bootstrap"]["confidence"])
+    data, windows = config["data"], windows_folder(files.windows)
+    context = {
+        "run": config["run"],
+        "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the dataset “{data['kind']}” "
+        f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with a text-conditioned diffusion model that was "
+        "trained on mixtures only.",
+        "table1": [report.sheet_html(sheet) for sheet in sheets1],
+        "table2": [report.sheet_html(sheet) for sheet in sheets2],
+        "chosen": "; ".join(
+            f"{method}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in chosen.items())
+            for method, chosen in selection.items()
+        ),
+        "figures": figures,
+        "gallery": report.gallery(files.gallery),
+        "provenance": [
+            ("Model", report.model_facts(Path(files.model[0]).parent)),
+            ("Data", report.data_facts(windows)),
+            ("Software", report.versions()),
+            ("Time", [(kind, f"{seconds:.0f} s") for kind, seconds in report.times(params.benchmarks)]),
+        ],
+        "settings": report.settings(config),
+        "training": training,
+    }
+    with atomic(snakemake.output[0]) as path:
+        path.write_text(report.render(files.template, context), encoding="utf-8")

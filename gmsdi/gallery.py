@@ -1,0 +1,135 @@
+"""The gallery: a few examples of each task as audio files and spectrograms, and an index of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.files import atomic
+
+if TYPE_CHECKING:
+    from gmsdi.data.windows import WindowSet
+
+Made = tuple[pd.DataFrame, np.ndarray]  # the table of a shard and its audio
+Example = tuple[str, list[tuple[str, str, np.ndarray]]]  # title; rows of (label, role, audio [T])
+
+TITLES = {
+    "separator": ("Separation: GMSDI Separator", "Eq. 13. One stem is the mixture minus the others."),
+    "extractor": ("Separation: GMSDI Extractor", "Eq. 14. Each stem is extracted by itself."),
+    "single": ("Single stems", "One stem from its label alone, without and with a negative prompt, from the same noise."),
+    "total": ("Total generation", "Eq. 10. All stems and their mixture, sampled in parallel."),
+    "partial": ("Partial generation", "Eq. 12. Accompaniments to given stems of the test split, which stay unchanged."),
+}
+
+
+def write_gallery(
+    folder: str | Path,
+    windows: WindowSet,
+    separations: Mapping[str, Made],
+    generations: Mapping[str, Made],
+    *,
+    examples: int,
+) -> None:
+    """Write FLAC files, PNG spectrograms and `gallery.json` to `folder`, which appears when complete.
+
+    Args:
+        folder: where to write.
+        windows: the test split.
+        separations: for each method a shard's table (chunk) and estimates [N, K, T].
+        generations: for each task a shard's table (bar, clip, and chunk for partial) and audio [N, R, T].
+        examples: number of examples of each task.
+    """
+    labels = windows.labels
+    chosen: list[tuple[str, Iterator[Example]]] = [
+        (method, _separated(windows, *made, examples)) for method, made in separations.items()
+    ]
+    chosen.append(("single", _single(generations, labels, examples)))
+    chosen.append(("total", _total(*generations["total"], labels, examples)))
+    chosen.append(("partial", _partial(*generations["partial"], labels, examples)))
+    with atomic(folder) as out:
+        out.mkdir()
+        sections = []
+        for task, found in chosen:
+            entries = [
+                {"title": title, "rows": [_write(out, f"{task}-{k}", windows.sample_rate, row) for row in rows]}
+                for k, (title, rows) in enumerate(found, start=1)
+            ]
+            title, text = TITLES[task]
+            sections.append({"task": task, "title": title, "text": text, "examples": entries})
+        (out / "gallery.json").write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
+
+
+def spectrogram(audio: np.ndarray, sample_rate: int, *, bands: int = 80, columns: int = 320) -> np.ndarray:
+    """Level in dB over time on the mel scale, [bands, about `columns`], for audio [T]."""
+    from gmsdi.metrics.embeddings import mel_filters
+
+    size = 512
+    hop = max(1, len(audio) // columns)
+    padded = np.pad(audio, size // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
+    power = np.abs(np.fft.rfft(frames, axis=-1)) ** 2
+    return 10 * np.log10(mel_filters(sample_rate, size, bands) @ power.T + 1e-8)
+
+
+def _separated(windows: WindowSet, table: pd.DataFrame, estimates: np.ndarray, examples: int) -> Iterator[Example]:
+    number = table["active"].fillna("").map(lambda active: len(active.split(", ")))
+    # Full chunks first, and one from each track before a second.
+    order = table.assign(number=-number, again=table.groupby("track").cumcount())
+    for place in order.sort_values(["number", "again"], kind="stable").index[:examples]:
+        row = table.loc[place]
+        truth = windows.stems([row["chunk"]])[0, :, 0]
+        rows = [("Mixture", "given", truth.sum(axis=0))]
+        for k, label in enumerate(windows.labels):
+            rows.append((label, "separated", estimates[place, k]))
+            rows.append((label, "true stem", truth[k]))
+        yield f"{row['track']}, {row['offset'] / windows.sample_rate:.1f} s", rows
+
+
+def _single(generations: Mapping[str, Made], labels: Sequence[str], examples: int) -> Iterator[Example]:
+    for label in labels:
+        rows = []
+        for task, role in (("single", "no negative prompt"), ("single_negative", "negative prompt")):
+            if task in generations:
+                table, audio = generations[task]
+                for place in table.index[table["bar"] == label][: max(1, examples // 2)]:
+                    rows.append((label, role, audio[place, 0]))
+        yield label, rows
+
+
+def _total(table: pd.DataFrame, audio: np.ndarray, labels: Sequence[str], examples: int) -> Iterator[Example]:
+    for place in table.index[:examples]:
+        rows = [("Sum of the stems", "generated", audio[place, :-1].sum(axis=0))]
+        rows.append(("Mixture row y", "generated", audio[place, -1]))
+        rows += [(label, "generated", audio[place, k]) for k, label in enumerate(labels)]
+        yield f"Clip {table.at[place, 'clip'] + 1}", rows
+
+
+def _partial(table: pd.DataFrame, audio: np.ndarray, labels: Sequence[str], examples: int) -> Iterator[Example]:
+    bars = list(dict.fromkeys(table["bar"]))
+    picked = [bars[int((k + 0.5) * len(bars) / examples)] for k in range(min(examples, len(bars)))]
+    for k, bar in enumerate(picked):
+        places = table.index[table["bar"] == bar]
+        place = places[k % len(places)]
+        given = bar.split(", ")
+        rows = [("Given and generated", "mix", audio[place, :-1].sum(axis=0))]
+        for i, label in enumerate(labels):
+            rows.append((label, "given" if label in given else "generated", audio[place, i]))
+        yield f"Given: {bar}", rows
+
+
+def _write(out: Path, prefix: str, sample_rate: int, row: tuple[str, str, np.ndarray]) -> dict[str, Any]:
+    import matplotlib.image
+    import soundfile
+
+    label, role, audio = row
+    number = 1 + len(list(out.glob(f"{prefix}-*.flac")))
+    name = f"{prefix}-{number:02d}"
+    soundfile.write(out / f"{name}.flac", np.clip(audio, -1, 1), sample_rate, subtype="PCM_16")
+    image = spectrogram(audio, sample_rate)
+    matplotlib.image.imsave(out / f"{name}.png", image, cmap="magma", origin="lower", vmin=-50, vmax=30)
+    return {"label": label, "role": role, "audio": f"{name}.flac", "image": f"{name}.png"}

@@ -1,0 +1,163 @@
+"""The figures. Drawn from tables alone; the same table gives the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "with negative prompts": "#33658a",
+    "without negative prompts": "#a9c6dd",
+    "GMSDI": "#33658a",
+    "white noise": "#8c2f39",
+    "shuffled stems": "#b07d2b",
+    "held-out test chunks": "#3f7d4e",
+}
+OTHER_STEM = "#7a7a7a"
+LINES = {"white noise": (0, (1, 1)), "shuffled stems": (0, (4, 2)), "held-out test chunks": "solid"}
+
+
+def fad_stems(table: pd.DataFrame) -> Figure:
+    """Figure 2: FAD of single stems, with and without negative prompts, against the test chunks of the stem.
+
+    Args:
+        table: first table of `experiments.distances`, with a column embedding.
+    """
+    model = table[table["kind"] == "model"]
+    stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
+    with _style() as plt:
+        figure, ax = plt.subplots(figsize=(1.2 + 1.7 * len(stems), 3.8), layout="constrained")
+        width = 0.76 / len(series)
+        for k, name in enumerate(series):
+            rows = model[model["series"] == name].set_index("bar").loc[stems]
+            _bars(ax, np.arange(len(stems)) + (k - (len(series) - 1) / 2) * width, rows, width, name)
+        for k, stem in enumerate(stems):
+            rows = table[table["bar"] == stem]
+            for row in rows[rows["kind"] == "line"].itertuples():
+                style = {"color": COLOURS[row.series], "linestyle": LINES[row.series], "linewidth": 1.6}
+                ax.hlines(row.fad, k - 0.46, k + 0.46, label=row.series if k == 0 else None, **style)
+            others = rows[rows["kind"] == "other stem"].sort_values("fad")
+            for rank, row in enumerate(others.itertuples()):
+                label = "test chunks of another stem (initial; nearest thick)" if (k, rank) == (0, 0) else None
+                ax.hlines(row.fad, k - 0.46, k + 0.42, color=OTHER_STEM, lw=1.6 if rank == 0 else 0.7, label=label)
+                ax.annotate(row.series[0], (k + 0.43, row.fad), fontsize=7, color=OTHER_STEM, va="center")
+        ax.set_xticks(range(len(stems)), stems)
+        _finish(ax, table)
+    return figure
+
+
+def fad_mixtures(table: pd.DataFrame) -> Figure:
+    """Figure 3: FAD of total ("All") and partial generation, by given stems, against test mixtures.
+
+    Args:
+        table: second table of `experiments.distances`, with a column embedding.
+    """
+    model = table[table["kind"] == "model"]
+    bars, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
+    stems = list(dict.fromkeys(stem for bar in bars for stem in bar.split(", ") if bar != "All"))
+    short = ["All" if bar == "All" else "+".join(_initial(stem, stems) for stem in bar.split(", ")) for bar in bars]
+    with _style() as plt:
+        figure, ax = plt.subplots(figsize=(1.5 + 0.52 * len(bars) * len(series), 3.8), layout="constrained")
+        width = 0.76 / len(series)
+        for k, name in enumerate(series):
+            rows = model[model["series"] == name].set_index("bar").loc[bars]
+            _bars(ax, np.arange(len(bars)) + (k - (len(series) - 1) / 2) * width, rows, width, name)
+        for row in table[table["kind"] == "line"].itertuples():
+            ax.axhline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
+        ax.axvline(0.5, color="#cccccc", lw=0.8)
+        ax.set_xticks(range(len(bars)), short)
+        key = ", ".join(f"{_initial(stem, stems)} {stem}" for stem in stems)
+        ax.set_xlabel(f"All: total generation; else the given stems of partial generation ({key})")
+        _finish(ax, table)
+    return figure
+
+
+def losses(table: pd.DataFrame) -> Figure:
+    """Loss curves of a training.
+
+    Args:
+        table: columns step, train_loss and val_loss (either may be missing in a row).
+    """
+    with _style() as plt:
+        figure, ax = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
+        for column, label, colour in (
+            ("train_loss", "training batches", COLOURS["without negative prompts"]),
+            ("val_loss", "validation, averaged weights", COLOURS["with negative prompts"]),
+        ):
+            if column in table and table[column].notna().any():
+                points = table.dropna(subset=column)
+                ax.plot(points["step"], points[column], marker=".", ms=4, lw=1.2, color=colour, label=label)
+        ax.set(xlabel="step", ylabel="loss", yscale="log")
+        ax.legend(frameon=False)
+    return figure
+
+
+def save(figure: Figure, *paths: str | Path) -> None:
+    """Write a figure to files of the formats that their names say."""
+    import matplotlib as mpl
+
+    undated = {".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None, "Creator": None}}
+    for target in map(Path, paths):
+        # A fixed salt and no date: the same figure is the same file.
+        with mpl.rc_context({"svg.hashsalt": "gmsdi"}), atomic(target) as path:
+            figure.savefig(path, dpi=160, metadata=undated.get(target.suffix))
+
+
+def _bars(ax: Axes, x: np.ndarray, rows: pd.DataFrame, width: float, name: str) -> None:
+    ax.bar(x, rows["fad"], 0.92 * width, color=COLOURS.get(name), label=name, zorder=2)
+    for place, value in zip(x, rows["fad"], strict=True):
+        ax.annotate(f"{value:.1f}", (place, value), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+    ax.plot(x, rows["fad_inf"], "D", ms=3.5, mfc="white", mec="#222222", mew=0.8, ls="none", zorder=3)
+
+
+def _finish(ax: Axes, table: pd.DataFrame) -> None:
+    """Axis, legend and the line that says what the numbers rest on."""
+    model = table[table["kind"] == "model"]
+    finite = table["fad"][table["fad"] > 0]
+    if finite.max() > 12 * model["fad"].median():
+        # Noise is so far away that the bars could not be told apart on a linear axis.
+        ax.set_yscale("log")
+    low, high = model["reference_frames"].min(), model["reference_frames"].max()
+    frames = f"{low}" if low == high else f"{low} to {high}"
+    ax.set_ylabel("Fréchet audio distance")
+    ax.set_title(
+        f"{table['embedding'].iloc[0]}; {model['clips'].iloc[0]} clips = {model['frames'].iloc[0]} frames a bar, "
+        f"{frames} reference frames; diamonds: FAD∞",
+        fontsize=7.5,
+        loc="left",
+        color="#555555",
+    )
+    ax.legend(frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)
+
+
+def _initial(stem: str, stems: list[str]) -> str:
+    """The shortest beginning of a stem's name that no other stem shares."""
+    for length in range(1, len(stem)):
+        if sum(other.startswith(stem[:length]) for other in stems) == 1:
+            return stem[:length]
+    return stem
+
+
+@contextmanager
+def _style() -> Iterator[object]:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    settings = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "axes.labelsize": 9}
+    with sns.axes_style("ticks", settings), sns.plotting_context("paper", rc=settings):
+        yield plt
+        plt.close("all")

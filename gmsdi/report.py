@@ -1,0 +1,155 @@
+"""The report: one self-contained HTML page with settings, tables, figures, and a gallery with players."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from gmsdi import __version__
+from gmsdi.tables import Sheet
+
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "musicnn", "snakemake")
+MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
+
+
+def render(template: str | Path, context: Mapping[str, Any]) -> str:
+    """Fill the page's Jinja template; what is not known to be HTML is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(Path(template).read_text(encoding="utf-8")).render(**context)
+
+
+def data_uri(path: str | Path) -> str:
+    """A file as a `data:` address."""
+    path = Path(path)
+    return _uri(path.read_bytes(), path.suffix)
+
+
+def svg_uri(figure: Any) -> str:
+    """A matplotlib figure as a `data:` address."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "gmsdi"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return _uri(buffer.getvalue(), ".svg")
+
+
+def sheet_html(sheet: Sheet) -> str:
+    """A sheet as an HTML table with its notes."""
+    rows = "".join(f"<tr><th scope=row>{_cell(row[0])}{_cells(row[1:])}</tr>" for row in sheet.rows)
+    header = "".join(f"<th scope=col>{_cell(cell)}" for cell in sheet.header)
+    notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in sheet.notes)
+    return (
+        f"<figure class=sheet><figcaption>{html.escape(sheet.title)}</figcaption><div class=scroll><table>"
+        f"<thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>{notes}</figure>"
+    )
+
+
+def frame_html(table: pd.DataFrame) -> str:
+    """A table of numbers as HTML, without intervals and notes."""
+    rows = [[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row] for row in table.itertuples(index=False)]
+    header = "".join(f"<th scope=col>{html.escape(str(name).replace('_', ' '))}" for name in table.columns)
+    body = "".join(f"<tr><th scope=row>{html.escape(row[0])}{_cells(row[1:])}</tr>" for row in rows)
+    return (
+        f"<div class=scroll><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def gallery(folder: str | Path) -> list[dict[str, Any]]:
+    """The sections of `gallery.json` with the files as `data:` addresses."""
+    folder = Path(folder)
+    sections: list[dict[str, Any]] = json.loads((folder / "gallery.json").read_text(encoding="utf-8"))
+    for section in sections:
+        for example in section["examples"]:
+            for row in example["rows"]:
+                row["audio"], row["image"] = data_uri(folder / row["audio"]), data_uri(folder / row["image"])
+    return sections
+
+
+def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The sections of a configuration, each as YAML."""
+    plain = {key: value for key, value in config.items() if not isinstance(value, dict)}
+    sections = [("run", plain), *((key, value) for key, value in config.items() if isinstance(value, dict))]
+    return [(name, yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=100)) for name, value in sections]
+
+
+def model_facts(folder: str | Path) -> list[tuple[str, str]]:
+    """What is known about a model folder: digest, size, and what its provenance says."""
+    folder = Path(folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    facts = [("model.safetensors", f"{len(weights) / 1e6:.1f} MB, sha256 {hashlib.sha256(weights).hexdigest()}")]
+    provenance = folder / "provenance.json"
+    known = json.loads(provenance.read_text()) if provenance.exists() else {}
+    return facts + [
+        (key.replace("_", " "), str(value)) for key, value in known.items() if not isinstance(value, dict | list)
+    ]
+
+
+def data_facts(windows_folder: str | Path) -> list[tuple[str, str]]:
+    """What the test split consists of."""
+    folder = Path(windows_folder)
+    info, table = json.loads((folder / "info.json").read_text()), pd.read_csv(folder / "windows.csv")
+    counts = table["active"].fillna("").map(lambda text: len(text.split(", ")) if text else 0).value_counts()
+    stems = ", ".join(f"{count} with {number}" for number, count in sorted(counts.items()))
+    return [
+        ("sample rate", f"{info['sample_rate']} Hz"),
+        ("chunk", f"{info['window']} samples, {info['window'] / info['sample_rate']:.2f} s"),
+        ("test split", f"{info['source']['tracks']} tracks, {len(table)} chunks; active stems: {stems}"),
+        ("cut with", ", ".join(f"{name} {number}" for name, number in info["versions"].items())),
+    ]
+
+
+def versions() -> list[tuple[str, str]]:
+    """Versions of the software and the kind of machine."""
+    found = [("gmsdi", __version__), ("Python", platform.python_version())]
+    for package in PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return [*found, ("machine", f"{platform.system()} {platform.machine()}")]
+
+
+def times(folder: str | Path) -> list[tuple[str, float]]:
+    """Seconds of each kind of job, from Snakemake's benchmark files below `folder`; the longest first."""
+    folder = Path(folder)
+    seconds: dict[str, float] = {}
+    for file in sorted(folder.rglob("*.tsv")):
+        kind = file.relative_to(folder).parts[0].removesuffix(".tsv")
+        seconds[kind] = seconds.get(kind, 0.0) + float(pd.read_csv(file, sep="\t")["s"].sum())
+    return sorted(seconds.items(), key=lambda item: -item[1])
+
+
+def _uri(content: bytes, suffix: str) -> str:
+    return f"data:{MIME[suffix]};base64,{base64.b64encode(content).decode()}"
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return "".join(f"<td>{_cell(cell)}" for cell in cells)
+
+
+def _cell(text: str) -> str:
+    """Text with `**bold**`, and what stands in brackets smaller."""
+    text = html.escape(text)
+    if text.startswith("**"):
+        bold, rest = text[2:].split("**", 1)
+        text = f"<b>{bold}</b>{rest}"
+    for opening, closing in (("[", "]"), ("(paper", ")")):
+        if opening in text:
+            before, after = text.split(opening, 1)
+            inside, after = after.split(closing, 1)
+            text = f"{before}<small>{opening}{inside}{closing}</small>{after}"
+    return text
