@@ -49,6 +49,7 @@ def select_chunks(table: pd.DataFrame, count: int | None, *, least_active: int =
     Args:
         table: `WindowSet.table`.
         count: None takes the whole split, whatever is active.
+        least_active: number of stems.
 
     Raises:
         UserError: if there are fewer such chunks.
@@ -162,7 +163,7 @@ def consecutive(table: pd.DataFrame, ids: Sequence[int], window: int) -> list[li
 def choose_settings(
     scores: Sequence[pd.DataFrame], pinned: Mapping[str, Mapping[str, Any]], *, by: str
 ) -> dict[str, dict[str, Any]]:
-    """w for each method and the Separator's constrained stem: what is pinned, else what scores best for All in Table 1.
+    """Settle w for each method and the Separator's constrained stem: as pinned, else what scores best in Table 1.
 
     Args:
         scores: rows of `score_separation` with columns model, constrained and w; may be empty if all is pinned.
@@ -211,8 +212,8 @@ def plan(task: str, labels: Sequence[str], clips: int, windows: WindowSet | None
     """All clips of a generation task, clip by clip, so that every share of it holds some of every bar.
 
     Args:
-        task: SINGLE has a bar for each label, TOTAL the bar "All", PARTIAL one for each non-empty proper subset of given
-            stems.
+        task: SINGLE has a bar for each label, TOTAL the bar "All", PARTIAL one for each non-empty proper subset of
+            given stems.
         labels: the K labels.
         clips: clips of each bar.
         windows: PARTIAL: the test split, whose chunks with all stems active give the given stems. Every bar uses the
@@ -283,9 +284,7 @@ def generate(
         places = clips.index.get_indexer(group.index)
         for part, callback in _batches(places.tolist(), batch, progress, done):
             chosen = clips.iloc[part]
-            seeds = [
-                item_seed(seed, task, b, c) for b, c in zip(chosen["bar"], chosen["clip"].tolist(), strict=True)
-            ]
+            seeds = [item_seed(seed, task, b, c) for b, c in zip(chosen["bar"], chosen["clip"].tolist(), strict=True)]
             if task == SINGLE:
                 prompts = [Prompt(label, negatives.get(label)) for label in chosen["bar"]]
                 audio[part] = pipe.sample_windows(prompts, seeds=seeds, callback=callback, **common).numpy()

@@ -21,7 +21,10 @@ Example = tuple[str, list[tuple[str, str, np.ndarray]]]  # title; rows of (label
 TITLES = {
     "separator": ("Separation: GMSDI Separator", "Eq. 13. One stem is the mixture minus the others."),
     "extractor": ("Separation: GMSDI Extractor", "Eq. 14. Each stem is extracted by itself."),
-    "single": ("Single stems", "One stem from its label alone, without and with a negative prompt, from the same noise."),
+    "single": (
+        "Single stems",
+        "One stem from its label alone, without and with a negative prompt, from the same noise.",
+    ),
     "total": ("Total generation", "Eq. 10. All stems and their mixture, sampled in parallel."),
     "partial": ("Partial generation", "Eq. 12. Accompaniments to given stems of the test split, which stay unchanged."),
 }

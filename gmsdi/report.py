@@ -63,9 +63,7 @@ def frame_html(table: pd.DataFrame) -> str:
     rows = [[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row] for row in table.itertuples(index=False)]
     header = "".join(f"<th scope=col>{html.escape(str(name).replace('_', ' '))}" for name in table.columns)
     body = "".join(f"<tr><th scope=row>{html.escape(row[0])}{_cells(row[1:])}</tr>" for row in rows)
-    return (
-        f"<div class=scroll><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return f"<div class=scroll><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def gallery(folder: str | Path) -> list[dict[str, Any]]:
@@ -83,7 +81,9 @@ def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The sections of a configuration, each as YAML."""
     plain = {key: value for key, value in config.items() if not isinstance(value, dict)}
     sections = [("run", plain), *((key, value) for key, value in config.items() if isinstance(value, dict))]
-    return [(name, yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=100)) for name, value in sections]
+    return [
+        (name, yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=100)) for name, value in sections
+    ]
 
 
 def model_facts(folder: str | Path) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ def table1(
     """Summarise the grid over w.
 
     Args:
-        scores: rows of `experiments.score_separation` with columns model ("extractor" or "separator"), constrained and w.
+        scores: rows of `experiments.score_separation` with columns model ("extractor" or "separator"), constrained, w.
         paper: the paper's Table 1 (model, constrained, w, si_sdri).
         resamples: bootstrap samples.
         confidence: coverage of the intervals.
@@ -131,7 +131,9 @@ def table2(
     columns = [name for name in both if name.startswith("active")]
     both[columns] = summary(by_active).set_index("stem").loc[both["stem"], columns].to_numpy()
     summaries["Ensemble"] = both
-    described = [", ".join(f"{stem}: {model.split()[-1]}" for stem, model in c.items()) for c in (choice, choice_active)]
+    described = [
+        ", ".join(f"{stem}: {model.split()[-1]}" for stem, model in c.items()) for c in (choice, choice_active)
+    ]
     settings["Ensemble"] = described[0] if choice == choice_active else f"{described[0]}; for active: {described[1]}"
 
     stems = next(iter(summaries.values()))["stem"]
@@ -170,7 +172,7 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
             rows = [row for row in rows if "not run" not in row[1:]]
         notes = [
             f"{chunks} chunks of the test split; {confidence:.0%} bootstrap intervals over tracks. {described}.",
-            "Ensemble: the better of Separator and Extractor for each stem, chosen on these same chunks as in the paper, "
+            "Ensemble: the better of Separator and Extractor for each stem, chosen on these chunks as in the paper, "
             f"so its number is optimistic ({_ensemble_note(table)}).",
         ]
         if score == "protocol":

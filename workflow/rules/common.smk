@@ -107,9 +107,9 @@ rule resolved_config:
         "<results>/config.yaml",
     log:
         "<results>/logs/config.log",
-    params:
-        config=config,
     conda:
         "../../envs/core.yaml"
+    params:
+        config=config,
     script:
         "../scripts/resolved_config.py"

@@ -8,13 +8,13 @@ rule compose:
         directory("<data>/{part}/slakh"),
     log:
         "<data>/{part}/compose.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: THREADS
     params:
         mini={key: value for key, value in config["data"]["mini"].items() if key != "tracks"},
         sample_rate=config["data"]["sample_rate"],
         seed=config["data"]["seed"],
-    threads: THREADS
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/compose.py"
 
@@ -23,7 +23,9 @@ def slakh_root(wildcards):
     if config["data"]["kind"] == "mini":
         return f"<data>/{wildcards.part}/slakh"
     if not config["data"]["root"]:
-        raise UserError("config: data.root is empty; data.kind slakh needs the folder that holds train, validation, test")
+        raise UserError(
+            "config: data.root is empty; data.kind slakh needs the folder that holds train, validation, test"
+        )
     return config["data"]["root"]
 
 
@@ -35,12 +37,12 @@ rule chunk:
         multiext("<data>/{part}/windows/", *WINDOW_FILES),
     log:
         "<data>/{part}/chunk.log",
-    params:
-        data={key: config["data"][key] for key in ["sample_rate", "window", "classes", "min_active"]},
     wildcard_constraints:
         part="train-.*",
     conda:
         "../../envs/core.yaml"
+    params:
+        data={key: config["data"][key] for key in ["sample_rate", "window", "classes", "min_active"]},
     script:
         "../scripts/chunk.py"
 

@@ -15,10 +15,10 @@ rule figure2:
         multiext("<results>/figures/figure2_fad_stems", ".pdf", ".png"),
     log:
         "<results>/logs/figure2.log",
-    params:
-        draw="stems",
     conda:
         "../../envs/core.yaml"
+    params:
+        draw="stems",
     script:
         "../scripts/figure.py"
 
@@ -63,11 +63,11 @@ rule gallery:
         directory("<results>/gallery"),
     log:
         "<results>/logs/gallery.log",
+    conda:
+        "../../envs/core.yaml"
     params:
         examples=config["gallery"]["examples"],
         labels=LABELS,
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/gallery.py"
 
@@ -94,9 +94,9 @@ rule page:
         "<results>/report.html",
     log:
         "<results>/logs/page.log",
-    params:
-        benchmarks=f"results/{config['run']}/benchmarks",
     conda:
         "../../envs/core.yaml"
+    params:
+        benchmarks=f"results/{config['run']}/benchmarks",
     script:
         "../scripts/page.py"

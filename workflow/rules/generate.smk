@@ -28,15 +28,15 @@ rule generate:
         "<results>/logs/generate/{task}-{shard}-of-{shards}.log",
     benchmark:
         "<results>/benchmarks/generate/{task}-{shard}-of-{shards}.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
     params:
         settings=task_settings,
         clips=config["generation"]["clips"],
         labels=LABELS,
         seed=config["seed"],
-    threads: THREADS
-    resources:
-        gpu=1,
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/generate.py"

@@ -21,6 +21,11 @@ rule grid:
         "<results>/logs/grid/{method}.log",
     benchmark:
         "<results>/benchmarks/grid/{method}.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
     params:
         method=lambda wildcards: method_settings(wildcards.method),
         w=config["grid"]["w"],
@@ -28,11 +33,6 @@ rule grid:
         solver=config["separation"]["solver"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
-    threads: THREADS
-    resources:
-        gpu=1,
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/grid.py"
 
@@ -52,12 +52,12 @@ rule table1:
         multiext("<results>/tables/table1_grid", ".md", ".tex"),
     log:
         "<results>/logs/table1.log",
+    conda:
+        "../../envs/core.yaml"
     params:
         bootstrap=config["bootstrap"],
         convention=config["separation"]["guidance"]["convention"],
         seed=config["seed"],
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/table1.py"
 
@@ -74,10 +74,10 @@ rule select:
         "<results>/selection.json",
     log:
         "<results>/logs/select.log",
+    conda:
+        "../../envs/core.yaml"
     params:
         pinned=PINNED,
         by=config["grid"]["select_by"],
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/choose_settings.py"

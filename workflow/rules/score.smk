@@ -34,12 +34,12 @@ rule table2:
         multiext("<results>/tables/table2_separation", ".md", ".tex"),
     log:
         "<results>/logs/table2.log",
+    conda:
+        "../../envs/core.yaml"
     params:
         bootstrap=config["bootstrap"],
         methods=METHODS,
         seed=config["seed"],
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/table2.py"
 
@@ -54,11 +54,11 @@ rule embed_generated:
         "<results>/embeddings/{task}.npz",
     log:
         "<results>/logs/embed/{task}.log",
-    params:
-        embedding=config["fad"]["embedding"],
-    threads: THREADS
     conda:
         "../../envs/core.yaml"
+    threads: THREADS
+    params:
+        embedding=config["fad"]["embedding"],
     script:
         "../scripts/embed_generated.py"
 
@@ -71,13 +71,13 @@ rule embed_references:
         "<results>/embeddings/references.npz",
     log:
         "<results>/logs/embed/references.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: THREADS
     params:
         fad=config["fad"],
         clips=config["generation"]["clips"],
         seed=config["seed"],
-    threads: THREADS
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/embed_references.py"
 
@@ -92,11 +92,11 @@ rule fad:
         mixtures="<results>/scores/fad_mixtures.csv",
     log:
         "<results>/logs/fad.log",
+    conda:
+        "../../envs/core.yaml"
     params:
         labels=LABELS,
         embedding=config["fad"]["embedding"],
         seed=config["seed"],
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/fad.py"

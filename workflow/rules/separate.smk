@@ -14,16 +14,16 @@ rule separate:
         "<results>/logs/separate/{method}-{shard}-of-{shards}.log",
     benchmark:
         "<results>/benchmarks/separate/{method}-{shard}-of-{shards}.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
     params:
         method=lambda wildcards: method_settings(wildcards.method),
         chunks=config["separation"]["chunks"],
         solver=config["separation"]["solver"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
-    threads: THREADS
-    resources:
-        gpu=1,
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/separate.py"

@@ -20,16 +20,16 @@ rule train:
         "<results>/logs/train.log",
     benchmark:
         "<results>/benchmarks/train.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: workflow.cores
+    resources:
+        gpu=1,
     params:
         model=model_config(),
         training=config["training"],
         description="Trained by the workflow, rule train.",
         seed=config["seed"],
-    threads: workflow.cores
-    resources:
-        gpu=1,
-    conda:
-        "../../envs/core.yaml"
     script:
         "../scripts/train.py"
 

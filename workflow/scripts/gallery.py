@@ -16,9 +16,7 @@ with job(snakemake):
 
     def read(files: list[str]) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
         tables = [file for file in files if file.endswith(".csv")]
-        return {
-            Path(file).parent.name: (pd.read_csv(file), np.load(Path(file).with_suffix(".npy"))) for file in tables
-        }
+        return {Path(file).parent.name: (pd.read_csv(file), np.load(Path(file).with_suffix(".npy"))) for file in tables}
 
     write_gallery(
         snakemake.output[0],

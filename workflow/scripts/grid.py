@@ -1,5 +1,7 @@
 """Score one separation method at every value of w."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -11,12 +13,18 @@ from gmsdi.files import atomic
 
 snakemake: Any
 
+
+def advance(update: Callable[[float, float], None], before: int, total: int, done: float) -> None:
+    update(before + done, total)
+
+
 with job(snakemake), progress(f"grid, {snakemake.wildcards.method}") as update:
     params = snakemake.params
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks)
     pipe = pipeline(snakemake)
     tables = []
+    total = len(params.w) * len(ids)
     for place, w in enumerate(params.w):
         estimates = separate(
             pipe,
@@ -28,7 +36,7 @@ with job(snakemake), progress(f"grid, {snakemake.wildcards.method}") as update:
             guidance=params.guidance,
             seed=params.seed,
             batch=snakemake.config["jobs"]["batch"],
-            progress=lambda done, before=place * len(ids): update(before + done, len(params.w) * len(ids)),
+            progress=partial(advance, update, place * len(ids), total),
         )
         scores = score_separation(windows, ids, estimates)
         tables.append(scores.assign(w=w, model=params.method["name"], constrained=params.method.get("constrained", "")))
