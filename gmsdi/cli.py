@@ -290,7 +290,7 @@ def _gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
             value = float(number)
         except ValueError:
             raise UserError(f'--{name.replace("_", "-")} {text!r}: write a number, "inf", or "2*sigma"') from None
-        result[name] = gamma_from_config({"times_sigma": value} if star else value)
+        result[name] = gamma_from_config({"sigma": value} if star else value)
     return result
 
 

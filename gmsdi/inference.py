@@ -394,20 +394,20 @@ def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[
 
 
 def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
-    """γ as configurations write it: a number, "inf", or `{"times_sigma": c}` (short `{"sigma": c}`) for γ = c·σ.
+    """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
 
     Raises:
         UserError: for anything else, or if the number is not positive.
     """
     if isinstance(value, Mapping):
-        c = next(iter(value.values()), None)
-        if len(value) == 1 and value.keys() <= {"times_sigma", "sigma"} and _is_number(c) and c > 0:
+        c = value.get("sigma")
+        if value.keys() == {"sigma"} and _is_number(c) and c > 0:
             return math.inf if math.isinf(c) else lambda sigma: c * sigma
     elif value == "inf":
         return math.inf
     elif _is_number(value) and float(value) > 0:
         return float(value)
-    raise UserError(f'gamma is {value!r}; write a positive number, "inf", or {{times_sigma: c}} for gamma = c*sigma')
+    raise UserError(f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma')
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -273,7 +273,7 @@ def test_instability_is_real():
 
 @pytest.mark.parametrize(
     ("value", "at_two"),
-    [(0.5, 0.5), (3, 3.0), ("inf", math.inf), (math.inf, math.inf), ({"times_sigma": 0.75}, 1.5), ({"sigma": 2}, 4.0)],
+    [(0.5, 0.5), (3, 3.0), ("inf", math.inf), (math.inf, math.inf), ({"sigma": 2}, 4.0)],
 )
 def test_gamma_from_config(value, at_two):
     gamma = gamma_from_config(value)
