@@ -42,6 +42,8 @@ def load(*paths: str | Path) -> Config:
 def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     """A copy of `config` with every default of the schema filled in.
 
+    A stem that `data.classes` or `generation.negatives` has from another file is left out by the value null.
+
     Args:
         config: as `load` or Snakemake returns it.
         schema: JSON schema in YAML.
@@ -51,6 +53,8 @@ def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     """
     rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
     filled: Config = copy.deepcopy(dict(config))
+    _drop_empty(filled.get("data"), "classes")
+    _drop_empty(filled.get("generation"), "negatives")
     _fill(filled, rules, rules.get("$defs", {}))
     errors = sorted(jsonschema.Draft202012Validator(rules).iter_errors(filled), key=lambda error: list(error.path))
     if errors:
@@ -72,6 +76,12 @@ def _overlay(base: Config, extra: Mapping[str, Any]) -> None:
             base[key] = copy.deepcopy(value)
 
 
+def _drop_empty(section: Any, key: str) -> None:
+    """Remove the entries of a mapping that an overlay has set to null."""
+    if isinstance(section, dict) and isinstance(section.get(key), dict):
+        section[key] = {name: value for name, value in section[key].items() if value is not None}
+
+
 def _fill(config: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
     """Write the defaults of a schema into a mapping; objects that are not given at all are filled as empty ones."""
     if not isinstance(config, dict):
@@ -82,7 +92,7 @@ def _fill(config: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]
         if key not in config:
             if "default" in rule:
                 config[key] = copy.deepcopy(rule["default"])
-            elif rule.get("type") == "object":
+            elif rule.get("type") == "object" and key not in schema.get("required", []):
                 config[key] = {}
         _fill(config.get(key), rule, definitions)
 

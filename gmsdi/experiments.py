@@ -138,8 +138,8 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
     for group in consecutive(windows.table, ids, windows.window):
         targets = windows.stems(group)[:, :, 0]
         estimate = estimates[[position[chunk] for chunk in group]]
-        joined = [np.concatenate(list(x), axis=-1) for x in (estimate, targets)]
-        scores = si_sdri_windows(*joined, joined[1].sum(axis=0), windows.sample_rate, labels=windows.labels)
+        estimate, target = (np.concatenate(list(signals), axis=-1) for signals in (estimate, targets))
+        scores = si_sdri_windows(estimate, target, None, windows.sample_rate, labels=windows.labels)
         first = windows.table.loc[group[0]]
         scores.insert(0, "offset", first["offset"])
         scores.insert(0, "track", first["track"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -150,7 +150,7 @@ def _initial(stem: str, stems: list[str]) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[object]:
+def _style() -> Iterator[Any]:
     import matplotlib as mpl
 
     mpl.use("Agg")

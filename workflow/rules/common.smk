@@ -1,4 +1,4 @@
-# What several rule files share: the checked configuration, paths, and the inputs of a job that runs the model.
+# What all parts of the workflow share: the checked configuration, paths, and what a job is told about its work.
 
 import os
 import sys
@@ -102,14 +102,40 @@ def shards(kind, pattern):
     return expand(pattern, shard=range(1, count + 1), shards=count, allow_missing=True)
 
 
-rule resolved_config:
-    output:
-        "<results>/config.yaml",
-    log:
-        "<results>/logs/config.log",
-    conda:
-        "../../envs/core.yaml"
-    params:
-        config=config,
-    script:
-        "../scripts/resolved_config.py"
+def slakh_root(wildcards):
+    if config["data"]["kind"] == "mini":
+        return f"<data>/{wildcards.part}/slakh"
+    if not config["data"]["root"]:
+        raise UserError(
+            "config: data.root is empty; data.kind slakh needs the folder that holds train, validation, test"
+        )
+    return config["data"]["root"]
+
+
+def model_config():
+    """What gmsdi.models.checkpoint.build_model takes."""
+    data = {key: config["data"][key] for key in ["sample_rate", "window"]}
+    return {**config["model"]["config"], **data, "labels": LABELS}
+
+
+def method_settings(method):
+    """What a separation job has to know about its method, the constrained stem and the negative prompts."""
+    name = method.split("_")[0]
+    settings = {"name": name, "negatives": config["separation"][name]["negatives"]}
+    if method in SEPARATORS:
+        settings["constrained"] = SEPARATORS[method]
+    return settings
+
+
+def task_settings(wildcards):
+    """The task's solver, guidance and likelihood widths."""
+    generation = config["generation"]
+    own = generation[wildcards.task.split("_")[0]]
+    wanted = wildcards.task == "single_negative" or own.get("negatives", False)
+    return {
+        "task": wildcards.task.split("_")[0],
+        "solver": {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]},
+        "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
+        "negatives": generation["negatives"] if wanted else {},
+        "likelihood": {key: own[key] for key in ["gamma_x", "gamma_y", "alpha", "beta"] if key in own},
+    }

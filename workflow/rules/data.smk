@@ -19,16 +19,6 @@ rule compose:
         "../scripts/compose.py"
 
 
-def slakh_root(wildcards):
-    if config["data"]["kind"] == "mini":
-        return f"<data>/{wildcards.part}/slakh"
-    if not config["data"]["root"]:
-        raise UserError(
-            "config: data.root is empty; data.kind slakh needs the folder that holds train, validation, test"
-        )
-    return config["data"]["root"]
-
-
 rule chunk:
     input:
         root=slakh_root,

@@ -1,4 +1,4 @@
-# Figures, the gallery and the report page.
+# Figures, the gallery, the report page, and the resolved configuration beside them.
 
 
 rule figure2:
@@ -100,3 +100,16 @@ rule page:
         benchmarks=f"results/{config['run']}/benchmarks",
     script:
         "../scripts/page.py"
+
+
+rule resolved_config:
+    output:
+        "<results>/config.yaml",
+    log:
+        "<results>/logs/config.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        config=config,
+    script:
+        "../scripts/resolved_config.py"

@@ -2,20 +2,6 @@
 # A job makes its share of the clips of every bar of its task.
 
 
-def task_settings(wildcards):
-    """The task's solver, guidance and likelihood widths."""
-    generation = config["generation"]
-    own = generation[wildcards.task.split("_")[0]]
-    wanted = wildcards.task == "single_negative" or own.get("negatives", False)
-    return {
-        "task": wildcards.task.split("_")[0],
-        "solver": {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]},
-        "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
-        "negatives": generation["negatives"] if wanted else {},
-        "likelihood": {key: own[key] for key in ["gamma_x", "gamma_y", "alpha", "beta"] if key in own},
-    }
-
-
 rule generate:
     input:
         model=model_files(),

@@ -1,15 +1,6 @@
 # Table 1: every value of w for the Extractor and for the Separator with each constrained stem.
 
 
-def method_settings(method):
-    """What a separation job has to know about its method, the constrained stem and the negative prompts."""
-    name = method.split("_")[0]
-    settings = {"name": name, "negatives": config["separation"][name]["negatives"]}
-    if method in SEPARATORS:
-        settings["constrained"] = SEPARATORS[method]
-    return settings
-
-
 rule grid:
     input:
         model=model_files(),

@@ -2,12 +2,6 @@
 # Checkpoints lie beside the outputs, not among them, so that a job that was killed goes on where it stopped.
 
 
-def model_config():
-    """What gmsdi.models.checkpoint.build_model takes."""
-    data = {key: config["data"][key] for key in ["sample_rate", "window"]}
-    return {**config["model"]["config"], **data, "labels": LABELS}
-
-
 rule train:
     input:
         train=windows(part("train")),

@@ -24,7 +24,7 @@ def job(snakemake: Any) -> Iterator[None]:
     """Copy what is written to stderr to the rule's log; end with one line and status 1 if the user can mend it."""
     with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
         terminal = sys.stderr
-        sys.stderr = Tee(terminal, log)  # type: ignore[assignment]
+        sys.stderr = Tee(terminal, log)
         try:
             yield
         except UserError as error:

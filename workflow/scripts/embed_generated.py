@@ -21,7 +21,7 @@ with job(snakemake), progress(f"embedding, {snakemake.wildcards.task}") as updat
     clips = pd.concat([pd.read_csv(file) for file in snakemake.input.tables], ignore_index=True)
     audio = np.concatenate([mixdown(np.load(file)) for file in snakemake.input.audio])
     bars = list(clips.groupby("bar", sort=False))
-    frames = {}
+    frames: dict[str, Any] = {}
     for done, (bar, group) in enumerate(bars):
         update(done, len(bars))
         frames[bar] = embed(embedding, audio[group.index], sample_rate)

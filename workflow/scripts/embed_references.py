@@ -26,7 +26,7 @@ with job(snakemake), progress("embedding, references") as update:
         seed=snakemake.params.seed,
     )
     total = 2 * len(windows.labels) + 3
-    frames = {}
+    frames: dict[str, Any] = {}
     for done, (name, audio) in enumerate(sets):
         update(done, total)
         frames[name] = embed(embedding, audio, windows.sample_rate)

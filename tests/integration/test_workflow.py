@@ -1,0 +1,265 @@
+"""The workflow as its users meet it: a whole run, run again, a deleted figure, killed jobs, and mistakes."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+REPO = Path(__file__).parents[2]
+TINY = Path(__file__).with_name("tiny.yaml")
+UNET = {
+    "channels": 8,
+    "patch": "conv",
+    "patch_factor": 32,
+    "multipliers": [1, 1, 2],
+    "factors": [4, 4],
+    "num_blocks": [1, 1],
+    "attentions": [False, True],
+    "cross_attentions": [True, True],
+    "attention_heads": 2,
+    "attention_features": 8,
+    "resnet_groups": 4,
+}
+TEXT = {"kind": "tiny", "features": 16, "heads": 2, "layers": 1, "max_length": 28}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "snakemake", "-s", REPO / "workflow" / "Snakefile", "--cores", "2", *arguments]
+
+
+def snakemake(folder, *arguments, **environment):
+    return subprocess.run(
+        [str(part) for part in command(*arguments)],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+
+
+def rules_run(result):
+    """The rules whose jobs ran, without the one that only gathers the targets."""
+    return set(re.findall(r"^(?:local)?rule (\w+):$", result.stderr, re.MULTILINE)) - {"all"}
+
+
+def write_model(folder):
+    import torch
+
+    from gmsdi.models.checkpoint import build_model, save_model
+
+    torch.manual_seed(0)
+    model = {"unet": UNET, "text": TEXT, "sigma_data": 0.1, "sample_rate": 8000, "window": 32768}
+    save_model(folder, build_model({**model, "labels": ["Bass", "Drums", "Guitar", "Piano"]}))
+
+
+def write_config(folder, **changes):
+    config = yaml.safe_load(TINY.read_text())
+    config["model"] = {"folder": "model", "config": {"unet": UNET, "text": TEXT}}
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) and key in config else value
+    path = folder / f"{'_'.join(changes) or 'config'}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working directory with a model of random weights in which the whole workflow has run."""
+    folder = tmp_path_factory.mktemp("run")
+    write_model(folder / "model")
+    result = snakemake(folder, "--configfile", write_config(folder))
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "generating, partial: 100%" in result.stderr  # long steps show their progress
+    return folder
+
+
+@pytest.fixture
+def config(folder):
+    return folder / "config.yaml"
+
+
+def test_every_output_is_there(folder):
+    results = folder / "results" / "tiny"
+    for name in ("table1_grid", "table2_separation"):
+        for kind in ("csv", "md", "tex"):
+            assert (results / "tables" / f"{name}.{kind}").stat().st_size > 200
+    for name in ("figure2_fad_stems", "figure3_fad_mixtures"):
+        for kind in ("svg", "pdf", "png"):
+            assert (results / "figures" / f"{name}.{kind}").stat().st_size > 5000
+    resolved = yaml.safe_load((results / "config.yaml").read_text())
+    assert resolved["grid"] == {"w": [0, 1], "chunks": 2, "select_by": "active"}
+    log = (results / "logs" / "generate" / "partial-1-of-1.log").read_text()
+    assert "generating, partial: 100%" in log
+    assert "\r" not in log
+
+
+def test_tables_have_every_row_of_the_paper(folder):
+    with (folder / "results/tiny/tables/table2_separation.csv").open() as file:
+        rows = {(row["model"], row["stem"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 6 * 5
+    assert float(rows["Ensemble", "All"]["paper"]) == 11.56
+    assert rows["MSDM", "Drums"]["status"] == "not run"
+    assert rows["MSDM", "Drums"]["protocol"] == ""
+    for stem in ("Bass", "Drums", "Guitar", "Piano"):
+        ours = [float(rows[f"GMSDI {method}", stem]["protocol"]) for method in ("Separator", "Extractor")]
+        assert float(rows["Ensemble", stem]["protocol"]) == max(ours)
+    with (folder / "results/tiny/tables/table1_grid.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 5 * 2 * 5
+    page = (folder / "results/tiny/tables/table2_separation.md").read_text()
+    assert "not run (paper 17.73)" in page
+
+
+def test_partial_generation_keeps_the_given_stems(folder):
+    import numpy as np
+    import pandas as pd
+
+    from gmsdi.data.windows import WindowSet
+
+    made = folder / "results/tiny/generation/partial"
+    clips, audio = pd.read_csv(made / "1-of-1.csv"), np.load(made / "1-of-1.npy")
+    windows = WindowSet(next((folder / "results/data").glob("*/test-6/windows")))
+    assert clips["bar"].nunique() == 14
+    for place, clip in clips.iterrows():
+        given = [windows.labels.index(label) for label in clip["bar"].split(", ")]
+        np.testing.assert_array_equal(audio[place, given], windows.stems([clip["chunk"]])[0, given, 0])
+
+
+def test_report_is_one_self_contained_page(folder):
+    page = (folder / "results/tiny/report.html").read_text()
+    for address in re.findall(r'(?:src|href)="([^"]{1,40})', page):
+        assert address.startswith(("data:", "#"))
+    assert page.count("<audio") == page.count("data:audio/flac;base64,") > 20
+    assert "not run" in page
+    assert "Apart from the results: a short training" in page
+
+
+def test_again_there_is_nothing_to_do(folder, config):
+    result = snakemake(folder, "--configfile", config)
+    assert result.returncode == 0
+    assert rules_run(result) == set()
+
+
+def test_deleting_a_figure_redraws_only_that(folder, config):
+    figure = folder / "results/tiny/figures/figure3_fad_mixtures.svg"
+    before = figure.read_bytes()
+    figure.unlink()
+    result = snakemake(folder, "--configfile", config)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert rules_run(result) == {"figure3"}
+    assert figure.read_bytes() == before
+
+
+def test_killed_jobs_are_done_again_with_the_same_result(folder, config):
+    results = folder / "results/tiny"
+    target = results / "tables/table1_grid.csv"
+    before = target.read_bytes()
+    (results / "grid/extractor.csv").unlink()
+    arguments = ["--configfile", config, "results/tiny/tables/table1_grid.csv"]
+
+    # The job alone is killed in the middle of its work: Snakemake reports it.
+    run = start(folder, arguments)
+    job = wait_for_job(run, "grid.py", results / "logs/grid/extractor.log")
+    job.kill()
+    assert run.wait(120) != 0
+    assert not (results / "grid/extractor.csv").exists()
+
+    # Everything is killed, as by a power cut: the folder is left locked.
+    run = start(folder, arguments)
+    wait_for_job(run, "grid.py", results / "logs/grid/extractor.log")
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(120)
+    assert not (results / "grid/extractor.csv").exists()
+    assert snakemake(folder, "--configfile", config, "--unlock").returncode == 0
+
+    result = snakemake(folder, *arguments)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert target.read_bytes() == before
+
+
+def start(folder, arguments):
+    return subprocess.Popen(
+        [str(part) for part in command(*arguments)], cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def wait_for_job(run, script, log):
+    """The process of a job that is past its imports (it has opened its log)."""
+    started = time.time()
+    while time.time() - started < 240:
+        for process in psutil.Process(run.pid).children(recursive=True):
+            try:
+                arguments = process.cmdline()
+                running = "python" in arguments[0] and any(part.endswith(script) for part in arguments[1:])
+            except (psutil.Error, IndexError):
+                continue
+            if running and log.exists() and log.stat().st_mtime >= process.create_time():
+                return process
+        assert run.poll() is None, "the run ended before its job was seen"
+        time.sleep(0.02)
+    raise AssertionError(f"{script} did not start")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"separation": {"chunk": 3}}, "config: unknown key 'chunk' in separation; did you mean 'chunks'?"),
+        ({"grid": {"chunks": "many"}}, 'config: grid.chunks must be of type integer or null, not "many"'),
+        ({"model": {"folder": "nowhere"}}, "config: model.folder: no nowhere/model.safetensors"),
+    ],
+)
+def test_mistakes_in_the_configuration_end_in_one_line(tmp_path, changes, message):
+    result = snakemake(tmp_path, "-n", "--configfile", write_config(tmp_path, **changes))
+    assert result.returncode != 0
+    assert result.stderr.splitlines()[-1].startswith(message)
+    assert "Traceback" not in result.stderr
+
+
+def test_results_that_cannot_be_written_end_in_one_line(tmp_path):
+    (tmp_path / "results").write_text("in the way")
+    result = snakemake(tmp_path, "-n")
+    assert result.returncode != 0
+    assert "results is not a folder" in result.stderr.splitlines()[-1]
+
+
+def test_mistake_in_a_job_ends_in_one_line(folder, tmp_path):
+    """The weights of one model beside the configuration of another."""
+    write_model(tmp_path / "model")
+    settings = tmp_path / "model" / "config.json"
+    settings.write_text(settings.read_text().replace('"channels": 8', '"channels": 16'))
+    config = write_config(tmp_path, run="broken", model={"folder": str(tmp_path / "model")})
+    result = snakemake(folder, "--configfile", config, "results/broken/grid/extractor.csv")
+    assert result.returncode != 0
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "has shape" in errors[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_planning_is_fast_and_imports_no_torch(tmp_path):
+    """Snakemake's own process must not load what its jobs load."""
+    for name in ("torch", "transformers", "lightning", "matplotlib"):
+        (tmp_path / "blocked" / name).mkdir(parents=True)
+        (tmp_path / "blocked" / name / "__init__.py").write_text(f"raise ImportError('{name} was imported')")
+    write_model(tmp_path / "model")
+    started = time.time()
+    config = write_config(tmp_path)
+    result = snakemake(tmp_path, "-n", "--configfile", config, PYTHONPATH=str(tmp_path / "blocked"))
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert time.time() - started < 30  # 2 s on an idle machine
+
+
+def test_mini_full_is_planned(tmp_path):
+    write_model(tmp_path / "model")
+    full = REPO / "config" / "mini_full.yaml"
+    result = snakemake(tmp_path, "-n", "--configfile", full, "--config", "model={folder: model}")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "results/mini_full/report.html" in result.stderr + result.stdout
