@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import math
 import platform
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -55,6 +57,7 @@ class TrainingConfig:
         validate_every: steps between validations, each of `validation_batches` fixed batches.
         checkpoint_every: steps between checkpoints.
         precision: "auto", "bf16" or "float32"; the type in which the network runs.
+        save_as: "float32" or "float16", the type of the saved weights.
         devices: number of devices, or "auto".
     """
 
@@ -76,6 +79,7 @@ class TrainingConfig:
     validation_batches: int = 8
     checkpoint_every: int = 250
     precision: str = "auto"
+    save_as: Literal["float32", "float16"] = "float32"
     devices: int | str = "auto"
 
     def rate(self, step: int) -> float:
@@ -85,13 +89,21 @@ class TrainingConfig:
 
 
 class Batches(IterableDataset[dict[str, Any]]):
-    """Endless batches of this device's share, from `start` on.
+    """Endless batches of this device's share, from step `start()` on.
 
+    Lightning takes a new iterator in every epoch (an epoch lasts from one validation to the next), hence the function.
     Each batch has `clean` and `noise` `[n, C, T]`, `sigma` `[n]` and `texts`, a list of n prompts (None is z*).
     """
 
     def __init__(
-        self, windows: WindowSet, config: TrainingConfig, seed: int, *, rank: int = 0, world: int = 1, start: int = 0
+        self,
+        windows: WindowSet,
+        config: TrainingConfig,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        start: Callable[[], int] = lambda: 0,
     ) -> None:
         if config.batch % world:
             raise UserError(f"training.batch is {config.batch}, not a multiple of the {world} devices; change it")
@@ -99,7 +111,7 @@ class Batches(IterableDataset[dict[str, Any]]):
         self.rank, self.world, self.start = rank, world, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        step = self.start
+        step = self.start()
         while True:
             yield self.batch(step)
             step += 1
@@ -137,8 +149,12 @@ class DiffusionTraining(LightningModule):
         self.train_windows, self.validation_windows = train, validation
 
     def setup(self, stage: str) -> None:
-        dtype = resolve_precision(self.config.precision, self.device)
-        self.model.autocast = self.ema.module.autocast = dtype
+        self.model.autocast = self.averaged.autocast = resolve_precision(self.config.precision, self.device)
+
+    @property
+    def averaged(self) -> TextDenoiser:
+        """The denoiser with the averaged weights."""
+        return cast(TextDenoiser, self.ema.module)
 
     def train_dataloader(self) -> DataLoader[Any]:
         batches = Batches(
@@ -147,7 +163,7 @@ class DiffusionTraining(LightningModule):
             self.seed,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
-            start=self.trainer.global_step,
+            start=lambda: self.trainer.global_step,
         )
         return DataLoader(batches, batch_size=None)
 
@@ -169,10 +185,7 @@ class DiffusionTraining(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         size = len(batch["texts"])
-        self.log("val_loss", self._loss(self.ema.module, batch), prog_bar=True, batch_size=size, sync_dist=True)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
-        self.ema.update_parameters(self.model)
+        self.log("val_loss", self._loss(self.averaged, batch), prog_bar=True, batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         c = self.config
@@ -185,6 +198,14 @@ class DiffusionTraining(LightningModule):
     def _loss(self, model: Any, batch: dict[str, Any]) -> Tensor:
         cond = unique_bank(model.text, batch["texts"])
         return model.loss(batch["clean"], batch["noise"], batch["sigma"], cond).mean()
+
+
+class _Averaging(Callback):
+    """Updates the averaged weights. A callback, because checkpoints are written before the module's own hooks run."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, DiffusionTraining)
+        pl_module.ema.update_parameters(pl_module.model)
 
 
 class _FiniteLoss(Callback):
@@ -226,6 +247,12 @@ def train(
         UserError: if the data do not fit the model, or the loss diverges.
     """
     tune_allocator()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Expected here: the folder holds the checkpoint to resume, and batches come from memory without workers.
+    warnings.filterwarnings(
+        "ignore",
+        message=".*(exists and is not empty|does not have many workers|dataloader is not resumable|isinstance.treespec).*",
+    )
     started = time.time()
     train_set, validation_set = WindowSet(train_windows), WindowSet(validation_windows)
     for name, windows in (("training", train_set), ("validation", validation_set)):
@@ -246,6 +273,7 @@ def train(
             save_last=True,
             every_n_train_steps=config.checkpoint_every,
         ),
+        _Averaging(),
         _FiniteLoss(),
     ]
     if progress:
@@ -259,7 +287,7 @@ def train(
         limit_val_batches=config.validation_batches,
         num_sanity_val_steps=0,
         gradient_clip_val=config.clip,
-        log_every_n_steps=min(20, config.steps),
+        log_every_n_steps=min(20, config.validate_every, config.steps),
         logger=[CSVLogger(work, name="csv", version=""), TensorBoardLogger(work, name="tensorboard", version="")],
         callbacks=callbacks,
         enable_progress_bar=progress,
@@ -283,7 +311,8 @@ def train(
             "training": asdict(config),
             "data": json.loads((train_set.folder / "info.json").read_text()),
         }
-        save_model(out, module.ema.module, {"provenance.json": json.dumps(provenance, indent=2) + "\n"})
+        extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
+        save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
 
 
 def tune_allocator() -> None:

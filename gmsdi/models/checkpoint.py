@@ -42,15 +42,22 @@ def build_model(config: dict[str, Any]) -> TextDenoiser:
     return TextDenoiser(UNet1d(unet_config), text, config["sigma_data"], config)
 
 
-def save_model(folder: str | Path, model: TextDenoiser, extra: dict[str, str] | None = None) -> None:
+def save_model(
+    folder: str | Path,
+    model: TextDenoiser,
+    extra: dict[str, str] | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Write a model folder; it appears when it is complete. A frozen text encoder is not written.
 
     Args:
         extra: further files of the folder, name to text (such as `provenance.json`).
+        dtype: of the weights in the file; float16 halves it, and `load_model` gives float32 in any case.
     """
     with atomic(folder) as temporary:
         temporary.mkdir()
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_state(model).items()}
+        weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in _own_state(model).items()}
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
         for name, text in (extra or {}).items():

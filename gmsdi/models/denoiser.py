@@ -33,6 +33,8 @@ class EDMDenoiser(nn.Module):
         autocast: the type in which the network runs, e.g. `torch.bfloat16`; None leaves it as it is.
     """
 
+    autocast: torch.dtype | None
+
     def __init__(self, net: nn.Module, sigma_data: float, autocast: torch.dtype | None = None) -> None:
         super().__init__()
         self.net = net

@@ -27,7 +27,7 @@ class T5Text(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, tokenizer: Any, *, max_length: int, frozen: bool, attend_padding: bool = False
+        self, encoder: Any, tokenizer: Any, *, max_length: int, frozen: bool, attend_padding: bool = False
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
@@ -76,12 +76,12 @@ def build_text(config: dict[str, Any]) -> T5Text:
     Raises:
         UserError: if the pretrained encoder is neither in the cache nor downloadable.
     """
-    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+    from transformers import AutoTokenizer, ByT5Tokenizer, T5Config, T5EncoderModel
 
     if config["kind"] == "tiny":
-        tokenizer = ByT5Tokenizer(extra_ids=0)
+        byte_tokenizer = ByT5Tokenizer(extra_ids=0)
         t5 = T5Config(
-            vocab_size=len(tokenizer),
+            vocab_size=len(byte_tokenizer),
             d_model=config["features"],
             d_ff=2 * config["features"],
             d_kv=config["features"] // config["heads"],
@@ -89,9 +89,7 @@ def build_text(config: dict[str, Any]) -> T5Text:
             num_heads=config["heads"],
             dropout_rate=0.0,
         )
-        return T5Text(T5EncoderModel(t5), tokenizer, max_length=config["max_length"], frozen=False)
-    from transformers import AutoTokenizer
-
+        return T5Text(T5EncoderModel(t5), byte_tokenizer, max_length=config["max_length"], frozen=False)
     name = config["name"]
     try:
         encoder, tokenizer = T5EncoderModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)

@@ -110,9 +110,7 @@ class UNet1d(nn.Module):
         self.to_text: nn.Module | None = None
         if config.text_features is not None and config.text_modulation:
             self.to_text = nn.Sequential(nn.Linear(config.text_features, mapping), nn.GELU())
-        self.to_mapping = nn.Sequential(
-            nn.Linear(mapping, mapping), nn.GELU(), nn.Linear(mapping, mapping), nn.GELU()
-        )
+        self.to_mapping = nn.Sequential(nn.Linear(mapping, mapping), nn.GELU(), nn.Linear(mapping, mapping), nn.GELU())
         if config.patch == "resnet":
             self.patch: nn.Module = ResnetPatch(config, mapping)
             self.unpatch: nn.Module = ResnetUnpatch(config, mapping)
@@ -300,9 +298,7 @@ class DownLevel(nn.Module):
     ) -> None:
         super().__init__()
         factor, kernel = config.factors[level], config.kernel_multiplier_downsample
-        self.down = Conv(
-            in_channels, channels, factor * kernel + 1, stride=factor, padding=factor * (kernel // 2)
-        )
+        self.down = Conv(in_channels, channels, factor * kernel + 1, stride=factor, padding=factor * (kernel // 2))
         self.blocks = nn.ModuleList(
             _resnet(config, channels, channels, mapping, text) for _ in range(config.num_blocks[level])
         )

@@ -1,0 +1,204 @@
+"""Denoisers, text conditioning and models on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from gmsdi.errors import UserError
+from gmsdi.models.checkpoint import build_model, load_model, resolve_precision, save_model
+from gmsdi.models.denoiser import EDMDenoiser, from_eps, from_v
+from gmsdi.models.text import prompt_of, unique_bank
+
+CONFIG = {
+    "unet": {
+        "channels": 16,
+        "patch": "conv",
+        "patch_factor": 4,
+        "multipliers": [1, 1, 2],
+        "factors": [1, 2],
+        "num_blocks": [1, 1],
+        "attentions": [False, True],
+        "attention_heads": 2,
+        "attention_features": 8,
+        "resnet_groups": 4,
+        "text_modulation": True,
+    },
+    "text": {"kind": "tiny", "features": 16, "heads": 2, "layers": 1, "max_length": 32},
+    "sigma_data": 0.2,
+    "sample_rate": 8000,
+    "window": 64,
+    "labels": ["Bass", "Drums"],
+}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = build_model(CONFIG).eval().requires_grad_(False)
+    for parameter in model.parameters():  # fresh networks start silent: give every branch a voice
+        parameter.copy_(torch.randn_like(parameter) * 0.2)
+    return model
+
+
+def gaussian(x, sigma, scale):
+    """The exact denoiser of N(0, scale²), the expectation E[x₀ | x₀ + σε]."""
+    return x * scale**2 / (sigma.reshape(-1, 1, 1) ** 2 + scale**2)
+
+
+def test_preconditioning_of_the_ideal_network_is_the_exact_gaussian_denoiser():
+    """For data N(0, s²) the network that EDM asks for is linear in its input; put it in and D must be the posterior mean."""
+    sigma_data, s = 0.2, 0.35
+
+    class Ideal(nn.Module):
+        def forward(self, x, c_noise, cond):
+            sigma = (4 * c_noise).exp().reshape(-1, 1, 1)
+            total = (sigma**2 + sigma_data**2).sqrt()
+            wanted = s**2 / (sigma**2 + s**2) - sigma_data**2 / total**2  # (D − c_skip·x) as a factor of x
+            return wanted * (x * total) / (sigma * sigma_data / total)
+
+    x = torch.randn(5, 2, 32, dtype=torch.float64)
+    sigma = torch.tensor([1e-3, 0.05, 0.2, 1.0, 20.0], dtype=torch.float64)
+    torch.testing.assert_close(EDMDenoiser(Ideal(), sigma_data)(x, sigma), gaussian(x, sigma, s))
+
+
+def test_loss_is_the_networks_own_error():
+    """λ(σ)·‖D − x₀‖² equals ‖F − target‖² with the target of Karras et al. 2022, Eq. 8."""
+    torch.manual_seed(0)
+    net = nn.Conv1d(1, 1, 5, padding=2).double()
+
+    class Net(nn.Module):
+        def forward(self, x, c_noise, cond):
+            return net(x)
+
+    clean, noise = torch.randn(2, 4, 1, 32, dtype=torch.float64)
+    sigma = torch.tensor([0.01, 0.1, 0.5, 3.0], dtype=torch.float64)
+    s, sd = sigma.reshape(-1, 1, 1), 0.2
+    noisy = clean + s * noise
+    target = (clean - sd**2 / (s**2 + sd**2) * noisy) / (s * sd / (s**2 + sd**2).sqrt())
+    expected = (net(noisy / (s**2 + sd**2).sqrt()) - target).square().mean(dim=(1, 2))
+    torch.testing.assert_close(EDMDenoiser(Net(), sd).loss(clean, noise, sigma), expected)
+
+
+def test_epsilon_and_v_networks_give_the_exact_denoiser():
+    s = 0.35
+    x = torch.randn(4, 1, 16, dtype=torch.float64)
+    sigma = torch.tensor([0.01, 0.3, 1.0, 8.0], dtype=torch.float64)
+
+    def eps(scaled, t, cond):  # E[ε | x] for data N(0, s²)
+        level = (t * math.pi / 2).tan().reshape(-1, 1, 1)
+        return scaled * (1 + level**2).sqrt() * level / (level**2 + s**2)
+
+    def v(scaled, t, cond):  # E[α·ε − sin·x₀ | x]
+        level = (t * math.pi / 2).tan().reshape(-1, 1, 1)
+        alpha, sin = (1 + level**2).rsqrt(), level * (1 + level**2).rsqrt()
+        noisy = scaled / alpha
+        return alpha * noisy * level / (level**2 + s**2) - sin * noisy * s**2 / (level**2 + s**2)
+
+    expected = gaussian(x, sigma, s)
+    torch.testing.assert_close(from_v(v)(x, sigma, None), expected)
+    torch.testing.assert_close(from_eps(eps, lambda level: level.atan() * 2 / math.pi)(x, sigma, None), expected)
+
+
+def test_keys_and_values_are_computed_once_and_change_nothing(model):
+    x, sigma = torch.randn(3, 1, 64), torch.full((3,), 0.3)
+    with torch.enable_grad():
+        reference = model(x, sigma, model.encode(["Bass", "Drums"]).select(torch.tensor([1, 0, 1])))
+    with torch.no_grad():
+        bank = model.encode(["Bass", "Drums"])
+        first = model(x, sigma, bank.select(torch.tensor([1, 0, 1])))
+        kept = dict(bank.cache)
+        second = model(x, sigma, bank.select(torch.tensor([1, 0, 1])))
+    assert kept and all(bank.cache[key] is value for key, value in kept.items())
+    torch.testing.assert_close(first, reference)
+    assert torch.equal(first, second)
+
+
+def test_text_padding_is_not_attended_to_and_prompts_differ(model):
+    x, sigma = torch.randn(1, 1, 64).expand(3, -1, -1), torch.full((3,), 0.3)
+    denoised = model(x, sigma, unique_bank(model.text, ["Bass", None, "Bass"]))
+    torch.testing.assert_close(denoised[0], denoised[2])
+    assert not torch.allclose(denoised[0], denoised[1])
+    bank = model.encode(["Bass"])
+    changed = bank.tokens.clone()
+    changed[~bank.mask] = 1e3
+    again = model(x[:1], sigma[:1], type(bank).bank(changed, bank.mask))
+    torch.testing.assert_close(again, model(x[:1], sigma[:1], bank))
+
+
+def test_a_prompt_that_is_too_long_is_refused_by_name(model):
+    with pytest.raises(UserError, match=r"'Bass, Bass.* longer than 32 tokens"):
+        model.encode([prompt_of(["Bass"] * 10)])
+
+
+def test_saved_and_loaded_models_are_equal(model, tmp_path):
+    save_model(tmp_path / "model", model, {"provenance.json": "{}\n"})
+    loaded = load_model(tmp_path / "model")
+    x, sigma = torch.randn(2, 1, 64), torch.tensor([0.1, 1.0])
+    assert torch.equal(loaded(x, sigma, loaded.encode(["Bass", None])), model(x, sigma, model.encode(["Bass", None])))
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "provenance.json",
+    ]
+
+
+def _another_shape(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["net.patch.conv.weight"] = torch.zeros(16, 8, 3)
+    save_file(weights, folder / "model.safetensors")
+
+
+def _missing_weight(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["net.patch.conv.weight"]
+    save_file(weights, folder / "model.safetensors")
+
+
+def _unknown_option(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["unet"]["depth"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_another_shape, r"net\.patch\.conv\.weight has shape \(16, 8, 3\) but config\.json asks for \(16, 4, 3\)"),
+        (_missing_weight, r"net\.patch\.conv\.weight is missing"),
+        (_unknown_option, r"model\.unet: .*depth"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"), "damaged or not a safetensors"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not the configuration of a model"),
+        (lambda folder: (folder / "config.json").unlink(), r"no config\.json there"),
+    ],
+)
+def test_damaged_models_end_in_one_clear_line(model, tmp_path, damage, message):
+    save_model(tmp_path / "model", model)
+    damage(tmp_path / "model")
+    with pytest.raises(UserError, match=message) as raised:
+        load_model(tmp_path / "model")
+    assert "\n" not in str(raised.value)
+
+
+def test_contradicting_settings_are_refused():
+    with pytest.raises(UserError, match="num_blocks has 1 entries for 2 levels"):
+        build_model({**CONFIG, "unet": {**CONFIG["unet"], "num_blocks": [1]}})
+    with pytest.raises(UserError, match="window of 60 samples is not a multiple of the network's stride 8"):
+        build_model({**CONFIG, "window": 60})
+
+
+def test_bf16_runs_close_to_float32(model):
+    x, sigma = torch.randn(2, 1, 64) * 0.2, torch.tensor([0.05, 0.5])
+    exact = model(x, sigma, model.encode(["Bass", None]))
+    model.autocast = resolve_precision("bf16", "cpu")
+    rounded = model(x, sigma, model.encode(["Bass", None]))
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.02)
+    with pytest.raises(UserError, match="precision is 'fp8'"):
+        resolve_precision("fp8", "cpu")
