@@ -37,7 +37,7 @@ def fad_stems(table: pd.DataFrame) -> Figure:
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
     with _style() as plt:
-        figure, ax = plt.subplots(figsize=(1.2 + 1.7 * len(stems), 3.8), layout="constrained")
+        figure, ax = plt.subplots(figsize=(max(6.0, 1.2 + 1.7 * len(stems)), 3.8), layout="constrained")
         width = 0.76 / len(series)
         for k, name in enumerate(series):
             rows = model[model["series"] == name].set_index("bar").loc[stems]
@@ -68,7 +68,7 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
     stems = list(dict.fromkeys(stem for bar in bars for stem in bar.split(", ") if bar != "All"))
     short = ["All" if bar == "All" else "+".join(_initial(stem, stems) for stem in bar.split(", ")) for bar in bars]
     with _style() as plt:
-        figure, ax = plt.subplots(figsize=(1.5 + 0.52 * len(bars) * len(series), 3.8), layout="constrained")
+        figure, ax = plt.subplots(figsize=(max(6.0, 1.5 + 0.52 * len(bars) * len(series)), 3.8), layout="constrained")
         width = 0.76 / len(series)
         for k, name in enumerate(series):
             rows = model[model["series"] == name].set_index("bar").loc[bars]

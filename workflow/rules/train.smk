@@ -16,7 +16,7 @@ rule train:
         "<results>/benchmarks/train.tsv"
     conda:
         "../../envs/core.yaml"
-    threads: workflow.cores
+    threads: THREADS
     resources:
         gpu=1,
     params:

@@ -1,0 +1,113 @@
+"""Figures, gallery and report: same input, same bytes; nothing from outside; nothing unescaped."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gmsdi import plots, report
+from gmsdi.gallery import spectrogram
+from gmsdi.tables import Sheet
+
+TEMPLATE = Path(__file__).parents[2] / "workflow" / "report" / "page.html.j2"
+
+
+def fad_table(bars, series, lines):
+    rows = [(bar, name, "model", 3.0 + k) for k, name in enumerate(series) for bar in bars]
+    rows += [(bar, name, kind, value) for bar, name, kind, value in lines]
+    table = pd.DataFrame(rows, columns=["bar", "series", "kind", "fad"])
+    facts = {"clips": 16, "frames": 48, "reference_clips": 100, "reference_frames": 300, "embedding": "an embedding"}
+    return table.assign(fad_inf=table["fad"] - 1, **facts)
+
+
+@pytest.fixture
+def mixtures():
+    return fad_table(["All", "Bass", "Bass, Drums"], ["GMSDI"], [("", "white noise", "line", 9.0)])
+
+
+def test_figures_are_the_same_bytes_each_time(tmp_path, mixtures):
+    lines = [(stem, "white noise", "line", 50.0) for stem in ("Bass", "Drums")]
+    lines += [("Bass", "Drums", "other stem", 6.0), ("Drums", "Bass", "other stem", 5.0)]
+    stems = fad_table(["Bass", "Drums"], ["without negative prompts", "with negative prompts"], lines)
+    for draw, table in ((plots.fad_stems, stems), (plots.fad_mixtures, mixtures)):
+        written = []
+        for attempt in "ab":
+            files = [tmp_path / f"{attempt}.{kind}" for kind in ("svg", "pdf", "png")]
+            plots.save(draw(table), *files)
+            written.append([file.read_bytes() for file in files])
+        assert written[0] == written[1]
+
+
+def test_figure_shows_bars_and_lines_at_their_height(mixtures):
+    axes = plots.fad_mixtures(mixtures).axes[0]
+    assert [patch.get_height() for patch in axes.patches] == [3.0, 3.0, 3.0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["All", "B", "B+D"]
+    assert any(list(line.get_ydata()) == [9.0, 9.0] for line in axes.lines)
+    assert "48 frames a bar, 300 reference frames" in axes.get_title(loc="left")
+
+
+def test_spectrogram_shows_a_tone_in_its_band():
+    rate = 8000
+    t = np.arange(2 * rate) / rate
+    low, high = (spectrogram(np.sin(2 * np.pi * f * t).astype(np.float32), rate) for f in (200, 3000))
+    assert low.shape[0] == 80
+    assert low.mean(axis=1).argmax() < 15
+    assert high.mean(axis=1).argmax() > 60
+
+
+def test_sheet_is_escaped():
+    sheet = Sheet("1 < 2", ["a", "b"], [["<x>", "**1.00** (paper 2.00)"], ["y", "1.00 [0.50, 1.50]"]], ["n & m"])
+    html = report.sheet_html(sheet)
+    assert "1 &lt; 2" in html
+    assert "&lt;x&gt;" in html
+    assert "<b>1.00</b> <small>(paper 2.00)</small>" in html
+    assert "1.00 <small>[0.50, 1.50]</small>" in html
+    assert "n &amp; m" in html
+
+
+def test_page_renders_what_it_is_given():
+    row = {
+        "label": "<Bass>",
+        "role": "given",
+        "audio": "data:audio/flac;base64,AA==",
+        "image": "data:image/png;base64,AA==",
+    }
+    context = {
+        "run": "test",
+        "summary": "a & b",
+        "table1": ["<table>1</table>"],
+        "table2": [],
+        "chosen": "w",
+        "figures": [
+            {"title": "F", "image": "data:image/svg+xml;base64,AA==", "caption": "c", "table": "<table></table>"}
+        ],
+        "gallery": [{"title": "T", "text": "t", "examples": [{"title": "E", "rows": [row]}]}],
+        "provenance": [("Model", [("size", "1 MB")])],
+        "settings": [("run", "seed: 1")],
+        "training": None,
+    }
+    page = report.render(TEMPLATE, context)
+    assert "a &amp; b" in page
+    assert "&lt;Bass&gt;" in page
+    assert "<table>1</table>" in page
+    assert "http" not in page
+    assert "short training" not in page.lower()
+
+
+def test_times_are_summed_by_kind(tmp_path):
+    (tmp_path / "grid").mkdir()
+    for path, seconds in (("grid/a.tsv", 2.0), ("grid/b.tsv", 3.5), ("train.tsv", 1.0)):
+        (tmp_path / path).write_text(f"s\th:m:s\n{seconds}\t0:00:01\n")
+    assert report.times(tmp_path) == [("grid", 5.5), ("train", 1.0)]
+
+
+def test_model_facts_name_the_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "provenance.json").write_text(json.dumps({"val_loss": 0.5, "training": {"steps": 3}}))
+    facts = dict(report.model_facts(tmp_path))
+    assert facts["val loss"] == "0.5"
+    assert facts["model.safetensors"] == f"0.0 MB, sha256 {hashlib.sha256(b'weights').hexdigest()}"
+    assert "training" not in facts
