@@ -117,12 +117,15 @@ def save(figure: Figure, *paths: str | Path) -> None:
 def _bars(ax: Axes, x: np.ndarray, rows: pd.DataFrame, width: float, name: str) -> None:
     ax.bar(x, rows["fad"], 0.92 * width, color=COLOURS.get(name), label=name, zorder=2)
     for place, value in zip(x, rows["fad"], strict=True):
-        ax.annotate(f"{value:.1f}", (place, value), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+        text = ax.annotate(f"{value:.1f}", (place, value), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+        text.set(zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})
     ax.plot(x, rows["fad_inf"], "D", ms=3.5, mfc="white", mec="#222222", mew=0.8, ls="none", zorder=3)
 
 
 def _finish(ax: Axes, table: pd.DataFrame) -> None:
     """Axis, legend and the line that says what the numbers rest on."""
+    from matplotlib.container import BarContainer
+
     model = table[table["kind"] == "model"]
     finite = table["fad"][table["fad"] > 0]
     if finite.max() > 12 * model["fad"].median():
@@ -138,7 +141,13 @@ def _finish(ax: Axes, table: pd.DataFrame) -> None:
         loc="left",
         color="#555555",
     )
-    ax.legend(frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda k: isinstance(handles[k], BarContainer), reverse=True)
+    ax.legend(
+        [handles[k] for k in order],
+        [labels[k] for k in order],
+        **{"frameon": False, "fontsize": 7.5, "loc": "upper left", "bbox_to_anchor": (0, -0.16), "ncols": 3},
+    )
 
 
 def _initial(stem: str, stems: list[str]) -> str:
