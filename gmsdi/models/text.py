@@ -67,15 +67,28 @@ class T5Text(nn.Module):
         return self
 
 
-def build_text(config: dict[str, Any]) -> T5Text:
+class NoText(nn.Module):
+    """The text side of an unconditional network, which any prompt leaves as it is."""
+
+    features = None
+
+    def forward(self, texts: Sequence[str | None]) -> Conditioning:
+        """P prompts of one token without features."""
+        return Conditioning.bank(torch.empty(len(texts), 1, 0), torch.ones(len(texts), 1, dtype=torch.bool))
+
+
+def build_text(config: dict[str, Any]) -> T5Text | NoText:
     """Build the text encoder that a model's configuration names.
 
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer, which needs no file; it is trained together with
-    the network. `kind: t5` loads the pretrained `name` (`t5-small`) and freezes it.
+    the network. `kind: t5` loads the pretrained `name` (`t5-small`) and freezes it. `kind: none` is for an
+    unconditional network.
 
     Raises:
         UserError: if the pretrained encoder is neither in the cache nor downloadable.
     """
+    if config["kind"] == "none":
+        return NoText()
     from transformers import AutoTokenizer, ByT5Tokenizer, T5Config, T5EncoderModel
 
     if config["kind"] == "tiny":

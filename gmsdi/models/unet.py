@@ -482,7 +482,7 @@ def _upsample(in_channels: int, out_channels: int, factor: int, nearest: bool) -
     if factor == 1:
         return Conv(in_channels, out_channels, 3, padding=1)
     if nearest:
-        return nn.Sequential(nn.Upsample(scale_factor=factor), Conv(in_channels, out_channels, 3, padding=1))
+        return nn.Sequential(nn.Upsample(scale_factor=(1, factor)), Conv(in_channels, out_channels, 3, padding=1))
     return ConvTranspose(
         in_channels,
         out_channels,
