@@ -1,0 +1,27 @@
+"""torchmetrics and museval agree where they define what we define, and differ where the protocol differs."""
+
+import numpy as np
+
+from tests.peers.oracles import museval_sdr, torchmetrics_fad, torchmetrics_si_sdr
+
+
+def test_si_sdr_is_that_of_torchmetrics_without_mean_removal():
+    np.testing.assert_allclose(torchmetrics_si_sdr(), 0, atol=1e-9)
+
+
+def test_removing_the_mean_would_give_another_score():
+    """A difference on purpose: MSDM's protocol removes no mean."""
+    assert (np.abs(torchmetrics_si_sdr(zero_mean=True)) > 0.1).all()
+
+
+def test_si_sdr_is_musevals_sdr_with_filters_of_one_tap():
+    np.testing.assert_allclose(museval_sdr(taps=1), 0, atol=1e-6)
+
+
+def test_bss_evals_512_taps_forgive_more():
+    """A difference on purpose: SI-SDR allows a gain, BSS Eval any filter of 512 taps."""
+    assert (museval_sdr(taps=512) < -0.1).all()
+
+
+def test_frechet_distance_is_torchmetrics_fid():
+    assert torchmetrics_fad() < 1e-9
