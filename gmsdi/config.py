@@ -59,7 +59,7 @@ def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     errors = sorted(jsonschema.Draft202012Validator(rules).iter_errors(filled), key=lambda error: list(error.path))
     if errors:
         raise UserError(_one_line(errors[0]))
-    _check_labels(filled)
+    _check_data(filled)
     return filled
 
 
@@ -140,8 +140,13 @@ def _labels_used(config: Config) -> Iterator[tuple[str, str]]:
         yield "generation.negatives", label
 
 
-def _check_labels(config: Config) -> None:
-    known = list(config.get("data", {}).get("classes", {}))
+def _check_data(config: Config) -> None:
+    data = config.get("data", {})
+    if data.get("kind") == "slakh" and not data.get("root"):
+        raise UserError(
+            "config: data.root is empty; for data.kind slakh it is the folder of train, validation and test"
+        )
+    known = list(data.get("classes", {}))
     for where, label in _labels_used(config):
         if label not in known:
             raise UserError(f"config: {where} names the stem {label!r}; data.classes has {', '.join(known)}")

@@ -66,6 +66,7 @@ def test_the_input_is_left_alone():
         (lambda c: c["generation"]["negatives"].update(Base="Drums"), "generation.negatives names the stem 'Base'"),
         (lambda c: c["separation"]["separator"].update(constrained="Vocals"), "names the stem 'Vocals'"),
         (lambda c: c.pop("data"), "key 'data' is missing"),
+        (lambda c: c["data"].update(kind="slakh"), "data.root is empty"),
         (lambda c: c.update(run="../elsewhere"), 'run is "../elsewhere"'),
         (lambda c: c["demo_training"]["training"].update(step=3), "unknown key 'step' in demo_training.training"),
     ],

@@ -54,6 +54,8 @@ rule embed_generated:
         "<results>/embeddings/{task}.npz",
     log:
         "<results>/logs/embed/{task}.log",
+    benchmark:
+        "<results>/benchmarks/embed/{task}.tsv"
     conda:
         "../../envs/core.yaml"
     threads: THREADS
@@ -71,6 +73,8 @@ rule embed_references:
         "<results>/embeddings/references.npz",
     log:
         "<results>/logs/embed/references.log",
+    benchmark:
+        "<results>/benchmarks/embed/references.tsv"
     conda:
         "../../envs/core.yaml"
     threads: THREADS
