@@ -143,9 +143,7 @@ def _labels_used(config: Config) -> Iterator[tuple[str, str]]:
 def _check_data(config: Config) -> None:
     data = config.get("data", {})
     if data.get("kind") == "slakh" and not data.get("root"):
-        raise UserError(
-            "config: data.root is empty; for data.kind slakh it is the folder of train, validation and test"
-        )
+        raise UserError("config: data.root is empty; for data.kind slakh it is the folder of the three splits")
     known = list(data.get("classes", {}))
     for where, label in _labels_used(config):
         if label not in known:
