@@ -75,7 +75,7 @@ def table1_sheets(table: pd.DataFrame, *, convention: str) -> list[Sheet]:
                 row.append(cell if pd.isna(published) or score == "active" else f"{cell} (paper {published:.2f})")
             rows.append(row)
         notes = [
-            f"{subwindows} scored sub-windows and stems a cell; best of each row in bold. "
+            f"{subwindows} scores a cell (sub-windows times stems); best of each row in bold. "
             f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
         if score == "active":
