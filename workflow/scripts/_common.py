@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
-    """Copy what is written to stderr to the rule's log; end with one line and status 1 if the user can mend it."""
+    """Copy what is printed to the rule's log; end with one line and status 1 if the user can mend it."""
     with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
-        terminal = sys.stderr
-        sys.stderr = Tee(terminal, log)
+        terminals = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (Tee(terminal, log) for terminal in terminals)
         try:
             yield
         except UserError as error:
@@ -34,8 +34,9 @@ def job(snakemake: Any) -> Iterator[None]:
             traceback.print_exc()
             sys.exit(1)
         finally:
+            sys.stdout.flush()
             sys.stderr.flush()
-            sys.stderr = terminal
+            sys.stdout, sys.stderr = terminals
 
 
 class Tee:
