@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 
-.PHONY: help demo mini_full test lint format unlock clean
+.PHONY: help demo mini_full publish test lint format unlock clean
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -23,6 +23,13 @@ demo: $(INSTALLED)  ## the whole study at small scale, in minutes: results/mini/
 mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/mini_full/report.html
 	@$(SNAKEMAKE) --configfile config/mini_full.yaml
 	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
+
+publish:  ## copy the tables and figures of mini_full to docs/mini_full
+	@mkdir -p docs/mini_full
+	@cp results/mini_full/tables/*.csv results/mini_full/tables/*.md results/mini_full/figures/*.svg \
+		results/mini_full/figures/*.png results/mini_full/scores/fad_*.csv results/mini_full/config.yaml \
+		results/mini_full/selection.json results/mini_full/provenance.json docs/mini_full/
+	@echo "docs/mini_full holds the tables and figures of results/mini_full, with their configuration and provenance."
 
 test: $(INSTALLED)  ## unit and integration tests
 	@PATH="$(abspath $(BIN)):$$PATH" python -m pytest

@@ -143,11 +143,8 @@ def _finish(ax: Axes, table: pd.DataFrame) -> None:
     )
     handles, labels = ax.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda k: isinstance(handles[k], BarContainer), reverse=True)
-    ax.legend(
-        [handles[k] for k in order],
-        [labels[k] for k in order],
-        **{"frameon": False, "fontsize": 7.5, "loc": "upper left", "bbox_to_anchor": (0, -0.16), "ncols": 3},
-    )
+    ordered, names = [handles[k] for k in order], [labels[k] for k in order]
+    ax.legend(ordered, names, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False, fontsize=7.5)
 
 
 def _initial(stem: str, stems: list[str]) -> str:

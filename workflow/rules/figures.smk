@@ -91,7 +91,8 @@ rule page:
         template=f"{REPO}/workflow/report/page.html.j2",
         sources=sources("report.py", "plots.py", "tables.py"),
     output:
-        "<results>/report.html",
+        page="<results>/report.html",
+        provenance="<results>/provenance.json",
     log:
         "<results>/logs/page.log",
     conda:

@@ -48,6 +48,12 @@ with job(snakemake):
     sheets1 = table1_sheets(table1, convention=config["separation"]["guidance"]["convention"])
     sheets2 = table2_sheets(table2, chunks=chunks, confidence=config["bootstrap"]["confidence"])
     data, windows = config["data"], windows_folder(files.windows)
+    provenance = [
+        ("Model", report.model_facts(Path(files.model[0]).parent)),
+        ("Data", report.data_facts(windows)),
+        ("Software", report.versions()),
+        ("Time", [(kind, f"{seconds:.0f} s") for kind, seconds in report.times(params.benchmarks)]),
+    ]
     context = {
         "run": config["run"],
         "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the dataset “{data['kind']}” "
@@ -61,14 +67,13 @@ with job(snakemake):
         ),
         "figures": figures,
         "gallery": report.gallery(files.gallery),
-        "provenance": [
-            ("Model", report.model_facts(Path(files.model[0]).parent)),
-            ("Data", report.data_facts(windows)),
-            ("Software", report.versions()),
-            ("Time", [(kind, f"{seconds:.0f} s") for kind, seconds in report.times(params.benchmarks)]),
-        ],
+        "provenance": provenance,
         "settings": report.settings(config),
         "training": training,
     }
-    with atomic(snakemake.output[0]) as path:
+    with atomic(snakemake.output.page) as path:
         path.write_text(report.render(files.template, context), encoding="utf-8")
+    with atomic(snakemake.output.provenance) as path:
+        path.write_text(
+            json.dumps({title: dict(facts) for title, facts in provenance}, indent=1) + "\n", encoding="utf-8"
+        )
