@@ -249,7 +249,9 @@ class ResnetPatch(nn.Module):
         self.block = ResnetBlock(config.in_channels, config.channels // self.factor, groups, mapping)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
-        return _samples_to_channels(self.block(x, mapping), self.factor)
+        # Not channels-last: the first normalisation's input needs no gradient, and PyTorch's (2.13) backward pass of a
+        # channels-last group normalisation on the CPU crashes without one.
+        return _samples_to_channels(self.block(x.contiguous(), mapping), self.factor)
 
 
 class ResnetUnpatch(nn.Module):
