@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from gmsdi.models.adp import import_msdm, renamed
+from gmsdi.errors import UserError
+from gmsdi.models.adp import convert, import_msdm, renamed
 from gmsdi.models.checkpoint import load_model
 from gmsdi.models.unet import UNet1d, UNetConfig
 from tests.peers.oracles import (
@@ -99,3 +100,46 @@ def test_lightning_checkpoint_becomes_a_model_folder(tmp_path):
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
     taken = json.loads((tmp_path / "model" / "provenance.json").read_text())["read from it"]
     assert taken["attention_heads"] == SMALL["attention_heads"]
+
+
+def test_text_conditional_checkpoint_brings_its_unconditional_embedding(tmp_path):
+    from audio_diffusion_pytorch import AudioDiffusionConditional, LogNormalDistribution
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    tokenizer.save_pretrained(tmp_path / "t5")
+    t5 = T5Config(vocab_size=len(tokenizer), d_model=12, d_ff=8, d_kv=6, num_layers=1, num_heads=2)
+    T5EncoderModel(t5).save_pretrained(tmp_path / "t5")
+    arguments = {**SMALL, "diffusion_sigma_distribution": LogNormalDistribution(-3.0, 1.0)}
+    peer = scrambled(AudioDiffusionConditional(embedding_features=12, embedding_max_length=9, **arguments))
+    torch.save({"state_dict": peer.state_dict(), "hyper_parameters": SMALL}, tmp_path / "adp.ckpt")
+    import_msdm(tmp_path / "adp.ckpt", tmp_path / "model", window=2400, text_encoder=str(tmp_path / "t5"))
+
+    model = load_model(tmp_path / "model")
+    x, sigma = torch.randn(2, 1, 240, generator=torch.Generator().manual_seed(0)), torch.full((2,), 0.3)
+    bank = model.encode(["Bass", None])
+    assert bank.mask.all()  # padding included, as there
+    torch.testing.assert_close(bank.tokens[1], peer.unet.fixed_embedding.embedding.weight)
+    # What it was trained with as sigma_data is not in this file: 0.2, MSDM's, is assumed, and the file says so.
+    peer.diffusion.sigma_data = 0.2
+    expected = peer.diffusion.denoise_fn(x, sigma=0.3, embedding=bank.tokens)
+    torch.testing.assert_close(model(x, sigma, bank).clamp(-1, 1), expected, rtol=0, atol=1e-5)
+    provenance = json.loads((tmp_path / "model" / "provenance.json").read_text())
+    assert provenance["taken for granted"] == {"diffusion_sigma_data": 0.2}
+    with pytest.raises(UserError, match="embeddings of 12 features; name the T5 model"):
+        import_msdm(tmp_path / "adp.ckpt", tmp_path / "other", window=2400)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"patch_blocks": 2}, "several patch blocks"),
+        ({"context_channels": [0, 4]}, "has shape|no counterpart"),
+        ({"context_channels": [1]}, "2 channels in but 1 out"),
+        ({"use_context_time": False}, "time conditioning"),
+        ({"context_features": 7}, "context_features"),
+    ],
+)
+def test_variants_that_ours_lacks_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        convert(published(None, **{**SMALL, **arguments}).state_dict(), SMALL)
