@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Made = tuple[pd.DataFrame, np.ndarray]  # the table of a shard and its audio
 Example = tuple[str, list[tuple[str, str, np.ndarray]]]  # title; rows of (label, role, audio [T])
 
+FLOOR, CEILING = -50.0, 30.0  # dB, the range of a spectrogram's colours
+
 TITLES = {
     "separator": ("Separation: GMSDI Separator", "Eq. 13. One stem is the mixture minus the others."),
     "extractor": ("Separation: GMSDI Extractor", "Eq. 14. Each stem is extracted by itself."),
@@ -126,13 +128,16 @@ def _partial(table: pd.DataFrame, audio: np.ndarray, labels: Sequence[str], exam
 
 
 def _write(out: Path, prefix: str, sample_rate: int, row: tuple[str, str, np.ndarray]) -> dict[str, Any]:
-    import matplotlib.image
     import soundfile
+    from matplotlib import colormaps
+    from PIL import Image
 
     label, role, audio = row
     number = 1 + len(list(out.glob(f"{prefix}-*.flac")))
     name = f"{prefix}-{number:02d}"
     soundfile.write(out / f"{name}.flac", np.clip(audio, -1, 1), sample_rate, subtype="PCM_16")
-    image = spectrogram(audio, sample_rate)
-    matplotlib.image.imsave(out / f"{name}.png", image, cmap="magma", origin="lower", vmin=-50, vmax=30)
+    level = np.clip((spectrogram(audio, sample_rate)[::-1] - FLOOR) / (CEILING - FLOOR), 0, 1)
+    image = Image.fromarray((63 * level).round().astype(np.uint8))
+    image.putpalette((255 * colormaps["magma"](np.linspace(0, 1, 64))[:, :3]).round().astype(np.uint8).tobytes())
+    image.save(out / f"{name}.png", optimize=True)
     return {"label": label, "role": role, "audio": f"{name}.flac", "image": f"{name}.png"}

@@ -72,8 +72,8 @@ rule gallery:
         "../scripts/gallery.py"
 
 
-# The page shows what the figures are drawn from: it depends on those tables, and on the drawings only as `ancient`, so
-# that a figure that was deleted is redrawn and nothing else is done.
+# The page draws its figures from the tables by itself, so that a figure file that was deleted is drawn again and nothing
+# else is done.
 rule page:
     input:
         config="<results>/config.yaml",
@@ -82,7 +82,6 @@ rule page:
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
-        figures=ancient(expand("<results>/figures/{figure}.svg", figure=FIGURES)),
         captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
         gallery="<results>/gallery",
         model=model_files(),

@@ -12,5 +12,5 @@ snakemake: Any
 DRAW = {"stems": plots.fad_stems, "mixtures": plots.fad_mixtures}
 
 with job(snakemake):
-    table = pd.read_csv(snakemake.input.table, keep_default_na=False, na_values={"fad_inf": "", "fad": ""})
+    table = pd.read_csv(snakemake.input.table, keep_default_na=False)
     plots.save(DRAW[snakemake.params.draw](table), *snakemake.output)

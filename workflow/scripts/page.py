@@ -27,15 +27,13 @@ with job(snakemake):
     selection = json.loads(Path(files.selection).read_text(encoding="utf-8"))
     titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
     columns = ["bar", "series", "fad", "fad_inf", "clips", "frames", "reference_clips", "reference_frames"]
-    figures = [
-        {
-            "title": title,
-            "image": report.data_uri(image),
-            "caption": caption(text),
-            "table": report.frame_html(pd.read_csv(table, keep_default_na=False)[columns]),
-        }
-        for title, image, text, table in zip(titles, files.figures, files.captions, files.scores, strict=True)
-    ]
+    figures = []
+    for title, draw, text, file in zip(
+        titles, (plots.fad_stems, plots.fad_mixtures), files.captions, files.scores, strict=True
+    ):
+        table = pd.read_csv(file, keep_default_na=False)
+        facts = {"title": title, "caption": caption(text), "table": report.frame_html(table[columns])}
+        figures.append({**facts, "image": report.svg_uri(draw(table))})
     training = None
     if files.training:
         short = config["demo_training"]
