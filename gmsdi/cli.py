@@ -1,9 +1,10 @@
-"""The `gmsdi` command: separate, extract, generate and accompany audio files.
+"""The `gmsdi` command: separate, extract, generate and accompany audio files, and import models.
 
     gmsdi separate song.wav --stems bass drums guitar piano
     gmsdi extract song.wav --stems "Bass, Drums" --out parts
     gmsdi generate --stems bass drums --seconds 12
     gmsdi accompany --given bass=bass.wav drums=drums.wav --stems piano
+    gmsdi import-msdm msdm.ckpt models/msdm
 
 Several values may follow `--stems` and `--given`, up to the next option; they may also be repeated or, for stems, be
 separated by commas. Labels are matched to the model's without regard to case.
@@ -187,6 +188,27 @@ def accompany(
             **_sampling(GENERATION, steps, w, seed, negative, pipe),
         )
     _write(out, {**result.stems, "mixture": result.mixture}, result, suffix)
+
+
+@app.command("import-msdm")
+def import_msdm(
+    ckpt: Annotated[Path, typer.Argument(help="Checkpoint or state dict.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.", show_default=False)],
+    stems: Annotated[
+        list[str] | None, typer.Option("--stems", help="Labels of the stems.", show_default="MSDM's four")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="T5 of a text-conditional model.", show_default="by its width")
+    ] = None,
+    sample_rate: Annotated[int, typer.Option(min=1, help="Of the training data, in Hz.")] = 22050,
+    window: Annotated[int, typer.Option(min=1, help="Training window in samples.")] = 2**18,
+) -> None:
+    """Turn a checkpoint of MSDM, or of audio-diffusion-pytorch 0.0.43, into a model folder."""
+    from gmsdi.models import adp
+
+    labels = None if stems is None else [part.strip() for name in stems for part in name.split(",") if part.strip()]
+    adp.import_msdm(ckpt, out, labels=labels, text_encoder=text_encoder, sample_rate=sample_rate, window=window)
+    typer.echo(out)
 
 
 def _version(wanted: bool) -> None:

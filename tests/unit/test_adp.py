@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gmsdi.cli import main
 from gmsdi.errors import UserError
 from gmsdi.models.adp import convert, import_msdm, read_checkpoint
 
@@ -88,3 +89,9 @@ def test_other_files_end_in_one_clear_line(tmp_path, write, message):
 def test_a_fragment_of_a_network_names_what_is_missing():
     with pytest.raises(UserError, match=r"'to_time\.0\.1\.weight' is missing"):
         convert({"unet.to_in.module_list.0.block.block1.project.weight": torch.zeros(2, 1, 3)})
+
+
+def test_command_ends_in_one_clear_line(tmp_path, capsys):
+    path = checkpoint(tmp_path / "a.ckpt")
+    assert main(["import-msdm", str(path), str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"gmsdi: {path}: no UNet1d of audio-diffusion-pytorch 0.0.43 in it\n"
