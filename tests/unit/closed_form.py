@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from gmsdi.sampling.guidance import Prompt
+from gmsdi.sampling.schedules import karras
 from tests.unit.gaussians import Bank
 
 Energies: TypeAlias = Callable[[Tensor, float], list[Tensor]]
@@ -182,6 +184,34 @@ def dpmpp_2m_moments(at: Linear, x: Normal, sigmas: Sequence[float]) -> Normal:
         pair = pair.affine(np.vstack([x_now, np.hstack([D, 0 * eye])]), np.concatenate([(1 - ratio) * (1 + r) * d, d]))
         before = width
     return Normal(pair.mean[:n], pair.covariance[:n, :n])
+
+
+def errors_by_steps(
+    derivative: Callable[[Tensor, float], Tensor],
+    x0: Tensor,
+    sampler: Callable[..., Tensor],
+    steps: Sequence[int],
+    *,
+    high: float = 2.0,
+    low: float = 0.2,
+    **options: Any,
+) -> list[float]:
+    """Largest error of a deterministic sampler for each number of steps; the truth is an eighth-order solver's.
+
+    The schedule ends at `low`, since a step to 0 is of first order by construction.
+    """
+
+    def flat(sigma: float, x: np.ndarray) -> np.ndarray:
+        return derivative(torch.from_numpy(x).reshape(x0.shape), sigma).flatten().numpy()
+
+    truth = solve_ivp(flat, (high, low), x0.flatten().numpy(), method="DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
+    results = (sampler(derivative, x0, karras(n, low, high, 7)[:-1], **options) for n in steps)
+    return [float(np.abs(x.flatten().numpy() - truth).max()) for x in results]
+
+
+def order(steps: Sequence[int], errors: Sequence[float]) -> float:
+    """Slope of a line through the errors on logarithmic axes, downwards."""
+    return -float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
 class Responses:
