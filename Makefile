@@ -10,6 +10,7 @@ CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
+QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
 .PHONY: help demo mini_full publish test lint format unlock clean
 
@@ -17,11 +18,11 @@ help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
 demo: $(INSTALLED)  ## the whole study at small scale, in minutes: results/mini/report.html
-	@$(SNAKEMAKE)
+	@$(SNAKEMAKE) $(QUIETLY)
 	@echo "Done. Open results/mini/report.html in a browser; tables and figures lie beside it."
 
 mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/mini_full/report.html
-	@$(SNAKEMAKE) --configfile config/mini_full.yaml
+	@$(SNAKEMAKE) $(QUIETLY) --configfile config/mini_full.yaml
 	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
 
 publish:  ## copy the tables and figures of mini_full to docs/mini_full

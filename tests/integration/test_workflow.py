@@ -163,7 +163,7 @@ def test_killed_jobs_are_done_again_with_the_same_result(folder, config):
     target = results / "tables/table1_grid.csv"
     before = target.read_bytes()
     (results / "grid/extractor.csv").unlink()
-    arguments = ["--configfile", config, "results/tiny/tables/table1_grid.csv"]
+    arguments = ["results/tiny/tables/table1_grid.csv", "--configfile", config]
 
     # The job alone is killed in the middle of its work: Snakemake reports it.
     run = start(folder, arguments)
@@ -236,7 +236,7 @@ def test_mistake_in_a_job_ends_in_one_line(folder, tmp_path):
     settings = tmp_path / "model" / "config.json"
     settings.write_text(settings.read_text().replace('"channels": 8', '"channels": 16'))
     config = write_config(tmp_path, run="broken", model={"folder": str(tmp_path / "model")})
-    result = snakemake(folder, "--configfile", config, "results/broken/grid/extractor.csv")
+    result = snakemake(folder, "results/broken/grid/extractor.csv", "--configfile", config)
     assert result.returncode != 0
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
