@@ -163,6 +163,7 @@ def test_killed_jobs_are_done_again_with_the_same_result(folder, config):
     target = results / "tables/table1_grid.csv"
     before = target.read_bytes()
     (results / "grid/extractor.csv").unlink()
+    target.unlink()
     arguments = ["results/tiny/tables/table1_grid.csv", "--configfile", config]
 
     # The job alone is killed in the middle of its work: Snakemake reports it.
