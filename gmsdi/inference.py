@@ -188,7 +188,9 @@ def separator(model: Model, mixture: Tensor, prompts: Prompts, constrained: int 
     return Separator(model, mixture, _items(prompts, at_least=2), constrained)
 
 
-def extractor(model: Model, mixture: Tensor, prompts: Prompts, *, join: Join = join_texts) -> Extractor:
+def extractor(
+    model: Model, mixture: Tensor, prompts: Prompts, *, consistent: bool = False, join: Join = join_texts
+) -> Extractor:
     """GMSDI Extractor, Eq. 14: each source against the mixture of all others.
 
         r_k = y(0) − x_k
@@ -196,10 +198,19 @@ def extractor(model: Model, mixture: Tensor, prompts: Prompts, *, join: Join = j
 
     The K problems are independent; they only share the batch.
 
+    With `consistent` they are solved together, beyond the paper. Eq. 14 is d_k = 2·(x_k − D̄_k)/σ, where
+    D̄_k = [D(x_k, z_k) + y(0) − D(r_k, ⊗_{l≠k} z_l)]/2 is the mean of two estimates of the source. The K estimates of a
+    step are moved by the least that makes them sum to the mixture (mixture consistency, Wisdom et al. 2019):
+
+        D̃_k = D̄_k + (y(0) − Σ_l D̄_l)/K,   d_k = 2·(x_k − D̃_k)/σ
+
+    The network's work is the same, and the sources sum to the mixture at the end.
+
     Args:
         model: see the module.
         mixture: y(0), `[B, C, T]`.
         prompts: see the module.
+        consistent: project the estimates of each step onto the mixture.
         join: ⊗; its result has no negative text (z*) by default.
 
     Returns:
@@ -208,7 +219,7 @@ def extractor(model: Model, mixture: Tensor, prompts: Prompts, *, join: Join = j
     Raises:
         UserError: if there are fewer than two prompts.
     """
-    return Extractor(model, mixture, _items(prompts, at_least=2), join)
+    return Extractor(model, mixture, _items(prompts, at_least=2), consistent, join)
 
 
 class Single:
@@ -329,9 +340,12 @@ class Extractor:
         rows: S = K.
     """
 
-    def __init__(self, model: Model, mixture: Tensor, prompts: list[list[Prompt]], join: Join) -> None:
+    def __init__(
+        self, model: Model, mixture: Tensor, prompts: list[list[Prompt]], consistent: bool, join: Join
+    ) -> None:
         self.model = model
         self.mixture = mixture
+        self.consistent = consistent
         self.rows = len(prompts[0])
         others = [[join(item[:k] + item[k + 1 :]) for k in range(self.rows)] for item in prompts]
         self.prompts = [[*item, *complement] for item, complement in zip(prompts, others, strict=True)]
@@ -340,7 +354,12 @@ class Extractor:
         """dx/dσ, `[B, K, C, T]`."""
         both = torch.cat([x, self.mixture.unsqueeze(1) - x], dim=1)
         own, complement = (both - _denoise(self.model, both, sigma, self.prompts)).chunk(2, dim=1)
-        return (own - complement) / sigma
+        d = (own - complement) / sigma
+        if self.consistent:
+            # In terms of d the projection replaces its mean over the sources by that of d_k = 2·(x_k − y/K)/σ.
+            excess = x.mean(dim=1, keepdim=True) - self.mixture.unsqueeze(1) / self.rows
+            d = d - d.mean(dim=1, keepdim=True) + 2 * excess / sigma
+        return d
 
     def stems(self, x: Tensor) -> Tensor:
         """The K sources `[B, K, C, T]`."""

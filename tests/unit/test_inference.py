@@ -9,7 +9,7 @@ import torch
 from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.inference import check_stability, gamma_from_config
-from gmsdi.sampling.guidance import Prompt, guided
+from gmsdi.sampling.guidance import Prompt, guided, join
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.samplers import adpm2, euler
 from gmsdi.sampling.schedules import karras
@@ -162,6 +162,27 @@ def test_extractor_is_equation_14(K):
     torch.testing.assert_close(derivative(x, SIGMA), -SIGMA * (apply(matrix, x) + torch.stack(offset, dim=1)))
     assert (derivative.rows, denoiser.rows) == (K, [4 * B * K])
     assert torch.equal(derivative.stems(x), x)
+
+
+@pytest.mark.parametrize("K", [2, 3, 4])
+def test_consistent_extractor_projects_its_estimates_onto_the_mixture(K):
+    _, model = setup()
+    y, x = random(B, C, T), random(B, K, C, T)
+    own = prompts(K)
+    estimates = []
+    for k in range(K):  # the definition, source by source: the mean of the two estimates of Eq. 14
+        complement = join(own[:k] + own[k + 1 :])
+        rest = model(y - x[:, k], SIGMA, [complement] * B)
+        estimates.append((model(x[:, k], SIGMA, [own[k]] * B) + y - rest) / 2)
+    estimate = torch.stack(estimates, dim=1)
+    # The least change that makes the sources sum to the mixture solves a linear system with one constraint.
+    constraint = torch.ones(1, K, dtype=torch.float64)
+    change = torch.linalg.pinv(constraint) @ (y - estimate.sum(dim=1)).flatten(1).unsqueeze(1)
+    expected = 2 * (x - estimate - change.unflatten(-1, (C, T))) / SIGMA
+    derivative = inference.extractor(model, y, own, consistent=True)
+    torch.testing.assert_close(derivative(x, SIGMA), expected)
+    separated = derivative.stems(euler(derivative, x, karras(12, 0.01, 2.0)))
+    torch.testing.assert_close(separated.sum(dim=1), y)
 
 
 def test_single_is_the_plain_score():
