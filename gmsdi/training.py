@@ -249,10 +249,8 @@ def train(
     tune_allocator()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Expected here: the folder holds the checkpoint to resume, and batches come from memory without workers.
-    warnings.filterwarnings(
-        "ignore",
-        message=".*(exists and is not empty|does not have many workers|dataloader is not resumable|isinstance.treespec).*",
-    )
+    for expected in ("exists and is not empty", "does not have many workers", "dataloader is not resumable"):
+        warnings.filterwarnings("ignore", message=f".*{expected}")
     started = time.time()
     train_set, validation_set = WindowSet(train_windows), WindowSet(validation_windows)
     for name, windows in (("training", train_set), ("validation", validation_set)):

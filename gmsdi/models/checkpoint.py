@@ -52,6 +52,8 @@ def save_model(
     """Write a model folder; it appears when it is complete. A frozen text encoder is not written.
 
     Args:
+        folder: the model folder.
+        model: the model.
         extra: further files of the folder, name to text (such as `provenance.json`).
         dtype: of the weights in the file; float16 halves it, and `load_model` gives float32 in any case.
     """

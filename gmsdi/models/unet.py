@@ -1,7 +1,7 @@
 """A one-dimensional U-Net over waveforms, conditioned on the noise level and on text tokens.
 
-Inside, a signal is `[N, C, 1, L]` with the channels last in memory: convolutions, normalisation and attention then share
-one layout, and no step has to reorder it. Weights keep the shapes of one-dimensional convolutions.
+Inside, a signal is `[N, C, 1, L]` with the channels last in memory: convolutions, normalisation and attention then
+share one layout, and no step has to reorder it. Weights keep the shapes of one-dimensional convolutions.
 
 The architecture is that of Moûsai (Schneider et al. 2023) in the form that MSDM uses: waveform patches, residual
 convolution blocks whose second half is modulated by the noise level, transformer blocks on the deeper levels, and
