@@ -105,7 +105,7 @@ def test_devices_share_the_global_batch(windows):
         assert torch.equal(whole[key][1::2], parts[1][key])
     assert whole["texts"][0::2] == parts[0]["texts"]
     assert not torch.equal(whole["clean"], Batches(data, TRAINING, seed=5).batch(8)["clean"])
-    with pytest.raises(UserError, match="training.batch is 4, not a multiple of the 3 devices"):
+    with pytest.raises(UserError, match=r"training\.batch is 4, not a multiple of the 3 devices"):
         Batches(data, TRAINING, seed=5, world=3)
 
 

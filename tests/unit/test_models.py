@@ -52,7 +52,7 @@ def gaussian(x, sigma, scale):
 
 
 def test_preconditioning_of_the_ideal_network_is_the_exact_gaussian_denoiser():
-    """For data N(0, s²) the network that EDM asks for is linear in its input; put it in and D must be the posterior mean."""
+    """For data N(0, s²) the network that EDM asks for is linear; put it in and D must be the posterior mean."""
     sigma_data, s = 0.2, 0.35
 
     class Ideal(nn.Module):
@@ -114,7 +114,8 @@ def test_keys_and_values_are_computed_once_and_change_nothing(model):
         first = model(x, sigma, bank.select(torch.tensor([1, 0, 1])))
         kept = dict(bank.cache)
         second = model(x, sigma, bank.select(torch.tensor([1, 0, 1])))
-    assert kept and all(bank.cache[key] is value for key, value in kept.items())
+    assert kept
+    assert all(bank.cache[key] is value for key, value in kept.items())
     torch.testing.assert_close(first, reference)
     assert torch.equal(first, second)
 
