@@ -24,7 +24,7 @@ WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.n
 TABLES = ["table1_grid", "table2_separation"]
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures"]
 LABELS = list(config["data"]["classes"])
-THREADS = config["jobs"]["threads"]
+THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none of them is left alone at the end
 
 # Table 1's rows, and Table 2's: the Separator once for each stem that can be the constrained one.
 SEPARATORS = {f"separator_{slug(label)}": label for label in LABELS}

@@ -10,7 +10,7 @@ rule compose:
         "<data>/{part}/compose.log",
     conda:
         "../../envs/core.yaml"
-    threads: THREADS
+    threads: 8
     params:
         mini={key: value for key, value in config["data"]["mini"].items() if key != "tracks"},
         sample_rate=config["data"]["sample_rate"],

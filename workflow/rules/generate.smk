@@ -14,6 +14,7 @@ rule generate:
         "<results>/logs/generate/{task}-{shard}-of-{shards}.log",
     benchmark:
         "<results>/benchmarks/generate/{task}-{shard}-of-{shards}.tsv"
+    priority: 10
     conda:
         "../../envs/core.yaml"
     threads: THREADS

@@ -12,6 +12,7 @@ rule grid:
         "<results>/logs/grid/{method}.log",
     benchmark:
         "<results>/benchmarks/grid/{method}.tsv"
+    priority: 20
     conda:
         "../../envs/core.yaml"
     threads: THREADS

@@ -14,6 +14,7 @@ rule separate:
         "<results>/logs/separate/{method}-{shard}-of-{shards}.log",
     benchmark:
         "<results>/benchmarks/separate/{method}-{shard}-of-{shards}.tsv"
+    priority: 20
     conda:
         "../../envs/core.yaml"
     threads: THREADS

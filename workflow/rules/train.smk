@@ -14,6 +14,7 @@ rule train:
         "<results>/logs/train.log",
     benchmark:
         "<results>/benchmarks/train.tsv"
+    priority: 30
     conda:
         "../../envs/core.yaml"
     threads: THREADS
