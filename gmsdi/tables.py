@@ -176,7 +176,7 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
             f"so its number is optimistic ({_ensemble_note(table)}).",
         ]
         if score == "protocol":
-            notes.append("The paper's numbers are for Slakh2100 and a larger model: context, not a comparison.")
+            notes.append("The paper's numbers are for Slakh2100 and the paper's model: context, not a comparison.")
         sheets.append(Sheet(f"Table 2. Source separation. {title}", ["Model", *stems], rows, notes))
     return sheets
 
