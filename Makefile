@@ -9,6 +9,7 @@ CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if 
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
@@ -32,8 +33,8 @@ publish:  ## copy the tables and figures of mini_full to docs/mini_full
 		results/mini_full/selection.json results/mini_full/provenance.json docs/mini_full/
 	@echo "docs/mini_full holds the tables and figures of results/mini_full, with their configuration and provenance."
 
-test: $(INSTALLED)  ## unit and integration tests
-	@PATH="$(abspath $(BIN)):$$PATH" python -m pytest
+test: $(PEERS)  ## unit, integration and peer tests
+	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required python -m pytest
 
 lint: $(INSTALLED)  ## ruff, mypy, snakefmt, snakemake --lint
 	@export PATH="$(abspath $(BIN)):$$PATH"; set -x; \
@@ -57,4 +58,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps musicnn==0.1.0
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(PEERS): $(INSTALLED) requirements-peers.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
 	@touch $@
