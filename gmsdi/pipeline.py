@@ -178,9 +178,9 @@ class Stems:
     sample_rate: int
 
 
-SEPARATION = Solver("euler", steps=25, sigma_min=2e-3, sigma_max=0.5, rho=7.0, s_churn=10.0)
-GENERATION = Solver("adpm2", steps=50, sigma_min=2e-3, sigma_max=1.0, rho=7.0)
-GUIDANCE = Guidance(w=1.0)
+SEPARATION = Solver("euler", steps=25, sigma_min=2e-3, sigma_max=2.0, rho=7.0, s_churn=8.0)
+GENERATION = Solver("adpm2", steps=50, sigma_min=2e-3, sigma_max=2.0, rho=7.0)
+GUIDANCE = Guidance(w=2.0)
 OVERLAP = 0.25
 """What neighbouring windows of a longer signal share."""
 

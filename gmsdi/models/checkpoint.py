@@ -61,6 +61,7 @@ def save_model(
         temporary.mkdir()
         weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in _own_state(model).items()}
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        (temporary / WEIGHTS).chmod(0o644)  # safetensors makes it private
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
         for name, text in (extra or {}).items():
             (temporary / name).write_text(text)
