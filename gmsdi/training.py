@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from gmsdi import __version__
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
-from gmsdi.models.checkpoint import build_model, resolve_precision, save_model
+from gmsdi.models.checkpoint import build_model, load_model, resolve_precision, save_model
 from gmsdi.models.denoiser import TextDenoiser
 from gmsdi.models.text import prompt_of, unique_bank
 
@@ -58,6 +58,7 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints.
         precision: "auto", "bf16" or "float32"; the type in which the network runs.
         save_as: "float32" or "float16", the type of the saved weights.
+        initial: folder of a model of the same network whose weights to start from; None starts from fresh ones.
         devices: number of devices, or "auto".
     """
 
@@ -80,6 +81,7 @@ class TrainingConfig:
     checkpoint_every: int = 250
     precision: str = "auto"
     save_as: Literal["float32", "float16"] = "float32"
+    initial: str | None = None
     devices: int | str = "auto"
 
     def rate(self, step: int) -> float:
@@ -260,7 +262,10 @@ def train(
                 f"{model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
             )
     torch.manual_seed(seed)
-    module = DiffusionTraining(build_model(model_config), config, train_set, validation_set, seed)
+    model = build_model(model_config)
+    if config.initial is not None:
+        _copy_weights(config.initial, model)
+    module = DiffusionTraining(model, config, train_set, validation_set, seed)
     work = Path(work)
     last = work / "last.ckpt"
     callbacks: list[Callback] = [
@@ -311,6 +316,17 @@ def train(
         }
         extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
+
+
+def _copy_weights(folder: str, model: TextDenoiser) -> None:
+    given = load_model(folder)
+    for part in ("unet", "text", "sigma_data"):
+        if given.config[part] != model.config[part]:
+            raise UserError(
+                f"training.initial: {folder} holds a model of another {part} than model.config asks for; "
+                "make them the same, or leave training.initial out"
+            )
+    model.load_state_dict(given.state_dict())
 
 
 def tune_allocator() -> None:

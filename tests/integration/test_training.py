@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
+from gmsdi.models.checkpoint import build_model, save_model
 from gmsdi.training import Batches, TrainingConfig, train
 
 MODEL = {
@@ -122,8 +124,20 @@ def test_a_model_of_other_windows_is_refused(windows, tmp_path):
         train({**MODEL, "window": 4096}, TRAINING, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w")
 
 
+def test_training_starts_from_a_given_model(windows, tmp_path):
+    torch.manual_seed(9)
+    save_model(tmp_path / "given", build_model(MODEL))
+    still = replace(TRAINING, steps=2, lr=0.0, weight_decay=0.0, initial=str(tmp_path / "given"))
+    train(MODEL, still, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
+    given, trained = (load_file(tmp_path / name / "model.safetensors") for name in ("given", "m"))
+    assert all(torch.equal(given[name], trained[name]) for name in given)
+    other = {**MODEL, "sigma_data": 0.3}
+    with pytest.raises(UserError, match=r"training\.initial: .* another sigma_data than model\.config asks for"):
+        train(other, still, windows, windows, tmp_path / "n", seed=0, work=tmp_path / "v", progress=False)
+
+
 def test_a_diverging_loss_ends_the_run_in_one_line(windows, tmp_path):
-    config = TrainingConfig(**{**vars(TRAINING), "lr": 1e12, "clip": 1e12, "steps": 60})
+    config = replace(TRAINING, lr=1e12, clip=1e12, steps=60)
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+; lower training\.lr"):
         train(MODEL, config, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
     assert not (tmp_path / "m").exists()
