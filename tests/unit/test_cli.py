@@ -30,7 +30,7 @@ def test_separate_writes_stems_that_sum_to_the_song(model, song, tmp_path, capsy
     assert main([*command, "--model", model, "--steps", "3", "--seed", "1", "--precision", "float32"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["bass.wav", "drums.wav", "piano.wav"]
     stems = [read(path).samples for path in sorted(out.iterdir())]
-    np.testing.assert_allclose(sum(stems), read(song).samples, atol=1e-6)
+    np.testing.assert_allclose(sum(stems), read(song).samples, atol=1e-5)
     assert "3/3" in capsys.readouterr().err  # the progress bar
 
 
@@ -39,11 +39,12 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     common = ["--model", model, "--steps", "2", "--w", "0.5"]
     assert main(["extract", song, "--stems", "Bass, Drums", *common, "--negative", "bass=Drums"]) == 0
     assert read("song/bass.flac").samples.shape == (2, 700)
-    assert main(["generate", "--stems", "bass", "--stems", "piano", "--seconds", "0.05", *common]) == 0
-    stems = [read(f"generated/{name}.flac").samples for name in ("bass", "piano")]
-    mixture = read("generated/mixture.flac")
+    generate = ["generate", "--stems", "bass", "--stems", "piano", "--seconds", "0.05"]
+    assert main([*generate, "--format", "wav", *common]) == 0  # float: an untrained model is loud enough to clip
+    stems = [read(f"generated/{name}.wav").samples for name in ("bass", "piano")]
+    mixture = read("generated/mixture.wav")
     assert (mixture.samples.shape, mixture.sample_rate) == ((1, 400), 8000)
-    np.testing.assert_allclose(sum(stems), mixture.samples, atol=2e-4)
+    np.testing.assert_allclose(sum(stems), mixture.samples, atol=1e-5)
     gammas = ["--gamma-x", "2*sigma", "--gamma-y", "inf"]
     assert main(["accompany", "--given", f"bass={song}", "--stems", "drums", *gammas, *common]) == 0
     assert sorted(os.listdir("accompaniment")) == ["drums.flac", "mixture.flac"]
