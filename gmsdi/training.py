@@ -1,4 +1,4 @@
-"""Training of a text-conditioned diffusion model on mixtures and their labels, through Lightning.
+"""Training of a model on mixtures and their labels, or on their stems, through Lightning.
 
 Everything random in a step (which crops, their augmentation, the dropped prompts, noise levels and noise) is a
 function of (seed, step, item) alone. A run that is killed and started again therefore goes on exactly where its last
@@ -31,9 +31,20 @@ from torch.utils.data import DataLoader, IterableDataset
 from gmsdi import __version__
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
-from gmsdi.models.checkpoint import build_model, load_model, resolve_precision, save_model
-from gmsdi.models.denoiser import TextDenoiser
-from gmsdi.models.text import prompt_of, unique_bank
+from gmsdi.models.base import TrainableModel
+from gmsdi.models.checkpoint import (
+    MIXTURE,
+    STEMS,
+    build_model,
+    load_model,
+    resolve_precision,
+    save_model,
+    target_of,
+)
+from gmsdi.models.text import prompt_of
+
+DRAWS = 16
+"""Uniform numbers that a batch holds for each item, for choices of the model's own."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,8 @@ class TrainingConfig:
         clip: largest gradient norm.
         p_mean, p_std: mean and standard deviation of ln σ.
         p_drop: probability that a prompt is replaced by z*.
+        p_any: for a model of one stem, the probability that a window is drawn from all those in which something sounds,
+            the stem or not, and not only from those in which the stem does; so the model learns of silence too.
         gain_db: half-width of the random gain.
         polarity: flip the sign of half of the windows.
         validate_every: steps between validations, each of `validation_batches` fixed batches.
@@ -74,6 +87,7 @@ class TrainingConfig:
     p_mean: float = -3.0
     p_std: float = 1.4
     p_drop: float = 0.1
+    p_any: float = 0.1
     gain_db: float = 3.0
     polarity: bool = True
     validate_every: int = 500
@@ -94,7 +108,17 @@ class Batches(IterableDataset[dict[str, Any]]):
     """Endless batches of this device's share, from step `start()` on.
 
     Lightning takes a new iterator in every epoch (an epoch lasts from one validation to the next), hence the function.
-    Each batch has `clean` and `noise` `[n, C, T]`, `sigma` `[n]` and `texts`, a list of n prompts (None is z*).
+    Each batch has
+
+    - `clean` and `noise` `[n, C, T]`: what `target` says (see `models.checkpoint.target_of`), with one gain and sign
+      for all stems of a window; stems that do not sound are what the dataset holds, mostly zeros;
+    - `sigma` `[n]`;
+    - `texts`: n prompts, the labels that sound in the window, or the one label of a target that is a single stem; None
+      is z*;
+    - `draws` `[n, DRAWS]`: uniform numbers in [0, 1) for choices of the model's own.
+
+    Raises:
+        UserError: if the windows lack stems or labels that the target needs, or the devices cannot share the batch.
     """
 
     def __init__(
@@ -103,13 +127,21 @@ class Batches(IterableDataset[dict[str, Any]]):
         config: TrainingConfig,
         seed: int,
         *,
+        target: str = MIXTURE,
         rank: int = 0,
         world: int = 1,
         start: Callable[[], int] = lambda: 0,
     ) -> None:
+        if target != MIXTURE and not windows.has_stems:
+            raise UserError(
+                f"{windows.folder}: was built without stems, but a model of target {target!r} is trained on them; "
+                "build the windows again with stems=True"
+            )
+        if target not in (MIXTURE, STEMS, *windows.labels):
+            raise UserError(f"{windows.folder}: has no label {target!r}, only {', '.join(windows.labels)}")
         if config.batch % world:
             raise UserError(f"training.batch is {config.batch}, not a multiple of the {world} devices; change it")
-        self.windows, self.config, self.seed = windows, config, seed
+        self.windows, self.config, self.seed, self.target = windows, config, seed, target
         self.rank, self.world, self.start = rank, world, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -121,31 +153,48 @@ class Batches(IterableDataset[dict[str, Any]]):
     def batch(self, step: int) -> dict[str, Any]:
         """This device's share of the global batch of a step."""
         items = [self._item(step, i) for i in range(self.rank, self.config.batch, self.world)]
-        clean, noise, sigma, texts = zip(*items, strict=True)
+        clean, noise, sigma, texts, draws = zip(*items, strict=True)
         return {
             "clean": torch.from_numpy(np.stack(clean)),
             "noise": torch.from_numpy(np.stack(noise)),
             "sigma": torch.tensor(sigma, dtype=torch.float32),
             "texts": list(texts),
+            "draws": torch.from_numpy(np.stack(draws)),
         }
 
-    def _item(self, step: int, item: int) -> tuple[np.ndarray, np.ndarray, float, str | None]:
+    def _item(self, step: int, item: int) -> tuple[np.ndarray, np.ndarray, float, str | None, np.ndarray]:
         rng, c = np.random.default_rng([self.seed, step, item]), self.config
-        crops, labels = self.windows.random_crops(rng, 1)
+        signals, prompt = self._crop(rng)
         gain = 10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20)
         sign = rng.choice([-1.0, 1.0]) if c.polarity else 1.0
         sigma = math.exp(c.p_mean + c.p_std * rng.standard_normal())
-        text = None if rng.random() < c.p_drop else prompt_of(labels[0])
-        noise = rng.standard_normal(crops[0].shape, dtype=np.float32)
-        return crops[0] * np.float32(gain * sign), noise, sigma, text
+        text = None if rng.random() < c.p_drop else prompt
+        noise = rng.standard_normal(signals.shape, dtype=np.float32)
+        draws = rng.random(DRAWS, dtype=np.float32)
+        return signals * np.float32(gain * sign), noise, sigma, text, draws
+
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """The target's signals in a random window, `[C, T]`, and their prompt."""
+        if self.target == MIXTURE:
+            mixtures, labels = self.windows.random_crops(rng, 1)
+            return mixtures[0], prompt_of(labels[0])
+        if self.target == STEMS:
+            stems, labels = self.windows.random_stem_crops(rng, 1)
+            return stems[0, :, 0], prompt_of(labels[0])
+        sounding = None if rng.random() < self.config.p_any else self.target
+        stems, _ = self.windows.random_stem_crops(rng, 1, sounding)
+        return stems[0, self.windows.labels.index(self.target)], self.target
 
 
-class DiffusionTraining(LightningModule):
-    """A denoiser, its averaged copy and the optimiser."""
+class Training(LightningModule):
+    """A model, its averaged copy and the optimiser."""
 
-    def __init__(self, model: TextDenoiser, config: TrainingConfig, train: Any, validation: Any, seed: int) -> None:
+    def __init__(
+        self, model: TrainableModel, config: TrainingConfig, train: WindowSet, validation: WindowSet, seed: int
+    ) -> None:
         super().__init__()
         self.model, self.config, self.seed = model, config, seed
+        self.target = target_of(model.config)
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
         self.ema.requires_grad_(False)
         self.train_windows, self.validation_windows = train, validation
@@ -154,15 +203,16 @@ class DiffusionTraining(LightningModule):
         self.model.autocast = self.averaged.autocast = resolve_precision(self.config.precision, self.device)
 
     @property
-    def averaged(self) -> TextDenoiser:
-        """The denoiser with the averaged weights."""
-        return cast(TextDenoiser, self.ema.module)
+    def averaged(self) -> TrainableModel:
+        """The model with the averaged weights."""
+        return cast(TrainableModel, self.ema.module)
 
     def train_dataloader(self) -> DataLoader[Any]:
         batches = Batches(
             self.train_windows,
             self.config,
             self.seed,
+            target=self.target,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
             start=lambda: self.trainer.global_step,
@@ -175,19 +225,20 @@ class DiffusionTraining(LightningModule):
             self.validation_windows,
             self.config,
             self.seed + 1,
+            target=self.target,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
         )
         return DataLoader(batches, batch_size=None)
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        loss = self._loss(self.model, batch)
+        loss = self.model.training_loss(batch).mean()
         self.log("train_loss", loss.detach(), prog_bar=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        size = len(batch["texts"])
-        self.log("val_loss", self._loss(self.averaged, batch), prog_bar=True, batch_size=size, sync_dist=True)
+        loss = self.averaged.training_loss(batch).mean()
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         c = self.config
@@ -197,16 +248,12 @@ class DiffusionTraining(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, c.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _loss(self, model: Any, batch: dict[str, Any]) -> Tensor:
-        cond = unique_bank(model.text, batch["texts"])
-        return model.loss(batch["clean"], batch["noise"], batch["sigma"], cond).mean()
-
 
 class _Averaging(Callback):
     """Updates the averaged weights. A callback, because checkpoints are written before the module's own hooks run."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        assert isinstance(pl_module, DiffusionTraining)
+        assert isinstance(pl_module, Training)
         pl_module.ema.update_parameters(pl_module.model)
 
 
@@ -237,7 +284,8 @@ def train(
     Args:
         model_config: see `models.checkpoint.build_model`.
         config: the training settings.
-        train_windows: folder of training windows (mixtures and labels).
+        train_windows: folder of training windows: mixtures and labels; and stems, where the model's `target` is not
+            the mixture.
         validation_windows: the same for validation.
         out: the model folder, written at the end: averaged weights, configuration, provenance.
         seed: seed of the initial weights and of every draw.
@@ -254,6 +302,7 @@ def train(
     for expected in ("exists and is not empty", "does not have many workers", "dataloader is not resumable"):
         warnings.filterwarnings("ignore", message=f".*{expected}")
     started = time.time()
+    target = target_of(model_config)
     train_set, validation_set = WindowSet(train_windows), WindowSet(validation_windows)
     for name, windows in (("training", train_set), ("validation", validation_set)):
         if windows.sample_rate != model_config["sample_rate"] or windows.window != model_config["window"]:
@@ -261,11 +310,17 @@ def train(
                 f"the {name} windows are {windows.window} samples at {windows.sample_rate} Hz, the model's are "
                 f"{model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
             )
+        if target == STEMS and windows.labels != list(model_config["labels"]):
+            raise UserError(
+                f"the {name} windows have the stems {', '.join(windows.labels)}, the model's are "
+                f"{', '.join(model_config['labels'])}; rebuild the windows"
+            )
+        Batches(windows, config, seed, target=target)  # complains before the first step, not at the first validation
     torch.manual_seed(seed)
     model = build_model(model_config)
     if config.initial is not None:
         _copy_weights(config.initial, model)
-    module = DiffusionTraining(model, config, train_set, validation_set, seed)
+    module = Training(model, config, train_set, validation_set, seed)
     work = Path(work)
     last = work / "last.ckpt"
     callbacks: list[Callback] = [
@@ -318,10 +373,13 @@ def train(
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
 
 
-def _copy_weights(folder: str, model: TextDenoiser) -> None:
+def _copy_weights(folder: str, model: TrainableModel) -> None:
+    """Start from another model's weights: of the same network, whatever it was trained on."""
     given = load_model(folder)
-    for part in ("unet", "text", "sigma_data"):
-        if given.config[part] != model.config[part]:
+    about_data = {"sample_rate", "window", "labels", "target"}
+    for part in ("kind", *(key for key in model.config if key not in about_data | {"kind"})):
+        default = "diffusion" if part == "kind" else None
+        if given.config.get(part, default) != model.config.get(part, default):
             raise UserError(
                 f"training.initial: {folder} holds a model of another {part} than model.config asks for; "
                 "make them the same, or leave training.initial out"

@@ -3,7 +3,7 @@
 Building resamples every track once. The folder holds
 
 - `mix.npy` int16 [total], all tracks end to end; a mixture is the sum of the stems of the classes,
-- `stems.npy` int16 [K, total], only on request (evaluation); a class that a track lacks is zeros,
+- `stems.npy` int16 [K, total], only on request (evaluation, models of stems); a class that a track lacks is zeros,
 - `tracks.csv` (track, start, length), in samples of `mix.npy`,
 - `activity.csv` (track, label, onset, offset), in seconds,
 - `windows.csv` (track, split, offset, active): windows that do not overlap, `offset` in samples within the track,
@@ -178,9 +178,9 @@ class WindowSet:
         Raises:
             UserError: if the folder was built without stems.
         """
-        if self._stems is None:
-            raise UserError(f"{self.folder}: was built without stems; build the windows with stems=True")
-        return _float(np.stack([self._stems[:, p : p + self.window] for p in self._position[list(ids)]])[:, :, None])
+        return _float(
+            np.stack([self._stored_stems[:, p : p + self.window] for p in self._position[list(ids)]])[:, :, None]
+        )
 
     def random_crops(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, list[tuple[str, ...]]]:
         """`n` mixtures of one window, cropped at random from all tracks, and the labels that are active in each.
@@ -193,7 +193,43 @@ class WindowSet:
         Raises:
             UserError: if there is practically no crop in which a label is active.
         """
-        audio = np.empty((n, 1, self.window), np.float32)
+        starts, labels = self._random_starts(rng, n, None)
+        return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None]), labels
+
+    def random_stem_crops(
+        self, rng: np.random.Generator, n: int, sounding: str | None = None
+    ) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+        """The stems of `n` windows, cropped at random from all tracks, and the labels that are active in each.
+
+        Crops in which no label is active, or `sounding` is not, are drawn again; without `sounding` the crops are those
+        of `random_crops`. A stem that a track lacks is zeros.
+
+        Returns:
+            float32 [n, K, 1, T] and n tuples of labels.
+
+        Raises:
+            UserError: if the folder was built without stems, or there is practically no such crop.
+        """
+        stems = self._stored_stems
+        starts, labels = self._random_starts(rng, n, sounding)
+        return _float(np.stack([stems[:, start : start + self.window] for start in starts])[:, :, None]), labels
+
+    @property
+    def has_stems(self) -> bool:
+        """Whether the folder was built with stems."""
+        return self._stems is not None
+
+    @property
+    def _stored_stems(self) -> np.ndarray:
+        if self._stems is None:
+            raise UserError(f"{self.folder}: was built without stems; build the windows again with stems=True")
+        return self._stems
+
+    def _random_starts(
+        self, rng: np.random.Generator, n: int, sounding: str | None
+    ) -> tuple[list[int], list[tuple[str, ...]]]:
+        """Where `n` random crops start in the stored audio, and the labels that are active in each."""
+        starts: list[int] = []
         labels: list[tuple[str, ...]] = []
         attempts = 0
         while len(labels) < n:
@@ -202,14 +238,14 @@ class WindowSet:
                 offset = flat - int(self._crops_until[track - 1] if track else 0)
                 onset = offset / self.sample_rate
                 active = _active(self._activity[track], onset, onset + self.window / self.sample_rate, self._min_active)
-                if active:
-                    start = int(self._starts[track]) + offset
-                    audio[len(labels), 0] = _float(self._mix[start : start + self.window])
+                if active and (sounding is None or sounding in active):
+                    starts.append(int(self._starts[track]) + offset)
                     labels.append(tuple(label for label in self.labels if label in active))
             attempts += n
             if attempts > _ATTEMPTS + 100 * n:
-                raise UserError(f"{self.folder}: its classes hardly ever sound; check data.classes and min_active")
-        return audio, labels
+                who = "its classes hardly ever sound" if sounding is None else f"{sounding} hardly ever sounds"
+                raise UserError(f"{self.folder}: {who}; check data.classes and min_active")
+        return starts, labels
 
 
 def _active(activity: Mapping[str, np.ndarray], onset: float, offset: float, least: float) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -12,23 +14,56 @@ from safetensors.torch import load_file, save_file
 
 from gmsdi.errors import UserError
 from gmsdi.files import atomic
+from gmsdi.models.base import TrainableModel
 from gmsdi.models.denoiser import TextDenoiser
 from gmsdi.models.text import build_text
 from gmsdi.models.unet import UNet1d, UNetConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+MIXTURE, STEMS = "mixture", "stems"
 
 
-def build_model(config: dict[str, Any]) -> TextDenoiser:
+def build_model(config: dict[str, Any]) -> TrainableModel:
     """A model with fresh weights.
 
     Args:
-        config: `unet` (see `UNetConfig`), `text` (see `models.text.build_text`), `sigma_data`, `sample_rate` in Hz,
-            `window` in samples, `labels`.
+        config: `kind`, "diffusion" (the default) or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz, `window`
+            in samples, `labels`; and for a diffusion model `unet` (see `UNetConfig`), `text` (see
+            `models.text.build_text`) and `sigma_data`, for the other kind what `gmsdi.baselines.gibbs.build` takes.
 
     Raises:
         UserError: if the settings contradict each other.
     """
+    kind = config.get("kind", "diffusion")
+    target_of(config)
+    if kind == "diffusion":
+        return _build_diffusion(config)
+    if kind == "gibbs":  # by name: the baselines stand above the models, and need a package of their own
+        return cast(TrainableModel, import_module("gmsdi.baselines.gibbs").build(config))
+    raise UserError(f"model kind is {kind!r}; choose diffusion or gibbs")
+
+
+def target_of(config: Mapping[str, Any]) -> str:
+    """The signals that a model is of: "mixture" (the default), "stems" or one label.
+
+    "mixture" is one channel, the sum of the stems; "stems" is the K stems of `labels` as K channels, in that order; a
+    label is that stem alone.
+
+    Raises:
+        UserError: if the target is none of these, or the diffusion network's channels are not the K stems.
+    """
+    target, labels = config.get("target", MIXTURE), list(config.get("labels") or [])
+    if target not in (MIXTURE, STEMS, *labels):
+        raise UserError(f"model target is {target!r}; choose mixture, stems, or a label ({', '.join(labels)})")
+    channels = config.get("unet", {}).get("in_channels", 1)
+    if target == STEMS and config.get("kind", "diffusion") == "diffusion" and channels != len(labels):
+        raise UserError(
+            f"model target is stems, so unet.in_channels must be {len(labels)} ({', '.join(labels)}), not {channels}"
+        )
+    return str(target)
+
+
+def _build_diffusion(config: dict[str, Any]) -> TextDenoiser:
     text = build_text(config["text"])
     try:
         unet_config = UNetConfig(**{**config["unet"], "text_features": text.features})
@@ -44,7 +79,7 @@ def build_model(config: dict[str, Any]) -> TextDenoiser:
 
 def save_model(
     folder: str | Path,
-    model: TextDenoiser,
+    model: TrainableModel,
     extra: dict[str, str] | None = None,
     *,
     dtype: torch.dtype = torch.float32,
@@ -59,7 +94,10 @@ def save_model(
     """
     with atomic(folder) as temporary:
         temporary.mkdir()
-        weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in _own_state(model).items()}
+        weights = {
+            name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+            for name, tensor in _own_state(model).items()
+        }
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / WEIGHTS).chmod(0o644)  # safetensors makes it private
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
@@ -67,7 +105,7 @@ def save_model(
             (temporary / name).write_text(text)
 
 
-def load_model(folder: str | Path, *, device: str = "cpu") -> TextDenoiser:
+def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
     """Read a model folder, ready for inference.
 
     Raises:
@@ -124,8 +162,8 @@ def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype
     return torch.bfloat16 if precision == "bf16" else None
 
 
-def _own_state(model: TextDenoiser) -> dict[str, torch.Tensor]:
-    frozen = "text.encoder." if getattr(model.text, "frozen", False) else None
+def _own_state(model: TrainableModel) -> dict[str, torch.Tensor]:
+    frozen = "text.encoder." if getattr(getattr(model, "text", None), "frozen", False) else None
     state = model.state_dict()
     # T5 ties its token table to two names; one of them is enough, and safetensors refuses shared memory.
     return {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from gmsdi.models.base import TrainableModel
 from gmsdi.models.conditioning import Conditioning
+from gmsdi.models.text import unique_bank
 
 
 class Denoiser(Protocol):
@@ -57,7 +59,7 @@ class EDMDenoiser(nn.Module):
         return weight * (denoised - clean).square().mean(dim=(1, 2))
 
 
-class TextDenoiser(EDMDenoiser):
+class TextDenoiser(EDMDenoiser, TrainableModel):
     """An EDM denoiser that brings its own text encoder.
 
     Attributes:
@@ -73,6 +75,11 @@ class TextDenoiser(EDMDenoiser):
     def encode(self, texts: Sequence[str | None]) -> Conditioning:
         """Embed the prompts; None is the learned unconditional embedding z*."""
         return self.text(texts)
+
+    def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
+        """The denoising loss of each row, `[n]`."""
+        cond = unique_bank(self.text, batch["texts"])
+        return self.loss(batch["clean"], batch["noise"], batch["sigma"], cond)
 
 
 def from_eps(net: Callable[[Tensor, Tensor, Any], Tensor], to_time: Callable[[Tensor], Tensor]) -> Denoiser:
