@@ -315,6 +315,12 @@ def train(
                 f"the {name} windows have the stems {', '.join(windows.labels)}, the model's are "
                 f"{', '.join(model_config['labels'])}; rebuild the windows"
             )
+        channels = len(windows.labels) if target == STEMS else 1
+        if model_config.get("unet", {}).get("in_channels", channels) != channels:
+            raise UserError(
+                f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
+                f"trained on {channels}; change one of them"
+            )
         Batches(windows, config, seed, target=target)  # complains before the first step, not at the first validation
     torch.manual_seed(seed)
     model = build_model(model_config)

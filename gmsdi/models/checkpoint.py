@@ -145,6 +145,21 @@ def bundled_model() -> Path:
     return Path(__file__).parent / "mini"
 
 
+def resolve_device(device: str) -> str:
+    """The device that "auto" (CUDA if there is one) or a torch device names.
+
+    Raises:
+        UserError: if it cannot be used here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used here; choose auto or cpu") from error
+    return device
+
+
 def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype | None:
     """The network's autocast type for "auto", "bf16" or "float32"; "auto" takes bf16 where the hardware computes it.
 
