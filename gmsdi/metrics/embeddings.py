@@ -6,20 +6,16 @@ beside it. `get_embedding(name)` returns the embedding of that name.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.tf_checkpoint import read_checkpoint
-
-if TYPE_CHECKING:
-    import torch
+from gmsdi.metrics.clap import CLAP
+from gmsdi.metrics.musicnn import MusicNN
+from gmsdi.metrics.vggish import VGGish
 
 
 class Embedding(Protocol):
@@ -44,220 +40,23 @@ class Embedding(Protocol):
         ...
 
 
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> np.ndarray:
-    """Triangular filters on the Slaney mel scale from 0 Hz to the Nyquist frequency, each of unit area over frequency.
-
-    The scale is linear below 1 kHz (3 mel per 200 Hz) and logarithmic above (27 mel per factor of 6.4), as in Slaney's
-    Auditory Toolbox (1998) and as librosa's default.
-
-    Returns:
-        float64 `[n_mels, n_fft // 2 + 1]`.
-    """
-    top = sample_rate / 2
-    top_mel = 3 * top / 200 if top < 1000 else 15 + 27 * np.log(top / 1000) / np.log(6.4)
-    mels = np.linspace(0, top_mel, n_mels + 2)
-    edges = np.where(mels < 15, 200 * mels / 3, 1000 * 6.4 ** ((mels - 15) / 27))
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    bins = np.linspace(0, top, n_fft // 2 + 1)
-    triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    return np.maximum(triangles, 0) * (2 / (high - low))
-
-
-class MusicNN:
-    """The 200 units of musicnn's last hidden layer, one frame per (overlapping) window of three seconds.
-
-    Network: Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019. The
-    weights come with the `musicnn` wheel (ISC licence) as a TensorFlow 1 checkpoint that is read without TensorFlow.
-    The network pools over a window, so that a window gives a single frame; a clip gives one per hop that fits. The
-    released code takes three seconds without overlap; overlap gives short clips more frames, which are correlated.
-
-    Args:
-        dataset: What the tagger was trained on: "MTT" (MagnaTagATune) or "MSD" (Million Song Dataset).
-        window: Seconds per frame; 3 is what the network was trained with.
-        hop: Seconds from one window to the next.
-        batch: Windows per forward pass.
-
-    Attributes:
-        tags: The names of the 50 outputs of `probabilities`.
-
-    Raises:
-        UserError: if the `musicnn` package is not installed, or its files are damaged.
-    """
-
-    sample_rate = 16000
-    _n_fft, _spacing, _n_mels = 512, 256, 96
-
-    def __init__(self, dataset: str = "MTT", *, window: float = 3.0, hop: float = 0.5, batch: int = 16) -> None:
-        if dataset not in ("MTT", "MSD"):
-            raise UserError(f"musicnn: no weights for '{dataset}'; choose MTT or MSD")
-        self.name = f"musicnn-{dataset}-penultimate200"
-        # A window holds the spectrogram frames whose centres lie within it, less the last half frame: 187 in 3 s.
-        self._window = (round(window * self.sample_rate) - self._n_fft // 2) // self._spacing + 1
-        self._hop = round(hop * self.sample_rate / self._spacing)
-        if self._window < 1 or self._hop < 1 or batch < 1:
-            raise UserError("musicnn: window, hop and batch must be positive")
-        self._batch = batch
-        folder = _package_folder() / f"{dataset}_musicnn"
-        weights = read_checkpoint(folder / ".index", folder / ".data-00000-of-00001")
-        self.tags: list[str] = list(getattr(importlib.import_module("musicnn.configuration"), f"{dataset}_LABELS"))
-        try:
-            self._network = _MusicNNNetwork(weights)
-        except KeyError as error:
-            raise UserError(f"{folder}: lacks the variable {error}; install musicnn==0.1.0 again") from error
-
-    def frames(self, audio: Any, sample_rate: int) -> np.ndarray:
-        """Embed clips; see `Embedding.frames`. Returns float32 `[n · windows per clip, 200]`."""
-        return self._run(self._network.penultimate, audio, sample_rate)
-
-    def probabilities(self, audio: Any, sample_rate: int) -> np.ndarray:
-        """Run the whole tagger: float32 `[n · windows per clip, 50]`, the probability of each of `tags`."""
-        return self._run(self._network.probabilities, audio, sample_rate)
-
-    def _run(self, function: Callable[[torch.Tensor], torch.Tensor], audio: Any, sample_rate: int) -> np.ndarray:
-        import torch
-
-        clips = torch.from_numpy(resample(_mono(audio), sample_rate, self.sample_rate))
-        with torch.inference_mode():
-            return torch.cat([function(patches) for patches in self._patches(clips)]).numpy()
-
-    def _patches(self, clips: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Cut log-mel windows `[≤ batch, frames, mels]` out of `clips` `[n, T]`."""
-        length = 1 + clips.shape[-1] // self._spacing
-        starts = range(0, length - self._window + 1, self._hop)
-        if not starts:
-            seconds = self._window * self._spacing / self.sample_rate
-            given = clips.shape[-1] / self.sample_rate
-            raise UserError(f"{self.name}: a clip of {given:.2f} s is shorter than a window of {seconds:.2f} s")
-        for group in clips.split(max(1, self._batch // len(starts))):
-            spectrogram = self._log_mel(group)
-            windows = spectrogram.unfold(1, self._window, self._hop)  # [n, windows, mels, frames]
-            yield from windows.flatten(0, 1).transpose(1, 2).split(self._batch)
-
-    def _log_mel(self, clips: torch.Tensor) -> torch.Tensor:
-        """log10(1 + 10000 · mel power), `[n, T]` -> `[n, 1 + T // 256, 96]`."""
-        import torch
-
-        spectrum = torch.stft(
-            clips, self._n_fft, self._spacing, window=torch.hann_window(self._n_fft), return_complex=True
-        )
-        filters = torch.from_numpy(mel_filters(self.sample_rate, self._n_fft, self._n_mels)).float()
-        power = filters @ spectrum.abs().square()
-        return torch.log10(1 + 10000 * power).transpose(1, 2)
-
-
-class _MusicNNNetwork:
-    """musicnn's graph at inference; variable names are TensorFlow's, numbered in the order of creation."""
-
-    def __init__(self, weights: dict[str, np.ndarray]) -> None:
-        import torch
-
-        self._norms = []
-        for index in range(11):
-            name = _numbered("batch_normalization", index)
-            gamma, beta = weights[f"{name}/gamma"], weights[f"{name}/beta"]
-            mean, variance = weights[f"{name}/moving_mean"], weights[f"{name}/moving_variance"]
-            scale = gamma / np.sqrt(variance + np.float32(1e-3))  # TensorFlow's default epsilon
-            self._norms.append((torch.from_numpy(scale), torch.from_numpy(beta - mean * scale)))
-        self._convs = []
-        for index in range(8):
-            name = _numbered("conv2d", index)
-            kernel = torch.from_numpy(weights[f"{name}/kernel"]).permute(3, 2, 0, 1)  # HWIO -> OIHW
-            # Channels last: four times faster than contiguous for these one-channel inputs on a CPU.
-            kernel = kernel.to(memory_format=torch.channels_last)
-            self._convs.append((kernel, torch.from_numpy(weights[f"{name}/bias"])))
-        self._denses = []
-        for index in range(2):
-            name = _numbered("dense", index)
-            matrix, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
-            self._denses.append((torch.from_numpy(matrix), torch.from_numpy(bias)))
-
-    def probabilities(self, x: torch.Tensor) -> torch.Tensor:
-        """Log-mel patches `[n, frames, 96]` -> tag probabilities `[n, 50]`."""
-        kernel, bias = self._denses[1]
-        return (self.penultimate(x) @ kernel + bias).sigmoid()
-
-    def penultimate(self, x: torch.Tensor) -> torch.Tensor:
-        """Log-mel patches `[n, frames, 96]` -> `[n, 200]`."""
-        import torch
-
-        scale, shift = self._norms[0]
-        x = x * scale + shift
-        # Front end: filters in frequency and time (timbre) and in time only (rhythm), the maximum over frequency each.
-        front = torch.cat([self._block(x, index).amax(2) for index in range(5)], dim=2)
-        # Middle: three layers over time, residual; each sees all features of the layer before.
-        first = self._block(front, 5)[:, :, 0]
-        second = first + self._block(first, 6)[:, :, 0]
-        third = second + self._block(second, 7)[:, :, 0]
-        features = torch.cat([front, first, second, third], dim=2)
-        # Back end: maximum and mean over time, interleaved feature by feature.
-        pooled = torch.stack([features.amax(1), features.mean(1)], dim=2).flatten(1)
-        scale, shift = self._norms[9]
-        kernel, bias = self._denses[0]
-        hidden = ((pooled * scale + shift) @ kernel + bias).relu()
-        scale, shift = self._norms[10]
-        return hidden * scale + shift
-
-    def _block(self, x: torch.Tensor, index: int) -> torch.Tensor:
-        """Convolution ("same" in time, "valid" in frequency), ReLU, norm; `[n, T, F]` -> `[n, T, F', C]`."""
-        import torch
-        import torch.nn.functional as F
-
-        kernel, bias = self._convs[index]
-        scale, shift = self._norms[index + 1]
-        time = kernel.shape[2]
-        x = F.pad(x, (0, 0, (time - 1) // 2, time // 2))[:, None]  # TensorFlow pads the longer side at the end
-        y = F.conv2d(x.to(memory_format=torch.channels_last), kernel, bias).permute(0, 2, 3, 1)
-        return y.relu_().mul_(scale).add_(shift)
-
-
-def _numbered(name: str, index: int) -> str:
-    return f"{name}_{index}" if index else name
-
-
-def _package_folder() -> Path:
-    """Find the installed musicnn without importing its modules that need TensorFlow."""
-    spec = importlib.util.find_spec("musicnn")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("musicnn is not installed; its weights are needed: pip install --no-deps musicnn==0.1.0")
-    return Path(spec.submodule_search_locations[0])
-
-
-def _mono(audio: Any) -> np.ndarray:
-    """Any accepted shape -> float32 `[n, T]`, finite."""
-    if hasattr(audio, "detach"):
-        audio = audio.detach().cpu().numpy()
-    audio = np.asarray(audio, dtype=np.float32)
-    if audio.ndim == 1:
-        audio = audio[None]
-    elif audio.ndim == 3:
-        audio = audio.mean(1)
-    if audio.ndim != 2 or not audio.size:
-        raise UserError(f"embedding: audio of shape {audio.shape}; expected [clips, samples]")
-    if not np.isfinite(audio).all():
-        raise UserError("embedding: the audio holds values that are not finite; check where it was generated")
-    return audio
-
-
-def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Resample float32 `[n, T]` from `rate` to `new_rate` Hz (band-limited, linear phase)."""
-    if rate == new_rate:
-        return audio
-    import soxr
-
-    return np.stack([soxr.resample(clip, rate, new_rate) for clip in audio]).astype(np.float32, copy=False)
-
-
 EMBEDDINGS: dict[str, Callable[..., Embedding]] = {
     "musicnn-MTT-penultimate200": partial(MusicNN, "MTT"),
     "musicnn-MSD-penultimate200": partial(MusicNN, "MSD"),
+    VGGish.name: VGGish,
+    CLAP.name: CLAP,
 }
 
 
 def get_embedding(name: str, **options: Any) -> Embedding:
-    """Load an embedding by its name; `options` go to its class (for musicnn: window, hop, batch).
+    """Load an embedding by its name.
+
+    Args:
+        name: A key of `EMBEDDINGS`.
+        options: Of its class: hop and batch for all; window for musicnn; checkpoint and device for VGGish and CLAP.
 
     Raises:
-        UserError: if no embedding has that name, or what it needs is not installed.
+        UserError: if no embedding has that name, or what it needs is not installed or cannot be downloaded.
     """
     if name not in EMBEDDINGS:
         raise UserError(f"embedding '{name}': unknown; choose one of {', '.join(EMBEDDINGS)}")

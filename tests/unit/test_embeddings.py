@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.metrics import embeddings
-from gmsdi.metrics.embeddings import MusicNN, get_embedding, mel_filters
+from gmsdi.metrics.embeddings import get_embedding
+from gmsdi.metrics.features import mel_filters, resample
 from gmsdi.metrics.frechet import fad
+from gmsdi.metrics.musicnn import MusicNN
 from gmsdi.metrics.tf_checkpoint import read_checkpoint
 
 RATE = 16000
@@ -118,8 +119,8 @@ def test_shapes_rates_and_batches(musicnn):
     assert MusicNN(hop=1.0).frames(clips, RATE).shape == (4, 200)
     assert MusicNN(window=1.0, hop=1.0).frames(clips, RATE).shape == (8, 200)
     # The embedding of what 8 kHz audio can hold does not depend on the rate at which it comes.
-    narrow = embeddings.resample(clips, RATE, 8000)
-    again = musicnn.frames(embeddings.resample(narrow, 8000, 44100), 44100)
+    narrow = resample(clips, RATE, 8000)
+    again = musicnn.frames(resample(narrow, 8000, 44100), 44100)
     assert np.abs(musicnn.frames(narrow, 8000) - again).max() < 0.05 * expected.std()
 
 
@@ -140,17 +141,19 @@ def test_errors_say_what_to_do(musicnn, monkeypatch):
 def test_mel_filters_equal_transformers():
     from transformers.audio_utils import mel_filter_bank
 
-    for rate, n_fft, n_mels in ((16000, 512, 96), (22050, 2048, 128), (1600, 256, 20)):
+    for rate, n_fft, n_mels, lowest, highest in (
+        (16000, 512, 96, 0, None), (22050, 2048, 128, 0, None), (1600, 256, 20, 0, None), (48000, 1024, 64, 50, 14000)
+    ):  # fmt: skip
         theirs = mel_filter_bank(
             num_frequency_bins=n_fft // 2 + 1,
             num_mel_filters=n_mels,
-            min_frequency=0,
-            max_frequency=rate / 2,
+            min_frequency=lowest,
+            max_frequency=highest or rate / 2,
             sampling_rate=rate,
             norm="slaney",
             mel_scale="slaney",
         )
-        np.testing.assert_allclose(mel_filters(rate, n_fft, n_mels), theirs.T, atol=1e-7)
+        np.testing.assert_allclose(mel_filters(rate, n_fft, n_mels, lowest, highest), theirs.T, atol=1e-7)
 
 
 def varint(value):
