@@ -42,7 +42,8 @@ def load(*paths: str | Path) -> Config:
 def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     """A copy of `config` with every default of the schema filled in.
 
-    A stem that `data.classes` or `generation.negatives` has from another file is left out by the value null.
+    An entry that `data.classes`, `generation.negatives` or `separation.extras` has from another file is left out by the
+    value null.
 
     Args:
         config: as `load` or Snakemake returns it.
@@ -55,6 +56,7 @@ def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     filled: Config = copy.deepcopy(dict(config))
     _drop_empty(filled.get("data"), "classes")
     _drop_empty(filled.get("generation"), "negatives")
+    _drop_empty(filled.get("separation"), "extras")
     _fill(filled, rules, rules.get("$defs", {}))
     errors = sorted(jsonschema.Draft202012Validator(rules).iter_errors(filled), key=lambda error: list(error.path))
     if errors:

@@ -77,8 +77,6 @@ def separate(
     ids: Sequence[int],
     method: Mapping[str, Any],
     *,
-    w: float,
-    solver: Mapping[str, Any],
     guidance: Mapping[str, Any],
     seed: int,
     batch: int,
@@ -90,9 +88,8 @@ def separate(
         pipe: the model.
         windows: the test split.
         ids: chunks.
-        method: `name`, "extractor" or "separator"; `negatives`; for the Separator `constrained`.
-        w: guidance strength.
-        solver: settings of `pipeline.Solver`.
+        method: `name`, "extractor" or "separator"; `w`; `solver`, settings of `pipeline.Solver`; `negatives`; `samples`
+            (default 1); for the Extractor `consistent`; for the Separator `constrained`, or `projected`.
         guidance: settings of `pipeline.Guidance` apart from w.
         seed: the run's seed. A chunk's noise is the same for every method and every w.
         batch: chunks that are sampled together.
@@ -102,16 +99,21 @@ def separate(
 
     from gmsdi.pipeline import Guidance, Solver
 
+    samples = int(method.get("samples", 1))
     settings: dict[str, Any] = {
-        "solver": Solver(**solver),
-        "guidance": Guidance(w=w, **guidance),
-        "negatives": method["negatives"] or None,
+        "solver": Solver(**method["solver"]),
+        "guidance": Guidance(w=method["w"], **guidance),
+        "negatives": method.get("negatives") or None,
+        "samples": samples,
     }
+    run: Callable[..., Any] = pipe.extract_windows
     if method["name"] == "separator":
-        settings["constrained"] = method["constrained"]
-    run = pipe.separate_windows if method["name"] == "separator" else pipe.extract_windows
+        run = pipe.separate_windows
+        settings["constrained"] = None if method.get("projected") else method["constrained"]
+    else:
+        settings["consistent"] = method.get("consistent", False)
     estimates = []
-    for part, callback in _batches(ids, batch, progress):
+    for part, callback in _batches(ids, max(1, batch // samples), progress):
         rows = windows.table.loc[part]
         seeds = [
             item_seed(seed, "separation", t, o) for t, o in zip(rows["track"], rows["offset"].tolist(), strict=True)
@@ -161,48 +163,52 @@ def consecutive(table: pd.DataFrame, ids: Sequence[int], window: int) -> list[li
 
 
 def choose_settings(
-    scores: Sequence[pd.DataFrame], pinned: Mapping[str, Mapping[str, Any]], *, by: str
+    grids: Mapping[str, Sequence[pd.DataFrame]], methods: Mapping[str, Mapping[str, Any]], *, by: str
 ) -> dict[str, dict[str, Any]]:
-    """Settle w for each method and the Separator's constrained stem: as pinned, else what scores best in Table 1.
+    """Settle what the methods of Table 2 leave open: w, and the Separator's constrained stem.
 
     Args:
-        scores: rows of `score_separation` with columns model, constrained and w; may be empty if all is pinned.
-        pinned: for "extractor" w, for "separator" w and constrained; None is not pinned.
+        grids: for "test" (Table 1) and "validation" the rows of `score_separation` with the columns model, constrained
+            and w; those of a split may be left out if no method needs it.
+        methods: for each method its settings, see `separate`; None is to be chosen, on the split `chosen_on`.
         by: "active" or "protocol", see `metrics.si_sdr.summarize`.
 
     Returns:
-        For each method w, for the Separator constrained, and `chosen_by`, how.
+        The methods with nothing open, and `chosen_by`, how.
 
     Raises:
-        UserError: if no value of Table 1 fits what is pinned.
+        UserError: if no value of the grid fits what is given.
     """
-    from gmsdi.metrics.si_sdr import summarize
-
-    rows = []
-    for (model, constrained, w), group in (pd.concat(scores) if scores else _NOTHING).groupby(
-        ["model", "constrained", "w"]
-    ):
-        overall = summarize(group, resamples=1).set_index("stem").at["All", by]
-        rows.append({"model": model, "constrained": constrained, "w": float(w), "score": overall})
-    table = pd.DataFrame(rows, columns=["model", "constrained", "w", "score"])
+    tables = {split: _overall(scores, by) for split, scores in grids.items()}
     result = {}
-    for method, wanted in pinned.items():
-        keys = [key for key in ("w", "constrained") if key in wanted]
-        fixed = {key: wanted[key] for key in keys if wanted[key] is not None}
+    for method, settings in methods.items():
+        keys = [key for key in ("w", "constrained") if key in settings]
+        fixed = {key: settings[key] for key in keys if settings[key] is not None}
+        rest = {key: value for key, value in settings.items() if key != "chosen_on"}
         if len(fixed) == len(keys):
-            result[method] = {**fixed, "chosen_by": "configuration"}
+            result[method] = rest | {"chosen_by": "configuration"}
             continue
-        own = table[table["model"] == method].dropna(subset="score")
+        split = settings["chosen_on"]
+        own = tables[split][tables[split]["model"] == settings["name"]].dropna(subset="score")
         for key, value in fixed.items():
             own = own[own[key] == value]
         if own.empty:
             raise UserError(f"config: separation.{method} pins {fixed}, of which Table 1 has no value; extend grid.w")
         best = own.loc[own["score"].idxmax()]
-        result[method] = {key: best[key] for key in keys} | {"chosen_by": f"best {by} score of Table 1"}
+        where = "Table 1" if split == "test" else "the same grid on validation chunks"
+        result[method] = rest | {key: best[key] for key in keys} | {"chosen_by": f"best {by} score of {where}"}
     return result
 
 
-_NOTHING = pd.DataFrame(columns=["model", "constrained", "w"])
+def _overall(scores: Sequence[pd.DataFrame], by: str) -> pd.DataFrame:
+    """The score of All of every cell of a grid: model, constrained, w, score."""
+    from gmsdi.metrics.si_sdr import summarize
+
+    rows = [
+        (model, constrained, float(w), summarize(group, resamples=1).set_index("stem").at["All", by])
+        for (model, constrained, w), group in pd.concat(scores).groupby(["model", "constrained", "w"])
+    ]
+    return pd.DataFrame(rows, columns=["model", "constrained", "w", "score"])
 
 
 # --- Generation ------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, check_stability
 from gmsdi.sampling import samplers
 from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided, join
-from gmsdi.sampling.noise import SeededNoise
+from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.schedules import karras
 
 Callback: TypeAlias = Callable[[int, int], None]
@@ -185,7 +185,14 @@ OVERLAP = 0.25
 """What neighbouring windows of a longer signal share."""
 
 
-def load(path: str | Path, *, device: str = "auto", precision: str = "auto", max_batch: int = 16) -> Pipeline:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    max_batch: int = 16,
+    fixed_batch: bool = False,
+) -> Pipeline:
     """Load a model folder.
 
     Args:
@@ -193,21 +200,17 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto", max
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware computes it.
         max_batch: see `Pipeline`.
+        fixed_batch: see `Pipeline`.
 
     Raises:
         UserError: if the folder holds no sound model, or the device does not exist.
     """
-    from gmsdi.models.checkpoint import load_model, resolve_precision
+    from gmsdi.models.checkpoint import load_model, resolve_device, resolve_precision
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here; choose auto or cpu") from error
+    device = resolve_device(device)
     denoiser = load_model(path, device=device)
     denoiser.autocast = resolve_precision(precision, device)
-    return Pipeline(denoiser, denoiser.config, device=device, max_batch=max_batch)
+    return Pipeline(denoiser, denoiser.config, device=device, max_batch=max_batch, fixed_batch=fixed_batch)
 
 
 class Pipeline:
@@ -218,25 +221,33 @@ class Pipeline:
         window: its length in samples.
         channels: its audio channels.
         labels: stem labels that it was trained with, in their order; empty for a model of free text.
+        evaluations: signals that the network has denoised so far; guidance counts a signal twice.
 
     Args:
         denoiser: `D(x [N, C, T], sigma [N], cond)` with `encode(texts)`.
         config: `sample_rate`, `window`, `labels`, and optionally `unet.in_channels`.
         device: where the denoiser is.
         max_batch: signals that the model denoises at once (guidance doubles the network's rows); it bounds the memory.
-            With 1 the results do not depend on the batch even in the last bit, since every network call has the
-            same shape.
+        fixed_batch: fill every call of the network up to `max_batch` signals. As all calls then have the same shape,
+            an item's result is the same to the last bit whatever it is batched with; few items take longer.
     """
 
     def __init__(
-        self, denoiser: Any, config: Mapping[str, Any], *, device: str | torch.device = "cpu", max_batch: int = 16
+        self,
+        denoiser: Any,
+        config: Mapping[str, Any],
+        *,
+        device: str | torch.device = "cpu",
+        max_batch: int = 16,
+        fixed_batch: bool = False,
     ) -> None:
         if max_batch < 1:
             raise UserError(f"max_batch is {max_batch}; it must be at least 1")
         self.denoiser = denoiser
         self.config = config
         self.device = torch.device(device)
-        self.max_batch = max_batch
+        self.max_batch, self.fixed_batch = max_batch, fixed_batch
+        self.evaluations = 0
         self.sample_rate: int = config["sample_rate"]
         self.window: int = config["window"]
         self.channels: int = config.get("unet", {}).get("in_channels", 1)
@@ -247,10 +258,11 @@ class Pipeline:
         mixture: Tensor,
         stems: Sequence[Stem],
         *,
-        constrained: int | str,
+        constrained: int | str | None,
         solver: Solver,
         guidance: Guidance,
         seeds: Sequence[int],
+        samples: int = 1,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -259,10 +271,12 @@ class Pipeline:
         Args:
             mixture: `[B, C, T]`.
             stems: the K labels, or prompts.
-            constrained: the stem that is the mixture minus the others, by index or label.
+            constrained: the stem that is the mixture minus the others, by index or label; None constrains none of them
+                and projects all onto the mixture (`inference.projected`).
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seeds: one per item.
+            samples: runs whose mean is returned, an estimate of the posterior mean.
             negatives: label to negative text; the paper uses none here.
             callback: called with (step, steps).
 
@@ -272,10 +286,15 @@ class Pipeline:
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        y = self._signals(mixture, 3, "mixture")
+        y = self._signals(mixture, 3, "mixture").repeat_interleave(samples, dim=0)
         prompts = self._prompts(stems, negatives)
-        derivative = inference.separator(self._model(guidance), y, prompts, constrained)
-        return derivative.stems(self._run(derivative, y, solver, SeededNoise(seeds), callback)).cpu()
+        model = self._model(guidance)
+        derivative: inference.Separator | inference.Projected
+        if constrained is None:
+            derivative = inference.projected(model, y, prompts)
+        else:
+            derivative = inference.separator(model, y, prompts, constrained)
+        return self._mean_of_runs(derivative, y, solver, seeds, samples, callback)
 
     def extract_windows(
         self,
@@ -285,10 +304,12 @@ class Pipeline:
         solver: Solver,
         guidance: Guidance,
         seeds: Sequence[int],
+        consistent: bool = False,
+        samples: int = 1,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Separate mixtures with the GMSDI Extractor (Eq. 14), each stem by itself.
+        """Separate mixtures with the GMSDI Extractor (Eq. 14).
 
         Args:
             mixture: `[B, C, T]`.
@@ -296,6 +317,9 @@ class Pipeline:
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seeds: one per item.
+            consistent: solve for the stems together, so that they sum to the mixture (`inference.extractor`); otherwise
+                each is extracted by itself.
+            samples: runs whose mean is returned, an estimate of the posterior mean.
             negatives: label to negative text, of the stems alone: the complementary mixtures have z*. The paper uses
                 them for Bass and Drums.
             callback: called with (step, steps).
@@ -306,10 +330,10 @@ class Pipeline:
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        y = self._signals(mixture, 3, "mixture")
+        y = self._signals(mixture, 3, "mixture").repeat_interleave(samples, dim=0)
         prompts = self._prompts(stems, negatives)
-        derivative = inference.extractor(self._model(guidance), y, prompts, join=self._join)
-        return derivative.stems(self._run(derivative, y, solver, SeededNoise(seeds), callback)).cpu()
+        derivative = inference.extractor(self._model(guidance), y, prompts, consistent=consistent, join=self._join)
+        return self._mean_of_runs(derivative, y, solver, seeds, samples, callback)
 
     def sample_windows(
         self,
@@ -664,16 +688,42 @@ class Pipeline:
     def _model(self, guidance: Guidance) -> Model:
         """The guided denoiser, over windows and in batches that fit the memory."""
         low_high = None if guidance.interval is None else (float(guidance.interval[0]), float(guidance.interval[1]))
+
+        def counted(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            self.evaluations += len(x)
+            return self.denoiser(x, sigma, cond)
+
         model = guided(
-            self.denoiser, guidance.w, convention=guidance.convention, interval=low_high, clamp=guidance.clamp
+            counted,
+            guidance.w,
+            convention=guidance.convention,
+            interval=low_high,
+            clamp=guidance.clamp,
+            encode=self.denoiser.encode,
         )
 
         def batched(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
-            size = self.max_batch
-            parts = [model(x[i : i + size], sigma, prompts[i : i + size]) for i in range(0, len(prompts), size)]
-            return torch.cat(parts)
+            size, rows = self.max_batch, len(x)
+            if self.fixed_batch and (missing := -rows % size):
+                x = torch.cat([x, x[-1:].expand(missing, -1, -1)])
+                prompts = [*prompts, *[prompts[-1]] * missing]
+            parts = [model(x[i : i + size], sigma, prompts[i : i + size]) for i in range(0, len(x), size)]
+            return torch.cat(parts)[:rows]
 
         return over_windows(batched, self.window, self._overlap)
+
+    def _mean_of_runs(
+        self,
+        derivative: inference.Separator | inference.Projected | inference.Extractor,
+        y: Tensor,
+        solver: Solver,
+        seeds: Sequence[int],
+        samples: int,
+        callback: Callback | None,
+    ) -> Tensor:
+        """The stems `[B, K, C, T]` on the CPU, averaged over the `samples` consecutive rows of `y` of each item."""
+        stems = derivative.stems(self._run(derivative, y, solver, SeededNoise(sample_seeds(seeds, samples)), callback))
+        return stems.unflatten(0, (-1, samples)).mean(dim=1).cpu()
 
     def _run(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,36 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def costs(table: pd.DataFrame) -> Figure:
+    """Figure 4: SI-SDR improvement (All, active stems) against network evaluations, a line per method.
+
+    Args:
+        table: rows of `metrics.si_sdr.summarize` with the columns method, steps, evaluations (per chunk) and chunks.
+    """
+    overall = table[table["stem"] == "All"]
+    with _style() as plt:
+        figure, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+        for (method, rows), colour, marker in zip(
+            overall.groupby("method", sort=False), _distinct(plt), "os^Dv<>Pp*hX8d" * 2, strict=False
+        ):
+            points = rows.sort_values("evaluations")
+            ax.plot(points["evaluations"], points["active"], marker=marker, ms=5, lw=1.4, color=colour, label=method)
+            for point in points.itertuples():
+                ax.annotate(str(point.steps), (point.evaluations, point.active), (0, 5), fontsize=6.5, ha="center",
+                            textcoords="offset points", color=colour)  # fmt: skip
+        ax.set(
+            xscale="log",
+            xlabel="network evaluations per chunk (guidance counts twice)",
+            ylabel="SI-SDRi, active stems (dB)",
+        )
+        ax.grid(color="#eeeeee", lw=0.8)
+        ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.set_title(
+            f"{overall['chunks'].iloc[0]} test chunks; numbers at the points: solver steps", fontsize=9, loc="left"
+        )
+    return figure
+
+
 def losses(table: pd.DataFrame) -> Figure:
     """Loss curves of a training.
 
@@ -153,6 +184,11 @@ def _initial(stem: str, stems: list[str]) -> str:
         if sum(other.startswith(stem[:length]) for other in stems) == 1:
             return stem[:length]
     return stem
+
+
+def _distinct(plt: Any) -> Iterator[Any]:
+    """Colours that can be told apart, again and again."""
+    return cycle(plt.get_cmap("tab10").colors)
 
 
 @contextmanager

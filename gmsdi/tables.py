@@ -11,6 +11,7 @@ import pandas as pd
 from gmsdi.metrics.si_sdr import ensemble, summarize
 
 NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
+VALIDATED = "Ensemble, chosen on validation chunks"
 SCORES = {
     "protocol": "SI-SDRi (dB) by MSDM's protocol, which the paper follows; silent stems are scored",
     "active": "SI-SDRi (dB) over active stems only",
@@ -96,6 +97,7 @@ def table2(
     selection: Mapping[str, Mapping[str, Any]],
     paper: pd.DataFrame,
     *,
+    validation: Mapping[str, pd.DataFrame] | None = None,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -103,9 +105,11 @@ def table2(
     """Summarise the separation of the test split, with the paper's rows in the paper's order.
 
     Args:
-        scores: for "separator" and "extractor" the rows of `experiments.score_separation`.
-        selection: the settings they were run with, see `experiments.choose_settings`.
+        scores: for each method the rows of `experiments.score_separation`; "separator" and "extractor" are the paper's.
+        selection: the settings they were run with, see `experiments.choose_settings`; `title` names a row.
         paper: the paper's Table 2 (model, then a column per stem and All).
+        validation: for the methods whose settings were chosen on validation chunks ("extractor_validated" and
+            "separator_validated") their scores there, on which their ensemble is chosen.
         resamples: bootstrap samples.
         confidence: coverage of the intervals.
         seed: of the bootstrap.
@@ -118,27 +122,31 @@ def table2(
     def summary(rows: pd.DataFrame) -> pd.DataFrame:
         return summarize(rows, resamples=resamples, confidence=confidence, seed=seed)
 
+    def best_of(methods: Sequence[str], compared: Mapping[str, pd.DataFrame] | None) -> tuple[pd.DataFrame, str]:
+        named = {method.split("_")[0].capitalize(): scores[method] for method in methods}
+        by = {method.split("_")[0].capitalize(): compared[method] for method in methods} if compared else None
+        (protocol, choice), (active, choice_active) = (
+            ensemble(named, by, score=score) for score in ("protocol", "active")
+        )
+        both = summary(protocol)
+        columns = [name for name in both if name.startswith("active")]
+        both[columns] = summary(active).set_index("stem").loc[both["stem"], columns].to_numpy()
+        said = [", ".join(f"{stem}: {model}" for stem, model in made.items()) for made in (choice, choice_active)]
+        return both, said[0] if choice == choice_active else f"{said[0]}; for active: {said[1]}"
+
     summaries, settings = {}, {}
     for method, rows in scores.items():
-        summaries[NAMES[method]] = summary(rows)
-        chosen = selection[method]
-        stem = f", constrained {chosen['constrained']}" if "constrained" in chosen else ""
-        settings[NAMES[method]] = f"w = {chosen['w']:g}{stem}"
-    named = {NAMES[method]: rows for method, rows in scores.items()}
-    by_protocol, choice = ensemble(named, score="protocol")
-    by_active, choice_active = ensemble(named, score="active")
-    both = summary(by_protocol)
-    columns = [name for name in both if name.startswith("active")]
-    both[columns] = summary(by_active).set_index("stem").loc[both["stem"], columns].to_numpy()
-    summaries["Ensemble"] = both
-    described = [
-        ", ".join(f"{stem}: {model.split()[-1]}" for stem, model in c.items()) for c in (choice, choice_active)
-    ]
-    settings["Ensemble"] = described[0] if choice == choice_active else f"{described[0]}; for active: {described[1]}"
+        name = selection[method].get("title") or NAMES[method]
+        summaries[name], settings[name] = summary(rows), describe(selection[method])
+    summaries["Ensemble"], settings["Ensemble"] = best_of(["separator", "extractor"], None)
+    if validation:
+        summaries[VALIDATED], settings[VALIDATED] = best_of(list(validation), validation)
 
     stems = next(iter(summaries.values()))["stem"]
     parts = []
-    for row in paper.to_dict("records"):
+    published = paper.to_dict("records")
+    known = {row["model"] for row in published}
+    for row in [*published, *({"model": name} for name in summaries if name not in known)]:
         model = row["model"]
         part = summaries.get(model, pd.DataFrame({"stem": stems})).copy()
         part.insert(0, "status", "run" if model in summaries else "not run")
@@ -149,11 +157,25 @@ def table2(
     return pd.concat(parts, ignore_index=True)
 
 
+def describe(settings: Mapping[str, Any]) -> str:
+    """What a reader has to know of a method's settings."""
+    parts = [f"w = {settings['w']:g}"] if "w" in settings else []
+    if "constrained" in settings:
+        parts.append(f"constrained {settings['constrained']}")
+    if "solver" in settings:
+        parts.append(f"{settings['solver']['steps']} steps")
+    if settings.get("samples", 1) > 1:
+        parts.append(f"mean of {settings['samples']} runs")
+    return ", ".join(parts)
+
+
 def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95) -> list[Sheet]:
     """Table 2 as read: a row per model, a column per stem and All, each with its interval and the paper's number."""
     stems = list(dict.fromkeys(table["stem"]))
     settings = table[table["settings"].fillna("") != ""].drop_duplicates("model")
-    described = "; ".join(f"{row.model}: {row.settings}" for row in settings.itertuples() if row.model != "Ensemble")
+    described = "; ".join(
+        f"{row.model}: {row.settings}" for row in settings.itertuples() if row.model not in ("Ensemble", VALIDATED)
+    )
     sheets = []
     for score, title in SCORES.items():
         rows = []
@@ -175,14 +197,16 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
             "Ensemble: the better of Separator and Extractor for each stem, chosen on these chunks as in the paper, "
             f"so its number is optimistic ({_ensemble_note(table)}).",
         ]
+        if VALIDATED in set(table["model"]):
+            notes.append(f"{VALIDATED}: {_ensemble_note(table, VALIDATED)}.")
         if score == "protocol":
             notes.append("The paper's numbers are for Slakh2100 and the paper's model: context, not a comparison.")
         sheets.append(Sheet(f"Table 2. Source separation. {title}", ["Model", *stems], rows, notes))
     return sheets
 
 
-def _ensemble_note(table: pd.DataFrame) -> str:
-    return str(table.loc[table["model"] == "Ensemble", "settings"].iloc[0])
+def _ensemble_note(table: pd.DataFrame, model: str = "Ensemble") -> str:
+    return str(table.loc[table["model"] == model, "settings"].iloc[0])
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,3 +36,12 @@ class SeededNoise:
         for item, generator in zip(noise, self.generators, strict=True):
             item.normal_(generator=generator)
         return noise.to(x.device, x.dtype, non_blocking=True)
+
+
+def sample_seeds(seeds: Sequence[int], samples: int) -> list[int]:
+    """Seeds of `samples` independent runs of each item, item by item; the first run has the item's own seed."""
+    return [
+        int(seed) if number == 0 else int(np.random.SeedSequence([int(seed), number]).generate_state(1, np.uint32)[0])
+        for seed in seeds
+        for number in range(samples)
+    ]

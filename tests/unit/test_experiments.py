@@ -108,17 +108,22 @@ def test_best_of_table1_is_chosen_unless_pinned():
         scores([2, 2, 2, 9], model="separator", constrained="Drums", w=1.0),
         scores([4, 4, 4, 4], model="separator", constrained="Bass", w=0.0),
     ]
-    free = {"extractor": {"w": None}, "separator": {"w": None, "constrained": None, "negatives": {}}}
-    chosen = choose_settings(rows, free, by="protocol")
+    grids = {"test": rows, "validation": [scores([9, 9, 9, 9], model="extractor", constrained="", w=0.0)]}
+    extractor = {"name": "extractor", "chosen_on": "test", "w": None}
+    separator = {"name": "separator", "chosen_on": "test", "w": None, "constrained": None}
+    free = {"extractor": extractor, "separator": separator, "other": {**extractor, "chosen_on": "validation"}}
+    chosen = choose_settings(grids, free, by="protocol")
     assert chosen["extractor"]["w"] == 1
     assert (chosen["separator"]["constrained"], chosen["separator"]["w"]) == ("Bass", 0)
-    pinned = {"extractor": {"w": 0}, "separator": {"w": None, "constrained": "Drums"}}
-    chosen = choose_settings(rows, pinned, by="protocol")
-    assert chosen["extractor"] == {"w": 0, "chosen_by": "configuration"}
+    assert chosen["other"]["w"] == 0
+    assert "validation" in chosen["other"]["chosen_by"]
+    pinned = {"extractor": {**extractor, "w": 0}, "separator": {**separator, "constrained": "Drums"}}
+    chosen = choose_settings(grids, pinned, by="protocol")
+    assert chosen["extractor"] == {"name": "extractor", "w": 0, "chosen_by": "configuration"}
     assert (chosen["separator"]["constrained"], chosen["separator"]["w"]) == ("Drums", 1)
-    assert choose_settings([], {"extractor": {"w": 2}}, by="active")["extractor"]["w"] == 2
+    assert choose_settings({}, {"extractor": {**extractor, "w": 2}}, by="active")["extractor"]["w"] == 2
     with pytest.raises(UserError, match="pins"):
-        choose_settings(rows, {"extractor": {"w": None}, "separator": {"w": 7, "constrained": None}}, by="active")
+        choose_settings(grids, {"separator": {**separator, "w": 7}}, by="active")
 
 
 def test_table1_marks_the_best_and_prints_the_paper_beside():
@@ -159,6 +164,34 @@ def test_table2_is_the_papers_with_ours_filled_in():
     # It reads the same from the file.
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     assert markdown(table2_sheets(again, chunks=60)) == text
+
+
+def test_table2_has_rows_beyond_the_paper():
+    paper = pd.read_csv(PAPER / "paper_table2.csv")
+    ours = {
+        "separator": scores([9, 1, 9, 1], 1),
+        "extractor": scores([1, 9, 1, 9], 2),
+        "mean": scores([9, 9, 9, 9], 3),
+        "separator_validated": scores([8, 1, 8, 1], 4),
+        "extractor_validated": scores([2, 8, 2, 8], 5),
+    }
+    plain = {"w": 3.0, "solver": {"steps": 5}}
+    selection = {method: {**plain, "title": method.upper()} for method in ours}
+    selection |= {"separator": plain, "extractor": plain, "mean": {**plain, "title": "MEAN", "samples": 4}}
+    # On validation data the Extractor is the better one for Bass too.
+    validation = {"separator_validated": scores([0, 0, 9, 0], 6), "extractor_validated": scores([9, 9, 0, 9], 7)}
+    table = table2(ours, selection, paper, validation=validation, resamples=100)
+    assert table["model"].unique().tolist()[len(paper) :] == [
+        "MEAN", "SEPARATOR_VALIDATED", "EXTRACTOR_VALIDATED", "Ensemble, chosen on validation chunks",
+    ]  # fmt: skip
+    cells = table.set_index(["model", "stem"])
+    assert cells.at[("MEAN", "All"), "settings"] == "w = 3, 5 steps, mean of 4 runs"
+    for stem, method in zip(STEMS, ["extractor", "extractor", "separator", "extractor"], strict=True):
+        rows = ours[f"{method}_validated"]
+        expected = rows[rows["stem"] == stem]["si_sdri"].mean()
+        assert cells.at[("Ensemble, chosen on validation chunks", stem), "protocol"] == pytest.approx(expected)
+    text = markdown(table2_sheets(table, chunks=60))
+    assert "chosen on validation chunks: Bass: Extractor, Drums: Extractor, Guitar: Separator" in text
 
 
 def test_latex_is_balanced_and_escaped():

@@ -185,6 +185,20 @@ def test_consistent_extractor_projects_its_estimates_onto_the_mixture(K):
     torch.testing.assert_close(separated.sum(dim=1), y)
 
 
+@pytest.mark.parametrize("K", [2, 4])
+def test_projected_separator_moves_its_estimates_least(K):
+    _, model = setup()
+    y, x = random(B, C, T), random(B, K, C, T)
+    own = prompts(K)
+    estimate = torch.stack([model(x[:, k], SIGMA, [own[k]] * B) for k in range(K)], dim=1)
+    constraint = torch.ones(1, K, dtype=torch.float64)
+    change = torch.linalg.pinv(constraint) @ (y - estimate.sum(dim=1)).flatten(1).unsqueeze(1)
+    expected = 1.5 * (x - estimate - change.unflatten(-1, (C, T))) / SIGMA
+    derivative = inference.projected(model, y, own, gain=1.5)
+    torch.testing.assert_close(derivative(x, SIGMA), expected)
+    torch.testing.assert_close(derivative.stems(x).sum(dim=1), y)
+
+
 def test_single_is_the_plain_score():
     _, model = setup()
     x = random(B, 1, C, T)

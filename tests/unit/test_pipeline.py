@@ -11,7 +11,7 @@ from gmsdi.audio import Audio, as_audio, fit, read, resample, to_int16, write
 from gmsdi.errors import UserError
 from gmsdi.pipeline import Guidance, Pipeline, Solver, load, over_windows
 from gmsdi.sampling.guidance import Prompt
-from gmsdi.sampling.noise import SeededNoise
+from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from tests.unit import tiny
 from tests.unit.gaussians import GaussianDenoiser
 
@@ -101,10 +101,11 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
     assert set(texts) == {"Piano", "Drums", "Bass", "Bass, Drums", "Bass, Piano", "Drums, Piano", None}
 
 
-@pytest.mark.parametrize("task", ["separate", "extract", "generate", "accompany", "sample"])
-def test_an_item_depends_on_its_own_seed_alone(folder, task):
+@pytest.mark.parametrize("batching", [{"max_batch": 1}, {"max_batch": 6, "fixed_batch": True}])
+@pytest.mark.parametrize("task", ["separate", "project", "extract", "mean", "generate", "accompany", "sample"])
+def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
     """Bit for bit, with a real network: alone, in a batch, in another order."""
-    pipe = load(folder, device="cpu", precision="float32", max_batch=1)
+    pipe = load(folder, device="cpu", precision="float32", **batching)
     y = torch.from_numpy(noise(8, 1, pipe.window))
     gamma = {"gamma_x": lambda s: 2 * s, "gamma_y": lambda s: 2 * s}
 
@@ -113,8 +114,12 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task):
         x = y[list(items)]
         if task == "separate":
             return pipe.separate_windows(x, ["Bass", "Drums"], constrained="Drums", solver=QUICK, **options)
+        if task == "project":
+            return pipe.separate_windows(x, ["Bass", "Drums"], constrained=None, solver=QUICK, **options)
         if task == "extract":
             return pipe.extract_windows(x, ["Bass", "Drums"], solver=QUICK, **options)
+        if task == "mean":
+            return pipe.extract_windows(x, ["Bass", "Drums"], consistent=True, samples=3, solver=QUICK, **options)
         if task == "generate":
             return pipe.generate_windows(["Bass", "Drums"], solver=QUICK2, **gamma, **options)[0]
         if task == "accompany":
@@ -140,6 +145,21 @@ def test_batches_of_the_network_do_not_change_the_result(folder):
     ]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], atol=1e-5, rtol=1e-4)
+
+
+def test_mean_of_runs_and_count_of_evaluations(pipe):
+    y = torch.from_numpy(noise(2, 1, WINDOW))
+    seeds = [3, 4]
+    options = {"solver": QUICK, "guidance": GUIDED, "consistent": True}
+    before = pipe.evaluations
+    mean = pipe.extract_windows(y, ["Bass", "Drums"], samples=3, seeds=seeds, **options)
+    # 2 items, 3 runs, 2 stems and their complements, guidance.
+    assert pipe.evaluations - before == QUICK.evaluations * 2 * 3 * 4 * 2
+    runs = torch.tensor(sample_seeds(seeds, 3)).unflatten(0, (2, 3)).T
+    assert runs[0].tolist() == seeds
+    assert len(set(runs.flatten().tolist())) == 6
+    single = [pipe.extract_windows(y, ["Bass", "Drums"], seeds=run.tolist(), **options) for run in runs]
+    torch.testing.assert_close(mean, torch.stack(single).mean(dim=0))
 
 
 # Any length

@@ -22,14 +22,18 @@ shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
 TABLES = ["table1_grid", "table2_separation"]
-FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures"]
+FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures", *(["figure4_costs"] if config["costs"]["steps"] else [])]
 LABELS = list(config["data"]["classes"])
 THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none of them is left alone at the end
 
 # Table 1's rows, and Table 2's: the Separator once for each stem that can be the constrained one.
 SEPARATORS = {f"separator_{slug(label)}": label for label in LABELS}
 GRID_METHODS = ["extractor", *SEPARATORS]
-METHODS = ["separator", "extractor"]
+EXTRAS = config["separation"]["extras"]
+VALIDATION = config["grid"]["validation_chunks"] is not None
+VALIDATED = [f"{name}_validated" for name in ["separator", "extractor"]] if VALIDATION else []
+METHODS = ["separator", "extractor", *EXTRAS, *VALIDATED]
+COSTED = ["separator", "extractor", *EXTRAS]
 TASKS = ["single", *(["single_negative"] if config["generation"]["negatives"] else []), "total", "partial"]
 
 
@@ -50,6 +54,7 @@ wildcard_constraints:
     part="(train|validation|test)-([0-9]+|all)",
     shard="[0-9]+",
     shards="[0-9]+",
+    split="test|validation",
     task="single|single_negative|total|partial",
 
 
@@ -116,11 +121,22 @@ def model_config():
 
 
 def method_settings(method):
-    """What a separation job has to know about its method, the constrained stem and the negative prompts."""
-    name = method.split("_")[0]
-    settings = {"name": name, "negatives": config["separation"][name]["negatives"]}
-    if method in SEPARATORS:
-        settings["constrained"] = SEPARATORS[method]
+    """All settings of a separation method, see gmsdi.experiments.separate; null is chosen from the grid over w."""
+    own = EXTRAS.get(method, {})
+    name = own.get("of", method.split("_")[0])
+    base = config["separation"][name]
+    settings = {
+        "name": name,
+        "w": own.get("w") if own else base["w"],
+        "negatives": base["negatives"],
+        "solver": {**config["separation"]["solver"], **base["solver"], **own.get("solver", {})},
+        "chosen_on": "validation" if VALIDATION and method not in ["separator", "extractor"] else "test",
+    }
+    if name == "separator" and not own.get("projected"):
+        settings["constrained"] = SEPARATORS.get(method, base["constrained"])
+    settings |= {key: own[key] for key in ["title", "consistent", "projected", "samples"] if key in own}
+    if method in VALIDATED:
+        settings["title"] = f"GMSDI {name.capitalize()}, chosen on validation chunks"
     return settings
 
 

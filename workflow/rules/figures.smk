@@ -41,11 +41,29 @@ use rule figure2 as figure3 with:
         draw="mixtures",
 
 
+use rule figure2 as figure4 with:
+    input:
+        table="<results>/scores/costs.csv",
+        sources=sources("plots.py"),
+    output:
+        report(
+            "<results>/figures/figure4_costs.svg",
+            caption="../report/figure4.rst",
+            category="Figures",
+            labels={"figure": "4: separation against its cost"},
+        ),
+        multiext("<results>/figures/figure4_costs", ".pdf", ".png"),
+    log:
+        "<results>/logs/figure4.log",
+    params:
+        draw="costs",
+
+
 rule gallery:
     input:
         separation=expand(
             "<results>/separation/{method}/{shard}-of-{shards}.{kind}",
-            method=METHODS,
+            method=["separator", "extractor"],
             shard=1,
             shards=config["jobs"]["separation"],
             kind=["npy", "csv"],
@@ -83,6 +101,8 @@ rule page:
         selection="<results>/selection.json",
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
         captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
+        costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
+        costs_caption=f"{REPO}/workflow/report/figure4.rst",
         gallery="<results>/gallery",
         model=model_files(),
         windows=TEST,

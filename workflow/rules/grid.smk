@@ -1,17 +1,18 @@
-# Table 1: every value of w for the Extractor and for the Separator with each constrained stem.
+# Table 1: every value of w for the Extractor and for the Separator with each constrained stem; the same on validation
+# chunks for settings that the test split has not seen.
 
 
 rule grid:
     input:
         model=model_files(),
-        windows=TEST,
+        windows=lambda wildcards: windows(part(wildcards.split)),
         sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "experiments.py"),
     output:
-        "<results>/grid/{method}.csv",
+        "<results>/grid/{split}/{method}.csv",
     log:
-        "<results>/logs/grid/{method}.log",
+        "<results>/logs/grid/{split}/{method}.log",
     benchmark:
-        "<results>/benchmarks/grid/{method}.tsv"
+        "<results>/benchmarks/grid/{split}-{method}.tsv"
     priority: 20
     conda:
         "../../envs/core.yaml"
@@ -21,8 +22,7 @@ rule grid:
     params:
         method=lambda wildcards: method_settings(wildcards.method),
         w=config["grid"]["w"],
-        chunks=config["grid"]["chunks"],
-        solver=config["separation"]["solver"],
+        chunks=lambda wildcards: config["grid"]["chunks" if wildcards.split == "test" else "validation_chunks"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
     script:
@@ -31,7 +31,7 @@ rule grid:
 
 rule table1:
     input:
-        scores=expand("<results>/grid/{method}.csv", method=GRID_METHODS),
+        scores=expand("<results>/grid/test/{method}.csv", method=GRID_METHODS),
         paper=f"{REPO}/workflow/resources/paper_table1.csv",
         sources=sources("metrics/si_sdr.py", "tables.py"),
     output:
@@ -54,13 +54,15 @@ rule table1:
         "../scripts/table1.py"
 
 
-PINNED = {method: config["separation"][method] for method in METHODS}
-DECIDED = None not in (PINNED["extractor"]["w"], PINNED["separator"]["w"], PINNED["separator"]["constrained"])
+SETTINGS = {method: method_settings(method) for method in METHODS}
+# The splits whose grid decides something.
+OPEN = {settings["chosen_on"] for settings in SETTINGS.values() if None in settings.values()}
 
 
 rule select:
     input:
-        scores=[] if DECIDED else expand("<results>/grid/{method}.csv", method=GRID_METHODS),
+        test=expand("<results>/grid/test/{method}.csv", method=GRID_METHODS) if "test" in OPEN else [],
+        validation=expand("<results>/grid/validation/{method}.csv", method=GRID_METHODS) if "validation" in OPEN else [],
         sources=sources("metrics/si_sdr.py", "experiments.py"),
     output:
         "<results>/selection.json",
@@ -69,7 +71,7 @@ rule select:
     conda:
         "../../envs/core.yaml"
     params:
-        pinned=PINNED,
+        methods=SETTINGS,
         by=config["grid"]["select_by"],
     script:
         "../scripts/choose_settings.py"

@@ -22,6 +22,7 @@ rule table2:
         scores=expand("<results>/scores/separation_{method}.csv", method=METHODS),
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
+        validation=expand("<results>/grid/validation/{method}.csv", method=GRID_METHODS) if VALIDATION else [],
         paper=f"{REPO}/workflow/resources/paper_table2.csv",
         sources=sources("metrics/si_sdr.py", "tables.py"),
     output:

@@ -1,4 +1,4 @@
-# Table 2's separations: Separator and Extractor with the settings that Table 1 led to.
+# Table 2's separations, each method with the settings that the grid led to.
 
 
 rule separate:
@@ -21,9 +21,7 @@ rule separate:
     resources:
         gpu=1,
     params:
-        method=lambda wildcards: method_settings(wildcards.method),
         chunks=config["separation"]["chunks"],
-        solver=config["separation"]["solver"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
     script:

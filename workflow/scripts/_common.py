@@ -78,7 +78,7 @@ def progress(description: str) -> Iterator[Callable[[float, float], None]]:
 
 
 def pipeline(snakemake: Any) -> Pipeline:
-    """The rule's model, on the threads that the rule may use."""
+    """The rule's model, on the threads that the rule may use; no result depends on how the work is cut."""
     import torch
 
     from gmsdi.pipeline import load
@@ -86,7 +86,7 @@ def pipeline(snakemake: Any) -> Pipeline:
     torch.set_num_threads(snakemake.threads)
     jobs = snakemake.config["jobs"]
     folder = Path(snakemake.input.model[0]).parent
-    return load(folder, device=jobs["device"], precision=jobs["precision"])
+    return load(folder, device=jobs["device"], precision=jobs["precision"], fixed_batch=True)
 
 
 def windows_folder(files: Any) -> Path:

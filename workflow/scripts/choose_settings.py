@@ -1,4 +1,4 @@
-"""Choose w and the constrained stem for Table 2: pinned in the configuration, or the best of Table 1."""
+"""Settle w and the constrained stem of each method of Table 2: as configured, or the best of the grid."""
 
 import json
 from typing import Any
@@ -12,6 +12,10 @@ from gmsdi.files import atomic
 snakemake: Any
 
 with job(snakemake), atomic(snakemake.output[0]) as path:
-    scores = [pd.read_csv(file, keep_default_na=False) for file in snakemake.input.scores]
-    chosen = choose_settings(scores, snakemake.params.pinned, by=snakemake.params.by)
+    grids = {
+        split: [pd.read_csv(file, keep_default_na=False) for file in files]
+        for split, files in (("test", snakemake.input.test), ("validation", snakemake.input.validation))
+        if files
+    }
+    chosen = choose_settings(grids, snakemake.params.methods, by=snakemake.params.by)
     path.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")

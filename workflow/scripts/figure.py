@@ -9,7 +9,7 @@ from gmsdi import plots
 
 snakemake: Any
 
-DRAW = {"stems": plots.fad_stems, "mixtures": plots.fad_mixtures}
+DRAW = {"stems": plots.fad_stems, "mixtures": plots.fad_mixtures, "costs": plots.costs}
 
 with job(snakemake):
     table = pd.read_csv(snakemake.input.table, keep_default_na=False)

@@ -18,7 +18,7 @@ def advance(update: Callable[[float, float], None], before: int, total: int, don
     update(before + done, total)
 
 
-with job(snakemake), progress(f"grid, {snakemake.wildcards.method}") as update:
+with job(snakemake), progress(f"grid, {snakemake.wildcards.split}, {snakemake.wildcards.method}") as update:
     params = snakemake.params
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks)
@@ -30,9 +30,7 @@ with job(snakemake), progress(f"grid, {snakemake.wildcards.method}") as update:
             pipe,
             windows,
             ids,
-            params.method,
-            w=w,
-            solver=params.solver,
+            {**params.method, "w": w},
             guidance=params.guidance,
             seed=params.seed,
             batch=snakemake.config["jobs"]["batch"],

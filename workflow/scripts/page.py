@@ -10,7 +10,7 @@ from _common import job, windows_folder
 
 from gmsdi import plots, report
 from gmsdi.files import atomic
-from gmsdi.tables import table1_sheets, table2_sheets
+from gmsdi.tables import NAMES, describe, table1_sheets, table2_sheets
 
 snakemake: Any
 
@@ -34,6 +34,17 @@ with job(snakemake):
         table = pd.read_csv(file, keep_default_na=False)
         facts = {"title": title, "caption": caption(text), "table": report.frame_html(table[columns])}
         figures.append({**facts, "image": report.svg_uri(draw(table))})
+    costs = None
+    if files.costs:
+        table = pd.read_csv(files.costs)
+        columns = ["method", "steps", "evaluations", "active", "active_low", "active_high", "protocol"]
+        overall = table.loc[table["stem"] == "All", columns]
+        costs = {
+            "title": "Figure 4. Separation against its cost",
+            "caption": caption(files.costs_caption),
+            "table": report.frame_html(overall),
+            "image": report.svg_uri(plots.costs(table)),
+        }
     training = None
     if files.training:
         short = config["demo_training"]
@@ -60,9 +71,10 @@ with job(snakemake):
         "table1": [report.sheet_html(sheet) for sheet in sheets1],
         "table2": [report.sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(
-            f"{method}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in chosen.items())
+            f"{chosen.get('title') or NAMES[method]}: {describe(chosen)} ({chosen['chosen_by']})"
             for method, chosen in selection.items()
         ),
+        "costs": costs,
         "figures": figures,
         "gallery": report.gallery(files.gallery),
         "provenance": provenance,

@@ -1,0 +1,658 @@
+"""Multi-Source Diffusion Models (MSDM, reference [14]), the paper's Section 2.2: derivatives, models, loading.
+
+Two baselines that, unlike GMSDI, need separated stems for training:
+
+- the joint model is one denoiser D(x_1, ..., x_K, σ) of all K stems as channels (Eq. 3), with total generation, partial
+  generation by imputation, and two separators: "contextual Dirac" and Gaussian;
+- weakly supervised MSDM has one unconditional denoiser D_k(x_k, σ) per stem, with the Dirac separator of Eq. 4 and the
+  generation of single stems.
+
+As in `gmsdi.inference`, scores are written in derivative form, dx/dσ = (x − D)/σ, for a state `[B, S, 1, T]` and any
+sampler of `gmsdi.sampling.samplers`; derivatives have `rows` (S) and `stems(x)`. Stems are of one channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+from gmsdi import inference
+from gmsdi.errors import UserError
+from gmsdi.inference import Gamma, Noise, check_stability
+from gmsdi.models.checkpoint import CONFIG, STEMS, load_model, resolve_device, resolve_precision, target_of
+from gmsdi.models.denoiser import TextDenoiser
+from gmsdi.models.text import prompt_of
+from gmsdi.pipeline import Callback, Solver
+from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided
+from gmsdi.sampling.noise import SeededNoise, sample_seeds
+
+JointModel: TypeAlias = Callable[[Tensor, float], Tensor]
+"""`D = model(x, sigma)`: the K stems of each item, `[B, K, T]`, denoised together in one forward."""
+
+SEPARATION_JOINT = Solver("euler", steps=150, sigma_min=1e-4, sigma_max=1.0, rho=7.0, s_churn=20.0, resamples=2)
+"""How MSDM's evaluation separates with the joint model."""
+SEPARATION_WEAK = Solver("euler", steps=150, sigma_min=1e-4, sigma_max=1.0, rho=7.0, s_churn=40.0, resamples=2)
+"""How MSDM's evaluation separates with one model per stem."""
+
+
+def gaussian_gamma(sigma: float) -> float:
+    """γ = 0.75·σ, MSDM's width of the Gaussian likelihood."""
+    return 0.75 * sigma
+
+
+def total(model: JointModel, count: int) -> Imputation:
+    """Total generation, Eq. 3: all stems together.
+
+    Args:
+        model: D.
+        count: K.
+
+    Returns:
+        The derivative over the K stems.
+    """
+    return Imputation(model, count, None, (), None)
+
+
+def partial(
+    model: JointModel, count: int, given: Tensor, places: Sequence[int], *, noise: Tensor | Noise | None = None
+) -> Imputation:
+    """Partial generation by imputation (Song et al. 2021, Section 5): the given stems are noised, not sampled.
+
+        d_j = (x_j − D_j(x_1, ..., x_K, σ))/σ for the other stems j, with x_i = x_i(0) + σ·ε_i for the given ones
+
+    Imputation draws ε anew whenever the model is asked, which a callable `noise` does; a tensor keeps one ε for the
+    whole run, so that the derivative is a function and every sampler keeps its order.
+
+    Either way the result is only near the conditional distribution of the other stems: the model hears the given ones
+    through their noise. With ε drawn anew, resampling (as in RePaint, Lugmayr et al. 2022) leads to it, churn nearer.
+
+    Args:
+        model: D.
+        count: K.
+        given: x_i(0), `[B, I, 1, T]`, clean.
+        places: the index of each given stem among the K.
+        noise: ε, `[B, I, 1, T]`; or a function called with `given` in each evaluation; None draws ε once from torch's
+            global generator.
+
+    Returns:
+        The derivative over the K − I other stems, in their order.
+
+    Raises:
+        UserError: if the places are not I distinct indices, or nothing is left to generate.
+    """
+    if given.ndim != 4 or given.shape[1] != len(places) or not places:
+        raise UserError(f"given stems of shape {tuple(given.shape)}, but {len(places)} places for them")
+    if len(set(places)) < len(places) or not all(0 <= place < count for place in places) or len(places) == count:
+        raise UserError(f"given stems {list(places)} must be distinct, among 0..{count - 1}, and leave one to generate")
+    return Imputation(model, count, given, places, torch.randn_like(given) if noise is None else noise)
+
+
+def contextual(
+    model: JointModel, mixture: Tensor, labels: Sequence[str], constrained: int | str
+) -> inference.Separator:
+    """MSDM's Dirac separator: Eq. 13 with D_k(x_1, ..., x_K, σ), so that each stem is denoised in view of the others.
+
+    Args:
+        model: D.
+        mixture: y(0), `[B, 1, T]`.
+        labels: the K labels.
+        constrained: the stem that is y(0) minus the others, by index or label.
+
+    Returns:
+        The derivative over the K − 1 other stems; the stems sum to the mixture.
+
+    Raises:
+        UserError: if there are fewer than two labels, or `constrained` is none of them.
+    """
+    count = len(labels)
+
+    def rows(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+        return model(x.reshape(-1, count, x.shape[-1]), sigma).reshape(x.shape)
+
+    return inference.separator(rows, mixture, labels, constrained)
+
+
+def gaussian(model: JointModel, mixture: Tensor, count: int, *, gamma: Gamma = gaussian_gamma) -> Gaussian:
+    """MSDM's Gaussian separator: the joint model with y(0) ~ N(Σ_l x_l, γ²) in place of the constraint.
+
+        d_k = (x_k − D_k(x_1, ..., x_K, σ))/σ − (σ/(2γ²))·(y(0) − Σ_l x_l)
+
+    The ½, which the gradient of a Gaussian's logarithm does not have, is MSDM's.
+
+    Args:
+        model: D.
+        mixture: y(0), `[B, 1, T]`.
+        count: K.
+        gamma: γ.
+
+    Returns:
+        The derivative over the K stems, which sum to the mixture only approximately.
+
+    Raises:
+        UserError: if γ is not positive.
+    """
+    if not callable(gamma) and not gamma > 0:
+        raise UserError(f"gamma is {gamma}; it must be positive (inf drops the term)")
+    return Gaussian(model, mixture, count, gamma)
+
+
+def per_stem(models: Mapping[str, Model]) -> Model:
+    """One model out of several: each row goes to the model that its prompt names, in one batch per model.
+
+    With it `inference.separator` is Eq. 4 and `inference.single` the generation of single stems.
+
+    Args:
+        models: label to model.
+
+    Returns:
+        A `Model` of the prompts that are labels.
+
+    Raises:
+        UserError: from the model, for any other prompt.
+    """
+    # The rows of each label and the way back, kept so that they are copied to the device only once.
+    known: dict[tuple[str, ...], tuple[list[tuple[str, Tensor]], Tensor]] = {}
+
+    def model(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+        texts = tuple(as_prompt(prompt).text for prompt in prompts)
+        if texts not in known:
+            unknown = [text for text in texts if text not in models]
+            if unknown:
+                raise UserError(f"there is no model of stem {unknown[0]!r}, only of {', '.join(models)}")
+            places = {label: [row for row, text in enumerate(texts) if text == label] for label in dict.fromkeys(texts)}
+            order = [row for rows in places.values() for row in rows]
+            known[texts] = (
+                [(label, torch.tensor(rows, device=x.device)) for label, rows in places.items()],
+                torch.tensor(order, device=x.device).argsort(),
+            )
+        groups, back = known[texts]
+        parts = [models[label](x[rows], sigma, [label] * len(rows)) for label, rows in groups]
+        return torch.cat(parts)[back]
+
+    return model
+
+
+class Imputation:
+    """The derivative of `total` and `partial`.
+
+    Attributes:
+        rows: S, the stems that are generated.
+        free: their indices among the K.
+    """
+
+    def __init__(
+        self, model: JointModel, count: int, given: Tensor | None, places: Sequence[int], noise: Tensor | Noise | None
+    ) -> None:
+        self.model = model
+        self.count = count
+        self.given, self.noise = given, noise
+        self.places = list(places)
+        self.free = [k for k in range(count) if k not in self.places]
+        self.rows = len(self.free)
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, K − I, 1, T]`."""
+        stems = x if self.given is None else self._together(self.given_at(sigma), x)
+        denoised = self.model(stems.squeeze(2), sigma).unsqueeze(2)
+        if self.given is not None:
+            denoised = torch.stack([denoised[:, k] for k in self.free], dim=1)
+        return (x - denoised) / sigma
+
+    def given_at(self, sigma: float) -> Tensor:
+        """x_i(0) + σ·ε, `[B, I, 1, T]`."""
+        assert self.given is not None
+        noise = self.noise(self.given) if callable(self.noise) else cast(Tensor, self.noise)
+        return self.given + sigma * noise
+
+    def stems(self, x: Tensor) -> Tensor:
+        """All K stems `[B, K, 1, T]`; the given ones are as they were given."""
+        return x if self.given is None else self._together(self.given, x)
+
+    def _together(self, given: Tensor, x: Tensor) -> Tensor:
+        rows = dict(zip([*self.places, *self.free], [*given.unbind(1), *x.unbind(1)], strict=True))
+        return torch.stack([rows[k] for k in range(self.count)], dim=1)
+
+
+class Gaussian:
+    """The derivative of `gaussian`.
+
+    Attributes:
+        rows: S = K.
+    """
+
+    def __init__(self, model: JointModel, mixture: Tensor, count: int, gamma: Gamma) -> None:
+        self.model = model
+        self.mixture = mixture
+        self.rows = count
+        self.gamma = gamma
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, K, 1, T]`."""
+        denoised = self.model(x.squeeze(2), sigma).unsqueeze(2)
+        excess = self.mixture.unsqueeze(1) - x.sum(dim=1, keepdim=True)
+        return (x - denoised) / sigma - self._pull(sigma) * excess
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The stems `[B, K, 1, T]`."""
+        return x
+
+    def coupling(self, sigma: float) -> float:
+        """λ(σ) of the likelihood's effect on e = y(0) − Σx, de/dσ = λ·e (see `inference.check_stability`)."""
+        return self.rows * self._pull(sigma)
+
+    def _pull(self, sigma: float) -> float:
+        gamma = self.gamma(sigma) if callable(self.gamma) else self.gamma
+        return sigma / (2 * gamma**2)
+
+
+class _OnWindows:
+    """What the two baselines share: where they run, and how a derivative is sampled.
+
+    Attributes:
+        labels: of the K stems, in order.
+        sample_rate: in Hz.
+        window: T, in samples.
+        evaluations: signals that networks have denoised so far; the K stems of a joint model are one.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        labels: Sequence[str],
+        device: str | torch.device,
+        max_batch: int,
+        clamp: float | None,
+    ) -> None:
+        if max_batch < 1:
+            raise UserError(f"max_batch is {max_batch}; it must be at least 1")
+        self.labels = list(labels)
+        self.sample_rate: int = config["sample_rate"]
+        self.window: int = config["window"]
+        self.device = torch.device(device)
+        self.max_batch = max_batch
+        self.clamp = clamp
+        self.evaluations = 0
+
+    def _batched(self, denoiser: Any) -> Model:
+        """The denoiser without guidance, in batches that fit the memory."""
+        model = guided(denoiser, 0.0, clamp=self.clamp)
+
+        def batched(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+            self.evaluations += len(x)
+            size = self.max_batch
+            return torch.cat([model(x[i : i + size], sigma, prompts[i : i + size]) for i in range(0, len(x), size)])
+
+        return batched
+
+    def _run(
+        self, derivative: Any, items: int, solver: Solver, noise: SeededNoise, callback: Callback | None
+    ) -> Tensor:
+        """Sample the state `[B, S, 1, T]` of `derivative`."""
+        if len(noise.generators) != items:
+            raise UserError(f"{len(noise.generators)} seeds for {items} items; give one each")
+        sigmas = solver.sigmas()
+        # Not the step to 0: with MSDM's γ = 0.75·σ it overshoots, once, by no more than what is left at sigma_min.
+        check_stability(derivative, sigmas[:-1], step=solver.step)
+        with torch.no_grad():
+            x = sigmas[0] * noise(torch.empty(items, derivative.rows, 1, self.window, device=self.device))
+            return solver.sample(derivative, x, noise=noise, callback=callback)
+
+    def _signals(self, x: Tensor, axes: int, name: str) -> Tensor:
+        """Checked float32 signals on the device."""
+        if x.ndim != axes or tuple(x.shape[-2:]) != (1, self.window) or 0 in x.shape:
+            raise UserError(
+                f"{name} has shape {tuple(x.shape)}; {axes} axes, the last of them 1 channel and a window of "
+                f"{self.window} samples, expected"
+            )
+        if not torch.isfinite(x).all():
+            raise UserError(f"{name}: holds NaN or infinite samples; repair or exclude it")
+        return x.to(self.device, torch.float32)
+
+    def _places(self, stems: Sequence[str]) -> list[int]:
+        """Indices of labels, each named once."""
+        unknown = [stem for stem in stems if stem not in self.labels]
+        if unknown:
+            raise UserError(f"stem {unknown[0]!r} is unknown to the model; it has {', '.join(self.labels)}")
+        if len(set(stems)) < len(stems):
+            raise UserError(f"stems {', '.join(stems)}: each can be named once")
+        return [self.labels.index(stem) for stem in stems]
+
+
+class JointMSDM(_OnWindows):
+    """The joint model and what MSDM does with it, one seed per window.
+
+    Args:
+        denoiser: `D(x [N, K, T], sigma [N], cond)` with `encode(texts)`. An unconditional one is meant; one with text
+            is prompted with all labels.
+        config: `sample_rate`, `window` and `labels`.
+        device: where the denoiser is.
+        max_batch: items that the model denoises at once. With 1 the results do not depend on the batch even in the last
+            bit, since every network call has the same shape.
+        clamp: limit of the denoised signal; None is no limit. MSDM limits it to 1 wherever it samples.
+    """
+
+    def __init__(
+        self,
+        denoiser: Any,
+        config: Mapping[str, Any],
+        *,
+        device: str | torch.device = "cpu",
+        max_batch: int = 16,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__(config, config["labels"], device, max_batch, clamp)
+        self.denoiser = denoiser
+        model, prompt = self._batched(denoiser), prompt_of(self.labels)
+        self.model: JointModel = lambda x, sigma: model(x, sigma, [prompt] * len(x))
+
+    def generate_windows(self, *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None) -> Tensor:
+        """Total generation: coherent stems from nothing.
+
+        Args:
+            solver: how to integrate.
+            seeds: one per item; their number is the batch size B.
+            callback: called with (step, steps).
+
+        Returns:
+            The stems `[B, K, 1, T]`, float32 on the CPU.
+        """
+        derivative = total(self.model, len(self.labels))
+        return self._run(derivative, len(seeds), solver, SeededNoise(seeds), callback).cpu()
+
+    def accompany_windows(
+        self,
+        given: Tensor,
+        given_stems: Sequence[str],
+        *,
+        solver: Solver,
+        seeds: Sequence[int],
+        best_of: int = 1,
+        given_noise: Literal["fixed", "redrawn"] = "redrawn",
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Partial generation by imputation: the other stems, to go with the given ones.
+
+        With `best_of` = n, n samples are drawn for each item and the one of the highest L2 norm over all generated
+        stems is kept, the paper's way (n = 100) around MSDM's tendency to silence. The first of them is the sample that
+        n = 1 gives, and more samples never lower the norm.
+
+        Args:
+            given: `[B, I, 1, T]`.
+            given_stems: the I labels.
+            solver: how to integrate.
+            seeds: one per item.
+            best_of: n; as many are sampled at once as `max_batch` holds.
+            given_noise: whether the noise of the given stems is drawn in every evaluation or once.
+            callback: called with (step, steps), over all n samples.
+
+        Returns:
+            All K stems `[B, K, 1, T]`, float32 on the CPU; the given ones bit for bit.
+
+        Raises:
+            UserError: for input that is not finite, of another shape, or does not fit the stems.
+        """
+        if best_of < 1:
+            raise UserError(f"best_of is {best_of}; it must be at least 1")
+        if given_noise not in ("fixed", "redrawn"):
+            raise UserError(f"given_noise is {given_noise!r}; choose fixed or redrawn")
+        x, places = self._signals(given, 4, "given stems"), self._places(given_stems)
+        if len(seeds) != len(x):
+            raise UserError(f"{len(seeds)} seeds for {len(x)} items; give one each")
+        items, together = len(x), max(1, self.max_batch // len(x))
+        candidates = [sample_seeds([seed], best_of) for seed in seeds]
+        firsts = range(0, best_of, together)
+        kept = torch.empty(0, device=self.device)
+        for done, first in enumerate(firsts):
+            drawn = range(first, min(first + together, best_of))
+            noise = SeededNoise([per_item[i] for i in drawn for per_item in candidates])
+            repeated = x.repeat(len(drawn), 1, 1, 1)
+            derivative = partial(
+                self.model,
+                len(self.labels),
+                repeated,
+                places,
+                noise=noise if given_noise == "redrawn" else noise(repeated),
+            )
+            report = _later(callback, done, len(firsts))
+            samples = self._run(derivative, len(repeated), solver, noise, report).unflatten(0, (len(drawn), items))
+            samples = torch.cat([kept, samples]) if done else samples
+            loudest = samples.square().sum(dim=(2, 3, 4)).argmax(dim=0)
+            kept = samples[loudest, torch.arange(items, device=self.device)].unsqueeze(0)
+        return partial(self.model, len(self.labels), x, places, noise=x).stems(kept[0]).cpu()
+
+    def separate_windows(
+        self,
+        mixture: Tensor,
+        *,
+        constrained: int | str,
+        solver: Solver,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Separate with the contextual Dirac separator (see `contextual`).
+
+        Args:
+            mixture: `[B, 1, T]`.
+            constrained: the stem that is the mixture minus the others, by index or label.
+            solver: how to integrate.
+            seeds: one per item.
+            callback: called with (step, steps).
+
+        Returns:
+            `[B, K, 1, T]` float32 on the CPU; the stems sum to the mixture.
+
+        Raises:
+            UserError: for input that is not finite or of another shape, or an unknown constrained stem.
+        """
+        y = self._signals(mixture, 3, "mixture")
+        derivative = contextual(self.model, y, self.labels, constrained)
+        return derivative.stems(self._run(derivative, len(y), solver, SeededNoise(seeds), callback)).cpu()
+
+    def separate_gaussian_windows(
+        self,
+        mixture: Tensor,
+        *,
+        gamma: Gamma = gaussian_gamma,
+        solver: Solver,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Separate with the Gaussian separator (see `gaussian`).
+
+        Args:
+            mixture: `[B, 1, T]`.
+            gamma: γ of the likelihood.
+            solver: how to integrate.
+            seeds: one per item.
+            callback: called with (step, steps).
+
+        Returns:
+            `[B, K, 1, T]` float32 on the CPU.
+
+        Raises:
+            UserError: for input that is not finite or of another shape, or if the steps are unstable with this γ.
+        """
+        y = self._signals(mixture, 3, "mixture")
+        derivative = gaussian(self.model, y, len(self.labels), gamma=gamma)
+        return self._run(derivative, len(y), solver, SeededNoise(seeds), callback).cpu()
+
+
+class WeakMSDM(_OnWindows):
+    """Weakly supervised MSDM: one model per stem, one seed per window.
+
+    Args:
+        denoisers: label to `D(x [N, 1, T], sigma [N], cond)` with `encode(texts)`. Unconditional ones are meant; one
+            with text is prompted with its label.
+        config: `sample_rate` and `window`.
+        device: where the denoisers are.
+        max_batch: items that a model denoises at once, see `JointMSDM`.
+        clamp: limit of the denoised signal, see `JointMSDM`.
+    """
+
+    def __init__(
+        self,
+        denoisers: Mapping[str, Any],
+        config: Mapping[str, Any],
+        *,
+        device: str | torch.device = "cpu",
+        max_batch: int = 16,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__(config, list(denoisers), device, max_batch, clamp)
+        self.denoisers = dict(denoisers)
+        self.model = per_stem({label: self._batched(denoiser) for label, denoiser in denoisers.items()})
+
+    def separate_windows(
+        self,
+        mixture: Tensor,
+        stems: Sequence[str] | None = None,
+        *,
+        constrained: int | str,
+        solver: Solver,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Separate with Eq. 4.
+
+        Args:
+            mixture: `[B, 1, T]`.
+            stems: labels of what the mixture consists of; None is all.
+            constrained: the stem that is the mixture minus the others, by index or label.
+            solver: how to integrate.
+            seeds: one per item.
+            callback: called with (step, steps).
+
+        Returns:
+            `[B, K, 1, T]` float32 on the CPU; the stems sum to the mixture.
+
+        Raises:
+            UserError: for input that is not finite or of another shape, or unknown stems.
+        """
+        y = self._signals(mixture, 3, "mixture")
+        stems = self.labels if stems is None else list(stems)
+        self._places(stems)
+        derivative = inference.separator(self.model, y, stems, constrained)
+        return derivative.stems(self._run(derivative, len(y), solver, SeededNoise(seeds), callback)).cpu()
+
+    def sample_windows(
+        self, stems: Sequence[str], *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None
+    ) -> Tensor:
+        """Generate single stems.
+
+        Args:
+            stems: one label per item.
+            solver: how to integrate.
+            seeds: one per item.
+            callback: called with (step, steps).
+
+        Returns:
+            `[B, 1, T]` float32 on the CPU.
+
+        Raises:
+            UserError: for an unknown stem.
+        """
+        self._places(list(dict.fromkeys(stems)))
+        derivative = inference.single(self.model, stems)
+        return self._run(derivative, len(stems), solver, SeededNoise(seeds), callback)[:, 0].cpu()
+
+
+def load_joint(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    max_batch: int = 16,
+    clamp: float | None = None,
+) -> JointMSDM:
+    """Load a joint model: a model folder of target "stems".
+
+    Args:
+        path: the folder.
+        device: "auto" (CUDA if there is one), or a torch device.
+        precision: of the network, see `gmsdi.pipeline.load`.
+        max_batch: see `JointMSDM`.
+        clamp: see `JointMSDM`.
+
+    Raises:
+        UserError: if the folder holds no sound model, or one of another target, or the device does not exist.
+    """
+    device = resolve_device(device)
+    denoiser = _load(path, device, precision)
+    target = target_of(denoiser.config)
+    if target != STEMS:
+        raise UserError(
+            f"{path}: a model of target {target!r}; joint MSDM needs one that was trained with target stems"
+        )
+    return JointMSDM(denoiser, denoiser.config, device=device, max_batch=max_batch, clamp=clamp)
+
+
+def load_weak(
+    models: Mapping[str, str | Path] | str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    max_batch: int = 16,
+    clamp: float | None = None,
+) -> WeakMSDM:
+    """Load one model per stem: model folders whose targets are single labels.
+
+    Args:
+        models: label to folder; or a folder of such model folders, which are taken in the order of the models' labels.
+        device: "auto" (CUDA if there is one), or a torch device.
+        precision: of the networks, see `gmsdi.pipeline.load`.
+        max_batch: see `JointMSDM`.
+        clamp: see `JointMSDM`.
+
+    Raises:
+        UserError: if a folder holds no sound model, or one of another target, or the models do not belong together, or
+            the device does not exist.
+    """
+    device = resolve_device(device)
+    if isinstance(models, Mapping):
+        loaded = {label: _load(path, device, precision) for label, path in models.items()}
+        for label, denoiser in loaded.items():
+            target = target_of(denoiser.config)
+            if target != label:
+                raise UserError(f"{models[label]}: a model of target {target!r}, given as the model of {label!r}")
+    else:
+        loaded = {}
+        for folder in sorted(path.parent for path in Path(models).glob(f"*/{CONFIG}")):
+            denoiser = _load(folder, device, precision)
+            target = target_of(denoiser.config)
+            if target not in denoiser.config["labels"]:
+                raise UserError(f"{folder}: a model of target {target!r}; weakly supervised MSDM needs one label each")
+            if target in loaded:
+                raise UserError(f"{folder}: a second model of {target!r} in {models}; name the folders one by one")
+            loaded[target] = denoiser
+        if loaded:
+            order = next(iter(loaded.values())).config["labels"]
+            loaded = dict(sorted(loaded.items(), key=lambda item: [*order, item[0]].index(item[0])))
+    if not loaded:
+        raise UserError(f"{models}: no model there; name the folders of one model per stem")
+    configs = {label: denoiser.config for label, denoiser in loaded.items()}
+    first = next(iter(configs))
+    for label, config in configs.items():
+        for key in ("sample_rate", "window"):
+            if config[key] != configs[first][key]:
+                raise UserError(
+                    f"the models of {label} and {first} do not belong together: {key} is {config[key]} and "
+                    f"{configs[first][key]}"
+                )
+    return WeakMSDM(loaded, configs[first], device=device, max_batch=max_batch, clamp=clamp)
+
+
+def _load(path: str | Path, device: str, precision: str) -> TextDenoiser:
+    model = load_model(path, device=device)
+    if not isinstance(model, TextDenoiser):
+        raise UserError(f"{path}: a model of kind {model.config.get('kind')!r}, not a diffusion model")
+    model.autocast = resolve_precision(precision, device)
+    return model
+
+
+def _later(callback: Callback | None, done: int, runs: int) -> Callback | None:
+    """A callback of one of several runs that counts the steps of all."""
+    return None if callback is None else lambda step, steps: callback(done * steps + step, runs * steps)

@@ -1,0 +1,56 @@
+"""Score one separation method at every number of solver steps, and count the network's work."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from _common import job, pipeline, progress, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.experiments import score_separation, select_chunks, separate
+from gmsdi.files import atomic
+from gmsdi.metrics.si_sdr import summarize
+from gmsdi.tables import NAMES
+
+snakemake: Any
+
+
+def advance(update: Callable[[float, float], None], before: float, total: float, share: float, done: float) -> None:
+    update(before + done * share, total)
+
+
+with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
+    params, method = snakemake.params, snakemake.wildcards.method
+    windows = WindowSet(windows_folder(snakemake.input.windows))
+    ids = select_chunks(windows.table, params.chunks)
+    chosen = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))[method]
+    pipe = pipeline(snakemake)
+    tables = []
+    for place, steps in enumerate(params.steps):
+        before = pipe.evaluations
+        estimates = separate(
+            pipe,
+            windows,
+            ids,
+            {**chosen, "solver": {**chosen["solver"], "steps": steps}},
+            guidance=params.guidance,
+            seed=params.seed,
+            batch=snakemake.config["jobs"]["batch"],
+            progress=partial(
+                advance, update, sum(params.steps[:place]) * len(ids), sum(params.steps) * len(ids), steps
+            ),
+        )
+        scores = summarize(score_separation(windows, ids, estimates), **params.bootstrap, seed=params.seed)
+        tables.append(
+            scores.assign(
+                method=chosen.get("title") or NAMES[method],
+                steps=steps,
+                evaluations=(pipe.evaluations - before) / len(ids),
+                chunks=len(ids),
+            )
+        )
+    with atomic(snakemake.output[0]) as path:
+        pd.concat(tables).to_csv(path, index=False)

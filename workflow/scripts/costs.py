@@ -1,0 +1,13 @@
+"""Join the methods' scores against their cost."""
+
+from typing import Any
+
+import pandas as pd
+from _common import job
+
+from gmsdi.files import atomic
+
+snakemake: Any
+
+with job(snakemake), atomic(snakemake.output[0]) as path:
+    pd.concat([pd.read_csv(file) for file in snakemake.input]).to_csv(path, index=False)
