@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from safetensors.torch import load_file
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
-from gmsdi.models.checkpoint import build_model, save_model
+from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.training import Batches, TrainingConfig, train
 
 MODEL = {
@@ -57,7 +59,10 @@ def windows(tmp_path_factory):
     """Two tracks of noise with alternating labels, written as a windows folder."""
     folder = tmp_path_factory.mktemp("windows")
     rng = np.random.default_rng(0)
-    np.save(folder / "mix.npy", rng.integers(-3000, 3000, 60000, dtype=np.int16))
+    stems = rng.integers(-1500, 1500, (2, 60000), dtype=np.int16)
+    stems[0, 30000:] = 0  # B has no bass
+    np.save(folder / "stems.npy", stems)
+    np.save(folder / "mix.npy", stems.sum(axis=0, dtype=np.int16))
     pd.DataFrame({"track": ["A", "B"], "start": [0, 30000], "length": [30000, 30000]}).to_csv(
         folder / "tracks.csv", index=False
     )
@@ -109,6 +114,102 @@ def test_devices_share_the_global_batch(windows):
     assert not torch.equal(whole["clean"], Batches(data, TRAINING, seed=5).batch(8)["clean"])
     with pytest.raises(UserError, match=r"training\.batch is 4, not a multiple of the 3 devices"):
         Batches(data, TRAINING, seed=5, world=3)
+
+
+def test_a_batch_of_mixtures_is_made_of_these_draws_in_this_order(windows):
+    """Resumed runs depend on it: later additions draw after these."""
+    data, c = WindowSet(windows), TRAINING
+    batch = Batches(data, c, seed=5).batch(3)
+    for item in range(c.batch):
+        rng = np.random.default_rng([5, 3, item])
+        crop, labels = data.random_crops(rng, 1)
+        gain = 10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20) * rng.choice([-1.0, 1.0])
+        sigma = np.exp(c.p_mean + c.p_std * rng.standard_normal())
+        text = None if rng.random() < c.p_drop else ", ".join(labels[0])
+        np.testing.assert_array_equal(batch["clean"][item], crop[0] * np.float32(gain))
+        assert batch["sigma"][item].item() == pytest.approx(sigma, rel=1e-6)
+        assert batch["texts"][item] == text
+        np.testing.assert_array_equal(batch["noise"][item], rng.standard_normal((1, 2048), dtype=np.float32))
+        np.testing.assert_array_equal(batch["draws"][item], rng.random(16, dtype=np.float32))
+
+
+def test_stems_of_a_batch_are_those_of_its_mixtures(windows):
+    """The same windows with one gain and sign for all stems, silent ones included."""
+    data, config = WindowSet(windows), replace(TRAINING, batch=32)
+    mixtures, stems = (Batches(data, config, seed=5, target=target).batch(0) for target in ("mixture", "stems"))
+    assert stems["clean"].shape == stems["noise"].shape == (32, 2, 2048)
+    torch.testing.assert_close(stems["clean"].sum(1, keepdim=True), mixtures["clean"], rtol=0, atol=1e-7)
+    assert torch.equal(stems["sigma"], mixtures["sigma"])
+    assert stems["texts"] == mixtures["texts"]
+    silent = (stems["clean"][:, 0] == 0).all(dim=1)
+    assert 4 < silent.sum() < 28
+
+
+def test_a_model_of_one_stem_hears_it_most_of_the_time(windows):
+    """Bass sounds in about half of the windows; with probability `p_any` one of all windows is drawn."""
+    data = WindowSet(windows)
+    for p_any, low, high in ((0.0, 0, 0), (0.5, 64 * 0.25 - 3 * 3.5, 64 * 0.25 + 3 * 3.5)):
+        batch = Batches(data, replace(TRAINING, batch=64, p_any=p_any), seed=5, target="Bass").batch(0)
+        assert batch["clean"].shape == (64, 1, 2048)
+        assert low <= (batch["clean"] == 0).all(dim=2).sum() <= high
+        assert set(batch["texts"]) == {"Bass", None}
+    assert Batches(data, TRAINING, seed=5, target="Drums").batch(0)["clean"].abs().amax(dim=(1, 2)).min() > 0.03
+
+
+UNCONDITIONAL = {**MODEL, "text": {"kind": "none"}}
+JOINT = {**UNCONDITIONAL, "target": "stems", "unet": {**MODEL["unet"], "in_channels": 2}}
+
+
+@pytest.mark.parametrize("model", [JOINT, {**UNCONDITIONAL, "target": "Bass"}], ids=["stems", "Bass"])
+def test_models_of_stems_train_and_resume_to_the_same_weights(windows, tmp_path, monkeypatch, model):
+    config = replace(TRAINING, steps=24, lr=3e-3)
+
+    def run(name):
+        train(model, config, windows, windows, tmp_path / name, seed=3, work=tmp_path / f"{name}_work", progress=False)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    whole = run("whole")
+    batch = Batches.batch
+
+    def failing(self, step):
+        if step == 17 and self.seed == 3:
+            raise RuntimeError("power cut")
+        return batch(self, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Batches, "batch", failing)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run("cut")
+    assert not (tmp_path / "cut").exists()
+    resumed = run("cut")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert json.loads((tmp_path / "cut" / "config.json").read_text())["target"] == model["target"]
+    provenance = json.loads((tmp_path / "cut" / "provenance.json").read_text())
+    assert provenance["resumed"]
+    assert provenance["training"]["p_any"] == config.p_any
+    trained = load_model(tmp_path / "whole")
+    torch.manual_seed(3)
+    fresh = build_model(model)
+    validation = Batches(WindowSet(windows), replace(config, batch=16), seed=8, target=model["target"]).batch(0)
+    with torch.no_grad():
+        assert trained.training_loss(validation).mean() < 0.95 * fresh.training_loss(validation).mean()
+
+
+def test_windows_that_do_not_fit_the_target_are_refused(windows, tmp_path):
+    def run(model, folder):
+        train(model, TRAINING, windows, folder, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
+
+    bare = tmp_path / "bare"
+    shutil.copytree(windows, bare, ignore=shutil.ignore_patterns("stems.npy"))
+    with pytest.raises(UserError, match=r"was built without stems, .* build the windows again with stems=True"):
+        run(JOINT, bare)
+    with pytest.raises(UserError, match="the training windows have the stems Bass, Drums, the model's are Drums, Bass"):
+        run({**JOINT, "labels": ["Drums", "Bass"]}, windows)
+    with pytest.raises(UserError, match="has no label 'Piano', only Bass, Drums"):
+        run({**UNCONDITIONAL, "target": "Piano", "labels": ["Piano"]}, windows)
+    with pytest.raises(UserError, match=r"unet\.in_channels is 2, but a model of target 'mixture' is trained on 1"):
+        run({**JOINT, "target": "mixture"}, windows)
 
 
 def test_learning_rate_rises_holds_and_falls_to_zero():

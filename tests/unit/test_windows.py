@@ -143,6 +143,23 @@ def test_random_crops_are_pieces_of_tracks_with_their_labels(mini, mixtures_only
     assert len(seen) == 3
 
 
+def test_random_stem_crops_are_the_stems_of_the_random_crops(windows, mixtures_only):
+    mixtures, labels = mixtures_only.random_crops(np.random.default_rng(0), 40)
+    stems, same_labels = windows.random_stem_crops(np.random.default_rng(0), 40)
+    assert stems.shape == (40, 4, 1, WINDOW)
+    np.testing.assert_allclose(stems.sum(axis=1), mixtures, atol=1e-7)
+    assert labels == same_labels
+    rare = min(windows.labels, key=lambda label: sum(label in active for active in labels))
+    assert any(rare not in active for active in labels)
+    sounding, all_with_it = windows.random_stem_crops(np.random.default_rng(0), 40, rare)
+    assert all(rare in active for active in all_with_it)
+    assert (np.abs(sounding[:, windows.labels.index(rare)]).max(axis=(1, 2)) > 0).all()
+    with pytest.raises(UserError, match="without stems; build the windows again with stems=True"):
+        mixtures_only.random_stem_crops(np.random.default_rng(0), 1)
+    with pytest.raises(UserError, match="Flute hardly ever sounds"):
+        windows.random_stem_crops(np.random.default_rng(0), 1, "Flute")
+
+
 def test_a_copy_in_another_process_reopens_the_folder(windows):
     data = pickle.dumps(windows)
     assert len(data) < 1000
