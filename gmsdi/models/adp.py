@@ -138,6 +138,8 @@ def import_msdm(
             "window": window,
             "labels": list(labels),
         }
+        if text is None and config.in_channels == len(labels):  # MSDM: all stems as channels, or one stem alone
+            model["target"] = "stems" if len(labels) > 1 else labels[0]
         (folder / CONFIG).write_text(json.dumps(model, indent=2) + "\n")
         (folder / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
 

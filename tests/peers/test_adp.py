@@ -92,6 +92,7 @@ def test_lightning_checkpoint_becomes_a_model_folder(tmp_path):
 
     model = load_model(tmp_path / "model")
     assert model.config["labels"] == ["Bass", "Drums", "Guitar", "Piano"]
+    assert model.config["target"] == "stems"
     assert model.sigma_data == 0.3
     x = torch.randn(2, 4, 240, generator=torch.Generator().manual_seed(0))
     for sigma in (0.01, 1.0):
