@@ -7,7 +7,16 @@ import os
 
 import pytest
 
-PEERS = ("audio_diffusion_pytorch", "diffusers", "museval", "torchmetrics")
+PEERS = (
+    "audio_diffusion_pytorch",
+    "diffusers",
+    "fast_bss_eval",
+    "frechet_audio_distance",
+    "laion_clap",
+    "museval",
+    "torchmetrics",
+    "torchvggish",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import importlib.util
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import accumulate
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -16,8 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gmsdi.metrics.frechet import frechet_distance
+from gmsdi.metrics.bss_eval import bss_eval_windows, museval_metrics
+from gmsdi.metrics.clap import CLAP
+from gmsdi.metrics.frechet import fad, frechet_distance
 from gmsdi.metrics.si_sdr import si_sdr
+from gmsdi.metrics.vggish import VGGish
 from gmsdi.models.adp import convert
 from gmsdi.models.conditioning import Conditioning
 from gmsdi.models.denoiser import EDMDenoiser
@@ -306,20 +312,6 @@ def museval_sdr(taps: int) -> np.ndarray:
     return si_sdr(estimates, targets) - theirs[:, 0]
 
 
-def museval_metrics() -> ModuleType:
-    """museval's metrics without the rest of the package, which looks for ffmpeg when it is imported."""
-    package = importlib.util.find_spec("museval")
-    assert package is not None
-    assert package.submodule_search_locations
-    path = Path(package.submodule_search_locations[0]) / "metrics.py"
-    spec = importlib.util.spec_from_file_location("museval_metrics", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def torchmetrics_fad() -> float:
     """Our Fréchet distance against torchmetrics' FID formula on random Gaussians, relative."""
     from torchmetrics.image.fid import _compute_fid
@@ -330,3 +322,99 @@ def torchmetrics_fad() -> float:
     moments = mu1, root1 @ root1.T / 30, mu2, root2 @ root2.T / 30
     theirs = _compute_fid(*(torch.from_numpy(moment) for moment in moments)).item()
     return abs(frechet_distance(*moments) / theirs - 1)
+
+
+def fast_bss_eval_difference() -> np.ndarray:
+    """Our SIR and SAR over the whole signal minus those of fast_bss_eval, in dB, `[stems, 2]`."""
+    from fast_bss_eval import bss_eval_sources
+
+    targets, estimates = signals()
+    table = bss_eval_windows(estimates, targets, 4000, labels=list("abc"), taps=32)
+    # Its NumPy half does not know NumPy 2.
+    pair = torch.from_numpy(targets), torch.from_numpy(estimates)
+    _, sir, sar = bss_eval_sources(*pair, filter_length=32, compute_permutation=False)
+    return table[["sir", "sar"]].to_numpy() - torch.stack([sir, sar], dim=1).numpy()
+
+
+def bare(module: str, *unused: str) -> ModuleType:
+    """Import one module of a peer without the rest of its package, and with dummies for imports it makes no use of."""
+    stand_ins: dict[str, Any] = {name: mock.MagicMock() for name in unused}
+    top = importlib.util.find_spec(module.split(".")[0])
+    assert top is not None
+    assert top.submodule_search_locations
+    folder = Path(top.submodule_search_locations[0]).parent
+    for package in accumulate(module.split(".")[:-1], "{}.{}".format):
+        stand_ins[package] = ModuleType(package)
+        stand_ins[package].__path__ = [str(folder.joinpath(*package.split(".")))]
+    with mock.patch.dict(sys.modules, stand_ins):
+        return importlib.import_module(module)
+
+
+def fad_library_difference() -> float:
+    """Our FAD of two sets of random frames against the package frechet-audio-distance, relative."""
+    unused = ("resampy", "laion_clap", "encodec", "frechet_audio_distance.models.pann", "frechet_audio_distance.utils")
+    library = bare("frechet_audio_distance.fad", *unused).FrechetAudioDistance
+    rng = np.random.default_rng(2)
+    sets = [rng.standard_normal((n, 20)) @ rng.standard_normal((20, 20)) + rng.standard_normal(20) for n in (150, 90)]
+    moments = [moment for frames in sets for moment in library.calculate_embd_statistics(None, frames)]
+    return abs(fad(*sets) / library.calculate_frechet_distance(None, *moments).item() - 1)
+
+
+def noises(seconds: float, rate: int) -> np.ndarray:
+    """White noise that swells, and brown noise that fades, `[2, T]`."""
+    noise = np.random.default_rng(3).standard_normal((2, round(seconds * rate)))
+    noise[1] = 0.02 * noise[1].cumsum()
+    noise *= np.linspace(0.01, 1, noise.shape[1])
+    return np.stack([0.3 * noise[0], noise[1, ::-1].clip(-1, 1)]).astype(np.float32)
+
+
+def saved(content: Any, folder: Path) -> dict[str, Any]:
+    """Write a checkpoint; return the arguments that make an embedding load it."""
+    path = folder / "checkpoint.pt"
+    torch.save(content, path)
+    with path.open("rb") as stream:
+        return {"checkpoint": path, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def vggish_difference(folder: Path) -> float:
+    """Largest difference of our VGGish from torchvggish without its last ReLU, relative to the standard deviation."""
+    peer = scrambled(bare("torchvggish.torchvggish")._vgg())
+    ours = VGGish(**saved(peer.state_dict(), folder))
+    peer.embeddings = peer.embeddings[:-1]
+    front_end = bare("torchvggish.vggish_input", "resampy").waveform_to_examples
+    clips = noises(2.5, 16000)
+    with torch.inference_mode():
+        expected = torch.cat([peer(front_end(clip.astype(np.float64), 16000).detach()) for clip in clips]).numpy()
+    frames = ours.frames(clips, 16000)
+    assert frames.shape == expected.shape
+    return float(np.abs(frames - expected).max() / expected.std())
+
+
+def clap_difference(folder: Path) -> float:
+    """Our CLAP from LAION's network on transformers' mel spectrogram, relative to how far two clips are apart."""
+    from transformers import ClapFeatureExtractor
+
+    unused = ("torchlibrosa.stft", "torchlibrosa.augmentation", "torchvision.ops.misc", "h5py")
+    config = SimpleNamespace(
+        model_name="base", class_num=527, mel_bins=64, sample_rate=48000, window_size=1024, hop_size=480, fmin=50,
+        fmax=14000,
+    )  # fmt: skip
+    peer = nn.ModuleDict(
+        {
+            "audio_branch": bare("laion_clap.clap_module.htsat", *unused).create_htsat_model(config),
+            "audio_projection": nn.Sequential(nn.Linear(1024, 512), nn.ReLU(), nn.Linear(512, 512)),
+        }
+    )
+    scrambled(peer)
+    norm = peer["audio_branch"].bn0
+    norm.running_mean.fill_(-40)
+    norm.running_var.fill_(300)
+    ours = CLAP(**saved({"state_dict": {f"module.{key}": x for key, x in peer.state_dict().items()}}, folder))
+    clips = noises(10, 48000)
+    extractor = ClapFeatureExtractor(truncation="rand_trunc", frequency_min=50)
+    mel = extractor(list(clips), sampling_rate=48000, return_tensors="pt").input_features.float()
+    peer["audio_branch"].spectrogram_extractor = peer["audio_branch"].logmel_extractor = lambda x: x
+    with torch.inference_mode():
+        embedded = peer["audio_projection"](peer["audio_branch"]({"waveform": mel})["embedding"])
+    expected = nn.functional.normalize(embedded, dim=-1).numpy()
+    return float(np.abs(ours.frames(clips, 48000) - expected).max() / np.abs(expected[0] - expected[1]).max())

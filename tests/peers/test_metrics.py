@@ -1,8 +1,16 @@
-"""torchmetrics and museval agree where they define what we define, and differ where the protocol differs."""
+"""Published metrics agree where they define what we define, and differ where the protocol differs."""
 
 import numpy as np
 
-from tests.peers.oracles import museval_sdr, torchmetrics_fad, torchmetrics_si_sdr
+from tests.peers.oracles import (
+    clap_difference,
+    fad_library_difference,
+    fast_bss_eval_difference,
+    museval_sdr,
+    torchmetrics_fad,
+    torchmetrics_si_sdr,
+    vggish_difference,
+)
 
 
 def test_si_sdr_is_that_of_torchmetrics_without_mean_removal():
@@ -25,3 +33,20 @@ def test_bss_evals_512_taps_forgive_more():
 
 def test_frechet_distance_is_torchmetrics_fid():
     assert torchmetrics_fad() < 1e-9
+
+
+def test_interference_and_artifacts_are_those_of_fast_bss_eval():
+    np.testing.assert_allclose(fast_bss_eval_difference(), 0, atol=1e-9)
+
+
+def test_fad_is_that_of_frechet_audio_distance():
+    assert fad_library_difference() < 1e-9
+
+
+def test_vggish_is_torchvggish(tmp_path):
+    assert vggish_difference(tmp_path) < 1e-3
+
+
+def test_clap_is_laion_clap(tmp_path):
+    """But for the rounding to 16 bits, which the peer leaves to its caller."""
+    assert clap_difference(tmp_path) < 1e-3
