@@ -31,11 +31,11 @@ Estimator: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`f(mixture [N, T], sources [N, K, T], known [N, K] bool) -> [N, K, T]`: each unknown source given the mixture and the
 known ones. What it returns for known sources, and what it is given for unknown ones, is ignored."""
 
-SNR_FLOOR = 1e-4
-"""Error power relative to the mixture's, −40 dB, below which the loss "snr" has little more to gain."""
+SNR_FLOOR = 1e-3
+"""Error power relative to the mixture's, −30 dB, below which the loss "snr" has little more to gain."""
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
-    "snr": lambda error: 10 * (error.square().mean(dim=-1) + SNR_FLOOR).log10(),
     "l1": lambda error: error.abs().mean(dim=-1),
+    "snr": lambda error: 10 * (error.square().mean(dim=-1) + SNR_FLOOR).log10(),
 }
 """From errors relative to the mixture's level, `[n, K, T]`, to the loss of each source, `[n, K]`."""
 _LEVEL_FLOOR = 1e-5  # Demucs' own, so that silence stays silence
@@ -127,7 +127,7 @@ class GibbsSeparator(TrainableModel):
         self.net = net
         self.config = config
         self.labels: list[str] = list(config["labels"])
-        self.loss: str = config.get("loss", "snr")
+        self.loss: str = config.get("loss", "l1")
         self.autocast = None
 
     def forward(self, mixture: Tensor, sources: Tensor, known: Tensor) -> Tensor:
@@ -160,11 +160,13 @@ class GibbsSeparator(TrainableModel):
 
         The loss of one source, with its error e relative to the mixture's standard deviation, is
 
-        - "snr": 10·log₁₀(mean(e²) + 10⁻⁴), in dB: but for a constant the negative signal-to-noise ratio, soft-limited
-          as by Wisdom et al. 2020. A dB counts the same for soft and for loud sources, as it does in the SI-SDR
-          improvement of the tables; a loss in linear units cares for the loud ones. And it is as well defined for a
-          silent source as for any other, which SI-SDR is not;
-        - "l1": mean(|e|), the loss of Demucs.
+        - "l1": mean(|e|), the loss of Demucs;
+        - "snr": 10·log₁₀(mean(e²) + 10⁻³), in dB: but for a constant the negative signal-to-noise ratio, soft-limited
+          at 30 dB as by Wisdom et al. 2020. A dB counts the same for soft and for loud sources, as it does in the
+          SI-SDR improvement of the tables; but the gradient is the larger the smaller the error, so that sources which
+          are easy to separate drown the others early in training.
+
+        Both are as well defined for a silent source as for any other, which SI-SDR is not.
 
         Args:
             batch: `clean` `[n, K, T]` float32, the sources, silence where one does not play, and `draws` float32
@@ -263,8 +265,8 @@ def build(config: dict[str, Any]) -> GibbsSeparator:
     """A separator with fresh weights.
 
     Args:
-        config: `target`, which must be "stems"; `labels`, 2 to 15 names; `sample_rate` in Hz; `loss`, "snr" (the
-            default) or "l1", see `GibbsSeparator.training_loss`; and `demucs`, options of the package's `Demucs`
+        config: `target`, which must be "stems"; `labels`, 2 to 15 names; `sample_rate` in Hz; `loss`, "l1" (the
+            default) or "snr", see `GibbsSeparator.training_loss`; and `demucs`, options of the package's `Demucs`
             (`channels`, `depth`, `growth`, `kernel_size`, `stride`, `resample`, …). Its inputs, outputs and levels are
             none of them: they are set here.
 
@@ -276,7 +278,7 @@ def build(config: dict[str, Any]) -> GibbsSeparator:
         raise UserError(f"model target is {config.get('target', 'mixture')!r}; a Gibbs separator needs target: stems")
     if not 2 <= len(labels) < _DRAWS or len(set(labels)) < len(labels):
         raise UserError(f"model labels are {labels}; a Gibbs separator needs 2 to {_DRAWS - 1} different ones")
-    if config.get("loss", "snr") not in LOSSES:
+    if config.get("loss", "l1") not in LOSSES:
         raise UserError(f"model loss is {config['loss']!r}; choose {' or '.join(LOSSES)}")
     return GibbsSeparator(_demucs(config.get("demucs", {}), labels, config["sample_rate"]), config)
 
