@@ -50,7 +50,7 @@ rule embed_generated:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=sources("metrics/embeddings.py", "experiments.py"),
+        sources=EMBEDDING_SOURCES + sources("experiments.py"),
     output:
         "<results>/embeddings/{task}.npz",
     log:
@@ -69,7 +69,7 @@ rule embed_generated:
 rule embed_references:
     input:
         windows=TEST,
-        sources=sources("metrics/embeddings.py", "data/windows.py", "experiments.py"),
+        sources=EMBEDDING_SOURCES + sources("data/windows.py", "experiments.py"),
     output:
         "<results>/embeddings/references.npz",
     log:
