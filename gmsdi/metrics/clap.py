@@ -85,9 +85,9 @@ class CLAP:
         content = read_torch(file, mmap=True)  # the text encoder and the optimizer's state stay in the file
         self._network = _network()
         try:
-            state = content.get("state_dict") if isinstance(content, dict) else content
+            state = content["state_dict"] if isinstance(content, dict) else {}
             self._network.load_state_dict(from_laion(state), assign=True)
-        except (RuntimeError, TypeError, AttributeError) as error:
+        except (RuntimeError, KeyError, AttributeError) as error:
             raise UserError(f"{file}: not the weights of LAION's HTSAT-base; use those of {WEIGHTS.url}") from error
         self._network.to(device).eval().requires_grad_(False)
         filters = mel_filters(self.sample_rate, self._n_fft, 64, 50, 14000)
