@@ -23,7 +23,7 @@ from torch import Tensor
 from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, Noise, check_stability
-from gmsdi.models.checkpoint import CONFIG, STEMS, load_model, resolve_device, resolve_precision, target_of
+from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, load_model, resolve_device, resolve_precision, target_of
 from gmsdi.models.denoiser import TextDenoiser
 from gmsdi.models.text import prompt_of
 from gmsdi.pipeline import Callback, Solver
@@ -623,7 +623,7 @@ def load_weak(
         for folder in sorted(path.parent for path in Path(models).glob(f"*/{CONFIG}")):
             denoiser = _load(folder, device, precision)
             target = target_of(denoiser.config)
-            if target not in denoiser.config["labels"]:
+            if target in (MIXTURE, STEMS):
                 raise UserError(f"{folder}: a model of target {target!r}; weakly supervised MSDM needs one label each")
             if target in loaded:
                 raise UserError(f"{folder}: a second model of {target!r} in {models}; name the folders one by one")
