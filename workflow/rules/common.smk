@@ -69,7 +69,10 @@ def sources(*names):
 
 MODEL_SOURCES = sources("models", "sampling", "inference.py", "pipeline.py")
 EMBEDDING_SOURCES = sources(
-    *(f"metrics/{name}.py" for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights"))
+    *(
+        f"metrics/{name}.py"
+        for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights")
+    )
 )
 
 
