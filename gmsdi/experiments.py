@@ -17,9 +17,10 @@ import pandas as pd
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gmsdi.data.windows import WindowSet
     from gmsdi.metrics.embeddings import Embedding
-    from gmsdi.pipeline import Pipeline
 
 Progress = Callable[[float], None]
 """Called with the number of items done so far, fractions included."""
@@ -68,11 +69,46 @@ def select_chunks(table: pd.DataFrame, count: int | None, *, least_active: int =
     return sorted(order[:count])
 
 
+def load_system(name: str, folders: Mapping[str, str | Path], *, labels: Sequence[str], **options: Any) -> Any:
+    """Load what runs a method of Table 2 or a task of Figures 2 and 3.
+
+    Args:
+        name: "msdm", "weak_msdm" or "demucs_gibbs"; anything else is the text-conditioned model.
+        folders: model folders by target: one called "mixture" or "stems", or one per label ("weak_msdm").
+        labels: the K labels of the data.
+        options: `device`, `precision` and `fixed_batch`, see `pipeline.load`.
+
+    Raises:
+        UserError: if a folder holds no sound model of that kind, or one of other labels.
+    """
+    from gmsdi.pipeline import load
+
+    if name == "weak_msdm":
+        from gmsdi.baselines.msdm import load_weak
+
+        system: Any = load_weak(dict(folders), **options)
+    elif name == "msdm":
+        from gmsdi.baselines.msdm import load_joint
+
+        system = load_joint(folders["stems"], **options)
+    elif name == "demucs_gibbs":
+        from gmsdi.baselines.gibbs import load_gibbs
+
+        system = load_gibbs(folders["stems"], **options)
+    else:
+        system = load(folders["mixture"], **options)
+    if name in ("msdm", "weak_msdm", "demucs_gibbs") and list(system.labels) != list(labels):
+        raise UserError(
+            f"the model of {name} has {', '.join(system.labels)}, the data {', '.join(labels)}; train it on them"
+        )
+    return system
+
+
 # --- Separation ------------------------------------------------------------------------------------------------------
 
 
 def separate(
-    pipe: Pipeline,
+    system: Any,
     windows: WindowSet,
     ids: Sequence[int],
     method: Mapping[str, Any],
@@ -85,12 +121,13 @@ def separate(
     """Estimates of the stems of the chunks `ids`, float32 [N, K, T].
 
     Args:
-        pipe: the model.
+        system: what `load_system` gives for the method's name.
         windows: the test split.
         ids: chunks.
-        method: `name`, "extractor" or "separator"; `w`; `solver`, settings of `pipeline.Solver`; `negatives`; `samples`
-            (default 1); for the Extractor `consistent`; for the Separator `constrained`, or `projected`.
-        guidance: settings of `pipeline.Guidance` apart from w.
+        method: `name`, and what the method has of `solver` (settings of `pipeline.Solver`), `w`, `negatives`,
+            `samples` (default 1), `consistent` (Extractor), `constrained`, `projected` (Separator), `gaussian` (MSDM),
+            and `steps`, `block` and `noise` (Demucs + Gibbs).
+        guidance: settings of `pipeline.Guidance` apart from w, for the Extractor and the Separator.
         seed: the run's seed. A chunk's noise is the same for every method and every w.
         batch: chunks that are sampled together.
         progress: see `Progress`.
@@ -99,27 +136,27 @@ def separate(
 
     from gmsdi.pipeline import Guidance, Solver
 
-    samples = int(method.get("samples", 1))
-    settings: dict[str, Any] = {
-        "solver": Solver(**method["solver"]),
-        "guidance": Guidance(w=method["w"], **guidance),
-        "negatives": method.get("negatives") or None,
-        "samples": samples,
-    }
-    run: Callable[..., Any] = pipe.extract_windows
-    if method["name"] == "separator":
-        run = pipe.separate_windows
-        settings["constrained"] = None if method.get("projected") else method["constrained"]
+    name, samples = method["name"], int(method.get("samples", 1))
+    settings: dict[str, Any] = {"solver": Solver(**method["solver"])} if "solver" in method else {}
+    run: Callable[..., Any] = system.separate_windows
+    if name in ("extractor", "separator"):
+        settings["guidance"] = Guidance(w=method["w"], **guidance)
+        settings |= {"stems": windows.labels, "negatives": method.get("negatives") or None, "samples": samples}
+    if name == "extractor":
+        run, settings["consistent"] = system.extract_windows, method.get("consistent", False)
+    elif name == "demucs_gibbs":
+        settings |= {key: method[key] for key in ("steps", "block", "noise")}
+    elif method.get("gaussian"):
+        run = system.separate_gaussian_windows
     else:
-        settings["consistent"] = method.get("consistent", False)
+        settings["constrained"] = None if method.get("projected") else method["constrained"]
     estimates = []
     for part, callback in _batches(ids, max(1, batch // samples), progress):
         rows = windows.table.loc[part]
         seeds = [
             item_seed(seed, "separation", t, o) for t, o in zip(rows["track"], rows["offset"].tolist(), strict=True)
         ]
-        mixture = torch.from_numpy(windows.mixture(part))
-        estimate = run(mixture, windows.labels, seeds=seeds, callback=callback, **settings)
+        estimate = run(torch.from_numpy(windows.mixture(part)), seeds=seeds, callback=callback, **settings)
         estimates.append(estimate[:, :, 0].numpy())
     return np.concatenate(estimates)
 
@@ -246,7 +283,7 @@ def plan(task: str, labels: Sequence[str], clips: int, windows: WindowSet | None
 
 
 def generate(
-    pipe: Pipeline,
+    system: Any,
     clips: pd.DataFrame,
     labels: Sequence[str],
     settings: Mapping[str, Any],
@@ -259,10 +296,11 @@ def generate(
     """Sample the clips of a plan.
 
     Args:
-        pipe: the model.
+        system: what `load_system` gives for `settings["system"]`.
         clips: rows of a `plan`.
         labels: the K labels.
-        settings: `task`, `solver`, `guidance` with w, `negatives`, `likelihood` (gamma_x, gamma_y, alpha, beta).
+        settings: `system`, `task` and `solver`; for the text-conditioned model `guidance` with w, `negatives` and
+            `likelihood` (gamma_x, gamma_y, alpha, beta); for "msdm" `best_of`.
         seed: the run's seed. Clips that differ only in their negative prompts share their noise.
         batch: clips that are sampled together.
         windows: PARTIAL: the test split.
@@ -270,7 +308,7 @@ def generate(
 
     Returns:
         SINGLE: float32 [N, 1, T]. TOTAL and PARTIAL: [N, K + 1, T], the K stems, those given unchanged, and the model's
-        mixture row y.
+        mixture row y; the baselines have none, there it is the sum of the stems.
     """
     import torch
 
@@ -278,12 +316,15 @@ def generate(
     from gmsdi.pipeline import Guidance, Solver
     from gmsdi.sampling.guidance import Prompt
 
-    task, negatives = settings["task"], settings["negatives"]
-    common: dict[str, Any] = {"solver": Solver(**settings["solver"]), "guidance": Guidance(**settings["guidance"])}
-    for key, value in settings["likelihood"].items():
+    task, name = settings["task"], settings["system"]
+    negatives: Mapping[str, str] = settings.get("negatives") or {}
+    common: dict[str, Any] = {"solver": Solver(**settings["solver"])}
+    if name == "gmsdi":
+        common["guidance"] = Guidance(**settings["guidance"])
+    for key, value in settings.get("likelihood", {}).items():
         common[key] = gamma_from_config(value) if key.startswith("gamma") else value
     rows = 1 if task == SINGLE else len(labels) + 1
-    audio = np.zeros((len(clips), rows, pipe.window), np.float32)
+    audio = np.zeros((len(clips), rows, system.window), np.float32)
     done = 0
     # A batch of PARTIAL shares its given stems; the other tasks mix bars freely.
     for bar, group in clips.groupby("bar", sort=False) if task == PARTIAL else [("", clips)]:
@@ -291,11 +332,29 @@ def generate(
         for part, callback in _batches(places.tolist(), batch, progress, done):
             chosen = clips.iloc[part]
             seeds = [item_seed(seed, task, b, c) for b, c in zip(chosen["bar"], chosen["clip"].tolist(), strict=True)]
-            if task == SINGLE:
+            if name == "weak_msdm":
+                audio[part] = system.sample_windows(
+                    chosen["bar"].tolist(), seeds=seeds, callback=callback, **common
+                ).numpy()
+            elif name == "msdm":
+                if task == TOTAL:
+                    stems = system.generate_windows(seeds=seeds, callback=callback, **common)
+                else:
+                    assert windows is not None
+                    known = bar.split(", ")
+                    original = windows.stems(chosen["chunk"].tolist())[
+                        :, [i for i, x in enumerate(labels) if x in known]
+                    ]
+                    stems = system.accompany_windows(
+                        torch.from_numpy(original), known, seeds=seeds, callback=callback,
+                        best_of=settings["best_of"], **common,
+                    )  # fmt: skip
+                audio[part] = torch.cat([stems, stems.sum(dim=1, keepdim=True)], dim=1)[:, :, 0].numpy()
+            elif task == SINGLE:
                 prompts = [Prompt(label, negatives.get(label)) for label in chosen["bar"]]
-                audio[part] = pipe.sample_windows(prompts, seeds=seeds, callback=callback, **common).numpy()
+                audio[part] = system.sample_windows(prompts, seeds=seeds, callback=callback, **common).numpy()
             elif task == TOTAL:
-                stems, mixture = pipe.generate_windows(
+                stems, mixture = system.generate_windows(
                     list(labels), seeds=seeds, negatives=negatives or None, callback=callback, **common
                 )
                 audio[part] = torch.cat([stems, mixture[:, None]], dim=1)[:, :, 0].numpy()
@@ -304,7 +363,7 @@ def generate(
                 known = bar.split(", ")
                 given, wanted = [i for i, x in enumerate(labels) if x in known], [x for x in labels if x not in known]
                 original = windows.stems(chosen["chunk"].tolist())[:, given]
-                stems, mixture = pipe.accompany_windows(
+                stems, mixture = system.accompany_windows(
                     torch.from_numpy(original), known, wanted, seeds=seeds, negatives=negatives or None,
                     callback=callback, **common,
                 )  # fmt: skip
@@ -397,7 +456,8 @@ def distances(
 
     Args:
         labels: the K labels.
-        generated: for each task ("single", "single_negative", "total", "partial") and bar, frames [N, F, D].
+        generated: for each task ("single", "single_negative", "total", "partial", and of the baselines
+            "single_weak_msdm", "total_msdm", "partial_msdm") and bar, frames [N, F, D].
         references: frames of `reference_audio`, by name.
         seed: the run's seed.
 
@@ -433,7 +493,11 @@ def distances(
     stems = []
     for label in labels:
         reference = references[f"stem/{label}"]
-        for task, series in (("single", "without negative prompts"), ("single_negative", "with negative prompts")):
+        for task, series in (
+            ("single", "without negative prompts"),
+            ("single_negative", "with negative prompts"),
+            ("single_weak_msdm", "weakly supervised MSDM"),
+        ):
             if task in generated:
                 stems.append(row(label, series, "model", generated[task][label], reference))
         stems.append(row(label, HELD_OUT, "line", *sample(f"stem/{label}")))
@@ -443,9 +507,10 @@ def distances(
                 stems.append(row(label, other, "other stem", sample(f"stem/{other}")[0], reference))
     reference = references["mixture"]
     mixtures = [
-        row(bar, "GMSDI", "model", frames, reference)
-        for task in ("total", "partial")
-        for bar, frames in generated[task].items()
+        row(bar, series, "model", frames, reference)
+        for series, tasks in (("GMSDI", ("total", "partial")), ("MSDM", ("total_msdm", "partial_msdm")))
+        for task in tasks
+        for bar, frames in generated.get(task, {}).items()
     ]
     mixtures.append(row("", HELD_OUT, "line", *sample("mixture")))
     mixtures.append(row("", SHUFFLED, "line", references["shuffled"], reference))

@@ -702,15 +702,7 @@ class Pipeline:
             encode=self.denoiser.encode,
         )
 
-        def batched(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
-            size, rows = self.max_batch, len(x)
-            if self.fixed_batch and (missing := -rows % size):
-                x = torch.cat([x, x[-1:].expand(missing, -1, -1)])
-                prompts = [*prompts, *[prompts[-1]] * missing]
-            parts = [model(x[i : i + size], sigma, prompts[i : i + size]) for i in range(0, len(x), size)]
-            return torch.cat(parts)[:rows]
-
-        return over_windows(batched, self.window, self._overlap)
+        return over_windows(batched(model, self.max_batch, fixed=self.fixed_batch), self.window, self._overlap)
 
     def _mean_of_runs(
         self,
@@ -819,6 +811,20 @@ class Pipeline:
         """The shortest length of overlapping windows that holds `length` samples."""
         hop = self.window - self._overlap
         return self.window + hop * math.ceil(max(0, length - self.window) / hop)
+
+
+def batched(model: Model, size: int, *, fixed: bool = False) -> Model:
+    """A model that denoises any number of rows, at most `size` at a time; `fixed` fills the last batch up."""
+
+    def in_batches(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+        rows = len(x)
+        if fixed and (missing := -rows % size):
+            x = torch.cat([x, x[-1:].expand(missing, -1, -1)])
+            prompts = [*prompts, *[prompts[-1]] * missing]
+        parts = [model(x[i : i + size], sigma, prompts[i : i + size]) for i in range(0, len(x), size)]
+        return torch.cat(parts)[:rows]
+
+    return in_batches
 
 
 def over_windows(model: Model, window: int, overlap: int) -> Model:

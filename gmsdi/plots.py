@@ -21,6 +21,8 @@ COLOURS = {
     "with negative prompts": "#33658a",
     "without negative prompts": "#a9c6dd",
     "GMSDI": "#33658a",
+    "MSDM": "#d98e4a",
+    "weakly supervised MSDM": "#d98e4a",
     "white noise": "#8c2f39",
     "shuffled stems": "#b07d2b",
     "held-out test chunks": "#3f7d4e",

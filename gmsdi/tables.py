@@ -162,8 +162,9 @@ def describe(settings: Mapping[str, Any]) -> str:
     parts = [f"w = {settings['w']:g}"] if "w" in settings else []
     if "constrained" in settings:
         parts.append(f"constrained {settings['constrained']}")
-    if "solver" in settings:
-        parts.append(f"{settings['solver']['steps']} steps")
+    steps = settings["solver"]["steps"] if "solver" in settings else settings.get("steps")
+    if steps is not None:
+        parts.append(f"{steps} steps")
     if settings.get("samples", 1) > 1:
         parts.append(f"mean of {settings['samples']} runs")
     return ", ".join(parts)

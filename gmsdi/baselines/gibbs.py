@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from gmsdi.errors import UserError
 from gmsdi.models.base import TrainableModel
+from gmsdi.models.checkpoint import load_model, resolve_device, resolve_precision
 from gmsdi.sampling.noise import SeededNoise
 
 Callback: TypeAlias = Callable[[int, int], None]
@@ -120,6 +122,9 @@ class GibbsSeparator(TrainableModel):
     Attributes:
         labels: names of the K sources, in their order.
         loss: name of the training loss.
+        evaluations: mixtures that the network has separated so far.
+        max_batch: mixtures that it takes at once.
+        fixed_batch: fill every call of the network up to `max_batch`, see `gmsdi.pipeline.Pipeline`.
     """
 
     def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
@@ -129,6 +134,8 @@ class GibbsSeparator(TrainableModel):
         self.labels: list[str] = list(config["labels"])
         self.loss: str = config.get("loss", "l1")
         self.autocast = None
+        self.evaluations = 0
+        self.max_batch, self.fixed_batch = 16, False
 
     def forward(self, mixture: Tensor, sources: Tensor, known: Tensor) -> Tensor:
         """Estimate the unknown sources; an `Estimator`.
@@ -202,7 +209,6 @@ class GibbsSeparator(TrainableModel):
         block: Block = "uniform",
         noise: float = 0.0,
         callback: Callback | None = None,
-        max_batch: int = 16,
     ) -> Tensor:
         """Separate mixtures by block Gibbs sampling, see `block_gibbs`.
 
@@ -214,8 +220,6 @@ class GibbsSeparator(TrainableModel):
             block: how many sources a step resamples.
             noise: spread of the conditionals relative to the mixture's standard deviation.
             callback: called with (step, steps).
-            max_batch: mixtures that the network takes at once; it bounds the memory. With 1 the results do not depend
-                on the batch even in the last bit.
 
         Returns:
             `[B, K, 1, T]` float32 on the CPU.
@@ -228,13 +232,16 @@ class GibbsSeparator(TrainableModel):
             raise UserError(f"mixture has shape {tuple(mixture.shape)}; [items, 1, samples] expected")
         if not torch.isfinite(mixture).all():
             raise UserError("mixture: holds NaN or infinite samples; repair or exclude it")
-        if max_batch < 1:
-            raise UserError(f"max_batch is {max_batch}; it must be at least 1")
         wanted = self._places(stems)
 
-        def batched(y: Tensor, x: Tensor, known: Tensor) -> Tensor:
-            parts = zip(y.split(max_batch), x.split(max_batch), known.split(max_batch), strict=True)
-            return torch.cat([self(*part) for part in parts])
+        def batched(*inputs: Tensor) -> Tensor:
+            size, rows = self.max_batch, len(mixture)
+            if self.fixed_batch and (missing := -rows % size):
+                inputs = tuple(torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) for x in inputs)
+            parts = zip(*(x.split(size) for x in inputs), strict=True)
+            estimates = torch.cat([self(*part) for part in parts])
+            self.evaluations += len(estimates)
+            return estimates[:rows]
 
         device = next(self.net.parameters()).device
         separated = block_gibbs(
@@ -281,6 +288,37 @@ def build(config: dict[str, Any]) -> GibbsSeparator:
     if config.get("loss", "l1") not in LOSSES:
         raise UserError(f"model loss is {config['loss']!r}; choose {' or '.join(LOSSES)}")
     return GibbsSeparator(_demucs(config.get("demucs", {}), labels, config["sample_rate"]), config)
+
+
+def load_gibbs(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    max_batch: int = 16,
+    fixed_batch: bool = False,
+) -> GibbsSeparator:
+    """Load a model folder of kind "gibbs", ready to separate.
+
+    Args:
+        path: the folder.
+        device: "auto" (CUDA if there is one), or a torch device.
+        precision: of the network, see `gmsdi.pipeline.load`.
+        max_batch: see `GibbsSeparator`.
+        fixed_batch: see `GibbsSeparator`.
+
+    Raises:
+        UserError: if the folder holds no sound model, or one of another kind, or the device does not exist.
+    """
+    device = resolve_device(device)
+    if max_batch < 1:
+        raise UserError(f"max_batch is {max_batch}; it must be at least 1")
+    model = load_model(path, device=device)
+    if not isinstance(model, GibbsSeparator):
+        raise UserError(f"{path}: not a model of kind gibbs")
+    model.autocast = resolve_precision(precision, device)
+    model.max_batch, model.fixed_batch = max_batch, fixed_batch
+    return model
 
 
 def known_sources(draws: Tensor, sources: int) -> Tensor:

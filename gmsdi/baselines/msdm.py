@@ -26,7 +26,7 @@ from gmsdi.inference import Gamma, Noise, check_stability
 from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, load_model, resolve_device, resolve_precision, target_of
 from gmsdi.models.denoiser import TextDenoiser
 from gmsdi.models.text import prompt_of
-from gmsdi.pipeline import Callback, Solver
+from gmsdi.pipeline import Callback, Solver, batched
 from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 
@@ -265,6 +265,7 @@ class _OnWindows:
         labels: Sequence[str],
         device: str | torch.device,
         max_batch: int,
+        fixed_batch: bool,
         clamp: float | None,
     ) -> None:
         if max_batch < 1:
@@ -273,20 +274,19 @@ class _OnWindows:
         self.sample_rate: int = config["sample_rate"]
         self.window: int = config["window"]
         self.device = torch.device(device)
-        self.max_batch = max_batch
+        self.max_batch, self.fixed_batch = max_batch, fixed_batch
         self.clamp = clamp
         self.evaluations = 0
 
     def _batched(self, denoiser: Any) -> Model:
         """The denoiser without guidance, in batches that fit the memory."""
-        model = guided(denoiser, 0.0, clamp=self.clamp)
 
-        def batched(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+        def counted(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             self.evaluations += len(x)
-            size = self.max_batch
-            return torch.cat([model(x[i : i + size], sigma, prompts[i : i + size]) for i in range(0, len(x), size)])
+            return denoiser(x, sigma, cond)
 
-        return batched
+        model = guided(counted, 0.0, clamp=self.clamp, encode=denoiser.encode)
+        return batched(model, self.max_batch, fixed=self.fixed_batch)
 
     def _run(
         self, derivative: Any, items: int, solver: Solver, noise: SeededNoise, callback: Callback | None
@@ -330,8 +330,8 @@ class JointMSDM(_OnWindows):
             is prompted with all labels.
         config: `sample_rate`, `window` and `labels`.
         device: where the denoiser is.
-        max_batch: items that the model denoises at once. With 1 the results do not depend on the batch even in the last
-            bit, since every network call has the same shape.
+        max_batch: items that the model denoises at once.
+        fixed_batch: fill every call of the network up to `max_batch`, see `gmsdi.pipeline.Pipeline`.
         clamp: limit of the denoised signal; None is no limit. MSDM limits it to 1 wherever it samples.
     """
 
@@ -342,9 +342,10 @@ class JointMSDM(_OnWindows):
         *,
         device: str | torch.device = "cpu",
         max_batch: int = 16,
+        fixed_batch: bool = False,
         clamp: float | None = None,
     ) -> None:
-        super().__init__(config, config["labels"], device, max_batch, clamp)
+        super().__init__(config, config["labels"], device, max_batch, fixed_batch, clamp)
         self.denoiser = denoiser
         model, prompt = self._batched(denoiser), prompt_of(self.labels)
         self.model: JointModel = lambda x, sigma: model(x, sigma, [prompt] * len(x))
@@ -489,7 +490,8 @@ class WeakMSDM(_OnWindows):
             with text is prompted with its label.
         config: `sample_rate` and `window`.
         device: where the denoisers are.
-        max_batch: items that a model denoises at once, see `JointMSDM`.
+        max_batch: items that a model denoises at once.
+        fixed_batch: see `JointMSDM`.
         clamp: limit of the denoised signal, see `JointMSDM`.
     """
 
@@ -500,9 +502,10 @@ class WeakMSDM(_OnWindows):
         *,
         device: str | torch.device = "cpu",
         max_batch: int = 16,
+        fixed_batch: bool = False,
         clamp: float | None = None,
     ) -> None:
-        super().__init__(config, list(denoisers), device, max_batch, clamp)
+        super().__init__(config, list(denoisers), device, max_batch, fixed_batch, clamp)
         self.denoisers = dict(denoisers)
         self.model = per_stem({label: self._batched(denoiser) for label, denoiser in denoisers.items()})
 
@@ -566,6 +569,7 @@ def load_joint(
     device: str = "auto",
     precision: str = "auto",
     max_batch: int = 16,
+    fixed_batch: bool = False,
     clamp: float | None = None,
 ) -> JointMSDM:
     """Load a joint model: a model folder of target "stems".
@@ -575,6 +579,7 @@ def load_joint(
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network, see `gmsdi.pipeline.load`.
         max_batch: see `JointMSDM`.
+        fixed_batch: see `JointMSDM`.
         clamp: see `JointMSDM`.
 
     Raises:
@@ -587,7 +592,9 @@ def load_joint(
         raise UserError(
             f"{path}: a model of target {target!r}; joint MSDM needs one that was trained with target stems"
         )
-    return JointMSDM(denoiser, denoiser.config, device=device, max_batch=max_batch, clamp=clamp)
+    return JointMSDM(
+        denoiser, denoiser.config, device=device, max_batch=max_batch, fixed_batch=fixed_batch, clamp=clamp
+    )
 
 
 def load_weak(
@@ -596,6 +603,7 @@ def load_weak(
     device: str = "auto",
     precision: str = "auto",
     max_batch: int = 16,
+    fixed_batch: bool = False,
     clamp: float | None = None,
 ) -> WeakMSDM:
     """Load one model per stem: model folders whose targets are single labels.
@@ -605,6 +613,7 @@ def load_weak(
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the networks, see `gmsdi.pipeline.load`.
         max_batch: see `JointMSDM`.
+        fixed_batch: see `JointMSDM`.
         clamp: see `JointMSDM`.
 
     Raises:
@@ -642,7 +651,7 @@ def load_weak(
                     f"the models of {label} and {first} do not belong together: {key} is {config[key]} and "
                     f"{configs[first][key]}"
                 )
-    return WeakMSDM(loaded, configs[first], device=device, max_batch=max_batch, clamp=clamp)
+    return WeakMSDM(loaded, configs[first], device=device, max_batch=max_batch, fixed_batch=fixed_batch, clamp=clamp)
 
 
 def _load(path: str | Path, device: str, precision: str) -> TextDenoiser:

@@ -238,12 +238,12 @@ def test_without_known_sources_it_is_the_published_demucs() -> None:
 def test_an_item_depends_on_its_own_seed_alone(separator: GibbsSeparator) -> None:
     y = 0.1 * torch.randn(3, 1, 1024, generator=torch.Generator().manual_seed(5))
     options: dict[str, Any] = {"steps": 4, "noise": 0.1}
-    together = separator.separate_windows(y, seeds=[7, 8, 9], max_batch=1, **options)
-    turned = separator.separate_windows(y.flip(0), seeds=[9, 8, 7], max_batch=1, **options)
+    together = separator.separate_windows(y, seeds=[7, 8, 9], **options)
+    turned = separator.separate_windows(y.flip(0), seeds=[9, 8, 7], **options)
     assert torch.equal(turned.flip(0), together)
-    assert torch.equal(separator.separate_windows(y[1:2], seeds=[8], max_batch=1, **options)[0], together[1])
+    assert torch.equal(separator.separate_windows(y[1:2], seeds=[8], **options)[0], together[1])
     torch.testing.assert_close(separator.separate_windows(y, seeds=[7, 8, 9], **options), together, rtol=0, atol=1e-5)
-    assert not torch.equal(separator.separate_windows(y[:1], seeds=[8], max_batch=1, **options)[0], together[0])
+    assert not torch.equal(separator.separate_windows(y[:1], seeds=[8], **options)[0], together[0])
 
 
 def test_the_level_and_the_order_of_stems(separator: GibbsSeparator) -> None:

@@ -29,12 +29,23 @@ THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none o
 # Table 1's rows, and Table 2's: the Separator once for each stem that can be the constrained one.
 SEPARATORS = {f"separator_{slug(label)}": label for label in LABELS}
 GRID_METHODS = ["extractor", *SEPARATORS]
+# The paper's other systems, and the models that each of them needs.
+BASELINES = {name: config["baselines"][name] for name in config["baselines"]["enabled"]}
+WEAK = {f"weak_msdm_{slug(label)}": label for label in LABELS}
+BASELINE_MODELS = [name for name in BASELINES if name != "weak_msdm"] + (list(WEAK) if "weak_msdm" in BASELINES else [])
 EXTRAS = config["separation"]["extras"]
 VALIDATION = config["grid"]["validation_chunks"] is not None
 VALIDATED = [f"{name}_validated" for name in ["separator", "extractor"]] if VALIDATION else []
-METHODS = ["separator", "extractor", *EXTRAS, *VALIDATED]
-COSTED = ["separator", "extractor", *EXTRAS]
-TASKS = ["single", *(["single_negative"] if config["generation"]["negatives"] else []), "total", "partial"]
+# The joint MSDM has a second separator, of Gaussian likelihood.
+OTHERS = [*BASELINES, *(["msdm_gaussian"] if "msdm" in BASELINES else [])]
+METHODS = ["separator", "extractor", *OTHERS, *EXTRAS, *VALIDATED]
+COSTED = ["separator", "extractor", *OTHERS, *EXTRAS]
+GMSDI_TASKS = ["single", *(["single_negative"] if config["generation"]["negatives"] else []), "total", "partial"]
+TASKS = [
+    *GMSDI_TASKS,
+    *(["single_weak_msdm"] if "weak_msdm" in BASELINES else []),
+    *(["total_msdm", "partial_msdm"] if "msdm" in BASELINES else []),
+]
 
 
 def dataset_id():
@@ -55,7 +66,8 @@ wildcard_constraints:
     shard="[0-9]+",
     shards="[0-9]+",
     split="test|validation",
-    task="single|single_negative|total|partial",
+    task="(single|total|partial)[a-z_]*",
+    baseline="[a-z_A-Z0-9]+",
 
 
 def sources(*names):
@@ -67,7 +79,7 @@ def sources(*names):
     return [str(path) for path in found]
 
 
-MODEL_SOURCES = sources("models", "sampling", "inference.py", "pipeline.py")
+MODEL_SOURCES = sources("models", "sampling", "inference.py", "pipeline.py", "baselines")
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
@@ -127,7 +139,9 @@ def model_config():
 
 
 def method_settings(method):
-    """All settings of a separation method, see gmsdi.experiments.separate; null is chosen from the grid over w."""
+    """All settings of a separation method, see gmsdi.experiments.separate; null is chosen from the grid."""
+    if system_of(method) != "gmsdi":
+        return baseline_settings(method)
     own = EXTRAS.get(method, {})
     name = own.get("of", method.split("_")[0])
     base = config["separation"][name]
@@ -146,14 +160,96 @@ def method_settings(method):
     return settings
 
 
+def baseline_settings(method):
+    """The same of the paper's other systems; their titles are those of the paper's Table 2."""
+    name = system_of(method)
+    own = BASELINES[name]["separation"]
+    titles = {"msdm": "MSDM", "weak_msdm": "Weakly Supervised MSDM", "demucs_gibbs": "Demucs + Gibbs (512 steps)"}
+    settings = {"name": name, "title": titles[name], "chosen_on": "test"}
+    if name == "demucs_gibbs":
+        return settings | own
+    settings["solver"] = {**config["separation"]["solver"], **own["solver"]}
+    if method == "msdm_gaussian":
+        return settings | {"title": "MSDM, Gaussian likelihood", "gaussian": True}
+    return settings | {"constrained": own["constrained"]}
+
+
+def grid_cells(method):
+    """The settings of every cell of a method's part of the grid: the values of w, or the constrained stems of MSDM."""
+    settings = method_settings(method)
+    if system_of(method) == "gmsdi":
+        return [{**settings, "w": w} for w in config["grid"]["w"]]
+    return [{**settings, "constrained": label} for label in LABELS]
+
+
+def system_of(name):
+    """What runs a method of Table 2 or a task of the figures: "gmsdi", "msdm", "weak_msdm" or "demucs_gibbs"."""
+    if "weak_msdm" in name:
+        return "weak_msdm"
+    if "msdm" in name.split("_"):
+        return "msdm"
+    return name if name == "demucs_gibbs" else "gmsdi"
+
+
+def baseline_folder(name):
+    if config["baselines"]["train"]:
+        return f"<results>/baselines/{name}"
+    return f"{config['baselines']['folder'] or REPO / 'gmsdi' / 'baselines' / 'weights'}/{name}"
+
+
+def system_targets(name):
+    """The targets of the models that a system consists of, see gmsdi.experiments.load_system."""
+    return {"gmsdi": ["mixture"], "weak_msdm": LABELS}.get(system_of(name), ["stems"])
+
+
+def system_files(name):
+    """Weights and configurations of a system's models, in the order of system_targets."""
+    system = system_of(name)
+    if system == "gmsdi":
+        return model_files()
+    folders = [baseline_folder(model) for model in (WEAK if system == "weak_msdm" else [system])]
+    files = [f"{folder}/{file}" for folder in folders for file in ["model.safetensors", "config.json"]]
+    missing = [file for file in files if not config["baselines"]["train"] and not Path(file).is_file()]
+    if missing:
+        sys.exit(
+            f"config: baselines: no {missing[0]}; set baselines.train to true, name a baselines.folder, or leave the system "
+            "out of baselines.enabled"
+        )
+    return files
+
+
+def baseline_model(name):
+    """What gmsdi.models.checkpoint.build_model takes to make a baseline's model."""
+    own = BASELINES["weak_msdm" if name in WEAK else name]["model"]
+    shared = {**{key: config["data"][key] for key in ["sample_rate", "window"]}, "labels": LABELS}
+    if name == "demucs_gibbs":
+        return {"kind": "gibbs", "target": "stems", **own, **shared}
+    target, channels = (WEAK[name], 1) if name in WEAK else ("stems", len(LABELS))
+    unet = {**config["model"]["config"]["unet"], **own["unet"], "in_channels": channels}
+    return {**own, "unet": unet, "text": {"kind": "none"}, "target": target, **shared}
+
+
+def baseline_training(name):
+    return {**config["training"], "initial": None, **BASELINES["weak_msdm" if name in WEAK else name]["training"]}
+
+
 def task_settings(wildcards):
-    """The task's solver, guidance and likelihood widths."""
-    generation = config["generation"]
-    own = generation[wildcards.task.split("_")[0]]
+    """The task's system, solver, guidance and likelihood widths, see gmsdi.experiments.generate."""
+    generation, system = config["generation"], system_of(wildcards.task)
+    task = wildcards.task.split("_")[0]
+    own = generation[task]
+    settings = {
+        "system": system,
+        "task": task,
+        "solver": {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]},
+    }
+    if system != "gmsdi":
+        baseline = BASELINES[system]["generation"]
+        settings["solver"] |= baseline["solver"]
+        return settings | {key: baseline[key] for key in ["best_of"] if key in baseline}
     wanted = wildcards.task == "single_negative" or own.get("negatives", False)
     return {
-        "task": wildcards.task.split("_")[0],
-        "solver": {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]},
+        **settings,
         "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
         "negatives": generation["negatives"] if wanted else {},
         "likelihood": {key: own[key] for key in ["gamma_x", "gamma_y", "alpha", "beta"] if key in own},

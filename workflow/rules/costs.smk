@@ -3,7 +3,7 @@
 
 rule cost:
     input:
-        model=model_files(),
+        model=lambda wildcards: system_files(wildcards.method),
         windows=TEST,
         selection="<results>/selection.json",
         sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "experiments.py"),
@@ -20,6 +20,7 @@ rule cost:
     resources:
         gpu=1,
     params:
+        targets=lambda wildcards: system_targets(wildcards.method),
         steps=config["costs"]["steps"],
         chunks=config["costs"]["chunks"],
         guidance=config["separation"]["guidance"],

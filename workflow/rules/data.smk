@@ -37,9 +37,18 @@ rule chunk:
         "../scripts/chunk.py"
 
 
-# Evaluation needs the stems; training must not see them.
+# Evaluation needs the stems, and so do the baselines' trainings; the text-conditioned model's must not see them.
 use rule chunk as chunk_with_stems with:
     output:
         multiext("<data>/{part}/windows/", *WINDOW_FILES, "stems.npy"),
     wildcard_constraints:
         part="(validation|test)-.*",
+
+
+use rule chunk as chunk_for_baselines with:
+    output:
+        multiext("<data>/{part}/windows_with_stems/", *WINDOW_FILES, "stems.npy"),
+    log:
+        "<data>/{part}/chunk_for_baselines.log",
+    wildcard_constraints:
+        part="train-.*",

@@ -70,7 +70,7 @@ rule gallery:
         ),
         generation=expand(
             "<results>/generation/{task}/{shard}-of-{shards}.{kind}",
-            task=TASKS,
+            task=GMSDI_TASKS,
             shard=1,
             shards=config["jobs"]["generation"],
             kind=["npy", "csv"],

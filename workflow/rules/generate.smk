@@ -4,8 +4,8 @@
 
 rule generate:
     input:
-        model=model_files(),
-        windows=lambda wildcards: TEST if wildcards.task == "partial" else [],
+        model=lambda wildcards: system_files(wildcards.task),
+        windows=lambda wildcards: TEST if wildcards.task.startswith("partial") else [],
         sources=MODEL_SOURCES + sources("experiments.py"),
     output:
         audio="<results>/generation/{task}/{shard}-of-{shards}.npy",
@@ -22,6 +22,7 @@ rule generate:
         gpu=1,
     params:
         settings=task_settings,
+        targets=lambda wildcards: system_targets(wildcards.task),
         clips=config["generation"]["clips"],
         labels=LABELS,
         seed=config["seed"],

@@ -1,10 +1,10 @@
 # Table 1: every value of w for the Extractor and for the Separator with each constrained stem; the same on validation
-# chunks for settings that the test split has not seen.
+# chunks for settings that the test split has not seen; and MSDM with each constrained stem.
 
 
 rule grid:
     input:
-        model=model_files(),
+        model=lambda wildcards: system_files(wildcards.method),
         windows=lambda wildcards: windows(part(wildcards.split)),
         sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "experiments.py"),
     output:
@@ -20,8 +20,8 @@ rule grid:
     resources:
         gpu=1,
     params:
-        method=lambda wildcards: method_settings(wildcards.method),
-        w=config["grid"]["w"],
+        cells=lambda wildcards: grid_cells(wildcards.method),
+        targets=lambda wildcards: system_targets(wildcards.method),
         chunks=lambda wildcards: config["grid"]["chunks" if wildcards.split == "test" else "validation_chunks"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
@@ -55,14 +55,21 @@ rule table1:
 
 
 SETTINGS = {method: method_settings(method) for method in METHODS}
-# The splits whose grid decides something.
-OPEN = {settings["chosen_on"] for settings in SETTINGS.values() if None in settings.values()}
+
+
+def decisive(split):
+    """The grid's files that a method needs which leaves something open."""
+    needed = []
+    for settings in SETTINGS.values():
+        if settings["chosen_on"] == split and None in settings.values():
+            needed += [settings["name"]] if settings["name"] in BASELINES else GRID_METHODS
+    return expand("<results>/grid/{split}/{method}.csv", split=split, method=dict.fromkeys(needed))
 
 
 rule select:
     input:
-        test=expand("<results>/grid/test/{method}.csv", method=GRID_METHODS) if "test" in OPEN else [],
-        validation=expand("<results>/grid/validation/{method}.csv", method=GRID_METHODS) if "validation" in OPEN else [],
+        test=decisive("test"),
+        validation=decisive("validation"),
         sources=sources("metrics/si_sdr.py", "experiments.py"),
     output:
         "<results>/selection.json",

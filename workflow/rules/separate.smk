@@ -3,7 +3,7 @@
 
 rule separate:
     input:
-        model=model_files(),
+        model=lambda wildcards: system_files(wildcards.method),
         windows=TEST,
         selection="<results>/selection.json",
         sources=MODEL_SOURCES + sources("experiments.py"),
@@ -21,6 +21,7 @@ rule separate:
     resources:
         gpu=1,
     params:
+        targets=lambda wildcards: system_targets(wildcards.method),
         chunks=config["separation"]["chunks"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],

@@ -49,3 +49,23 @@ use rule train as train_short with:
         training={**config["training"], **SHORT["training"]},
         description="A short training of the demo; not used for any result.",
         seed=config["seed"],
+
+
+# The paper's other systems, from separated stems.
+use rule train as train_baseline with:
+    input:
+        train=[f"<data>/{part('train')}/windows_with_stems/{file}" for file in [*WINDOW_FILES, "stems.npy"]],
+        validation=windows(part("validation")),
+        sources=sources("training.py", "models", "baselines", "data/windows.py"),
+    output:
+        model=multiext("<results>/baselines/{baseline}/", "model.safetensors", "config.json"),
+        losses="<results>/training/{baseline}/losses.csv",
+    log:
+        "<results>/logs/train_{baseline}.log",
+    benchmark:
+        "<results>/benchmarks/train_{baseline}.tsv"
+    params:
+        model=lambda wildcards: baseline_model(wildcards.baseline),
+        training=lambda wildcards: baseline_training(wildcards.baseline),
+        description="Trained by the workflow, rule train_baseline.",
+        seed=config["seed"],

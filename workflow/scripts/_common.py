@@ -15,7 +15,6 @@ from gmsdi.files import atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gmsdi.pipeline import Pipeline
     from gmsdi.tables import Sheet
 
 
@@ -77,16 +76,23 @@ def progress(description: str) -> Iterator[Callable[[float, float], None]]:
         yield update
 
 
-def pipeline(snakemake: Any) -> Pipeline:
-    """The rule's model, on the threads that the rule may use; no result depends on how the work is cut."""
+def system(snakemake: Any, name: str) -> Any:
+    """What runs the rule's method or task, on its threads; no result depends on how the work is cut."""
     import torch
 
-    from gmsdi.pipeline import load
+    from gmsdi.experiments import load_system
 
     torch.set_num_threads(snakemake.threads)
-    jobs = snakemake.config["jobs"]
-    folder = Path(snakemake.input.model[0]).parent
-    return load(folder, device=jobs["device"], precision=jobs["precision"], fixed_batch=True)
+    jobs, params = snakemake.config["jobs"], snakemake.params
+    folders = dict.fromkeys(Path(file).parent for file in snakemake.input.model)
+    return load_system(
+        name,
+        dict(zip(params.targets, folders, strict=True)),
+        labels=list(snakemake.config["data"]["classes"]),
+        device=jobs["device"],
+        precision=jobs["precision"],
+        fixed_batch=True,
+    )
 
 
 def windows_folder(files: Any) -> Path:

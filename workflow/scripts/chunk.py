@@ -15,7 +15,7 @@ with job(snakemake), progress(f"cutting {snakemake.wildcards.part}") as update:
         Path(snakemake.input.root),
         split,
         Path(snakemake.output[0]).parent,
-        stems=split != "train",
+        stems=any(file.endswith("stems.npy") for file in snakemake.output),
         progress=update,
         **snakemake.params.data,
     )

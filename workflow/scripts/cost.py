@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import job, pipeline, progress, windows_folder
+from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import score_separation, select_chunks, separate
@@ -22,20 +22,27 @@ def advance(update: Callable[[float, float], None], before: float, total: float,
     update(before + done * share, total)
 
 
+def with_steps(method: dict[str, Any], steps: int) -> dict[str, Any]:
+    """The method with another number of steps, of its solver or of its Gibbs chain."""
+    if "solver" in method:
+        return {**method, "solver": {**method["solver"], "steps": steps}}
+    return {**method, "steps": steps}
+
+
 with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
     params, method = snakemake.params, snakemake.wildcards.method
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks)
     chosen = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))[method]
-    pipe = pipeline(snakemake)
+    runner = system(snakemake, chosen["name"])
     tables = []
     for place, steps in enumerate(params.steps):
-        before = pipe.evaluations
+        before = runner.evaluations
         estimates = separate(
-            pipe,
+            runner,
             windows,
             ids,
-            {**chosen, "solver": {**chosen["solver"], "steps": steps}},
+            with_steps(chosen, steps),
             guidance=params.guidance,
             seed=params.seed,
             batch=snakemake.config["jobs"]["batch"],
@@ -48,7 +55,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
             scores.assign(
                 method=chosen.get("title") or NAMES[method],
                 steps=steps,
-                evaluations=(pipe.evaluations - before) / len(ids),
+                evaluations=(runner.evaluations - before) / len(ids),
                 chunks=len(ids),
             )
         )

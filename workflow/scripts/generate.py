@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from _common import job, pipeline, progress, windows_folder
+from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import generate, plan, share
@@ -18,7 +18,7 @@ with job(snakemake), progress(f"generating, {snakemake.wildcards.task}") as upda
     numbers = share(range(len(every)), int(wildcards.shard), int(wildcards.shards))
     clips = every.iloc[list(numbers)]
     audio = generate(
-        pipeline(snakemake),
+        system(snakemake, params.settings["system"]),
         clips,
         params.labels,
         params.settings,

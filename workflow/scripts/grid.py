@@ -1,11 +1,11 @@
-"""Score one separation method at every value of w."""
+"""Score one separation method with every setting of its part of the grid."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pandas as pd
-from _common import job, pipeline, progress, windows_folder
+from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import score_separation, select_chunks, separate
@@ -22,21 +22,22 @@ with job(snakemake), progress(f"grid, {snakemake.wildcards.split}, {snakemake.wi
     params = snakemake.params
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks)
-    pipe = pipeline(snakemake)
+    runner = system(snakemake, params.cells[0]["name"])
     tables = []
-    total = len(params.w) * len(ids)
-    for place, w in enumerate(params.w):
+    total = len(params.cells) * len(ids)
+    for place, cell in enumerate(params.cells):
         estimates = separate(
-            pipe,
+            runner,
             windows,
             ids,
-            {**params.method, "w": w},
+            cell,
             guidance=params.guidance,
             seed=params.seed,
             batch=snakemake.config["jobs"]["batch"],
             progress=partial(advance, update, place * len(ids), total),
         )
         scores = score_separation(windows, ids, estimates)
-        tables.append(scores.assign(w=w, model=params.method["name"], constrained=params.method.get("constrained", "")))
+        described = {"w": cell.get("w", 0), "model": cell["name"], "constrained": cell.get("constrained", "")}
+        tables.append(scores.assign(**described))
     with atomic(snakemake.output[0]) as path:
         pd.concat(tables).to_csv(path, index=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import job, pipeline, progress, windows_folder
+from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import select_chunks, separate, share
@@ -19,7 +19,7 @@ with job(snakemake), progress(f"separating, {snakemake.wildcards.method}") as up
     ids = list(share(select_chunks(windows.table, params.chunks), int(wildcards.shard), int(wildcards.shards)))
     chosen = json.loads(Path(snakemake.input.selection).read_text())[wildcards.method]
     estimates = separate(
-        pipeline(snakemake),
+        system(snakemake, chosen["name"]),
         windows,
         ids,
         chosen,
