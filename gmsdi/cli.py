@@ -43,7 +43,8 @@ StemNames = Annotated[
 ]
 Model = Annotated[Path | None, typer.Option(help="Model folder.", show_default="the bundled model")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="by task")]
-Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="1")]
+Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="2")]
+Runs = Annotated[int, typer.Option(min=1, help="Runs whose mean is taken: better stems for as many times the work.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise.")]
 Negative = Annotated[
     list[str] | None,
@@ -66,6 +67,10 @@ def separate(
     constrained: Annotated[
         str | None, typer.Option(help="The stem that is the song minus the others.", show_default="Drums")
     ] = None,
+    projected: Annotated[
+        bool, typer.Option("--projected", help="Constrain no stem; project all onto the song (beyond the paper).")
+    ] = False,
+    samples: Runs = 1,
     model: Model = None,
     steps: Steps = None,
     w: Strength = None,
@@ -85,6 +90,8 @@ def separate(
             song,
             _stems(stems, pipe),
             constrained=None if constrained is None else _label(constrained, pipe),
+            projected=projected,
+            samples=samples,
             callback=callback,
             **_sampling(SEPARATION, steps, w, seed, negative, pipe),
         )
@@ -96,6 +103,10 @@ def extract(
     song: Song,
     stems: StemNames = None,
     out: Annotated[Path | None, typer.Option(help="Folder.", show_default="the song's name")] = None,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Stems that sum to the song (beyond the paper).")
+    ] = False,
+    samples: Runs = 1,
     model: Model = None,
     steps: Steps = None,
     w: Strength = None,
@@ -105,14 +116,19 @@ def extract(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Extract each stem of a song by itself (GMSDI Extractor, Eq. 14). --stems names all that the song consists of."""
+    """Extract the stems of a song (GMSDI Extractor, Eq. 14). --stems names all that the song consists of."""
     from gmsdi.pipeline import SEPARATION
 
     suffix = _suffix(format)
     pipe = _load(model, device, precision)
     with _bar("extract") as callback:
         result = pipe.extract(
-            song, _stems(stems, pipe), callback=callback, **_sampling(SEPARATION, steps, w, seed, negative, pipe)
+            song,
+            _stems(stems, pipe),
+            consistent=consistent,
+            samples=samples,
+            callback=callback,
+            **_sampling(SEPARATION, steps, w, seed, negative, pipe),
         )
     _write(out or Path(song.stem), result.stems, result, suffix)
 

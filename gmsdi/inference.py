@@ -204,7 +204,7 @@ def extractor(
 
         D̃_k = D̄_k + (y(0) − Σ_l D̄_l)/K,   d_k = 2·(x_k − D̃_k)/σ
 
-    The network's work is the same, and the sources sum to the mixture at the end.
+    The network's work is the same; `stems` takes what is left of the sum's error out at the end.
 
     Args:
         model: see the module.
@@ -388,8 +388,8 @@ class Extractor:
         return d
 
     def stems(self, x: Tensor) -> Tensor:
-        """The K sources `[B, K, C, T]`."""
-        return x
+        """The K sources `[B, K, C, T]`; consistent ones sum to y(0) exactly."""
+        return _onto(self.mixture, x) if self.consistent else x
 
 
 class Projected:
@@ -408,11 +408,11 @@ class Projected:
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """dx/dσ, `[B, K, C, T]`."""
-        return self.gain * (x - self.stems(_denoise(self.model, x, sigma, self.prompts))) / sigma
+        return self.gain * (x - _onto(self.mixture, _denoise(self.model, x, sigma, self.prompts))) / sigma
 
     def stems(self, x: Tensor) -> Tensor:
-        """The K sources `[B, K, C, T]`: the point nearest to the state that sums to y(0)."""
-        return x + (self.mixture.unsqueeze(1) - x.sum(dim=1, keepdim=True)) / self.rows
+        """The K sources `[B, K, C, T]`; they sum to y(0) exactly."""
+        return _onto(self.mixture, x)
 
 
 def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[..., Tensor] | None = None) -> None:
@@ -498,6 +498,11 @@ def _denoise(model: Model, x: Tensor, sigma: float, prompts: list[list[Prompt]])
     """D of all rows of all items `[B, R, C, T]` in one call of the model."""
     rows = [prompt for item in _expand(prompts, x.shape[0]) for prompt in item]
     return model(x.flatten(0, 1), sigma, rows).unflatten(0, x.shape[:2])
+
+
+def _onto(mixture: Tensor, x: Tensor) -> Tensor:
+    """The point nearest to the sources x `[B, K, C, T]` that sums to the mixture `[B, C, T]`."""
+    return x + (mixture.unsqueeze(1) - x.sum(dim=1, keepdim=True)) / x.shape[1]
 
 
 def _items(prompts: Prompts, at_least: int = 1) -> list[list[Prompt]]:

@@ -286,7 +286,7 @@ class Pipeline:
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        y = self._signals(mixture, 3, "mixture").repeat_interleave(samples, dim=0)
+        y = _repeated(self._signals(mixture, 3, "mixture"), samples)
         prompts = self._prompts(stems, negatives)
         model = self._model(guidance)
         derivative: inference.Separator | inference.Projected
@@ -330,7 +330,7 @@ class Pipeline:
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        y = self._signals(mixture, 3, "mixture").repeat_interleave(samples, dim=0)
+        y = _repeated(self._signals(mixture, 3, "mixture"), samples)
         prompts = self._prompts(stems, negatives)
         derivative = inference.extractor(self._model(guidance), y, prompts, consistent=consistent, join=self._join)
         return self._mean_of_runs(derivative, y, solver, seeds, samples, callback)
@@ -467,6 +467,8 @@ class Pipeline:
         *,
         sample_rate: int | None = None,
         constrained: int | str | None = None,
+        projected: bool = False,
+        samples: int = 1,
         solver: Solver = SEPARATION,
         guidance: Guidance = GUIDANCE,
         seed: int = 0,
@@ -484,6 +486,8 @@ class Pipeline:
             stems: labels of what the song consists of; None is all that the model knows.
             sample_rate: of an array, in Hz.
             constrained: the stem that is the song minus the others; None is Drums, the paper's choice, or the last.
+            projected: constrain no stem, project all onto the song (`inference.projected`).
+            samples: runs whose mean is returned.
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seed: of the noise.
@@ -496,14 +500,17 @@ class Pipeline:
         Raises:
             UserError: for unusable audio or stems.
         """
+        if projected and constrained is not None:
+            raise UserError(f"constrained {constrained!r} and projected exclude each other; choose one")
         labels = self._labels(stems)
-        if constrained is None:
+        if constrained is None and not projected:
             constrained = "Drums" if "Drums" in labels else labels[-1]
         audio, mixture = self._song(source, sample_rate)
         separated = self.separate_windows(
             mixture,
             labels,
             constrained=constrained,
+            samples=samples,
             solver=solver,
             guidance=guidance,
             seeds=[seed] * len(mixture),
@@ -518,18 +525,22 @@ class Pipeline:
         stems: Sequence[str] | None = None,
         *,
         sample_rate: int | None = None,
+        consistent: bool = False,
+        samples: int = 1,
         solver: Solver = SEPARATION,
         guidance: Guidance = GUIDANCE,
         seed: int = 0,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> Stems:
-        """Separate a song of any length with the GMSDI Extractor (Eq. 14), each stem by itself.
+        """Separate a song of any length with the GMSDI Extractor (Eq. 14).
 
         Args:
             source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
             stems: labels of what the song consists of; None is all that the model knows.
             sample_rate: of an array, in Hz.
+            consistent: solve for the stems together, so that they sum to the song; otherwise each by itself.
+            samples: runs whose mean is returned.
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seed: of the noise.
@@ -547,6 +558,8 @@ class Pipeline:
         separated = self.extract_windows(
             mixture,
             labels,
+            consistent=consistent,
+            samples=samples,
             solver=solver,
             guidance=guidance,
             seeds=[seed] * len(mixture),
@@ -861,6 +874,13 @@ def over_windows(model: Model, window: int, overlap: int) -> Model:
         return out
 
     return whole
+
+
+def _repeated(y: Tensor, samples: int) -> Tensor:
+    """Each item `samples` times in a row."""
+    if samples < 1:
+        raise UserError(f"samples is {samples}; it must be at least 1")
+    return y.repeat_interleave(samples, dim=0)
 
 
 def _natural_gamma(stems: int) -> Gamma:

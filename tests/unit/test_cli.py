@@ -24,9 +24,10 @@ def song(tmp_path):
     return str(write(tmp_path / "song.wav", Audio(samples, 8000)))
 
 
-def test_separate_writes_stems_that_sum_to_the_song(model, song, tmp_path, capsys):
+@pytest.mark.parametrize("task", ["separate", "separate --projected --samples 2", "extract --consistent"])
+def test_separated_stems_sum_to_the_song(model, song, tmp_path, capsys, task):
     out = tmp_path / "out"
-    command = ["separate", song, "--stems", "bass", "drums", "Piano", "--out", str(out), "--format", "wav"]
+    command = [*task.split(), song, "--stems", "bass", "drums", "Piano", "--out", str(out), "--format", "wav"]
     assert main([*command, "--model", model, "--steps", "3", "--seed", "1", "--precision", "float32"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["bass.wav", "drums.wav", "piano.wav"]
     stems = [read(path).samples for path in sorted(out.iterdir())]
