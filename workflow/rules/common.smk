@@ -21,7 +21,7 @@ PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
-TABLES = ["table1_grid", "table2_separation"]
+TABLES = ["table1_grid", "table2_separation", *(["table2_bss_eval"] if config["separation"]["bss_eval"] else [])]
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures", *(["figure4_costs"] if config["costs"]["steps"] else [])]
 LABELS = list(config["data"]["classes"])
 THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none of them is left alone at the end
@@ -34,7 +34,7 @@ BASELINES = {name: config["baselines"][name] for name in config["baselines"]["en
 WEAK = {f"weak_msdm_{slug(label)}": label for label in LABELS}
 BASELINE_MODELS = [name for name in BASELINES if name != "weak_msdm"] + (list(WEAK) if "weak_msdm" in BASELINES else [])
 EXTRAS = config["separation"]["extras"]
-VALIDATION = config["grid"]["validation_chunks"] is not None
+VALIDATION = config["grid"]["validation"]["chunks"] is not None
 VALIDATED = [f"{name}_validated" for name in ["separator", "extractor"]] if VALIDATION else []
 # The joint MSDM has a second separator, of Gaussian likelihood.
 OTHERS = [*BASELINES, *(["msdm_gaussian"] if "msdm" in BASELINES else [])]
@@ -174,11 +174,18 @@ def baseline_settings(method):
     return settings | {"constrained": own["constrained"]}
 
 
-def grid_cells(method):
+def grid_settings(split):
+    """Chunks and values of w of the grid on a split."""
+    grid = config["grid"]
+    own = grid if split == "test" else grid["validation"]
+    return {"chunks": own["chunks"], "w": own["w"] or grid["w"]}
+
+
+def grid_cells(method, split):
     """The settings of every cell of a method's part of the grid: the values of w, or the constrained stems of MSDM."""
     settings = method_settings(method)
     if system_of(method) == "gmsdi":
-        return [{**settings, "w": w} for w in config["grid"]["w"]]
+        return [{**settings, "w": w} for w in grid_settings(split)["w"]]
     return [{**settings, "constrained": label} for label in LABELS]
 
 

@@ -20,9 +20,9 @@ rule grid:
     resources:
         gpu=1,
     params:
-        cells=lambda wildcards: grid_cells(wildcards.method),
+        cells=lambda wildcards: grid_cells(wildcards.method, wildcards.split),
         targets=lambda wildcards: system_targets(wildcards.method),
-        chunks=lambda wildcards: config["grid"]["chunks" if wildcards.split == "test" else "validation_chunks"],
+        chunks=lambda wildcards: grid_settings(wildcards.split)["chunks"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
     script:

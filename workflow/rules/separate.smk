@@ -6,6 +6,12 @@ rule separate:
         model=lambda wildcards: system_files(wildcards.method),
         windows=TEST,
         selection="<results>/selection.json",
+        # Where the validation chunks led to the same settings as Table 1, so do they to the same stems.
+        twin=lambda wildcards: (
+            f"<results>/separation/{wildcards.method.removesuffix('_validated')}/{wildcards.shard}-of-{wildcards.shards}.npy"
+            if wildcards.method in VALIDATED
+            else []
+        ),
         sources=MODEL_SOURCES + sources("experiments.py"),
     output:
         audio="<results>/separation/{method}/{shard}-of-{shards}.npy",

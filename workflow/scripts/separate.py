@@ -13,21 +13,33 @@ from gmsdi.files import atomic
 
 snakemake: Any
 
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two methods differ in their names at most."""
+    names = ("title", "chosen_by")
+    first, second = ({key: value for key, value in method.items() if key not in names} for method in (one, other))
+    return first == second
+
+
 with job(snakemake), progress(f"separating, {snakemake.wildcards.method}") as update:
     params, wildcards = snakemake.params, snakemake.wildcards
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = list(share(select_chunks(windows.table, params.chunks), int(wildcards.shard), int(wildcards.shards)))
-    chosen = json.loads(Path(snakemake.input.selection).read_text())[wildcards.method]
-    estimates = separate(
-        system(snakemake, chosen["name"]),
-        windows,
-        ids,
-        chosen,
-        guidance=params.guidance,
-        seed=params.seed,
-        batch=snakemake.config["jobs"]["batch"],
-        progress=lambda done: update(done, len(ids)),
-    )
+    selection = json.loads(Path(snakemake.input.selection).read_text())
+    chosen = selection[wildcards.method]
+    if snakemake.input.twin and same(chosen, selection[wildcards.method.removesuffix("_validated")]):
+        estimates = np.load(snakemake.input.twin)
+    else:
+        estimates = separate(
+            system(snakemake, chosen["name"]),
+            windows,
+            ids,
+            chosen,
+            guidance=params.guidance,
+            seed=params.seed,
+            batch=snakemake.config["jobs"]["batch"],
+            progress=lambda done: update(done, len(ids)),
+        )
     with atomic(snakemake.output.audio) as path:
         np.save(path, estimates)
     with atomic(snakemake.output.table) as path:
