@@ -146,6 +146,13 @@ def _check_data(config: Config) -> None:
     data = config.get("data", {})
     if data.get("kind") == "slakh" and not data.get("root"):
         raise UserError("config: data.root is empty; for data.kind slakh it is the folder of the three splits")
+    fad = config.get("fad", {})
+    for key in ("checkpoint", "sha256"):
+        if fad.get(key) and fad["embedding"].startswith("musicnn"):
+            raise UserError(
+                f"config: fad.{key} is for VGGish and CLAP, musicnn has its weights in its package; set it to null or "
+                "choose another fad.embedding"
+            )
     known = list(data.get("classes", {}))
     for where, label in _labels_used(config):
         if label not in known:

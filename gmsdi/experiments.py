@@ -172,17 +172,54 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
     """
     from gmsdi.metrics.si_sdr import si_sdri_windows
 
-    rows = []
+    def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+        return si_sdri_windows(estimate, target, None, windows.sample_rate, labels=windows.labels)
+
+    return _score_joined(score, windows, ids, estimates)
+
+
+def score_bss_eval(
+    windows: WindowSet, ids: Sequence[int], estimates: np.ndarray, *, progress: Progress | None = None
+) -> pd.DataFrame:
+    """SDR, SIR and SAR of `estimates` [N, K, T] of the chunks `ids`, a row per frame of one second and stem.
+
+    Chunks that follow one another in a track are joined, as in `score_separation`; filters are fitted to each such run.
+
+    Returns:
+        DataFrame with the columns of `bss_eval_windows`, and before them `track` and `offset` (samples) of the first
+        chunk of the joined ones.
+    """
+    from gmsdi.metrics.bss_eval import bss_eval_windows
+
+    def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+        return bss_eval_windows(estimate, target, windows.sample_rate, labels=windows.labels)
+
+    return _score_joined(score, windows, ids, estimates, progress)
+
+
+def _score_joined(
+    score: Callable[[np.ndarray, np.ndarray], pd.DataFrame],
+    windows: WindowSet,
+    ids: Sequence[int],
+    estimates: np.ndarray,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, and where it lies."""
+    rows: list[pd.DataFrame] = []
+    done = 0
     position = {chunk: place for place, chunk in enumerate(ids)}
     for group in consecutive(windows.table, ids, windows.window):
         targets = windows.stems(group)[:, :, 0]
         estimate = estimates[[position[chunk] for chunk in group]]
         estimate, target = (np.concatenate(list(signals), axis=-1) for signals in (estimate, targets))
-        scores = si_sdri_windows(estimate, target, None, windows.sample_rate, labels=windows.labels)
+        scores = score(estimate, target)
         first = windows.table.loc[group[0]]
         scores.insert(0, "offset", first["offset"])
         scores.insert(0, "track", first["track"])
         rows.append(scores)
+        done += len(group)
+        if progress is not None:
+            progress(done)
     return pd.concat(rows, ignore_index=True)
 
 

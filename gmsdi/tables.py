@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from gmsdi.metrics.bss_eval import SCORES as RATIOS
+from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import ensemble, summarize
 
 NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
@@ -208,6 +210,47 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
 
 def _ensemble_note(table: pd.DataFrame, model: str = "Ensemble") -> str:
     return str(table.loc[table["model"] == model, "settings"].iloc[0])
+
+
+def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Summarise the same separations by BSS Eval.
+
+    Args:
+        scores: for each method the rows of `experiments.score_bss_eval`.
+        selection: the settings they were run with, see `experiments.choose_settings`; `title` names a row.
+
+    Returns:
+        model, settings, then the columns of `summarize_bss_eval`; a row per stem and for All.
+    """
+    parts = []
+    for method, rows in scores.items():
+        part = summarize_bss_eval(rows)
+        part.insert(0, "settings", describe(selection[method]))
+        part.insert(0, "model", selection[method].get("title") or NAMES[method])
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
+    """BSS Eval's ratios as read: a row per model and stem, and for All; a dash where nothing could be scored."""
+    rows = [
+        [
+            f"{row['model']}: {row['stem']}",
+            *("–" if pd.isna(row[ratio]) else f"{row[ratio]:.2f}" for ratio in RATIOS),
+            str(row["frames"]),
+            str(row["tracks"]),
+        ]
+        for row in table.to_dict("records")
+    ]
+    settings = table.drop_duplicates("model")
+    notes = [
+        "Medians over tracks of a track's median over frames of 1 s; All: the mean of the stems, and all their frames. "
+        f"{'; '.join(f'{row.model}: {row.settings}' for row in settings.itertuples())}.",
+        "BSS Eval version 4 (museval), filters of 512 taps. A frame in which a target or an estimate is silent has no "
+        "score. The paper has no scores of this kind.",
+    ]
+    header = ["Model: stem", *(f"{ratio.upper()} (dB)" for ratio in RATIOS), "Frames", "Tracks"]
+    return [Sheet("Table 2 in BSS Eval's ratios. Distortion, interference and artifacts", header, rows, notes)]
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:

@@ -6,6 +6,7 @@ beside it. `get_embedding(name)` returns the embedding of that name.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -53,11 +54,18 @@ def get_embedding(name: str, **options: Any) -> Embedding:
 
     Args:
         name: A key of `EMBEDDINGS`.
-        options: Of its class: hop and batch for all; window for musicnn; checkpoint and device for VGGish and CLAP.
+        options: Of its class: hop and batch for all; window for musicnn; checkpoint, sha256 and device for VGGish and
+            CLAP. None leaves the embedding's default.
 
     Raises:
-        UserError: if no embedding has that name, or what it needs is not installed or cannot be downloaded.
+        UserError: if no embedding has that name, if it does not take an option, or if what it needs is not installed
+            or cannot be downloaded.
     """
     if name not in EMBEDDINGS:
         raise UserError(f"embedding '{name}': unknown; choose one of {', '.join(EMBEDDINGS)}")
-    return EMBEDDINGS[name](**options)
+    given = {key: value for key, value in options.items() if value is not None}
+    known = inspect.signature(EMBEDDINGS[name]).parameters
+    for key in given:
+        if key not in known:
+            raise UserError(f"embedding '{name}': takes no {key}; leave it out, it takes {', '.join(known)}")
+    return EMBEDDINGS[name](**given)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from gmsdi.errors import UserError
+from gmsdi.experiments import score_bss_eval
 from gmsdi.metrics import bss_eval
 from gmsdi.metrics.bss_eval import bss_eval_windows, summarize_bss_eval
+from gmsdi.tables import bss_eval_sheets, table2_bss_eval
 
 needs_museval = pytest.mark.skipif(
     importlib.util.find_spec("museval") is None and os.environ.get("GMSDI_PEERS") != "required",
@@ -116,6 +118,54 @@ def test_summary_is_the_median_over_tracks_of_medians_over_frames():
     assert summary["tracks"].tolist() == [3, 3, 0, 3]
     with pytest.raises(UserError, match="no rows"):
         summarize_bss_eval(table[:0])
+
+
+def test_sheet_has_a_row_per_method_and_stem():
+    def scores(*rows):
+        return pd.DataFrame(rows, columns=["track", "offset", "sub", "stem", "sdr", "sir", "sar"])
+
+    extractor = scores(
+        ("a", 0, 0, "Bass", 1.0, 5.0, 3.0),
+        ("a", 0, 1, "Bass", 2.0, 6.0, 4.0),
+        ("a", 8, 0, "Bass", 6.0, 7.0, 5.0),  # another run of chunks of the same track
+        ("b", 0, 0, "Bass", 4.004, np.inf, 2.0),
+        ("a", 0, 0, "Drums", np.nan, np.nan, np.nan),
+    )
+    table = table2_bss_eval(
+        {"extractor": extractor, "msdm": extractor[:2]},
+        {"extractor": {"w": 2.0, "solver": {"steps": 20}}, "msdm": {"title": "MSDM", "solver": {"steps": 9}}},
+    )
+    assert table["model"].tolist() == ["GMSDI Extractor"] * 3 + ["MSDM"] * 2
+    (sheet,) = bss_eval_sheets(table)
+    assert list(sheet.header) == ["Model: stem", "SDR (dB)", "SIR (dB)", "SAR (dB)", "Frames", "Tracks"]
+    assert sheet.rows == [
+        ["GMSDI Extractor: Bass", "3.00", "inf", "3.00", "4", "2"],  # of 2 and 4.004, of 6 and inf, of 4 and 2
+        ["GMSDI Extractor: Drums", "–", "–", "–", "0", "0"],
+        ["GMSDI Extractor: All", "3.00", "inf", "3.00", "4", "2"],
+        ["MSDM: Bass", "1.50", "5.50", "3.50", "2", "1"],
+        ["MSDM: All", "1.50", "5.50", "3.50", "2", "1"],
+    ]
+    assert "GMSDI Extractor: w = 2, 20 steps; MSDM: 9 steps." in sheet.notes[0]
+
+
+@needs_museval
+def test_neighbouring_chunks_are_joined_before_they_are_scored():
+    targets, estimates, parts = example()
+
+    class Windows:
+        window, sample_rate, labels = RATE, RATE, LABELS
+        table = pd.DataFrame({"track": "a", "offset": RATE * np.arange(SECONDS)})
+
+        def stems(self, ids):
+            return np.stack([targets[:, RATE * i : RATE * (i + 1)] for i in ids])[:, :, None]
+
+    ids = [3, 0, 1]
+    table = score_bss_eval(Windows(), ids, np.stack([estimates[:, RATE * i : RATE * (i + 1)] for i in ids]))
+    assert table[["offset", "sub"]].drop_duplicates().to_numpy().tolist() == [[0, 0], [0, 1], [3 * RATE, 0]]
+    joined = bss_eval_windows(estimates[:, : 2 * RATE], targets[:, : 2 * RATE], RATE, labels=LABELS)
+    np.testing.assert_array_equal(table.loc[table["offset"] == 0, joined.columns], joined)
+    expected = np.broadcast_to(known(*parts)[:, 0], (3, 3))  # SDR does not depend on the filters
+    np.testing.assert_allclose(table["sdr"].to_numpy().reshape(3, 3), expected, atol=1e-8)
 
 
 def test_errors_say_what_to_do(monkeypatch):

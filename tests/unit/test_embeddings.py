@@ -133,6 +133,8 @@ def test_errors_say_what_to_do(musicnn, monkeypatch):
         musicnn.frames(np.zeros((0, 65536)), RATE)
     with pytest.raises(UserError, match="choose one of musicnn-MTT"):
         get_embedding("vgg")
+    with pytest.raises(UserError, match=r"takes no checkpoint; leave it out, it takes window, hop, batch"):
+        get_embedding("musicnn-MTT-penultimate200", checkpoint="vggish.pth", hop=None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install --no-deps musicnn==0\.1\.0"):
         get_embedding("musicnn-MTT-penultimate200")

@@ -45,8 +45,69 @@ rule table2:
         "../scripts/table2.py"
 
 
+# BSS Eval's ratios of the same separations, if separation.bss_eval asks for them.
+rule bss_eval:
+    input:
+        audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
+        tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
+        windows=TEST,
+        sources=sources("metrics/bss_eval.py", "data/windows.py", "experiments.py"),
+    output:
+        "<results>/scores/bss_eval_{method}.csv",
+    log:
+        "<results>/logs/bss_eval/{method}.log",
+    benchmark:
+        "<results>/benchmarks/bss_eval/{method}.tsv"
+    conda:
+        "../../envs/bss_eval.yaml"
+    script:
+        "../scripts/bss_eval.py"
+
+
+rule table2_bss_eval:
+    input:
+        scores=expand("<results>/scores/bss_eval_{method}.csv", method=METHODS),
+        selection="<results>/selection.json",
+        sources=sources("metrics/bss_eval.py", "tables.py"),
+    output:
+        report(
+            "<results>/tables/table2_bss_eval.csv",
+            caption="../report/table2_bss_eval.rst",
+            category="Tables",
+            labels={"table": "2: in BSS Eval's ratios"},
+        ),
+        multiext("<results>/tables/table2_bss_eval", ".md", ".tex"),
+    log:
+        "<results>/logs/table2_bss_eval.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        methods=METHODS,
+    script:
+        "../scripts/table2_bss_eval.py"
+
+
+# What gmsdi.metrics.embeddings.get_embedding takes, and what tables and figures call it: its name, and what differs from
+# the embedding that is published under it.
+EMBEDDING = {
+    "name": config["fad"]["embedding"],
+    **{key: config["fad"][key] for key in ["checkpoint", "sha256", "hop"]},
+}
+EMBEDDING_LABEL = EMBEDDING["name"]
+if EMBEDDING["sha256"]:
+    EMBEDDING_LABEL += f", weights {EMBEDDING['sha256'][:8].lower()}"
+if EMBEDDING["hop"]:
+    EMBEDDING_LABEL += f", hop {EMBEDDING['hop']:g} s"
+if EMBEDDING["checkpoint"] and not Path(EMBEDDING["checkpoint"]).is_file():
+    sys.exit(
+        f"config: fad.checkpoint: no {EMBEDDING['checkpoint']}; set it to a file of weights, or to null to have them "
+        "downloaded"
+    )
+
+
 rule embed_generated:
     input:
+        checkpoint=EMBEDDING["checkpoint"] or [],
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
@@ -61,13 +122,14 @@ rule embed_generated:
         "../../envs/core.yaml"
     threads: THREADS
     params:
-        embedding=config["fad"]["embedding"],
+        embedding=EMBEDDING,
     script:
         "../scripts/embed_generated.py"
 
 
 rule embed_references:
     input:
+        checkpoint=EMBEDDING["checkpoint"] or [],
         windows=TEST,
         sources=EMBEDDING_SOURCES + sources("data/windows.py", "experiments.py"),
     output:
@@ -80,7 +142,9 @@ rule embed_references:
         "../../envs/core.yaml"
     threads: THREADS
     params:
-        fad=config["fad"],
+        embedding=EMBEDDING,
+        limit=config["fad"]["reference_clips"],
+        mixtures=config["fad"]["mixtures"],
         clips=config["generation"]["clips"],
         seed=config["seed"],
     script:
@@ -101,7 +165,7 @@ rule fad:
         "../../envs/core.yaml"
     params:
         labels=LABELS,
-        embedding=config["fad"]["embedding"],
+        embedding=EMBEDDING_LABEL,
         seed=config["seed"],
     script:
         "../scripts/fad.py"

@@ -16,7 +16,7 @@ snakemake: Any
 
 with job(snakemake), progress(f"embedding, {snakemake.wildcards.task}") as update:
     torch.set_num_threads(snakemake.threads)
-    embedding = get_embedding(snakemake.params.embedding)
+    embedding = get_embedding(**snakemake.params.embedding)
     sample_rate = WindowSet(windows_folder(snakemake.input.windows)).sample_rate
     clips = pd.concat([pd.read_csv(file) for file in snakemake.input.tables], ignore_index=True)
     audio = np.concatenate([mixdown(np.load(file)) for file in snakemake.input.audio])

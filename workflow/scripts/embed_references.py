@@ -15,15 +15,15 @@ snakemake: Any
 
 with job(snakemake), progress("embedding, references") as update:
     torch.set_num_threads(snakemake.threads)
-    fad = snakemake.params.fad
-    embedding = get_embedding(fad["embedding"])
+    params = snakemake.params
+    embedding = get_embedding(**params.embedding)
     windows = WindowSet(windows_folder(snakemake.input.windows))
     sets = reference_audio(
         windows,
-        clips=snakemake.params.clips,
-        limit=fad["reference_clips"],
-        mixtures=fad["mixtures"],
-        seed=snakemake.params.seed,
+        clips=params.clips,
+        limit=params.limit,
+        mixtures=params.mixtures,
+        seed=params.seed,
     )
     total = 2 * len(windows.labels) + 3
     frames: dict[str, Any] = {}

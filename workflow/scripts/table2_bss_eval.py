@@ -1,0 +1,18 @@
+"""BSS Eval's ratios of Table 2's separations."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from _common import job, write_table
+
+from gmsdi.tables import bss_eval_sheets, table2_bss_eval
+
+snakemake: Any
+
+with job(snakemake):
+    files, methods = snakemake.input, snakemake.params.methods
+    scores = {method: pd.read_csv(file) for method, file in zip(methods, files.scores, strict=True)}
+    table = table2_bss_eval(scores, json.loads(Path(files.selection).read_text(encoding="utf-8")))
+    write_table(snakemake.output, table, bss_eval_sheets(table))
