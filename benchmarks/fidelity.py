@@ -1,6 +1,6 @@
 """Regenerate the numbers and the figure of docs/fidelity.md.
 
-`python -m benchmarks.fidelity`, in the repository's root, with the peers extra installed; half a minute. Each table
+`python -m benchmarks.fidelity`, in the repository's root, with the peers extra installed; under a minute. Each table
 replaces what stands between `<!-- name -->` and `<!-- end -->` in the page.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib as mpl
@@ -124,8 +125,16 @@ def metrics() -> list[str]:
         ["SI-SDR", "torchmetrics, `zero_mean=True`", f"{span(oracles.torchmetrics_si_sdr(True))} dB"],
         ["SI-SDR", "museval's SDR, filters of 1 tap", f"{tiny(oracles.museval_sdr(1))} dB"],
         ["SI-SDR", "museval's SDR, filters of 512 taps", f"{span(oracles.museval_sdr(512))} dB"],
+        ["SIR and SAR, filters of 32 taps", "fast_bss_eval", f"{tiny(oracles.fast_bss_eval_difference())} dB"],
         ["Fréchet distance", "torchmetrics' FID formula", f"{tiny(oracles.torchmetrics_fad())} (relative)"],
+        ["FAD of frames", "frechet-audio-distance", f"{tiny(oracles.fad_library_difference())} (relative)"],
     ]
+    for name, peer, oracle in (
+        ("VGGish's frames", "torchvggish, without its last ReLU", oracles.vggish_difference),
+        ("CLAP's frames", "laion-clap on transformers' mel spectrogram", oracles.clap_difference),
+    ):
+        with TemporaryDirectory() as folder:
+            rows.append([name, peer, f"{tiny(oracle(Path(folder)))} (relative)"])
     return table(["ours", "peer", "ours minus peer"], rows)
 
 
