@@ -118,7 +118,7 @@ def test_schema_knows_the_keys_of_the_classes_that_it_configures():
     properties, definitions = schema["properties"], schema["$defs"]
     for keys, configured, elsewhere in (
         (properties["data"]["properties"]["mini"], MiniConfig, {"sample_rate"}),
-        (properties["model"]["properties"]["config"]["properties"]["unet"], UNetConfig, {"text_features"}),
+        (definitions["unet"], UNetConfig, {"text_features"}),
         (definitions["training"], TrainingConfig, set()),
         (definitions["solver"], Solver, set()),
         (definitions["guidance"], Guidance, {"w"}),
