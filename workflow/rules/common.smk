@@ -240,6 +240,15 @@ def baseline_training(name):
     return {**config["training"], "initial": None, **BASELINES["weak_msdm" if name in WEAK else name]["training"]}
 
 
+def decisive(split):
+    """The grid's files on a split that a method needs which leaves something open."""
+    needed = []
+    for settings in map(method_settings, METHODS):
+        if settings["chosen_on"] == split and None in settings.values():
+            needed += [settings["name"]] if settings["name"] in BASELINES else GRID_METHODS
+    return expand("<results>/grid/{split}/{method}.csv", split=split, method=dict.fromkeys(needed))
+
+
 def task_settings(wildcards):
     """The task's system, solver, guidance and likelihood widths, see gmsdi.experiments.generate."""
     generation, system = config["generation"], system_of(wildcards.task)

@@ -54,18 +54,6 @@ rule table1:
         "../scripts/table1.py"
 
 
-SETTINGS = {method: method_settings(method) for method in METHODS}
-
-
-def decisive(split):
-    """The grid's files that a method needs which leaves something open."""
-    needed = []
-    for settings in SETTINGS.values():
-        if settings["chosen_on"] == split and None in settings.values():
-            needed += [settings["name"]] if settings["name"] in BASELINES else GRID_METHODS
-    return expand("<results>/grid/{split}/{method}.csv", split=split, method=dict.fromkeys(needed))
-
-
 rule select:
     input:
         test=decisive("test"),
@@ -78,7 +66,7 @@ rule select:
     conda:
         "../../envs/core.yaml"
     params:
-        methods=SETTINGS,
+        methods={method: method_settings(method) for method in METHODS},
         by=config["grid"]["select_by"],
     script:
         "../scripts/choose_settings.py"
