@@ -203,12 +203,15 @@ def load(
         fixed_batch: see `Pipeline`.
 
     Raises:
-        UserError: if the folder holds no sound model, or the device does not exist.
+        UserError: if the folder holds no sound model of mixtures, or the device does not exist.
     """
-    from gmsdi.models.checkpoint import load_model, resolve_device, resolve_precision
+    from gmsdi.models.checkpoint import MIXTURE, load_model, resolve_device, resolve_precision, target_of
+    from gmsdi.models.denoiser import TextDenoiser
 
     device = resolve_device(device)
     denoiser = load_model(path, device=device)
+    if not isinstance(denoiser, TextDenoiser) or target_of(denoiser.config) != MIXTURE:
+        raise UserError(f"{path}: a model of separated stems, one of the baselines; a model of mixtures is needed here")
     denoiser.autocast = resolve_precision(precision, device)
     return Pipeline(denoiser, denoiser.config, device=device, max_batch=max_batch, fixed_batch=fixed_batch)
 

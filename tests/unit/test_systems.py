@@ -138,6 +138,9 @@ def test_clips_of_every_task(folders, windows, name, task):
         np.testing.assert_allclose(audio[:, :3].sum(axis=1), audio[:, 3], atol=1e-5)
 
 
-def test_models_of_other_labels_are_refused(folders):
+def test_models_of_other_labels_or_targets_are_refused(folders):
+    for path in (folders["msdm"]["stems"], folders["weak_msdm"]["Bass"], folders["demucs_gibbs"]["stems"]):
+        with pytest.raises(UserError, match="model of mixtures"):
+            load_system("gmsdi", {"mixture": path}, labels=LABELS, device="cpu")
     with pytest.raises(UserError, match="the model of msdm has Bass, Drums, Piano, the data Bass, Drums"):
         load_system("msdm", folders["msdm"], labels=["Bass", "Drums"])
