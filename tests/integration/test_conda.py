@@ -1,0 +1,101 @@
+"""`snakemake --use-conda`, with the stand-in of tests/conda in conda's place: environments, activation, isolation."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPO = Path(__file__).parents[2]
+STANDIN = REPO / "tests" / "conda" / "bin"
+CONFIG = {
+    "run": "conda",
+    "data": {"mini": {"tracks": {"test": 1}, "sections": [1, 1], "section_sizes": {"1": 0, "2": 0, "3": 0, "4": 1}}},
+    "demo_training": {"enabled": False},
+    "separation": {"bss_eval": True},
+    "grid": {"validation": {"chunks": None}},
+}
+
+
+def snakemake(folder, *arguments):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"PATH": f"{STANDIN}{os.pathsep}{os.environ['PATH']}", "CONDA_STANDIN_PYTHON": sys.executable}
+    command = [sys.executable, "-m", "snakemake", "-s", REPO / "workflow" / "Snakefile", "--cores", "2", "--use-conda"]
+    return subprocess.run(
+        [str(word) for word in [*command, "--configfile", folder / "config.yaml", *arguments]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working directory with the environments of all rules."""
+    folder = tmp_path_factory.mktemp("conda")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    result = snakemake(folder, "--conda-create-envs-only")
+    assert result.returncode == 0, result.stderr[-4000:]
+    return folder
+
+
+def prefixes(folder):
+    """The environments by the name of their file."""
+    known = {path.read_text(): path.stem for path in (REPO / "envs").glob("*.yaml")}
+    return {known[path.read_text()]: path.with_suffix("") for path in (folder / ".snakemake/conda").glob("*.yaml")}
+
+
+def python(prefix, code, **environment):
+    command = [prefix / "bin" / "python", "-c", code]
+    return subprocess.run(command, cwd=prefix, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_every_environment_is_made_with_what_is_installed_afterwards(folder):
+    made = prefixes(folder)
+    assert sorted(made) == sorted(path.stem for path in (REPO / "envs").glob("*.yaml"))
+    find = "import importlib.util as u; print(*[name for name in {names} if u.find_spec(name)])"
+    names = ["torch", "musicnn", "demucs", "museval", "pandas", "pytest"]
+    found = {name: python(prefix, find.format(names=names)).stdout.split() for name, prefix in made.items()}
+    assert found == {"core": ["torch", "musicnn", "demucs", "pandas"], "bss_eval": ["museval", "pandas"]}
+    assert "No module named 'gmsdi'" in python(made["core"], "import gmsdi").stderr
+    assert python(made["core"], "import gmsdi.config", PYTHONPATH=str(REPO)).returncode == 0
+
+
+@pytest.mark.slow
+def test_jobs_run_in_their_environment_and_find_the_package(folder):
+    targets = ["--until", "resolved_config", "chunk_with_stems"]
+    result = snakemake(folder, *targets)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert yaml.safe_load((folder / "results/conda/config.yaml").read_text())["run"] == "conda"
+    (windows,) = (folder / "results/data").glob("*/test-1/windows/windows.csv")
+    assert len(windows.read_text().splitlines()) > 1
+
+    runs = [json.loads(line) for line in (prefixes(folder)["core"] / "runs.log").read_text().splitlines()]
+    scripts = {}
+    for run in runs:
+        if found := re.search(r"\.snakemake/scripts/\w+\.(\w+)\.py$", run["command"][-1]):
+            scripts[found[1]] = run["pythonpath"]
+    assert scripts == dict.fromkeys(["compose", "chunk", "resolved_config"], str(REPO))
+
+    again = snakemake(folder, "--until", "resolved_config")
+    assert again.returncode == 0, again.stderr[-4000:]
+    assert not re.search(r"Creating conda environment|^(local)?rule ", again.stderr, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_version_that_cannot_be_had_is_named(tmp_path):
+    """The stand-in refuses what is not installed, so that the tests above show that the files ask for what exists."""
+    file = tmp_path / "env.yaml"
+    file.write_text("dependencies: [pip, {pip: [numpy==0.1]}]\n")
+    command = [STANDIN / "conda", "env", "create", "--file", file, "--prefix", tmp_path / "env"]
+    environment = {**os.environ, "CONDA_STANDIN_PYTHON": sys.executable}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "PackagesNotFoundError: numpy==0.1" in result.stderr
