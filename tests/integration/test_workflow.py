@@ -92,11 +92,12 @@ def test_every_output_is_there(folder):
     for name in ("table1_grid", "table2_separation"):
         for kind in ("csv", "md", "tex"):
             assert (results / "tables" / f"{name}.{kind}").stat().st_size > 200
-    for name in ("figure2_fad_stems", "figure3_fad_mixtures"):
+    for name in ("figure2_fad_stems", "figure3_fad_mixtures", "figure4_costs"):
         for kind in ("svg", "pdf", "png"):
             assert (results / "figures" / f"{name}.{kind}").stat().st_size > 5000
     resolved = yaml.safe_load((results / "config.yaml").read_text())
-    assert resolved["grid"] == {"w": [0, 1], "chunks": 2, "select_by": "active"}
+    validation = {"chunks": 2, "w": [1]}
+    assert resolved["grid"] == {"w": [0, 1], "chunks": 2, "select_by": "active", "validation": validation}
     log = (results / "logs" / "generate" / "partial-1-of-1.log").read_text()
     assert "generating, partial: 100%" in log
     assert "\r" not in log
@@ -105,7 +106,9 @@ def test_every_output_is_there(folder):
 def test_tables_have_every_row_of_the_paper(folder):
     with (folder / "results/tiny/tables/table2_separation.csv").open() as file:
         rows = {(row["model"], row["stem"]): row for row in csv.DictReader(file)}
-    assert len(rows) == 6 * 5
+    # Beyond the paper: two extras, and three rows with settings chosen on validation chunks.
+    assert len(rows) == (6 + 2 + 3) * 5
+    assert "mean of 2 runs" in rows["Extractor, consistent, mean", "All"]["settings"]
     assert float(rows["Ensemble", "All"]["paper"]) == 11.56
     assert rows["MSDM", "Drums"]["status"] == "not run"
     assert rows["MSDM", "Drums"]["protocol"] == ""
@@ -162,23 +165,23 @@ def test_killed_jobs_are_done_again_with_the_same_result(folder, config):
     results = folder / "results/tiny"
     target = results / "tables/table1_grid.csv"
     before = target.read_bytes()
-    (results / "grid/extractor.csv").unlink()
+    (results / "grid/test/extractor.csv").unlink()
     target.unlink()
     arguments = ["results/tiny/tables/table1_grid.csv", "--configfile", config]
 
     # The job alone is killed in the middle of its work: Snakemake reports it.
     run = start(folder, arguments)
-    job = wait_for_job(run, "grid.py", results / "logs/grid/extractor.log")
+    job = wait_for_job(run, "grid.py", results / "logs/grid/test/extractor.log")
     job.kill()
     assert run.wait(120) != 0
-    assert not (results / "grid/extractor.csv").exists()
+    assert not (results / "grid/test/extractor.csv").exists()
 
     # Everything is killed, as by a power cut: the folder is left locked.
     run = start(folder, arguments)
-    wait_for_job(run, "grid.py", results / "logs/grid/extractor.log")
+    wait_for_job(run, "grid.py", results / "logs/grid/test/extractor.log")
     os.killpg(run.pid, signal.SIGKILL)
     run.wait(120)
-    assert not (results / "grid/extractor.csv").exists()
+    assert not (results / "grid/test/extractor.csv").exists()
     assert snakemake(folder, "--configfile", config, "--unlock").returncode == 0
 
     result = snakemake(folder, *arguments)
@@ -237,7 +240,7 @@ def test_mistake_in_a_job_ends_in_one_line(folder, tmp_path):
     settings = tmp_path / "model" / "config.json"
     settings.write_text(settings.read_text().replace('"channels": 8', '"channels": 16'))
     config = write_config(tmp_path, run="broken", model={"folder": str(tmp_path / "model")})
-    result = snakemake(folder, "results/broken/grid/extractor.csv", "--configfile", config)
+    result = snakemake(folder, "results/broken/grid/test/extractor.csv", "--configfile", config)
     assert result.returncode != 0
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
