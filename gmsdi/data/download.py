@@ -1,0 +1,522 @@
+"""Downloads of the public data sets: Slakh2100, BabySlakh and MTG-Jamendo.
+
+`registry.csv` lists the files, with hashes, sizes and licences. Archives are unpacked while they arrive and only the
+wanted members are written, below a hidden folder; they move to their places when the archive has been verified. The
+disk need is that of the wanted members, plus what `archive` says:
+
+- "buffer": the archive's bytes lie in a partial file until its members are in place. A process that was killed goes
+  on from there: it reads the stored bytes again (minutes for Slakh2100) and downloads the rest.
+- "keep": the same, and the archive stays. Later calls unpack other members from it.
+- "stream": no byte of the archive is stored. Cut connections are survived, but a process that was killed starts again
+  with the first byte, since neither gzip nor a digest over the whole archive can be entered in the middle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from gmsdi.data.archives import Limits, members, settle, staged, unpack
+from gmsdi.data.transfer import (
+    Entry,
+    Progress,
+    ProgressBar,
+    StoredFile,
+    Transfer,
+    VerifiedStream,
+    WrongContent,
+    claimed,
+    fetch,
+    partial_path,
+    read_registry,
+    require_space,
+    transfer,
+)
+from gmsdi.errors import UserError
+
+__all__ = ["Entry", "Progress", "ProgressBar", "download_jamendo", "download_slakh", "fetch", "read_registry", "unpack"]
+
+Archive = Literal["buffer", "keep", "stream"]
+
+SLAKH = {"redux": "slakh2100_flac_redux.tar.gz", "babyslakh": "babyslakh_16k.tar.gz"}
+JAMENDO_TRACKS = "raw_30s_audio-low_sha256_tracks.txt"
+JAMENDO_SHARDS = 100
+
+# Tracks in the folders of Slakh2100 redux; "omitted" holds what the other versions have beside them.
+_SPLITS = {"train": 1289, "validation": 270, "test": 151, "omitted": 390}
+_SLAKH_LIMITS = Limits(member=1 << 29, total=1 << 38, members=1 << 18)
+_JAMENDO_LIMITS = Limits(member=1 << 28, total=1 << 34, members=1 << 14)
+_METADATA = 1 << 22  # bytes of a metadata.yaml; they have a few thousand
+
+
+def download_slakh(
+    root: str | Path,
+    *,
+    variant: Literal["redux", "babyslakh"] = "redux",
+    splits: Collection[str] | None = None,
+    tracks: Collection[int] | None = None,
+    classes: Collection[str] | None = None,
+    source: str | Path | None = None,
+    archive: Archive = "buffer",
+    registry: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Bring tracks of Slakh2100 to `root`, in the layout of the archive below its first folder.
+
+    The files of a track are spread over the archive in no order, so all of it has to be read, whatever is wanted of
+    it, and a stem that comes before its track's metadata.yaml is written first and removed again when that says that
+    its class is not wanted. Space is asked for as if all stems of the wanted tracks stayed. Redux: 104 GB for the
+    archive, unless it is streamed, and about 50 MB a track.
+
+    Args:
+        root: Where the folders train, validation, test and omitted end up (redux), or the tracks (BabySlakh).
+        variant: "redux" (2 100 tracks, FLAC at 44.1 kHz) or "babyslakh" (20 tracks, WAV at 16 kHz).
+        splits: Folders of redux; None takes all. The original split goes by number, over all folders: 1-1500,
+            1501-1875 and 1876-2100.
+        tracks: Numbers; None takes all.
+        classes: Values of `inst_class` in the metadata; None takes all stems. Mixes, MIDI and metadata come anyway.
+        source: The data set's folder, which is then used as it is, or its archive, if one is at hand.
+        archive: What becomes of the archive, see above.
+        registry: A table of published files instead of the package's, see `read_registry`.
+        progress: See `Progress`.
+
+    Returns:
+        The folder that holds the data set: `root` or `source`.
+
+    Raises:
+        UserError: if there is no such variant, split or track, the archive cannot be had, stored or trusted, or
+            `source` lacks what is wanted.
+    """
+    root = Path(root)
+    if variant not in SLAKH:
+        raise UserError(f"variant {variant!r}: unknown; choose one of {', '.join(SLAKH)}")
+    _check_archive(archive)
+    selection = _SlakhSelection(variant, splits, tracks, classes)
+    if source is not None and Path(source).is_dir():
+        return selection.find(Path(source))
+    entry = _entry(registry, SLAKH[variant])
+
+    def reserve(_: int | None) -> int:
+        return int((entry.unpacked or entry.size or 0) * selection.share)
+
+    def consume(stream: VerifiedStream) -> None:
+        selection.restart()
+        with staged(root, entry.name) as staging:
+            with closing(
+                members(stream, staging, name=entry.name, place=selection.place, limits=_SLAKH_LIMITS)
+            ) as written:
+                for path, file in written:
+                    selection.written(path, file)
+            files = list(_files(staging))
+            if not files:
+                stream.finish()  # blame the archive first
+                raise UserError(f"{entry.name}: holds none of the tracks that are wanted; check splits and tracks")
+            _finish(stream, root, entry, archive)
+            receipts.write(staging, files, selection.described)
+
+    with claimed(root / entry.name):
+        receipts = _Receipts(root, entry)
+        if not any(selection.within(receipt) for receipt in receipts.intact()):
+            _acquire(entry, root, consume, source=source, archive=archive, reserve=reserve, progress=progress)
+    return root
+
+
+def download_jamendo(
+    root: str | Path,
+    shards: Iterable[int],
+    *,
+    tracks: Collection[int] | None = None,
+    limit: int | None = None,
+    source: str | Path | None = None,
+    archive: Archive = "buffer",
+    registry: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Bring shards of MTG-Jamendo (raw_30s, audio-low: mono MP3) to `root`, as NN/ID.low.mp3.
+
+    Every track is compared with the SHA-256 that the data set's repository lists for it, and a shard that is wanted
+    as a whole with its own. Of a shard that is wanted in part, no more is downloaded than up to the last wanted track.
+    Disk need: 1.6 GB a shard, and as much again while it is on its way, unless it is streamed.
+
+    Args:
+        root: Where the folders 00 to 99 end up, and the list of digests.
+        shards: Numbers, 0 to 99.
+        tracks: Identifiers of the tracks wanted; None takes all.
+        limit: At most so many tracks of each shard, those of the lowest identifiers; None takes all.
+        source: A folder that has the tracks, which is then used as it is once they are verified, or the archives. If
+            it has the list of digests too, nothing is downloaded.
+        archive: What becomes of the archives, see above.
+        registry: A table of published files instead of the package's, see `read_registry`.
+        progress: See `Progress`.
+
+    Returns:
+        The folder that holds the tracks: `root` or `source`.
+
+    Raises:
+        UserError: if there is no such shard or track, an archive cannot be had, stored or trusted, or `source` lacks
+            what is wanted.
+    """
+    root = Path(root)
+    numbers = sorted(set(shards))
+    if not numbers or not all(0 <= number < JAMENDO_SHARDS for number in numbers):
+        raise UserError(f"shards {numbers}: MTG-Jamendo has the shards 0 to {JAMENDO_SHARDS - 1}; name some of them")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit {limit}: no track would be left; give a positive number or none")
+    _check_archive(archive)
+    folder = Path(source) if source is not None else None
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name the one with the tracks or archives of MTG-Jamendo")
+    listed = _jamendo_list(root, folder, registry, progress)
+    wanted = _jamendo_wanted(listed, numbers, tracks, limit)
+    if folder is not None and any((folder / f"{number:02d}").is_dir() for number in numbers):
+        for path, digest in (item for shard in wanted.values() for item in shard.items()):
+            _compare(folder / path, digest)
+        return folder
+    for number in numbers:
+        entry = _entry(registry, f"raw_30s_audio-low-{number:02d}.tar")
+        count = sum(1 for path in listed if path.parts[0] == f"{number:02d}")
+        with claimed(root / entry.name):
+            _jamendo_shard(root, entry, wanted[number], listed=count, source=folder, archive=archive, progress=progress)
+    return root
+
+
+def _jamendo_shard(
+    root: Path,
+    entry: Entry,
+    wanted: dict[PurePosixPath, str],
+    *,
+    listed: int,
+    source: Path | None,
+    archive: Archive,
+    progress: Progress | None,
+) -> None:
+    receipts = _Receipts(root, entry)
+    present = receipts.present()
+    missing = {path: digest for path, digest in wanted.items() if str(path) not in present}
+    if not missing:
+        return
+
+    def reserve(total: int | None) -> int:
+        return int((total or 0) * len(missing) / listed)
+
+    def consume(stream: VerifiedStream) -> None:
+        left = dict(missing)
+        with staged(root, entry.name) as staging:
+            with closing(
+                members(
+                    stream,
+                    staging,
+                    name=entry.name,
+                    place=lambda path: path if path in left else None,
+                    limits=_JAMENDO_LIMITS,
+                )
+            ) as written:
+                for path, file in written:
+                    if _sha256(file) != left.pop(path):
+                        raise WrongContent(f"{path} has another SHA-256 than the data set's list")
+                    if not left and len(missing) < listed and archive != "keep":
+                        break
+            if left:
+                stream.finish()  # blame the archive first
+                raise UserError(
+                    f"{entry.name}: lacks {next(iter(left))}, which the list of tracks has; renew {JAMENDO_TRACKS}"
+                )
+            if len(missing) == listed or archive == "keep":
+                _finish(stream, root, entry, archive)
+            receipts.write(staging, list(_files(staging)))
+
+    stored = source / entry.name if source is not None else None
+    _acquire(entry, root, consume, source=stored, archive=archive, reserve=reserve, progress=progress)
+
+
+def _jamendo_list(
+    root: Path, source: Path | None, registry: str | Path | None, progress: Progress | None
+) -> dict[PurePosixPath, str]:
+    """The SHA-256 of every track of the data set."""
+    file = source / JAMENDO_TRACKS if source is not None else root / JAMENDO_TRACKS
+    if not file.is_file():
+        file = fetch(_entry(registry, JAMENDO_TRACKS), root / JAMENDO_TRACKS, progress=progress)
+    listed = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        match = re.fullmatch(r"([0-9a-f]{64}) +((\d\d)/\d+\.low\.mp3)", line)
+        if not match:
+            raise UserError(f"{file}: line {number} is not a SHA-256 and a track; remove the file to download it again")
+        listed[PurePosixPath(match[2])] = match[1]
+    return listed
+
+
+def _jamendo_wanted(
+    listed: dict[PurePosixPath, str], shards: list[int], tracks: Collection[int] | None, limit: int | None
+) -> dict[int, dict[PurePosixPath, str]]:
+    """By shard, the tracks to have, in the order of their identifiers, and their digests."""
+    identifiers = {path: int(path.name.partition(".")[0]) for path in listed}
+    wanted: dict[int, dict[PurePosixPath, str]] = {number: {} for number in shards}
+    if absent := set(shards) - {int(path.parts[0]) for path in listed}:
+        raise UserError(f"shard {min(absent)}: not in {JAMENDO_TRACKS}; remove that file to download it again")
+    chosen = None if tracks is None else set(tracks)
+    for path in sorted(listed, key=identifiers.__getitem__):
+        shard = wanted.get(int(path.parts[0]))
+        if shard is not None and (chosen is None or identifiers[path] in chosen) and len(shard) != limit:
+            shard[path] = listed[path]
+    if chosen is not None and limit is None:
+        found = {identifiers[path] for shard in wanted.values() for path in shard}
+        if chosen - found:
+            raise UserError(
+                f"track {min(chosen - found)}: in none of the shards {shards}; add its shard or leave it out"
+            )
+    if not any(wanted.values()):
+        raise UserError(f"shards {shards}: hold none of the tracks that are wanted; choose other shards or tracks")
+    return wanted
+
+
+class _SlakhSelection:
+    """Which files of Slakh2100 are wanted, as far as is known while the archive is read."""
+
+    def __init__(
+        self,
+        variant: str,
+        splits: Collection[str] | None,
+        tracks: Collection[int] | None,
+        classes: Collection[str] | None,
+    ) -> None:
+        all_tracks = 2100 if variant == "redux" else 20
+        for option, value in (("splits", splits), ("classes", classes)):
+            if isinstance(value, str):
+                raise UserError(f"{option} {value!r}: a list of names is expected")
+        if splits is not None and variant != "redux":
+            raise UserError("splits: BabySlakh has no folders for them; choose by tracks")
+        if unknown := set(splits or ()) - set(_SPLITS):
+            raise UserError(f"split {min(unknown)!r}: unknown; choose of {', '.join(_SPLITS)}")
+        if outside := [number for number in tracks or () if not 1 <= number <= all_tracks]:
+            raise UserError(f"track {outside[0]}: the tracks of this data set are 1 to {all_tracks}; name some of them")
+        if any(value is not None and not value for value in (splits, tracks, classes)):
+            raise UserError(
+                "splits, tracks or classes: empty, so that nothing is wanted; name some, or give none for all"
+            )
+        self.splits = None if splits is None else frozenset(splits)
+        self.tracks = None if tracks is None else frozenset(tracks)
+        self.classes = None if classes is None else frozenset(classes)
+        count = sum(_SPLITS[split] for split in self.splits) if self.splits else all_tracks
+        self.share = min(count, len(self.tracks or range(all_tracks))) / all_tracks
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what an archive has told."""
+        self._known: dict[PurePosixPath, set[str]] = {}  # the stems wanted of a track
+        self._stems: dict[PurePosixPath, list[Path]] = {}  # the stems written of a track
+
+    def place(self, path: PurePosixPath) -> PurePosixPath | None:
+        """Path without the archive's first folder, if the file is wanted or may be."""
+        parts = path.parts[1:]
+        split = parts[0] if parts and parts[0] in _SPLITS else None
+        track = parts[1:] if split else parts
+        number = _track_number(track[0]) if len(track) > 1 else None
+        if number is None or path.name.startswith("."):  # macOS adds files of its own
+            return None
+        if (self.splits is not None and split not in self.splits) or (
+            self.tracks is not None and number not in self.tracks
+        ):
+            return None
+        known = self._known.get(path.parent.parent)
+        if path.parent.name == "stems" and known is not None and path.stem not in known:
+            return None
+        return PurePosixPath(*parts)
+
+    def written(self, path: PurePosixPath, file: Path) -> None:
+        """Take note of a file, and remove stems of which it says that they are not wanted."""
+        if self.classes is None:
+            return
+        if path.parent.name == "stems":
+            self._stems.setdefault(path.parent.parent, []).append(file)
+        elif path.name == "metadata.yaml":
+            known = self._known[path.parent] = _stems_of(file, path, self.classes)
+            for stem in self._stems.get(path.parent, ()):
+                if stem.stem not in known:
+                    stem.unlink()
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """As a receipt has it."""
+        return {
+            name: None if value is None else sorted(value)
+            for name, value in (("splits", self.splits), ("tracks", self.tracks), ("classes", self.classes))
+        }
+
+    def within(self, receipt: dict[str, Any]) -> bool:
+        """Whether a receipt's files are all that is wanted, or more."""
+        had = receipt["selection"]
+        return all(
+            had[name] is None or (wanted is not None and set(wanted) <= set(had[name]))
+            for name, wanted in self.described.items()
+        )
+
+    def find(self, source: Path) -> Path:
+        """The folder of a data set that the user has.
+
+        Raises:
+            UserError: if it lacks a split or a track that is wanted.
+        """
+        roots = [source, *(source / name.partition(".")[0] for name in SLAKH.values())]
+        root = next((folder for folder in roots if any(_track_folders(folder, None))), None)
+        if root is None:
+            raise UserError(
+                f"{source}: holds no Track folders of Slakh2100; name the folder above train, or the archive"
+            )
+        for split in self.splits or ():
+            if not any(_track_folders(root, [split])):
+                raise UserError(f"{root / split}: holds no tracks; name a complete data set, or choose other splits")
+        found = {number for number, _ in _track_folders(root, self.splits)}
+        lacking = set() if self.tracks is None or self.splits else self.tracks - found
+        if lacking or (self.tracks and not self.tracks & found):
+            raise UserError(
+                f"{root}: lacks Track{min(lacking or self.tracks or {0}):05d}; complete it, or leave the track out"
+            )
+        return root
+
+
+def _track_number(name: str) -> int | None:
+    match = re.fullmatch(r"Track(\d{5})", name)
+    return int(match[1]) if match else None
+
+
+def _track_folders(root: Path, splits: Iterable[str] | None) -> Iterator[tuple[int, Path]]:
+    """Numbers and folders of the tracks on the disk."""
+    folders = [root / split for split in splits] if splits else [root, *(root / split for split in _SPLITS)]
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            number = _track_number(path.name)
+            if number is not None and path.is_dir():
+                yield number, path
+
+
+def _stems_of(file: Path, path: PurePosixPath, classes: Collection[str]) -> set[str]:
+    """Names of the stems of these classes."""
+    import yaml
+
+    try:
+        if file.stat().st_size > _METADATA:
+            raise ValueError("too large")
+        stems = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stems"]
+        return {str(stem) for stem, entry in stems.items() if str(entry.get("inst_class", "")) in classes}
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: malformed; 'stems' with an 'inst_class' each is expected, choose no classes"
+        ) from error
+
+
+class _Receipts:
+    """Notes in `root` on what an archive has given: the selections, and the sizes of their files."""
+
+    def __init__(self, root: Path, entry: Entry) -> None:
+        settle(root, entry.name)
+        self._root = root
+        self._hash = entry.hash
+        self._name = f".{entry.name}.json"
+        self._all: list[dict[str, Any]] = []
+        try:
+            noted = json.loads((root / self._name).read_text(encoding="utf-8"))
+            if noted["hash"] == entry.hash:
+                self._all = noted["receipts"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # none, or unreadable: then nothing is known to be there
+
+    def intact(self) -> Iterator[dict[str, Any]]:
+        """Receipts of which all files are there."""
+        for receipt in self._all:
+            if all(_size(self._root / file) == size for file, size in receipt["files"].items()):
+                yield receipt
+
+    def present(self) -> dict[str, int]:
+        """Files of any receipt that are there, and their sizes."""
+        noted = {file: size for receipt in self._all for file, size in receipt["files"].items()}
+        return {file: size for file, size in noted.items() if _size(self._root / file) == size}
+
+    def write(self, staging: Path, files: list[Path], selection: dict[str, Any] | None = None) -> None:
+        """Add a receipt, among the files that move to `root`; without a selection there is one for all."""
+        sizes = {file.relative_to(staging).as_posix(): file.stat().st_size for file in files}
+        if selection is None:
+            receipts = [{"selection": None, "files": self.present() | sizes}]
+        else:
+            receipts = [*self.intact(), {"selection": selection, "files": sizes}]
+        text = json.dumps({"hash": self._hash, "receipts": receipts})
+        (staging / self._name).write_text(text, encoding="utf-8")
+
+
+def _acquire(
+    entry: Entry,
+    root: Path,
+    consume: Callable[[VerifiedStream], None],
+    *,
+    source: str | Path | None,
+    archive: Archive,
+    reserve: Callable[[int | None], int],
+    progress: Progress | None,
+) -> None:
+    """Hand an archive to `consume`: the user's copy, the one that was kept, or the published one."""
+    if entry.hash is None:
+        raise UserError(f"{entry.name}: its row in the registry has no hash; add one, so that it can be verified")
+    kept = root / entry.name
+    stored = Path(source) if source is not None else kept if kept.is_file() else None
+    if stored is None:
+        partial = None if archive == "stream" else partial_path(kept)
+        transfer(entry, partial, consume, folder=root, reserve=reserve, progress=progress)
+        return
+    with StoredFile(entry, stored, progress) as stream:
+        require_space(root, reserve(stream.total), entry.name)
+        try:
+            consume(stream)
+        except WrongContent as error:
+            remedy = "remove it, and it will be downloaded again" if stored == kept else "name another copy, or none"
+            raise UserError(f"{stored}: {error}; {remedy}") from error
+
+
+def _finish(stream: VerifiedStream, root: Path, entry: Entry, archive: Archive) -> None:
+    """Verify an archive, and keep it if that is wanted."""
+    stream.finish()
+    if archive == "keep" and isinstance(stream, Transfer):
+        stream.keep(root / entry.name)
+
+
+def _entry(registry: str | Path | None, name: str) -> Entry:
+    entries = read_registry(registry)
+    if name not in entries:
+        raise UserError(f"{registry}: has no row {name}; add one with the URL and hash of your copy")
+    return entries[name]
+
+
+def _check_archive(archive: str) -> None:
+    if archive not in get_args(Archive):
+        raise UserError(f"archive {archive!r}: unknown; choose one of {', '.join(get_args(Archive))}")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path, _, files in os.walk(folder):
+        for file in files:
+            yield Path(path, file)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _compare(file: Path, digest: str) -> None:
+    try:
+        found = _sha256(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); complete the folder, or give no source") from error
+    if found != digest:
+        raise UserError(f"{file}: has the SHA-256 {found}, not {digest}; replace it, or give no source")
