@@ -1,10 +1,11 @@
-"""The `gmsdi` command: separate, extract, generate and accompany audio files, and import models.
+"""The `gmsdi` command: separate, extract, generate and accompany audio files, import models, plan the workflow.
 
     gmsdi separate song.wav --stems bass drums guitar piano
     gmsdi extract song.wav --stems "Bass, Drums" --out parts
     gmsdi generate --stems bass drums --seconds 12
     gmsdi accompany --given bass=bass.wav drums=drums.wav --stems piano
     gmsdi import-msdm msdm.ckpt models/msdm
+    gmsdi plan --config config/mini_full.yaml --devices 4
 
 Several values may follow `--stems` and `--given`, up to the next option; they may also be repeated or, for stems, be
 separated by commas. Labels are matched to the model's without regard to case.
@@ -18,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -225,6 +227,56 @@ def import_msdm(
     labels = None if stems is None else [part.strip() for name in stems for part in name.split(",") if part.strip()]
     adp.import_msdm(ckpt, out, labels=labels, text_encoder=text_encoder, sample_rate=sample_rate, window=window)
     typer.echo(out)
+
+
+@app.command()
+def plan(
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(help="Overlay of config/config.yaml; may be repeated.", show_default="config/config.yaml alone"),
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that jobs spread over.")] = 1,
+    chunks: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Chunks of the test split, where the configuration takes all.",
+            show_default="counted or assumed",
+        ),
+    ] = None,
+    seconds_per_evaluation: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Seconds for one signal through the network, or NETWORK=SECONDS; may be repeated.",
+            show_default="measured here",
+        ),
+    ] = None,
+    seconds_per_step: Annotated[
+        list[str] | None,
+        typer.Option(help="The same of a training step.", show_default="by the evaluation"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...", show_default="jobs.device")] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="Timed steps of each kind.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a configuration of the workflow costs: hours, memory, disk and jobs of every table and figure."""
+    from gmsdi import plan as planning
+
+    resolved = planning.resolved(config or [])
+    if seconds_per_evaluation:
+        networks = planning.Study(resolved).networks()
+        costs, measured = planning.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
+    elif seconds_per_step:
+        raise UserError("--seconds-per-step is given without --seconds-per-evaluation; give both, or none to measure")
+    else:
+        costs, measured = planning.measure(
+            resolved,
+            device=device or resolved["jobs"]["device"],
+            repetitions=repetitions,
+            progress=lambda what: typer.echo(f"measuring {what}", err=True),
+        )
+    result = planning.estimate(resolved, costs, devices=devices, device=measured, chunks=chunks)
+    typer.echo(dumps(result.as_dict(), indent=1) if json else planning.text(result))
 
 
 def _version(wanted: bool) -> None:

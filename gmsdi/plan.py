@@ -1,0 +1,1133 @@
+"""What a configuration costs before it is run: network evaluations, device hours, memory, disk and jobs.
+
+The workflow's work is that of its networks. `count` lists its jobs, each with the signals that a network denoises in it
+(its evaluations, counted as `Pipeline.evaluations` counts them) or its training steps; `measure` takes the seconds of
+one of each on the machine at hand; `estimate` multiplies them, and lays the jobs out over devices. Only `measure` needs
+torch.
+
+A job's calls of the network are filled up to `ROWS` signals (`Pipeline.fixed_batch`), and guidance denoises a signal
+twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there, the
+strength w of the guidance, is taken as the dearer case, that there is guidance.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmsdi.config import Config, digest, load, slug, validate
+from gmsdi.errors import UserError
+from gmsdi.sampling.schedules import karras
+
+if TYPE_CHECKING:
+    import torch
+
+REPO = Path(__file__).resolve().parents[1]
+ROWS = 16
+"""Signals of a call of the network in the workflow's jobs: what `pipeline.load` takes as `max_batch`."""
+TRAINING = {"batch": 16, "validate_every": 500, "validation_batches": 8}
+"""Defaults of `gmsdi.training.TrainingConfig`, which cannot be imported without torch."""
+SLAKH = {"train": 1500, "validation": 375, "test": 225}
+"""Tracks of Slakh2100's own split (Manilow et al. 2019)."""
+SLAKH_SECONDS = 145 * 3600 / 2100
+"""Mean length of its tracks: 145 hours in all."""
+BACKWARD = 3
+"""A training step is taken as so many evaluations of its batch where it is not measured: the backward pass costs about
+twice the forward pass."""
+
+DATA, TRAIN, DEMO, TRAIN_BASELINES = "Data", "Training", "Demo training", "Training, baselines"
+TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURE4 = "Table 1", "Table 2", "Figure 2", "Figure 3", "Figure 4"
+FIGURES, PAGE = "Figures 2 and 3, distances", "Report"
+PARTS = (DATA, TRAIN, DEMO, TRAIN_BASELINES, TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURES, FIGURE4, PAGE)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the workflow.
+
+    Attributes:
+        rule: its rule.
+        name: unique.
+        part: one of `PARTS`.
+        network: "gmsdi", "msdm", "weak_msdm" or "demucs_gibbs", where it runs one.
+        evaluations: signals that the network denoises, the rows that fill up a call included.
+        steps: training steps.
+        batch: windows of a training step.
+        memory: bytes of the arrays of audio that the job holds, without the network.
+        disk: bytes of the audio that it writes.
+        after: names of the jobs that it waits for, of those that run a network.
+    """
+
+    rule: str
+    name: str
+    part: str
+    network: str | None = None
+    evaluations: int = 0
+    steps: int = 0
+    batch: int = 0
+    memory: int = 0
+    disk: int = 0
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Repeated timings, in seconds: their median and their extremes."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Seconds:
+        """Of at least one timing."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs on a device.
+
+    Attributes:
+        evaluation: of one signal.
+        step: of one training step at its batch; None takes `BACKWARD` evaluations of every window.
+        parameters: of the network and what it is conditioned by; None where unknown.
+        memory: peak bytes while sampling; None where unknown.
+        training_memory: peak bytes while training; None where unknown.
+    """
+
+    evaluation: Seconds
+    step: Seconds | None = None
+    parameters: int | None = None
+    memory: int | None = None
+    training_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table, a figure or a training.
+
+    Attributes:
+        name: one of `PARTS`.
+        jobs: number of jobs.
+        evaluations: signals that networks denoise, those of validations included.
+        steps: training steps.
+        hours: of devices, all jobs together.
+        longest: hours of its longest job.
+        memory: bytes of arrays of audio, of the job that holds most.
+        network_memory: bytes of the network at work, of the job that needs most; 0 where it is not measured.
+        disk: bytes of its outputs.
+        finished: hours until all of its jobs are done on the given number of devices.
+    """
+
+    name: str
+    jobs: int
+    evaluations: int
+    steps: int
+    hours: float
+    longest: float
+    memory: int
+    network_memory: int
+    disk: int
+    finished: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a configuration costs.
+
+    Attributes:
+        run: name of the run.
+        device: what was measured, in words.
+        devices: number of devices.
+        costs: of every network.
+        parts: in the order of `PARTS`, those with jobs.
+        jobs: number of all jobs.
+        hours: of devices, all jobs together.
+        wall: hours until everything is done on the devices.
+        longest_chain: hours of the longest chain of jobs that wait for one another; no number of devices is faster.
+        disk: bytes in all.
+        notes: what was assumed.
+    """
+
+    run: str
+    device: str
+    devices: int
+    costs: dict[str, Cost]
+    parts: list[Part]
+    jobs: int
+    hours: float
+    wall: float
+    longest_chain: float
+    disk: int
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def resolved(paths: Sequence[str | Path]) -> Config:
+    """The configuration of the workflow with these overlays, every default filled in.
+
+    Raises:
+        UserError: if a file is missing or wrong, or this is not a checkout of the repository.
+    """
+    default, schema = REPO / "config" / "config.yaml", REPO / "workflow" / "schemas" / "config.schema.yaml"
+    if not schema.is_file():
+        raise UserError(f"{schema}: not there; a plan is of the workflow, run it from a checkout of the repository")
+    return validate(load(default, *paths), schema)
+
+
+# --- What the configuration asks for, as in workflow/rules/common.smk -------------------------------------------------
+
+
+class Study:
+    """The methods, tasks and models of a configuration, named and set as the workflow does.
+
+    Args:
+        config: with every default filled in.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.labels = list(config["data"]["classes"])
+        self.baselines = {name: config["baselines"][name] for name in config["baselines"]["enabled"]}
+        self.weak = {f"weak_msdm_{slug(label)}": label for label in self.labels}
+        self.separators = {f"separator_{slug(label)}": label for label in self.labels}
+        self.grid_methods = ["extractor", *self.separators]
+        self.extras = config["separation"]["extras"]
+        self.validation = config["grid"]["validation"]["chunks"] is not None
+        self.validated = ["separator_validated", "extractor_validated"] if self.validation else []
+        others = [*self.baselines, *(["msdm_gaussian"] if "msdm" in self.baselines else [])]
+        self.costed = ["separator", "extractor", *others, *self.extras]
+        self.methods = [*self.costed, *self.validated]
+        self.tasks = [
+            *["single", *(["single_negative"] if config["generation"]["negatives"] else []), "total", "partial"],
+            *(["single_weak_msdm"] if "weak_msdm" in self.baselines else []),
+            *(["total_msdm", "partial_msdm"] if "msdm" in self.baselines else []),
+        ]
+        self.baseline_models = [
+            model for name in self.baselines for model in (self.weak if name == "weak_msdm" else [name])
+        ]
+
+    def method_settings(self, method: str) -> dict[str, Any]:
+        """What `experiments.separate` takes for a method; None is chosen from the grid."""
+        system = system_of(method)
+        separation = self.config["separation"]
+        if system != "gmsdi":
+            own = self.baselines[system]["separation"]
+            settings: dict[str, Any] = {"name": system, "chosen_on": "test"}
+            if system == "demucs_gibbs":
+                return settings | own
+            settings["solver"] = {**separation["solver"], **own["solver"]}
+            return settings | ({"gaussian": True} if method == "msdm_gaussian" else {"constrained": own["constrained"]})
+        own = self.extras.get(method, {})
+        name = own.get("of", method.split("_")[0])
+        base = separation[name]
+        settings = {
+            "name": name,
+            "w": own.get("w") if own else base["w"],
+            "solver": {**separation["solver"], **base["solver"], **own.get("solver", {})},
+            "chosen_on": "validation" if self.validation and method not in ("separator", "extractor") else "test",
+        }
+        if name == "separator" and not own.get("projected"):
+            settings["constrained"] = self.separators.get(method, base["constrained"])
+        return settings | {key: own[key] for key in ("consistent", "projected", "samples") if key in own}
+
+    def grid_cells(self, method: str, split: str) -> list[dict[str, Any]]:
+        """The settings of every cell of a method's part of the grid on a split."""
+        settings, grid = self.method_settings(method), self.config["grid"]
+        if system_of(method) == "gmsdi":
+            values = (grid["validation"]["w"] if split == "validation" else None) or grid["w"]
+            return [{**settings, "w": w} for w in values]
+        return [{**settings, "constrained": label} for label in self.labels]
+
+    def deciding(self, split: str) -> list[str]:
+        """The methods whose grid on a split settles what another method leaves open."""
+        needed: list[str] = []
+        for settings in map(self.method_settings, self.methods):
+            if settings["chosen_on"] == split and None in settings.values():
+                needed += [settings["name"]] if settings["name"] in self.baselines else self.grid_methods
+        return list(dict.fromkeys(needed))
+
+    def grids(self, split: str) -> list[str]:
+        """The methods whose grid on a split is computed."""
+        shown = self.grid_methods if split == "test" or self.validation else []
+        return list(dict.fromkeys([*shown, *self.deciding(split)]))
+
+    def task_settings(self, task: str) -> dict[str, Any]:
+        """What `experiments.generate` takes for a task, as far as the work depends on it."""
+        generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
+        own = generation[kind]
+        solver = {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]}
+        settings: dict[str, Any] = {"system": system, "task": kind, "solver": solver}
+        if system != "gmsdi":
+            baseline = self.baselines[system]["generation"]
+            settings["solver"] |= baseline["solver"]
+            return settings | {key: baseline[key] for key in ("best_of",) if key in baseline}
+        w = generation["w"] if own.get("w") is None else own["w"]
+        return {**settings, "guidance": {**generation["guidance"], "w": w}}
+
+    def model_config(self, model: str) -> dict[str, Any]:
+        """What `models.checkpoint.build_model` takes: of "gmsdi", of a baseline, or of one of `weak`."""
+        config = self.config
+        shared = {**{key: config["data"][key] for key in ("sample_rate", "window")}, "labels": self.labels}
+        if model == "gmsdi":
+            return {**config["model"]["config"], **shared}
+        own = self.baselines["weak_msdm" if model in self.weak else model]["model"]
+        if model == "demucs_gibbs":
+            return {"kind": "gibbs", "target": "stems", **own, **shared}
+        target, channels = (self.weak[model], 1) if model in self.weak else ("stems", len(self.labels))
+        unet = {**config["model"]["config"]["unet"], **own["unet"], "in_channels": channels}
+        return {**own, "unet": unet, "text": {"kind": "none"}, "target": target, **shared}
+
+    def training(self, model: str) -> dict[str, Any]:
+        """Training settings of "gmsdi", "demo", a baseline, or one of `weak`, with the defaults that the work needs."""
+        config = self.config
+        own = {"gmsdi": {}, "demo": config["demo_training"]["training"]}.get(model)
+        if own is None:
+            own = self.baselines["weak_msdm" if model in self.weak else model]["training"]
+        settings = {**TRAINING, **config["training"], **own}
+        if "steps" not in settings:
+            raise UserError(f"config: training.steps is missing, and {model} is trained; set it")
+        return settings
+
+    def trained(self) -> list[str]:
+        """The models that are trained for the results, of `model_config`."""
+        own = ["gmsdi"] if self.config["model"]["train"] else []
+        return own + (self.baseline_models if self.config["baselines"]["train"] else [])
+
+    def networks(self) -> list[str]:
+        """The systems whose networks run, see `system_of`."""
+        return ["gmsdi", *self.baselines]
+
+    def dataset_id(self) -> str:
+        """Folder name of the dataset."""
+        data = {key: value for key, value in self.config["data"].items() if key != "mini"}
+        mini = {key: value for key, value in self.config["data"]["mini"].items() if key != "tracks"}
+        return f"{data['kind']}-{digest([data, mini])}"
+
+    def part(self, split: str, tracks: int | None = None) -> str:
+        """Name of a dataset part."""
+        mini = self.config["data"]["mini"]["tracks"]
+        return f"{split}-{tracks or mini[split]}" if self.config["data"]["kind"] == "mini" else f"{split}-all"
+
+
+def system_of(name: str) -> str:
+    """What runs a method, a task or a model: "gmsdi", "msdm", "weak_msdm" or "demucs_gibbs"."""
+    if "weak_msdm" in name:
+        return "weak_msdm"
+    if "msdm" in name.split("_"):
+        return "msdm"
+    return name if name == "demucs_gibbs" else "gmsdi"
+
+
+# --- Counting ---------------------------------------------------------------------------------------------------------
+
+
+def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
+    """The noise levels at which a run evaluates its derivative, in order.
+
+    Args:
+        solver: settings of `pipeline.Solver`.
+    """
+    name, steps = solver["name"], solver["steps"]
+    sigmas = karras(steps, *(float(solver[key]) for key in ("sigma_min", "sigma_max", "rho")))
+    churn = 1 + min(solver.get("s_churn", 0.0) / steps, math.sqrt(2) - 1) if name in ("euler", "heun") else 1.0
+    found: list[float] = []
+    for sigma, after in pairwise(sigmas):
+        found += [sigma * churn] * (solver.get("resamples", 1) if name == "euler" else 1)
+        if after == 0:
+            continue
+        if name == "heun":
+            found.append(after)
+        elif name == "adpm2":
+            down = after**2 / sigma  # σ_down of an ancestral step with η = 1
+            rho = solver.get("midpoint_rho", 1.0)
+            geometric = solver.get("midpoint") == "geometric"
+            power = ((sigma ** (1 / rho) + down ** (1 / rho)) / 2) ** rho
+            found.append(math.sqrt(sigma * down) if geometric else power)
+    return found
+
+
+def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | None) -> int:
+    """How often a run of a guided model denoises each of its rows (`sampling.guidance.guided`).
+
+    Args:
+        solver: settings of `pipeline.Solver`.
+        guidance: `convention` and `interval` of `pipeline.Guidance`.
+        w: its strength; None, which is not known yet, counts as guidance.
+    """
+    strength = 1.0 if w is None else w if guidance.get("convention", "paper") == "paper" else w - 1
+    low, high = guidance.get("interval") or (0.0, math.inf)
+    double = strength not in (0, -1)
+    return sum(2 if double and low <= sigma <= high else 1 for sigma in evaluation_sigmas(solver))
+
+
+def filled(rows: int) -> int:
+    """Signals of the calls that denoise so many rows."""
+    return math.ceil(rows / ROWS) * ROWS
+
+
+def separation_evaluations(
+    settings: Mapping[str, Any], guidance: Mapping[str, Any], *, labels: int, items: int, batch: int
+) -> int:
+    """Evaluations of `experiments.separate`.
+
+    Args:
+        settings: of the method.
+        guidance: settings of `pipeline.Guidance` apart from w.
+        labels: K.
+        items: chunks.
+        batch: chunks that are sampled together.
+    """
+    name, samples = settings["name"], settings.get("samples", 1)
+    if name == "demucs_gibbs":
+        times, rows, calls = settings["steps"] + 1, 1, 1
+    elif name == "msdm":
+        times, rows, calls = len(evaluation_sigmas(settings["solver"])), 1, 1
+    elif name == "weak_msdm":  # each label has its own network, and so its own calls
+        times, rows, calls = len(evaluation_sigmas(settings["solver"])), 1, labels
+    else:
+        # The Extractor denoises each stem and the mixture of the others; the Separator every stem.
+        times, calls = passes(settings["solver"], guidance, settings["w"]), 1
+        rows = 2 * labels if name == "extractor" else labels
+    sizes = batch_sizes(items, max(1, batch // samples))
+    return times * calls * sum(filled(n * samples * rows) for n in sizes)
+
+
+def bars(task: str, labels: Sequence[str]) -> list[str]:
+    """The bars of a task, in the order of `experiments.plan`."""
+    if task == "single":
+        return list(labels)
+    if task == "total":
+        return ["All"]
+    return [", ".join(given) for size in range(1, len(labels)) for given in combinations(labels, size)]
+
+
+def generation_evaluations(
+    settings: Mapping[str, Any], clips: Sequence[str], *, labels: Sequence[str], batch: int
+) -> int:
+    """Evaluations of `experiments.generate`.
+
+    Args:
+        settings: of the task.
+        clips: the bar of each clip.
+        labels: the K labels.
+        batch: clips that are sampled together.
+    """
+    task, system = settings["task"], settings["system"]
+    if system == "gmsdi":
+        times = passes(settings["solver"], settings["guidance"], settings["guidance"]["w"])
+    else:
+        times = len(evaluation_sigmas(settings["solver"]))
+    signals = 0
+    groups = list(map(list, _by_bar(clips))) if task == "partial" else [list(clips)]
+    for group in groups:
+        start = 0
+        for size in batch_sizes(len(group), batch):
+            part = group[start : start + size]
+            start += size
+            if system == "weak_msdm":
+                signals += sum(filled(count) for count in Counter(part).values())
+            elif system == "msdm" and task == "partial":
+                # The candidates are drawn as many at a time as fit a call.
+                together = max(1, ROWS // size)
+                signals += sum(filled(drawn * size) for drawn in batch_sizes(settings["best_of"], together))
+            elif system == "msdm" or task == "single":
+                signals += filled(size)
+            else:  # the stems that are generated, and the mixture's row
+                given = len(part[0].split(", ")) if task == "partial" else 0
+                signals += filled(size * (len(labels) - given + 1))
+    return times * signals
+
+
+def batch_sizes(items: int, size: int) -> list[int]:
+    """Items cut into batches."""
+    return [min(size, items - start) for start in range(0, items, size)]
+
+
+def shares(items: int, count: int) -> list[range]:
+    """The items of each of `count` jobs, as `experiments.share` cuts them."""
+    bounds = [items * k // count for k in range(count + 1)]
+    return [range(*pair) for pair in pairwise(bounds)]
+
+
+def _by_bar(clips: Sequence[str]) -> Iterable[list[str]]:
+    return ([bar] * count for bar, count in Counter(clips).items())
+
+
+# --- The jobs ---------------------------------------------------------------------------------------------------------
+
+
+def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | None]) -> list[Job]:
+    """All jobs of a fresh run, the final one that gathers them included.
+
+    Args:
+        study: what the configuration asks for.
+        chunks: number of chunks of the splits "test" and "validation", where the configuration takes all of them.
+        frames: samples of each dataset part at the model's rate, by the part's name; None is unknown.
+    """
+    config, labels = study.config, study.labels
+    K, window, batch = len(labels), config["data"]["window"], config["jobs"]["batch"]
+    jobs = _data_jobs(study, frames)
+
+    def number_of(given: int | None, split: str) -> int:
+        """Chunks that a key asks for; None is the whole split."""
+        if given is None and split not in chunks:
+            raise UserError(
+                f"config: data.kind {config['data']['kind']}: the {split} split cannot be counted from here; give the "
+                "number of its chunks, --chunks N"
+            )
+        return chunks[split] if given is None else given
+
+    def add(part: str, rule: str, name: str = "", **rest: Any) -> str:
+        job = Job(rule, f"{rule} {name}".strip(), part, **rest)
+        jobs.append(job)
+        return job.name
+
+    def audio(items: int, rows: int) -> int:
+        return items * rows * window * 4  # float32
+
+    made: dict[str, list[str]] = {}
+
+    def train(part: str, rule: str, name: str, model: str, training: Mapping[str, Any]) -> str:
+        validations = training["steps"] // min(training["validate_every"], training["steps"])
+        seen = validations * training["validation_batches"] * training["batch"]
+        steps = {"steps": training["steps"], "batch": training["batch"], "evaluations": seen}
+        return add(part, rule, name, network=system_of(model), **steps)
+
+    for model in study.trained():
+        part, rule = (TRAIN, "train") if model == "gmsdi" else (TRAIN_BASELINES, "train_baseline")
+        job = train(part, rule, "" if model == "gmsdi" else model, model, study.training(model))
+        made.setdefault(system_of(model), []).append(job)
+    if config["demo_training"]["enabled"]:
+        train(DEMO, "train_short", "", "gmsdi", study.training("demo"))
+
+    def after(system: str, *names: str) -> tuple[str, ...]:
+        return (*made.get(system, []), *names)
+
+    guidance = config["separation"]["guidance"]
+
+    def separation(settings: Mapping[str, Any], items: int) -> int:
+        return separation_evaluations(settings, guidance, labels=K, items=items, batch=batch)
+
+    deciding = []
+    for split in ("test", "validation"):
+        own = config["grid"] if split == "test" else config["grid"]["validation"]
+        for method in study.grids(split):
+            items = number_of(own["chunks"], split)
+            system = system_of(method)
+            name = add(
+                TABLE1 if split == "test" and method in study.grid_methods else TABLE2,
+                "grid",
+                f"{split}/{method}",
+                network=system,
+                evaluations=sum(separation(cell, items) for cell in study.grid_cells(method, split)),
+                memory=2 * audio(items, K),
+                after=after(system),
+            )
+            if method in study.deciding(split):
+                deciding.append(name)
+    add(TABLE1, "table1")
+    add(TABLE2, "select")
+
+    items = number_of(config["separation"]["chunks"], "test")
+    for method in study.methods:
+        settings, system = study.method_settings(method), system_of(method)
+        for number, share in enumerate(shares(items, config["jobs"]["separation"]), 1):
+            twin = [f"separate {method.removesuffix('_validated')}/{number}"] if method in study.validated else []
+            add(
+                TABLE2,
+                "separate",
+                f"{method}/{number}",
+                network=system,
+                evaluations=separation(settings, len(share)),
+                memory=2 * audio(len(share), K),
+                disk=audio(len(share), K),
+                after=after(system, *deciding, *twin),
+            )
+        add(TABLE2, "score_separation", method, memory=2 * audio(items, K))
+        if config["separation"]["bss_eval"]:
+            add(TABLE2, "bss_eval", method, memory=2 * audio(items, K))
+    add(TABLE2, "table2")
+    if config["separation"]["bss_eval"]:
+        add(TABLE2, "table2_bss_eval")
+
+    for task in study.tasks:
+        settings, system = study.task_settings(task), system_of(task)
+        part, rows = (FIGURE2, 1) if settings["task"] == "single" else (FIGURE3, K + 1)
+        clips = bars(settings["task"], labels) * config["generation"]["clips"]
+        for number, share in enumerate(shares(len(clips), config["jobs"]["generation"]), 1):
+            add(
+                part,
+                "generate",
+                f"{task}/{number}",
+                network=system,
+                evaluations=generation_evaluations(
+                    settings, clips[share.start : share.stop], labels=labels, batch=batch
+                ),
+                memory=audio(len(share), rows),
+                disk=audio(len(share), rows),
+                after=after(system),
+            )
+        add(part, "embed_generated", task, memory=audio(len(clips), rows))
+    add(FIGURE2, "figure2")
+    add(FIGURE3, "figure3")
+    limit = number_of(config["fad"]["reference_clips"], "test")
+    add(FIGURES, "embed_references", memory=audio(limit, K))
+    add(FIGURES, "fad")
+
+    if config["costs"]["steps"]:
+        items = number_of(config["costs"]["chunks"], "test")
+        for method in study.costed:
+            settings, system = study.method_settings(method), system_of(method)
+            add(
+                FIGURE4,
+                "cost",
+                method,
+                network=system,
+                evaluations=sum(separation(with_steps(settings, n), items) for n in config["costs"]["steps"]),
+                memory=2 * audio(items, K),
+                after=after(system, *deciding),
+            )
+        add(FIGURE4, "costs")
+        add(FIGURE4, "figure4")
+    for rule in ("gallery", "page", "resolved_config", "all"):
+        add(PAGE, rule)
+    return jobs
+
+
+def with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """A separation method with another number of steps, of its solver or of its Gibbs chain."""
+    if "solver" in settings:
+        return {**settings, "solver": {**settings["solver"], "steps": steps}}
+    return {**settings, "steps": steps}
+
+
+def data_parts(study: Study) -> dict[str, list[str]]:
+    """For each rule that cuts windows, the dataset parts that it cuts."""
+    config = study.config
+    baselines = bool(study.baseline_models) and config["baselines"]["train"]
+    demo = config["demo_training"]
+    train, stems = [], [study.part("test")]
+    if config["model"]["train"]:
+        train.append(study.part("train"))
+    if config["model"]["train"] or baselines or study.validation:
+        stems.append(study.part("validation"))
+    if demo["enabled"]:
+        train.append(study.part("train", demo["tracks"]))
+        stems.append(study.part("validation", demo["validation_tracks"]))
+    return {
+        "chunk": list(dict.fromkeys(train)),
+        "chunk_with_stems": list(dict.fromkeys(stems)),
+        "chunk_for_baselines": [study.part("train")] if baselines else [],
+    }
+
+
+def _data_jobs(study: Study, frames: Mapping[str, int | None]) -> list[Job]:
+    """Composing and cutting. Audio lies on the disk as int16; what is composed, compressed, as at most that."""
+    jobs, rows = [], 1 + len(study.labels)
+    parts = data_parts(study)
+    if study.config["data"]["kind"] == "mini":
+        for part in dict.fromkeys(name for names in parts.values() for name in names):
+            jobs.append(Job("compose", f"compose {part}", DATA, disk=2 * rows * (frames[part] or 0)))
+    for rule, names in parts.items():
+        for part in names:
+            stored = 1 if rule == "chunk" else rows
+            jobs.append(Job(rule, f"{rule} {part}", DATA, disk=2 * stored * (frames[part] or 0)))
+    return jobs
+
+
+def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | None, str]:
+    """Lengths of a dataset part's tracks in samples, and how they are known.
+
+    They are read from the windows where these are built; otherwise mini's tracks are composed (not rendered), the
+    first 64 of a part standing for the rest, and the headers of a Slakh folder are read. None is unknown.
+    """
+    data, (split, count) = study.config["data"], part.split("-")
+    built = [results / "data" / study.dataset_id() / part / name for name in ("windows", "windows_with_stems")]
+    for folder in built:
+        if (folder / "tracks.csv").is_file() and (folder / "info.json").is_file():
+            rows = (folder / "tracks.csv").read_text(encoding="utf-8").splitlines()[1:]
+            return [int(row.rsplit(",", 1)[1]) for row in rows], f"{part}: the windows in {folder}"
+    if data["kind"] == "mini":
+        from gmsdi.data.mini import MiniConfig, compose_track
+
+        mini = MiniConfig(**{key: value for key, value in data["mini"].items() if key != "tracks"})
+        looked = []
+        for index in range(min(int(count), 64)):
+            piece = compose_track(mini, seed=data["seed"], split=split, index=index)
+            looked.append(round((piece.seconds(piece.ticks) + 0.5) * data["sample_rate"]))
+        return [looked[index % len(looked)] for index in range(int(count))], f"{part}: composed for the count"
+    if data["kind"] != "slakh":
+        return None, f"{part}: unknown"
+    folder = Path(data["root"]) / split
+    if folder.is_dir():
+        import soundfile
+
+        found = [next(iter(sorted(track.glob("mix.*"))), None) for track in sorted(folder.glob("Track*"))]
+        infos = [soundfile.info(file) for file in found if file is not None]
+        return [round(x.frames * data["sample_rate"] / x.samplerate) for x in infos], f"{part}: the tracks in {folder}"
+    length = round(SLAKH_SECONDS * data["sample_rate"])
+    return [length] * SLAKH[split], f"{part}: assumed, {SLAKH[split]} tracks of {SLAKH_SECONDS:.0f} s as in Slakh2100"
+
+
+def count(config: Config, *, chunks: int | None = None, results: str | Path = "results") -> tuple[list[Job], list[str]]:
+    """All jobs of a fresh run of a configuration, and what was assumed for them.
+
+    Args:
+        config: with every default filled in.
+        chunks: chunks of the test split where the configuration takes all; None counts or estimates them.
+        results: the folder of results, whose dataset is counted if it is built.
+
+    Raises:
+        UserError: if the number of chunks is needed and cannot be known.
+    """
+    study, window = Study(config), config["data"]["window"]
+    frames: dict[str, int | None] = {}
+    whole: dict[str, int] = {}
+    notes = []
+    for part in dict.fromkeys(name for names in data_parts(study).values() for name in names):
+        lengths, source = track_frames(study, part, Path(results))
+        frames[part] = None if lengths is None else sum(lengths)
+        notes.append(source)
+        if lengths is not None:
+            whole.setdefault(part.split("-")[0], sum(length // window for length in lengths))
+    if chunks is not None:
+        whole["test"] = chunks
+        notes.append(f"chunks of the whole test split: {chunks}, as given")
+    return jobs_of(study, whole, frames), notes
+
+
+# --- Estimating -------------------------------------------------------------------------------------------------------
+
+
+def seconds(job: Job, costs: Mapping[str, Cost]) -> float:
+    """Seconds of a job on one device; 0 for those that run no network."""
+    if job.network is None:
+        return 0.0
+    cost = costs[job.network]
+    once = cost.evaluation.median
+    step = BACKWARD * job.batch * once if cost.step is None else cost.step.median
+    return job.evaluations * once + job.steps * step
+
+
+def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> dict[str, float]:
+    """When each job is done if a device that is free takes the job with the longest chain of others behind it.
+
+    Args:
+        jobs: in an order in which none comes before what it waits for.
+        lengths: of each job by name.
+        devices: their number.
+    """
+    waiting = {job.name: set(job.after) & lengths.keys() for job in jobs}
+    chain = {job.name: lengths[job.name] for job in jobs}
+    for job in reversed(jobs):
+        for name in waiting[job.name]:
+            chain[name] = max(chain[name], lengths[name] + chain[job.name])
+    behind: dict[str, list[str]] = {name: [] for name in waiting}
+    for name, others in waiting.items():
+        for other in others:
+            behind[other].append(name)
+    ready = [(-chain[name], name) for name, others in waiting.items() if not others]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    done: dict[str, float] = {}
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < devices:
+            _, name = heapq.heappop(ready)
+            heapq.heappush(running, (now + lengths[name], name))
+        now, name = heapq.heappop(running)
+        done[name] = now
+        for other in behind[name]:
+            waiting[other].discard(name)
+            if not waiting[other]:
+                heapq.heappush(ready, (-chain[other], other))
+    return done
+
+
+def estimate(
+    config: Config,
+    costs: Mapping[str, Cost],
+    *,
+    devices: int = 1,
+    device: str = "given",
+    chunks: int | None = None,
+    results: str | Path = "results",
+) -> Plan:
+    """The plan of a configuration.
+
+    Args:
+        config: with every default filled in.
+        costs: of every network that runs, see `Study.networks`.
+        devices: number of devices, each of which runs one job at a time.
+        device: what was measured, in words.
+        chunks: see `count`.
+        results: see `count`.
+
+    Raises:
+        UserError: see `count`.
+    """
+    if devices < 1:
+        raise UserError(f"devices is {devices}; it must be at least 1")
+    jobs, notes = count(config, chunks=chunks, results=results)
+    lengths = {job.name: seconds(job, costs) / 3600 for job in jobs}
+    of_networks = [job for job in jobs if job.network is not None]
+    done = layout(of_networks, {job.name: lengths[job.name] for job in of_networks}, devices)
+    unbounded = layout(of_networks, {job.name: lengths[job.name] for job in of_networks}, len(of_networks))
+    parts = []
+    for name in PARTS:
+        own = [job for job in jobs if job.part == name]
+        if own:
+            parts.append(
+                Part(
+                    name=name,
+                    jobs=len(own),
+                    evaluations=sum(job.evaluations for job in own),
+                    steps=sum(job.steps for job in own),
+                    hours=sum(lengths[job.name] for job in own),
+                    longest=max(lengths[job.name] for job in own),
+                    memory=max(job.memory for job in own),
+                    network_memory=max(_network_memory(job, costs) for job in own),
+                    disk=sum(_disk(job, config, costs) for job in own),
+                    finished=max((done[job.name] for job in own if job.name in done), default=0.0),
+                )
+            )
+    study = Study(config)
+    if any(study.method_settings(method).get("w", 0) is None for method in study.methods):
+        notes.append("w is open until Table 1 is there: counted as guidance, which denoises every signal twice")
+    if any(cost.step is None for cost in costs.values()) and any(job.steps for job in jobs):
+        notes.append(f"training steps where not measured: {BACKWARD} evaluations of every window")
+    if any(cost.memory is None for cost in costs.values()):
+        notes.append(
+            "not measured, and so not counted: the memory of networks, and the disk of weights and checkpoints"
+        )
+    notes.append("hours are those of networks; composing, cutting, embedding, scoring and drawing come on top, on CPUs")
+    return Plan(
+        run=config["run"],
+        device=device,
+        devices=devices,
+        costs=dict(costs),
+        parts=parts,
+        jobs=len(jobs),
+        hours=sum(lengths.values()),
+        wall=max(done.values(), default=0.0),
+        longest_chain=max(unbounded.values(), default=0.0),
+        disk=sum(part.disk for part in parts),
+        notes=notes,
+    )
+
+
+def _network_memory(job: Job, costs: Mapping[str, Cost]) -> int:
+    if job.network is None:
+        return 0
+    cost = costs[job.network]
+    return (cost.training_memory if job.steps else cost.memory) or 0
+
+
+def _disk(job: Job, config: Config, costs: Mapping[str, Cost]) -> int:
+    """Audio, and of a training the weights and its last checkpoint: weights, their average and AdamW's two moments."""
+    if job.network is None or not job.steps:
+        return job.disk
+    saved = 2 if config["training"].get("save_as") == "float16" else 4
+    return job.disk + (costs[job.network].parameters or 0) * (saved + 4 * 4)
+
+
+def given_costs(networks: Sequence[str], evaluation: Sequence[str], step: Sequence[str] = ()) -> dict[str, Cost]:
+    """Costs that the user names.
+
+    Args:
+        networks: see `Study.networks`.
+        evaluation: seconds of an evaluation: a number for all networks, and "NETWORK=number" for one.
+        step: the same of a training step; what is not named is taken from the evaluation.
+
+    Raises:
+        UserError: for anything else, or if a network has no number.
+    """
+    of_evaluation = _numbers("--seconds-per-evaluation", evaluation, networks)
+    of_step = _numbers("--seconds-per-step", step, networks)
+    for network in networks:
+        if network not in of_evaluation:
+            raise UserError(f"--seconds-per-evaluation: none for {network}; add {network}=SECONDS")
+    return {
+        network: Cost(
+            Seconds.of([of_evaluation[network]]), Seconds.of([of_step[network]]) if network in of_step else None
+        )
+        for network in networks
+    }
+
+
+def _numbers(option: str, texts: Sequence[str], networks: Sequence[str]) -> dict[str, float]:
+    everywhere: dict[str, float] = {}
+    single: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf or (equals and name not in networks):
+            raise UserError(f"{option} {text!r}: write SECONDS or NETWORK=SECONDS, with {', '.join(networks)}")
+        if equals:
+            single[name] = value
+        else:
+            everywhere = dict.fromkeys(networks, value)
+    return everywhere | single
+
+
+# --- Measuring --------------------------------------------------------------------------------------------------------
+
+
+def measure(
+    config: Config, *, device: str = "auto", repetitions: int = 5, progress: Callable[[str], None] | None = None
+) -> tuple[dict[str, Cost], str]:
+    """Time the networks of a configuration here, as the workflow's jobs call them.
+
+    A network is loaded where its folder is there, and otherwise built with random weights, which cost the same. Steps
+    of a sampler are timed with `ROWS` signals, guided where the model is; training steps with the configured batch. A
+    first step of each warms up and is not counted.
+
+    Args:
+        config: with every default filled in.
+        device: see `pipeline.load`.
+        repetitions: timed steps of each kind.
+        progress: called with what is measured next.
+
+    Returns:
+        The costs of every network, and the device in words. The memory is that of the device's allocator on CUDA, and
+        elsewhere the greatest of this process so far.
+
+    Raises:
+        UserError: if a model cannot be built or loaded, or the device does not exist.
+    """
+    import torch
+
+    from gmsdi.models.checkpoint import resolve_device, resolve_precision
+
+    if repetitions < 1:
+        raise UserError(f"repetitions is {repetitions}; it must be at least 1")
+    device, threads = resolve_device(device), config["jobs"]["threads"]
+    study, costs = Study(config), {}
+    trained = {system_of(model): model for model in study.trained()}
+    if config["demo_training"]["enabled"]:
+        trained.setdefault("gmsdi", "demo")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for network in study.networks():
+            if progress is not None:
+                progress(f"{network}: sampling, {ROWS} signals at a time")
+            evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
+            step, training_memory = None, None
+            if network in trained:
+                model = trained[network]
+                training = study.training(model)
+                if progress is not None:
+                    progress(f"{network}: training, {training['batch']} windows a step")
+                built = "gmsdi" if model == "demo" else model
+                step, training_memory, parameters = _time_training(study, built, training, device, repetitions)
+            costs[network] = Cost(evaluation, step, parameters, memory, training_memory)
+    finally:
+        torch.set_num_threads(before)
+    kind = torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, threads: {threads}"
+    autocast = resolve_precision(config["jobs"]["precision"], device)
+    return costs, f"{kind}, {'float32' if autocast is None else str(autocast).removeprefix('torch.')}"
+
+
+def _model(study: Study, network: str, device: str) -> Any:
+    """A network ready to sample: of its folder, or with random weights."""
+    from gmsdi.models.checkpoint import CONFIG, build_model, bundled_model, load_model, resolve_precision
+
+    config = study.config
+    model = next(iter(study.weak)) if network == "weak_msdm" else network
+    folder = None
+    if network == "gmsdi" and not config["model"]["train"]:
+        folder = Path(config["model"]["folder"] or bundled_model())
+    elif network != "gmsdi" and not config["baselines"]["train"]:
+        folder = Path(config["baselines"]["folder"] or REPO / "gmsdi" / "baselines" / "weights") / model
+    if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
+        built = load_model(folder, device=device)
+    else:
+        built = build_model(study.model_config(model)).requires_grad_(False).eval().to(device)
+    built.autocast = resolve_precision(config["jobs"]["precision"], device)
+    return built
+
+
+def _time_sampling(study: Study, network: str, device: str, repetitions: int) -> tuple[Seconds, int, int]:
+    """Seconds of an evaluation, the network's parameters, and its peak memory in bytes."""
+    import torch
+
+    from gmsdi.baselines.msdm import JointMSDM, WeakMSDM
+    from gmsdi.pipeline import Guidance, Pipeline, Solver
+
+    model, labels = _model(study, network, device), study.labels
+    clock = _Clock(device)
+    options: dict[str, Any] = {"device": device, "max_batch": ROWS, "fixed_batch": True}
+    seeds, steps = list(range(ROWS)), repetitions + 1
+    sampling: dict[str, Any] = {
+        "solver": Solver("euler", steps=steps),
+        "seeds": seeds,
+        "callback": lambda *_: clock.tick(),
+    }
+    run: Any
+    if network == "gmsdi":
+        run = Pipeline(model, model.config, **options)
+        run.sample_windows([labels[0]] * ROWS, guidance=Guidance(w=1.0), **sampling)
+    elif network == "msdm":
+        run = JointMSDM(model, model.config, **options)
+        run.generate_windows(**sampling)
+    elif network == "weak_msdm":
+        run = WeakMSDM({labels[0]: model}, model.config, **options)
+        run.sample_windows([labels[0]] * ROWS, **sampling)
+    else:
+        run, model.max_batch, model.fixed_batch = model, ROWS, True
+        mixtures = torch.randn(ROWS, 1, study.config["data"]["window"], device=device)
+        run.separate_windows(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return clock.seconds(run.evaluations / steps), parameters, clock.memory()
+
+
+def _time_training(
+    study: Study, model: str, training: Mapping[str, Any], device: str, repetitions: int
+) -> tuple[Seconds, int, int]:
+    """Seconds of a training step, its peak memory in bytes, and the network's parameters."""
+    import torch
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    from gmsdi.models.checkpoint import STEMS, build_model, resolve_precision, target_of
+
+    built = build_model(study.model_config(model)).to(device)
+    built.autocast = resolve_precision(training.get("precision", "auto"), device)
+    average = AveragedModel(built, multi_avg_fn=get_ema_multi_avg_fn(0.999)).requires_grad_(False)
+    optimizer = torch.optim.AdamW([x for x in built.parameters() if x.requires_grad], 1e-6, fused=True)
+    n, channels = training["batch"], len(study.labels) if target_of(built.config) == STEMS else 1
+    clean = torch.randn(n, channels, study.config["data"]["window"], device=device)
+    batch = {
+        "clean": 0.1 * clean,
+        "noise": torch.randn_like(clean),
+        "sigma": torch.full((n,), 0.1, device=device),
+        "texts": [study.labels[i % len(study.labels)] for i in range(n)],
+        "draws": torch.rand(n, 16, device=device),
+    }
+    clock = _Clock(device)
+    for _ in range(repetitions + 1):
+        optimizer.zero_grad()
+        built.training_loss(batch).mean().backward()
+        torch.nn.utils.clip_grad_norm_(built.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(built)
+        clock.tick()
+    return clock.seconds(1), clock.memory(), sum(parameter.numel() for parameter in built.parameters())
+
+
+class _Clock:
+    """Times repeated steps on a device, and their peak memory; the first step is a warm-up."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.cuda: torch.device | None = torch.device(device) if device.startswith("cuda") else None
+        if self.cuda is not None:
+            torch.cuda.reset_peak_memory_stats(self.cuda)
+        self.ticks: list[float] = []
+
+    def tick(self) -> None:
+        """A step is done."""
+        if self.cuda is not None:
+            import torch
+
+            torch.cuda.synchronize(self.cuda)
+        self.ticks.append(time.perf_counter())
+
+    def seconds(self, units: float) -> Seconds:
+        """Of one of the units that make a step."""
+        return Seconds.of([(after - before) / units for before, after in pairwise(self.ticks)])
+
+    def memory(self) -> int:
+        """Bytes at the peak."""
+        if self.cuda is not None:
+            import torch
+
+            return int(torch.cuda.max_memory_allocated(self.cuda))
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+
+
+# --- Showing ----------------------------------------------------------------------------------------------------------
+
+
+def text(plan: Plan) -> str:
+    """The plan as plain tables."""
+    devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
+    lines = [f"Plan of run {plan.run} on {devices} ({plan.device})", ""]
+    head = ["network", "parameters", "ms per evaluation", "s per training step", "memory", "in training"]
+    rows = [
+        [
+            network,
+            "" if cost.parameters is None else f"{cost.parameters / 1e6:.1f} M",
+            _spread(cost.evaluation, 1e3),
+            "" if cost.step is None else _spread(cost.step),
+            "" if cost.memory is None else _bytes(cost.memory),
+            "" if cost.training_memory is None else _bytes(cost.training_memory),
+        ]
+        for network, cost in plan.costs.items()
+    ]
+    lines += [*_table(head, rows), ""]
+    head = ["", "jobs", "evaluations", "training steps", "hours", "longest job", "done after"]
+    rows = []
+    for part in plan.parts:
+        hours = [part.hours, part.longest, part.finished] if part.hours else []
+        counts = [f"{value}" if value else "" for value in (part.jobs, part.evaluations, part.steps)]
+        sizes = [_bytes(value) if value else "" for value in (part.memory, part.network_memory, part.disk)]
+        rows.append([part.name, *counts, *(map(_hours, hours) if hours else [""] * 3), *sizes])
+    evaluations, steps = (sum(getattr(part, key) for part in plan.parts) for key in ("evaluations", "steps"))
+    total = ["all", f"{plan.jobs}", f"{evaluations}", f"{steps}", _hours(plan.hours), "", _hours(plan.wall)]
+    rows.append([*total, "", "", _bytes(plan.disk)])
+    lines += [*_table([*head, "audio in memory", "network", "disk"], rows), ""]
+    busy = plan.hours / (plan.devices * plan.wall) if plan.wall else 1.0
+    lines.append(
+        f"Hours are of devices; {devices} would be busy {busy:.0%} of {_hours(plan.wall)} h. No number of devices "
+        f"takes less than {_hours(plan.longest_chain)} h."
+    )
+    return "\n".join([*lines, *(f"- {note}" for note in plan.notes)])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as they need, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(line))
+        for line in (list(zip(row, widths, strict=True)) for row in [head, *rows])
+    ]
+
+
+def _spread(value: Seconds, scale: float = 1.0) -> str:
+    if value.low == value.high:
+        return f"{scale * value.median:.3g}"
+    return f"{scale * value.median:.3g} ({scale * value.low:.3g} to {scale * value.high:.3g})"
+
+
+def _hours(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
