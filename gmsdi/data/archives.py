@@ -59,8 +59,10 @@ class _Member(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise WrongContent(f"damaged archive ({error})") from error
-        if member.size < 0 or (member.type in _HEADERS and member.size > _HEADER):
-            raise _Hostile(f"member {member.name!r} has a header of {member.size} bytes")
+        if member.size < 0:
+            raise _Hostile(f"member {member.name!r} has {member.size} bytes")
+        if member.type in _HEADERS and member.size > _HEADER:
+            raise _Hostile(f"member {member.name!r} has an extended header of {member.size} bytes")
         return member
 
     def _proc_sparse(self, *_: Any) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -41,6 +42,8 @@ from gmsdi.data.transfer import (
 from gmsdi.errors import UserError
 
 __all__ = ["Entry", "Progress", "ProgressBar", "download_jamendo", "download_slakh", "fetch", "read_registry", "unpack"]
+
+_log = logging.getLogger(__name__)
 
 Archive = Literal["buffer", "keep", "stream"]
 
@@ -118,6 +121,8 @@ def download_slakh(
                 stream.finish()  # blame the archive first
                 raise UserError(f"{entry.name}: holds none of the tracks that are wanted; check splits and tracks")
             _finish(stream, root, entry, archive)
+            if lacking := selection.lacking(file.relative_to(staging) for file in files):
+                _log.warning("%s: lacks %d of the tracks, the first is %d", entry.name, len(lacking), lacking[0])
             receipts.write(staging, files, selection.described)
 
     with claimed(root / entry.name):
@@ -355,6 +360,13 @@ class _SlakhSelection:
             had[name] is None or (wanted is not None and set(wanted) <= set(had[name]))
             for name, wanted in self.described.items()
         )
+
+    def lacking(self, files: Iterable[Path]) -> list[int]:
+        """Tracks asked for by number that none of the files belongs to; not told if splits are chosen too."""
+        if self.tracks is None or self.splits is not None:
+            return []
+        found = {number for file in files for part in file.parts if (number := _track_number(part)) is not None}
+        return sorted(self.tracks - found)
 
     def find(self, source: Path) -> Path:
         """The folder of a data set that the user has.

@@ -284,7 +284,7 @@ class Transfer(VerifiedStream):
         self._retry = _retry()
         self._file: IO[bytes] | None = None
         self._stored = 0  # bytes of the partial file that have not been read
-        self.pieces = 0  # connections and partial files that the bytes came from
+        self.pieces = 0  # that the bytes came in
         if partial is not None:
             self._open(partial)
         if self._total is not None:
@@ -329,7 +329,7 @@ class Transfer(VerifiedStream):
         if self._version is not None:
             self._total = self._total if self._version.total is None else self._version.total
         if self._stored:
-            self.pieces += 1
+            self.pieces += 2  # these may be several, and none need be from the server that is asked now
         if self._total is not None and self._stored > self._total:
             self._file.truncate(0)
             self._stored, self._version = 0, None
@@ -483,11 +483,13 @@ class Transfer(VerifiedStream):
         except MaxRetryError:
             self._give_up(reason)
             return
-        _log.warning("%s: %s at byte %d; trying again", self.url, reason, self._position)
         try:
-            self._retry.sleep(raw)
+            asked = self._retry.get_retry_after(raw) if raw is not None else None
         except InvalidHeader:  # a Retry-After that says nothing
-            self._retry.sleep()
+            asked = raw = None
+        when = f" in {asked:.0f} s, as the server asks" if asked else ""
+        _log.warning("%s: %s at byte %d; trying again%s", self.url, reason, self._position, when)
+        self._retry.sleep(raw)
 
     def _give_up(self, reason: str) -> None:
         """Turn to the next server."""

@@ -17,6 +17,13 @@ class Cut:
 
 
 @dataclass
+class Stall:
+    """Send nothing more after so many bytes of the body, and keep the connection."""
+
+    after: int
+
+
+@dataclass
 class Status:
     """Answer with this status instead of the file."""
 
@@ -32,7 +39,8 @@ class Served:
     etag: str | None = '"1"'
     ranges: bool = True
     length: bool = True
-    faults: list[Cut | Status | None] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    faults: list[Cut | Stall | Status | None] = field(default_factory=list)
     pace: float = 0.0  # seconds for every 64 KiB
 
 
@@ -70,7 +78,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         data, start = served.data, 0
         if served.ranges and request.range and request.condition in (None, served.etag):
             start = int(re.fullmatch(r"bytes=(\d+)-", request.range)[1])
-        headers = {"ETag": served.etag} if served.etag else {}
+        headers = served.headers | ({"ETag": served.etag} if served.etag else {})
         if start >= len(data):
             self._answer(Status(416, {"Content-Range": f"bytes */{len(data)}"}))
             return
@@ -82,7 +90,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        end = min(len(data), start + fault.after) if isinstance(fault, Cut) else len(data)
+        end = min(len(data), start + fault.after) if isinstance(fault, Cut | Stall) else len(data)
         try:
             for position in range(start, end, 1 << 16):
                 block = data[position : min(position + (1 << 16), end)]
@@ -90,6 +98,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 request.sent += len(block)
                 if served.pace and self.site.stopped.wait(served.pace):
                     return
+            if isinstance(fault, Stall):
+                self.site.stopped.wait()
         except OSError:  # the client has gone
             pass
 

@@ -1,5 +1,6 @@
 """Downloads from a server on loopback that cuts, changes, refuses and lies, and archives that mean harm."""
 
+import concurrent.futures
 import csv
 import gzip
 import hashlib
@@ -30,7 +31,7 @@ from gmsdi.data.download import (
     read_registry,
 )
 from gmsdi.errors import UserError
-from tests.unit.file_server import Cut, Status, serve
+from tests.unit.file_server import Cut, Stall, Status, serve
 
 DATA = random.Random(0).randbytes(700_000)
 
@@ -94,8 +95,16 @@ def test_versions_are_not_glued(site, tmp_path, digest):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{"ranges": False}, {"etag": None}, {"ranges": False, "etag": None}])
-def test_servers_without_ranges_or_etags(site, tmp_path, options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ranges": False},
+        {"etag": None},
+        {"ranges": False, "etag": None},
+        {"headers": {"Content-Encoding": "gzip"}},  # as some say of a .gz, which must stay one
+    ],
+)
+def test_servers_with_ways_of_their_own(site, tmp_path, options):
     url = site.add("a.bin", DATA, faults=[Cut(300_000), Cut(600_000)], **options)
     assert fetch(url, tmp_path / "a.bin", sha256=sha256(DATA)).read_bytes() == DATA
 
@@ -106,6 +115,28 @@ def test_a_server_that_does_not_say_how_long_the_file_is(site, tmp_path):
     entry = transfer.Entry("b.bin", url, f"md5:{hashlib.md5(DATA).hexdigest()}", size=len(DATA))
     site.files["/a.bin"].faults = [Cut(1000)]
     assert fetch(entry, tmp_path / "b.bin").read_bytes() == DATA
+
+
+def test_a_silent_connection_is_given_up(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "_TIMEOUT", (5, 0.3))
+    url = site.add("a.bin", DATA, faults=[Stall(300_000), Stall(0)])
+    assert fetch(url, tmp_path / "a.bin", sha256=sha256(DATA)).read_bytes() == DATA
+    assert len(site.requests) == 3
+
+
+def test_redirects_are_followed_at_every_connection(site, tmp_path):
+    url = site.add("b.bin", DATA, faults=[Cut(300_000)])
+    entrance = site.add("a.bin", b"", faults=[Status(302, {"Location": url})] * 2)
+    assert fetch(entrance, tmp_path / "a.bin", sha256=sha256(DATA)).read_bytes() == DATA
+    assert site.requests[-1].range == "bytes=300000-"
+
+
+def test_a_second_process_waits_for_the_first(site, tmp_path):
+    url = site.add("a.bin", DATA, pace=0.01)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(fetch, url, tmp_path / "a.bin", sha256=sha256(DATA)) for _ in range(3)]
+    assert {job.result().read_bytes() for job in jobs} == {DATA}
+    assert len(site.requests) == 1
 
 
 def test_waits_as_long_as_the_server_asks(site, tmp_path, monkeypatch):
@@ -166,16 +197,17 @@ def test_wrong_bytes_are_never_used(site, tmp_path):
         fetch(good, file, sha256=sha256(DATA))
 
 
-def test_a_damaged_partial_file_is_downloaded_again(site, tmp_path):
+@pytest.mark.parametrize("size", [500_000, len(DATA)])
+def test_a_damaged_partial_file_is_downloaded_again(site, tmp_path, size):
     url = site.add("a.bin", DATA, faults=[Cut(500_000)] + [Status(503)] * 50)
     with pytest.raises(UserError, match="503"):
         fetch(url, tmp_path / "a.bin", sha256=sha256(DATA))
     partial = tmp_path / ".a.bin.partial"
     assert partial.read_bytes() == DATA[:500_000]
-    partial.write_bytes(bytes(500_000))
+    partial.write_bytes(bytes(size))
     del site.files["/a.bin"].faults[:]
     assert fetch(url, tmp_path / "a.bin", sha256=sha256(DATA)).read_bytes() == DATA
-    assert [request.range for request in site.requests[-2:]] == ["bytes=500000-", None]
+    assert site.requests[-1].range is None
 
 
 def test_space_is_checked_before_anything_is_stored(site, tmp_path, monkeypatch):
@@ -241,6 +273,7 @@ def negative_size(name: str) -> bytes:
 HOSTILE = {
     "absolute": (header("/tmp/bad"), r"'/tmp/bad' lies outside"),
     "parent": (header("a/../../bad"), r"'a/\.\./\.\./bad' lies outside"),
+    "parent by pax": (pax({"path": "../bad"}), r"'\.\./bad' lies outside"),
     "symbolic link": (header("a/bad", tarfile.SYMTYPE, link="/etc"), "'a/bad' is a symbolic link"),
     "link outwards": (header("a/bad", tarfile.LNKTYPE, link="../../x"), "'a/bad' is a hard link"),
     "device": (header("a/bad", tarfile.CHRTYPE), "'a/bad' is a device"),
@@ -249,12 +282,15 @@ HOSTILE = {
     "huge": (header("a/bad", size=1 << 33), "'a/bad' has 8589934592 bytes, more than 1073741824"),
     "huge by pax": (pax({"size": str(1 << 34)}), "'a/bad' has 17179869184 bytes"),
     "beyond the total": (header("a/bad", size=1 << 40), "'a/bad' brings the archive to more than"),
-    "negative": (negative_size("a/bad"), "'a/bad' has a header of -512 bytes"),
+    "negative": (negative_size("a/bad"), "'a/bad' has -512 bytes"),
     "negative by pax": (pax({"size": "-1024"}), "'a/bad' brings the archive"),
     "sparse": (old_sparse("a/bad"), "'a/bad' is a sparse file"),
     "sparse by pax": (pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, data=b"1\n0\n1\n"), "sparse file"),
-    "endless name": (header("bad", tarfile.GNUTYPE_LONGNAME, 1 << 32), "'bad' has a header of 4294967296 bytes"),
-    "endless pax": (header("bad", tarfile.XHDTYPE, 1 << 32), "'bad' has a header of 4294967296 bytes"),
+    "endless name": (
+        header("bad", tarfile.GNUTYPE_LONGNAME, 1 << 32),
+        "'bad' has an extended header of 4294967296 bytes",
+    ),
+    "endless pax": (header("bad", tarfile.XHDTYPE, 1 << 32), "'bad' has an extended header of 4294967296 bytes"),
     "twice": (header("a/good"), "'a/good' comes twice"),
     "below a file": (header("a/good/bad"), "'bad' lies below a file"),
     "backslash": (header("a\\..\\bad"), "not every system"),
