@@ -16,6 +16,7 @@ import heapq
 import math
 import statistics
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,6 +43,9 @@ SLAKH_SECONDS = 145 * 3600 / 2100
 BACKWARD = 3
 """A training step is taken as so many evaluations of its batch where it is not measured: the backward pass costs about
 twice the forward pass."""
+
+BUSY = 0.8
+"""Share of a core below which a timing on the CPU is not of the network alone."""
 
 DATA, TRAIN, DEMO, TRAIN_BASELINES = "Data", "Training", "Demo training", "Training, baselines"
 TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURE4 = "Table 1", "Table 2", "Figure 2", "Figure 3", "Figure 4"
@@ -1041,6 +1045,7 @@ class _Clock:
         if self.cuda is not None:
             torch.cuda.reset_peak_memory_stats(self.cuda)
         self.ticks: list[float] = []
+        self.worked: list[float] = []
 
     def tick(self) -> None:
         """A step is done."""
@@ -1049,9 +1054,17 @@ class _Clock:
 
             torch.cuda.synchronize(self.cuda)
         self.ticks.append(time.perf_counter())
+        self.worked.append(time.process_time())
 
     def seconds(self, units: float) -> Seconds:
-        """Of one of the units that make a step."""
+        """Of one of the units that make a step; warns if other programs had much of the processor meanwhile."""
+        busy = (self.worked[-1] - self.worked[0]) / (self.ticks[-1] - self.ticks[0])
+        if self.cuda is None and busy < BUSY:
+            warnings.warn(
+                f"the processor gave this program {busy:.0%} of a core while it was timed; the hours are those of a "
+                "machine as loaded as this one",
+                stacklevel=2,
+            )
         return Seconds.of([(after - before) / units for before, after in pairwise(self.ticks)])
 
     def memory(self) -> int:

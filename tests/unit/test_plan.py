@@ -368,6 +368,18 @@ def test_planning_needs_no_torch():
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
 
+def test_a_timing_on_a_loaded_processor_is_named(monkeypatch):
+    walls, worked = iter([0.0, 2.0, 5.0]), iter([0.0, 1.0, 2.0])
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: next(walls))
+    monkeypatch.setattr(plan.time, "process_time", lambda: next(worked))
+    clock = plan._Clock("cpu")
+    for _ in range(3):
+        clock.tick()
+    with pytest.warns(UserWarning, match="40% of a core"):
+        assert clock.seconds(2) == plan.Seconds(1.25, 1.0, 1.5)
+
+
+@pytest.mark.filterwarnings("ignore:the processor gave")
 def test_every_network_is_measured(tmp_path):
     pytest.importorskip("demucs")
     from tests.unit.test_systems import DEMUCS
