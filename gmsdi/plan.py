@@ -500,7 +500,8 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
         return job.name
 
     def audio(items: int, rows: int) -> int:
-        return items * rows * window * 4  # float32
+        """Bytes in float32. Estimates are held twice while batches or shards are joined."""
+        return items * rows * window * 4
 
     made: dict[str, list[str]] = {}
 
@@ -584,7 +585,9 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
                 disk=audio(len(share), rows),
                 after=after(system),
             )
-        add(part, "embed_generated", task, memory=audio(len(clips), rows))
+        # Mixed down share by share, then joined.
+        largest = math.ceil(len(clips) / config["jobs"]["generation"])
+        add(part, "embed_generated", task, memory=2 * audio(len(clips), 1) + audio(largest, rows))
     add(FIGURE2, "figure2")
     add(FIGURE3, "figure3")
     limit = number_of(config["fad"]["reference_clips"], "test")
