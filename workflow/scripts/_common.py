@@ -91,6 +91,7 @@ def system(snakemake: Any, name: str) -> Any:
         labels=list(snakemake.config["data"]["classes"]),
         device=jobs["device"],
         precision=jobs["precision"],
+        max_batch=jobs["batch"],
         fixed_batch=True,
     )
 
