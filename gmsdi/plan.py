@@ -5,9 +5,9 @@ The workflow's work is that of its networks. `count` lists its jobs, each with t
 one of each on the machine at hand; `estimate` multiplies them, and lays the jobs out over devices. Only `measure` needs
 torch.
 
-A job's calls of the network are filled up to `ROWS` signals (`Pipeline.fixed_batch`), and guidance denoises a signal
-twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there, the
-strength w of the guidance, is taken as the dearer case, that there is guidance.
+A job's calls of the network are filled up to `jobs.batch` signals (`Pipeline.fixed_batch`), and guidance denoises a
+signal twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there,
+the strength w of the guidance, is taken as the dearer case, that there is guidance.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     import torch
 
 REPO = Path(__file__).resolve().parents[1]
-ROWS = 16
-"""Signals of a call of the network in the workflow's jobs: what `pipeline.load` takes as `max_batch`."""
 TRAINING = {"batch": 16, "validate_every": 500, "validation_batches": 8}
 """Defaults of `gmsdi.training.TrainingConfig`, which cannot be imported without torch."""
 SLAKH = {"train": 1500, "validation": 375, "test": 225}
@@ -377,9 +375,9 @@ def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | No
     return sum(2 if double and low <= sigma <= high else 1 for sigma in evaluation_sigmas(solver))
 
 
-def filled(rows: int) -> int:
-    """Signals of the calls that denoise so many rows."""
-    return math.ceil(rows / ROWS) * ROWS
+def filled(rows: int, size: int) -> int:
+    """Signals of the calls, each of `size`, that denoise so many rows."""
+    return math.ceil(rows / size) * size
 
 
 def separation_evaluations(
@@ -406,7 +404,7 @@ def separation_evaluations(
         times, calls = passes(settings["solver"], guidance, settings["w"]), 1
         rows = 2 * labels if name == "extractor" else labels
     sizes = batch_sizes(items, max(1, batch // samples))
-    return times * calls * sum(filled(n * samples * rows) for n in sizes)
+    return times * calls * sum(filled(n * samples * rows, batch) for n in sizes)
 
 
 def bars(task: str, labels: Sequence[str]) -> list[str]:
@@ -442,16 +440,16 @@ def generation_evaluations(
             part = group[start : start + size]
             start += size
             if system == "weak_msdm":
-                signals += sum(filled(count) for count in Counter(part).values())
+                signals += sum(filled(count, batch) for count in Counter(part).values())
             elif system == "msdm" and task == "partial":
                 # The candidates are drawn as many at a time as fit a call.
-                together = max(1, ROWS // size)
-                signals += sum(filled(drawn * size) for drawn in batch_sizes(settings["best_of"], together))
+                together = max(1, batch // size)
+                signals += sum(filled(drawn * size, batch) for drawn in batch_sizes(settings["best_of"], together))
             elif system == "msdm" or task == "single":
-                signals += filled(size)
+                signals += filled(size, batch)
             else:  # the stems that are generated, and the mixture's row
                 given = len(part[0].split(", ")) if task == "partial" else 0
-                signals += filled(size * (len(labels) - given + 1))
+                signals += filled(size * (len(labels) - given + 1), batch)
     return times * signals
 
 
@@ -902,8 +900,8 @@ def measure(
     """Time the networks of a configuration here, as the workflow's jobs call them.
 
     A network is loaded where its folder is there, and otherwise built with random weights, which cost the same. Steps
-    of a sampler are timed with `ROWS` signals, guided where the model is; training steps with the configured batch. A
-    first step of each warms up and is not counted.
+    of a sampler are timed with `jobs.batch` signals, guided where the model is; training steps with the configured
+    batch. A first step of each warms up and is not counted.
 
     Args:
         config: with every default filled in.
@@ -934,7 +932,7 @@ def measure(
     try:
         for network in study.networks():
             if progress is not None:
-                progress(f"{network}: sampling, {ROWS} signals at a time")
+                progress(f"{network}: sampling, {config['jobs']['batch']} signals at a time")
             evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
             step, training_memory = None, None
             if network in trained:
@@ -979,9 +977,9 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
     from gmsdi.pipeline import Guidance, Pipeline, Solver
 
     model, labels = _model(study, network, device), study.labels
-    clock = _Clock(device)
-    options: dict[str, Any] = {"device": device, "max_batch": ROWS, "fixed_batch": True}
-    seeds, steps = list(range(ROWS)), repetitions + 1
+    clock, rows = _Clock(device), study.config["jobs"]["batch"]
+    options: dict[str, Any] = {"device": device, "max_batch": rows, "fixed_batch": True}
+    seeds, steps = list(range(rows)), repetitions + 1
     sampling: dict[str, Any] = {
         "solver": Solver("euler", steps=steps),
         "seeds": seeds,
@@ -990,16 +988,16 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
     run: Any
     if network == "gmsdi":
         run = Pipeline(model, model.config, **options)
-        run.sample_windows([labels[0]] * ROWS, guidance=Guidance(w=1.0), **sampling)
+        run.sample_windows([labels[0]] * rows, guidance=Guidance(w=1.0), **sampling)
     elif network == "msdm":
         run = JointMSDM(model, model.config, **options)
         run.generate_windows(**sampling)
     elif network == "weak_msdm":
         run = WeakMSDM({labels[0]: model}, model.config, **options)
-        run.sample_windows([labels[0]] * ROWS, **sampling)
+        run.sample_windows([labels[0]] * rows, **sampling)
     else:
-        run, model.max_batch, model.fixed_batch = model, ROWS, True
-        mixtures = torch.randn(ROWS, 1, study.config["data"]["window"], device=device)
+        run, model.max_batch, model.fixed_batch = model, rows, True
+        mixtures = torch.randn(rows, 1, study.config["data"]["window"], device=device)
         run.separate_windows(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return clock.seconds(run.evaluations / steps), parameters, clock.memory()
