@@ -210,8 +210,8 @@ class Study:
         self.validation = config["grid"]["validation"]["chunks"] is not None
         self.validated = ["separator_validated", "extractor_validated"] if self.validation else []
         others = [*self.baselines, *(["msdm_gaussian"] if "msdm" in self.baselines else [])]
-        self.costed = ["separator", "extractor", *others, *self.extras]
-        self.methods = [*self.costed, *self.validated]
+        self.costed = ["separator", "extractor", *self.baselines, *self.extras]
+        self.methods = ["separator", "extractor", *others, *self.extras, *self.validated]
         self.tasks = [
             *["single", *(["single_negative"] if config["generation"]["negatives"] else []), "total", "partial"],
             *(["single_weak_msdm"] if "weak_msdm" in self.baselines else []),
