@@ -1,7 +1,8 @@
 """What the workflow's jobs compute: which chunks, with which seeds, in which batches, scored how.
 
 A job handles a share of the items (chunks or clips). An item's noise depends on its own seed alone, so that neither the
-number of jobs nor the batch size changes a result by more than the rounding of its last bits.
+number of jobs nor the batch size changes a result by more than the rounding of its last bits; and with network calls of
+one fixed size (`load_system`), not even by that.
 """
 
 from __future__ import annotations
