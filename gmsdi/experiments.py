@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Progress = Callable[[float], None]
 """Called with the number of items done so far, fractions included."""
 
+CALL = 8
+"""Signals of every call of a network in the workflow's jobs: one size, so that no result depends on how work is cut."""
 SINGLE, TOTAL, PARTIAL = "single", "total", "partial"
 HELD_OUT = "held-out test chunks"
 NOISE = "white noise"

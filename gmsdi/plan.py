@@ -5,7 +5,7 @@ The workflow's work is that of its networks. `count` lists its jobs, each with t
 one of each on the machine at hand; `estimate` multiplies them, and lays the jobs out over devices. Only `measure` needs
 torch.
 
-A job's calls of the network are filled up to `jobs.batch` signals (`Pipeline.fixed_batch`), and guidance denoises a
+A job's calls of the network are filled up to `CALL` signals (`Pipeline.fixed_batch`), and guidance denoises a
 signal twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there,
 the strength w of the guidance, is taken as the dearer case, that there is guidance.
 """
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmsdi.config import Config, digest, load, slug, validate
 from gmsdi.errors import UserError
+from gmsdi.experiments import CALL
 from gmsdi.sampling.schedules import karras
 
 if TYPE_CHECKING:
@@ -404,7 +405,7 @@ def separation_evaluations(
         times, calls = passes(settings["solver"], guidance, settings["w"]), 1
         rows = 2 * labels if name == "extractor" else labels
     sizes = batch_sizes(items, max(1, batch // samples))
-    return times * calls * sum(filled(n * samples * rows, batch) for n in sizes)
+    return times * calls * sum(filled(n * samples * rows, CALL) for n in sizes)
 
 
 def bars(task: str, labels: Sequence[str]) -> list[str]:
@@ -440,16 +441,16 @@ def generation_evaluations(
             part = group[start : start + size]
             start += size
             if system == "weak_msdm":
-                signals += sum(filled(count, batch) for count in Counter(part).values())
+                signals += sum(filled(count, CALL) for count in Counter(part).values())
             elif system == "msdm" and task == "partial":
                 # The candidates are drawn as many at a time as fit a call.
-                together = max(1, batch // size)
-                signals += sum(filled(drawn * size, batch) for drawn in batch_sizes(settings["best_of"], together))
+                together = max(1, CALL // size)
+                signals += sum(filled(drawn * size, CALL) for drawn in batch_sizes(settings["best_of"], together))
             elif system == "msdm" or task == "single":
-                signals += filled(size, batch)
+                signals += filled(size, CALL)
             else:  # the stems that are generated, and the mixture's row
                 given = len(part[0].split(", ")) if task == "partial" else 0
-                signals += filled(size * (len(labels) - given + 1), batch)
+                signals += filled(size * (len(labels) - given + 1), CALL)
     return times * signals
 
 
@@ -900,7 +901,7 @@ def measure(
     """Time the networks of a configuration here, as the workflow's jobs call them.
 
     A network is loaded where its folder is there, and otherwise built with random weights, which cost the same. Steps
-    of a sampler are timed with `jobs.batch` signals, guided where the model is; training steps with the configured
+    of a sampler are timed with `CALL` signals, guided where the model is; training steps with the configured
     batch. A first step of each warms up and is not counted.
 
     Args:
@@ -932,7 +933,7 @@ def measure(
     try:
         for network in study.networks():
             if progress is not None:
-                progress(f"{network}: sampling, {config['jobs']['batch']} signals at a time")
+                progress(f"{network}: sampling, {CALL} signals at a time")
             evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
             step, training_memory = None, None
             if network in trained:
@@ -977,7 +978,7 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
     from gmsdi.pipeline import Guidance, Pipeline, Solver
 
     model, labels = _model(study, network, device), study.labels
-    clock, rows = _Clock(device), study.config["jobs"]["batch"]
+    clock, rows = _Clock(device), CALL
     options: dict[str, Any] = {"device": device, "max_batch": rows, "fixed_batch": True}
     seeds, steps = list(range(rows)), repetitions + 1
     sampling: dict[str, Any] = {

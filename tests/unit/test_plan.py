@@ -19,7 +19,7 @@ from gmsdi.baselines.gibbs import GibbsSeparator
 from gmsdi.baselines.msdm import JointMSDM, WeakMSDM
 from gmsdi.cli import main
 from gmsdi.errors import UserError
-from gmsdi.experiments import PARTIAL, SINGLE, TOTAL, generate, separate, share
+from gmsdi.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
 from gmsdi.experiments import plan as clips_of
 from gmsdi.sampling import samplers
 from tests.unit import tiny
@@ -44,18 +44,18 @@ class Halving:
         return x / 2
 
 
-def system(name, batch):
+def system(name):
     config = {"sample_rate": 8000, "window": WINDOW, "labels": LABELS}
     if name == "msdm":
-        return JointMSDM(Halving(), config, max_batch=batch, fixed_batch=True)
+        return JointMSDM(Halving(), config, max_batch=CALL, fixed_batch=True)
     if name == "weak_msdm":
-        return WeakMSDM(dict.fromkeys(LABELS, Halving()), config, max_batch=batch, fixed_batch=True)
+        return WeakMSDM(dict.fromkeys(LABELS, Halving()), config, max_batch=CALL, fixed_batch=True)
     if name == "demucs_gibbs":
         model = GibbsSeparator(torch.nn.Conv1d(9, 4, 1), config)
         model.net = torch.nn.Sequential(model.net, torch.nn.Unflatten(1, (4, 1)))
-        model.max_batch, model.fixed_batch = batch, True
+        model.max_batch, model.fixed_batch = CALL, True
         return model
-    return pipeline.Pipeline(Halving(), config, max_batch=batch, fixed_batch=True)
+    return pipeline.Pipeline(Halving(), config, max_batch=CALL, fixed_batch=True)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def windows():
 )
 def test_separation_takes_the_evaluations_that_are_counted(windows, settings, guidance):
     for items, batch in ((7, 3), (5, 8), (1, 1)):
-        runner = system(settings["name"], batch)
+        runner = system(settings["name"])
         options = {"guidance": guidance, "seed": 1, "batch": batch}
         separate(runner, windows, range(items), {**settings, "negatives": {}}, **options)
         counted = plan.separation_evaluations(settings, guidance, labels=4, items=items, batch=batch)
@@ -123,7 +123,7 @@ def test_generation_takes_the_evaluations_that_are_counted(windows, name, task, 
     for shard, batch in ((1, 3), (2, 8)):
         numbers = list(share(range(len(every)), shard, 2))
         clips = every.iloc[numbers]
-        runner = system(name, batch)
+        runner = system(name)
         generate(runner, clips, LABELS, settings, seed=1, batch=batch, windows=windows)
         counted = plan.generation_evaluations(settings, clips["bar"].tolist(), labels=LABELS, batch=batch)
         assert counted == runner.evaluations

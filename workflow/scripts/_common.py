@@ -80,7 +80,7 @@ def system(snakemake: Any, name: str) -> Any:
     """What runs the rule's method or task, on its threads; no result depends on how the work is cut."""
     import torch
 
-    from gmsdi.experiments import load_system
+    from gmsdi.experiments import CALL, load_system
 
     torch.set_num_threads(snakemake.threads)
     jobs, params = snakemake.config["jobs"], snakemake.params
@@ -91,7 +91,7 @@ def system(snakemake: Any, name: str) -> Any:
         labels=list(snakemake.config["data"]["classes"]),
         device=jobs["device"],
         precision=jobs["precision"],
-        max_batch=jobs["batch"],
+        max_batch=CALL,
         fixed_batch=True,
     )
 
