@@ -251,7 +251,8 @@ class Study:
         settings, grid = self.method_settings(method), self.config["grid"]
         if system_of(method) == "gmsdi":
             values = (grid["validation"]["w"] if split == "validation" else None) or grid["w"]
-            return [{**settings, "w": w} for w in values]
+            solver = {**settings["solver"], **grid["solver"]}
+            return [{**settings, "w": w, "solver": solver} for w in values]
         return [{**settings, "constrained": label} for label in self.labels]
 
     def deciding(self, split: str) -> list[str]:

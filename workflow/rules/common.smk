@@ -186,7 +186,8 @@ def grid_cells(method, split):
     """The settings of every cell of a method's part of the grid: the values of w, or the constrained stems of MSDM."""
     settings = method_settings(method)
     if system_of(method) == "gmsdi":
-        return [{**settings, "w": w} for w in grid_settings(split)["w"]]
+        solver = {**settings["solver"], **config["grid"]["solver"]}
+        return [{**settings, "w": w, "solver": solver} for w in grid_settings(split)["w"]]
     return [{**settings, "constrained": label} for label in LABELS]
 
 

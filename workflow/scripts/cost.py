@@ -23,9 +23,11 @@ def advance(update: Callable[[float, float], None], before: float, total: float,
 
 
 def with_steps(method: dict[str, Any], steps: int) -> dict[str, Any]:
-    """The method with another number of steps, of its solver or of its Gibbs chain."""
+    """The method with another number of steps, of its solver (with as much churn in each) or of its Gibbs chain."""
     if "solver" in method:
-        return {**method, "solver": {**method["solver"], "steps": steps}}
+        solver = method["solver"]
+        churn = solver["s_churn"] * steps / solver["steps"]
+        return {**method, "solver": {**solver, "steps": steps, "s_churn": churn}}
     return {**method, "steps": steps}
 
 
