@@ -26,12 +26,9 @@ mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/
 	@$(SNAKEMAKE) $(QUIETLY) --configfile config/mini_full.yaml
 	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
 
-publish:  ## copy the tables and figures of mini_full to docs/mini_full
-	@mkdir -p docs/mini_full
-	@cp results/mini_full/tables/*.csv results/mini_full/tables/*.md results/mini_full/figures/*.svg \
-		results/mini_full/figures/*.png results/mini_full/scores/fad_*.csv results/mini_full/config.yaml \
-		results/mini_full/selection.json results/mini_full/provenance.json docs/mini_full/
-	@echo "docs/mini_full holds the tables and figures of results/mini_full, with their configuration and provenance."
+publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README
+	@$(BIN)/python -m benchmarks.publish
+	@echo "docs/mini_full/README.md shows the tables and figures of results/mini_full; README.md has its Table 2."
 
 test: $(PEERS)  ## unit, integration and peer tests
 	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required python -m pytest

@@ -208,6 +208,26 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
     return sheets
 
 
+def table2_brief(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
+    """Table 2 in short: a row per model, its active scores, and what MSDM's protocol and the paper say for All."""
+    stems = list(dict.fromkeys(table["stem"]))
+    rows = []
+    for model, group in table.groupby("model", sort=False):
+        cells = group.set_index("stem")
+        overall = cells.loc["All"]
+        paper = f"{overall['paper']:.2f}" if pd.notna(overall["paper"]) else "–"
+        if overall["status"] == "run":
+            own = [f"{cells.at[stem, 'active']:.1f}" for stem in stems if stem != "All"]
+            interval = f"{overall['active']:.2f} [{overall['active_low']:.2f}, {overall['active_high']:.2f}]"
+            rows.append([str(model), *own, interval, f"{overall['protocol']:.2f}", paper])
+        else:
+            rows.append([str(model), *["not run"] * (len(stems) + 1), paper])
+    names = [stem for stem in stems if stem != "All"]
+    header = ["Model", *names, "All", "All, MSDM's protocol", "the paper, on Slakh2100"]
+    title = f"SI-SDRi (dB) over active stems, with {confidence:.0%} bootstrap intervals over tracks"
+    return Sheet(title, header, rows)
+
+
 def _ensemble_note(table: pd.DataFrame, model: str = "Ensemble") -> str:
     return str(table.loc[table["model"] == model, "settings"].iloc[0])
 

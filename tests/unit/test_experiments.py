@@ -21,7 +21,7 @@ from gmsdi.experiments import (
     select_chunks,
     share,
 )
-from gmsdi.tables import latex, markdown, table1, table1_sheets, table2, table2_sheets
+from gmsdi.tables import latex, markdown, table1, table1_sheets, table2, table2_brief, table2_sheets
 
 PAPER = Path(__file__).parents[2] / "workflow" / "resources"
 STEMS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -161,9 +161,13 @@ def test_table2_is_the_papers_with_ours_filled_in():
     text = markdown(sheets)
     assert "| Weakly Supervised MSDM | not run (paper 19.36) |" in text
     assert "w = 3, constrained Drums" in text
-    # It reads the same from the file.
+    # It reads the same from the file, in short too.
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     assert markdown(table2_sheets(again, chunks=60)) == text
+    brief = markdown([table2_brief(again)])
+    overall = cells.loc[("GMSDI Extractor", "All")]
+    assert f"| {overall['active']:.2f} [{overall['active_low']:.2f}, {overall['active_high']:.2f}] |" in brief
+    assert "| Weakly Supervised MSDM |" + " not run |" * 5 + " 17.27 |" in brief
 
 
 def test_table2_has_rows_beyond_the_paper():
