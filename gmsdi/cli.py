@@ -261,10 +261,11 @@ def plan(
 ) -> None:
     """Say what a configuration of the workflow costs: hours, memory, disk and jobs of every table and figure."""
     from gmsdi import plan as planning
+    from gmsdi.study import Study
 
     resolved = planning.resolved(config or [])
     if seconds_per_evaluation:
-        networks = planning.Study(resolved).networks()
+        networks = Study(resolved).systems()
         costs, measured = planning.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
     elif seconds_per_step:
         raise UserError("--seconds-per-step is given without --seconds-per-evaluation; give both, or none to measure")

@@ -24,10 +24,11 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmsdi.config import Config, digest, load, slug, validate
+from gmsdi.config import Config, load, validate
 from gmsdi.errors import UserError
 from gmsdi.experiments import CALL
 from gmsdi.sampling.schedules import karras
+from gmsdi.study import Study, system_of
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class Job:
         rule: its rule.
         name: unique.
         part: one of `PARTS`.
-        network: "gmsdi", "msdm", "weak_msdm" or "demucs_gibbs", where it runs one.
+        network: the system whose network it runs, see `study.system_of`; None runs none.
         evaluations: signals that the network denoises, the rows that fill up a call included.
         steps: training steps.
         batch: windows of a training step.
@@ -188,151 +189,6 @@ def resolved(paths: Sequence[str | Path]) -> Config:
     if not schema.is_file():
         raise UserError(f"{schema}: not there; a plan is of the workflow, run it from a checkout of the repository")
     return validate(load(default, *paths), schema)
-
-
-# --- What the configuration asks for, as in workflow/rules/common.smk -------------------------------------------------
-
-
-class Study:
-    """The methods, tasks and models of a configuration, named and set as the workflow does.
-
-    Args:
-        config: with every default filled in.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.labels = list(config["data"]["classes"])
-        self.baselines = {name: config["baselines"][name] for name in config["baselines"]["enabled"]}
-        self.weak = {f"weak_msdm_{slug(label)}": label for label in self.labels}
-        self.separators = {f"separator_{slug(label)}": label for label in self.labels}
-        self.grid_methods = ["extractor", *self.separators]
-        self.extras = config["separation"]["extras"]
-        self.validation = config["grid"]["validation"]["chunks"] is not None
-        self.validated = ["separator_validated", "extractor_validated"] if self.validation else []
-        others = [*self.baselines, *(["msdm_gaussian"] if "msdm" in self.baselines else [])]
-        self.costed = ["separator", "extractor", *self.baselines, *self.extras]
-        self.methods = ["separator", "extractor", *others, *self.extras, *self.validated]
-        self.tasks = [
-            *["single", *(["single_negative"] if config["generation"]["negatives"] else []), "total", "partial"],
-            *(["single_weak_msdm"] if "weak_msdm" in self.baselines else []),
-            *(["total_msdm", "partial_msdm"] if "msdm" in self.baselines else []),
-        ]
-        self.baseline_models = [
-            model for name in self.baselines for model in (self.weak if name == "weak_msdm" else [name])
-        ]
-
-    def method_settings(self, method: str) -> dict[str, Any]:
-        """What `experiments.separate` takes for a method; None is chosen from the grid."""
-        system = system_of(method)
-        separation = self.config["separation"]
-        if system != "gmsdi":
-            own = self.baselines[system]["separation"]
-            settings: dict[str, Any] = {"name": system, "chosen_on": "test"}
-            if system == "demucs_gibbs":
-                return settings | own
-            settings["solver"] = {**separation["solver"], **own["solver"]}
-            return settings | ({"gaussian": True} if method == "msdm_gaussian" else {"constrained": own["constrained"]})
-        own = self.extras.get(method, {})
-        name = own.get("of", method.split("_")[0])
-        base = separation[name]
-        settings = {
-            "name": name,
-            "w": own.get("w") if own else base["w"],
-            "solver": {**separation["solver"], **base["solver"], **own.get("solver", {})},
-            "chosen_on": "validation" if self.validation and method not in ("separator", "extractor") else "test",
-        }
-        if name == "separator" and not own.get("projected"):
-            settings["constrained"] = self.separators.get(method, base["constrained"])
-        return settings | {key: own[key] for key in ("consistent", "projected", "samples") if key in own}
-
-    def grid_cells(self, method: str, split: str) -> list[dict[str, Any]]:
-        """The settings of every cell of a method's part of the grid on a split."""
-        settings, grid = self.method_settings(method), self.config["grid"]
-        if system_of(method) == "gmsdi":
-            values = (grid["validation"]["w"] if split == "validation" else None) or grid["w"]
-            solver = {**settings["solver"], **grid["solver"]}
-            return [{**settings, "w": w, "solver": solver} for w in values]
-        return [{**settings, "constrained": label} for label in self.labels]
-
-    def deciding(self, split: str) -> list[str]:
-        """The methods whose grid on a split settles what another method leaves open."""
-        needed: list[str] = []
-        for settings in map(self.method_settings, self.methods):
-            if settings["chosen_on"] == split and None in settings.values():
-                needed += [settings["name"]] if settings["name"] in self.baselines else self.grid_methods
-        return list(dict.fromkeys(needed))
-
-    def grids(self, split: str) -> list[str]:
-        """The methods whose grid on a split is computed."""
-        shown = self.grid_methods if split == "test" or self.validation else []
-        return list(dict.fromkeys([*shown, *self.deciding(split)]))
-
-    def task_settings(self, task: str) -> dict[str, Any]:
-        """What `experiments.generate` takes for a task, as far as the work depends on it."""
-        generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
-        own = generation[kind]
-        solver = {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]}
-        settings: dict[str, Any] = {"system": system, "task": kind, "solver": solver}
-        if system != "gmsdi":
-            baseline = self.baselines[system]["generation"]
-            settings["solver"] |= baseline["solver"]
-            return settings | {key: baseline[key] for key in ("best_of",) if key in baseline}
-        w = generation["w"] if own.get("w") is None else own["w"]
-        return {**settings, "guidance": {**generation["guidance"], "w": w}}
-
-    def model_config(self, model: str) -> dict[str, Any]:
-        """What `models.checkpoint.build_model` takes: of "gmsdi", of a baseline, or of one of `weak`."""
-        config = self.config
-        shared = {**{key: config["data"][key] for key in ("sample_rate", "window")}, "labels": self.labels}
-        if model == "gmsdi":
-            return {**config["model"]["config"], **shared}
-        own = self.baselines["weak_msdm" if model in self.weak else model]["model"]
-        if model == "demucs_gibbs":
-            return {"kind": "gibbs", "target": "stems", **own, **shared}
-        target, channels = (self.weak[model], 1) if model in self.weak else ("stems", len(self.labels))
-        unet = {**config["model"]["config"]["unet"], **own["unet"], "in_channels": channels}
-        return {**own, "unet": unet, "text": {"kind": "none"}, "target": target, **shared}
-
-    def training(self, model: str) -> dict[str, Any]:
-        """Training settings of "gmsdi", "demo", a baseline, or one of `weak`, with the defaults that the work needs."""
-        config = self.config
-        own = {"gmsdi": {}, "demo": config["demo_training"]["training"]}.get(model)
-        if own is None:
-            own = self.baselines["weak_msdm" if model in self.weak else model]["training"]
-        settings = {**TRAINING, **config["training"], **own}
-        if "steps" not in settings:
-            raise UserError(f"config: training.steps is missing, and {model} is trained; set it")
-        return settings
-
-    def trained(self) -> list[str]:
-        """The models that are trained for the results, of `model_config`."""
-        own = ["gmsdi"] if self.config["model"]["train"] else []
-        return own + (self.baseline_models if self.config["baselines"]["train"] else [])
-
-    def networks(self) -> list[str]:
-        """The systems whose networks run, see `system_of`."""
-        return ["gmsdi", *self.baselines]
-
-    def dataset_id(self) -> str:
-        """Folder name of the dataset."""
-        data = {key: value for key, value in self.config["data"].items() if key != "mini"}
-        mini = {key: value for key, value in self.config["data"]["mini"].items() if key != "tracks"}
-        return f"{data['kind']}-{digest([data, mini])}"
-
-    def part(self, split: str, tracks: int | None = None) -> str:
-        """Name of a dataset part."""
-        mini = self.config["data"]["mini"]["tracks"]
-        return f"{split}-{tracks or mini[split]}" if self.config["data"]["kind"] == "mini" else f"{split}-all"
-
-
-def system_of(name: str) -> str:
-    """What runs a method, a task or a model: "gmsdi", "msdm", "weak_msdm" or "demucs_gibbs"."""
-    if "weak_msdm" in name:
-        return "weak_msdm"
-    if "msdm" in name.split("_"):
-        return "msdm"
-    return name if name == "demucs_gibbs" else "gmsdi"
 
 
 # --- Counting ---------------------------------------------------------------------------------------------------------
@@ -513,10 +369,10 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
 
     for model in study.trained():
         part, rule = (TRAIN, "train") if model == "gmsdi" else (TRAIN_BASELINES, "train_baseline")
-        job = train(part, rule, "" if model == "gmsdi" else model, model, study.training(model))
+        job = train(part, rule, "" if model == "gmsdi" else model, model, training_settings(study, model))
         made.setdefault(system_of(model), []).append(job)
     if config["demo_training"]["enabled"]:
-        train(DEMO, "train_short", "", "gmsdi", study.training("demo"))
+        train(DEMO, "train_short", "", "gmsdi", training_settings(study, "demo"))
 
     def after(system: str, *names: str) -> tuple[str, ...]:
         return (*made.get(system, []), *names)
@@ -528,9 +384,8 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
 
     deciding = []
     for split in ("test", "validation"):
-        own = config["grid"] if split == "test" else config["grid"]["validation"]
-        for method in study.grids(split):
-            items = number_of(own["chunks"], split)
+        for method in grids(study, split):
+            items = number_of(study.grid_chunks(split), split)
             system = system_of(method)
             name = add(
                 TABLE1 if split == "test" and method in study.grid_methods else TABLE2,
@@ -550,7 +405,7 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
     for method in study.methods:
         settings, system = study.method_settings(method), system_of(method)
         for number, share in enumerate(shares(items, config["jobs"]["separation"]), 1):
-            twin = [f"separate {method.removesuffix('_validated')}/{number}"] if method in study.validated else []
+            twin = [f"separate {study.validated[method]}/{number}"] if method in study.validated else []
             add(
                 TABLE2,
                 "separate",
@@ -619,6 +474,24 @@ def with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
     if "solver" in settings:
         return {**settings, "solver": {**settings["solver"], "steps": steps}}
     return {**settings, "steps": steps}
+
+
+def training_settings(study: Study, model: str) -> dict[str, Any]:
+    """`Study.training` with the defaults of what the work depends on.
+
+    Raises:
+        UserError: if the number of steps is not configured.
+    """
+    settings = {**TRAINING, **study.training(model)}
+    if "steps" not in settings:
+        raise UserError(f"config: training.steps is missing, and {model} is trained; set it")
+    return settings
+
+
+def grids(study: Study, split: str) -> list[str]:
+    """The methods whose grid on a split is computed: those that a table shows, and those that settle something."""
+    shown = study.grid_methods if split == "test" or study.validation else []
+    return list(dict.fromkeys([*shown, *study.deciding(split)]))
 
 
 def data_parts(study: Study) -> dict[str, list[str]]:
@@ -777,7 +650,7 @@ def estimate(
 
     Args:
         config: with every default filled in.
-        costs: of every network that runs, see `Study.networks`.
+        costs: of every network that runs, see `Study.systems`.
         devices: number of devices, each of which runs one job at a time.
         device: what was measured, in words.
         chunks: see `count`.
@@ -855,7 +728,7 @@ def given_costs(networks: Sequence[str], evaluation: Sequence[str], step: Sequen
     """Costs that the user names.
 
     Args:
-        networks: see `Study.networks`.
+        networks: see `Study.systems`.
         evaluation: seconds of an evaluation: a number for all networks, and "NETWORK=number" for one.
         step: the same of a training step; what is not named is taken from the evaluation.
 
@@ -932,14 +805,14 @@ def measure(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for network in study.networks():
+        for network in study.systems():
             if progress is not None:
                 progress(f"{network}: sampling, {CALL} signals at a time")
             evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
             step, training_memory = None, None
             if network in trained:
                 model = trained[network]
-                training = study.training(model)
+                training = training_settings(study, model)
                 if progress is not None:
                     progress(f"{network}: training, {training['batch']} windows a step")
                 built = "gmsdi" if model == "demo" else model

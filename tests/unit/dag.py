@@ -1,4 +1,4 @@
-"""Print the jobs of a dry run of the workflow as JSON: rule, wildcards, params and outputs of each.
+"""Print the jobs of a dry run of the workflow as JSON: rule, wildcards and outputs of each.
 
 Usage: python dag.py REPOSITORY CONFIGFILE...
 """
@@ -21,9 +21,8 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
         {
             "rule": job.rule.name,
             "wildcards": dict(job.wildcards_dict),
-            "params": dict(job.params.items()),
             "output": list(job.output),
         }
         for job in workflow._workflow.dag.jobs
     ]
-print(json.dumps(jobs, default=str))
+print(json.dumps(jobs))

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -22,6 +21,7 @@ from gmsdi.errors import UserError
 from gmsdi.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
 from gmsdi.experiments import plan as clips_of
 from gmsdi.sampling import samplers
+from gmsdi.study import Study
 from tests.unit import tiny
 
 REPO = Path(__file__).parents[2]
@@ -56,21 +56,6 @@ def system(name):
         model.max_batch, model.fixed_batch = CALL, True
         return model
     return pipeline.Pipeline(Halving(), config, max_batch=CALL, fixed_batch=True)
-
-
-@pytest.fixture(scope="module")
-def windows():
-    """Seven chunks in which everything sounds."""
-    stems = np.random.default_rng(0).normal(scale=0.1, size=(7, 4, 1, WINDOW)).astype(np.float32)
-    rows = [("Track1", WINDOW * k, ", ".join(LABELS)) for k in range(7)]
-    return SimpleNamespace(
-        labels=LABELS,
-        window=WINDOW,
-        folder="windows",
-        table=pd.DataFrame(rows, columns=["track", "offset", "active"]),
-        mixture=lambda ids: stems[list(ids)].sum(axis=1),
-        stems=lambda ids: stems[list(ids)],
-    )
 
 
 # --- Counts -----------------------------------------------------------------------------------------------------------
@@ -188,7 +173,7 @@ SLAKH = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["config/mini_full.yaml", ".ci/reduced.yaml", "slakh"])
-def test_jobs_and_settings_are_those_of_the_workflow(name, tmp_path):
+def test_jobs_are_those_of_the_workflow(name, tmp_path):
     (tmp_path / "slakh").mkdir()
     file = REPO / name
     if name == "slakh":
@@ -199,33 +184,14 @@ def test_jobs_and_settings_are_those_of_the_workflow(name, tmp_path):
     assert result.returncode == 0, result.stderr[-4000:]
     workflow = json.loads(result.stdout.splitlines()[-1])
     config = plan.resolved([file])
-    study, (jobs, _) = plan.Study(config), plan.count(config, results=tmp_path / "results")
-    assert Counter(job.rule for job in jobs) == Counter(job["rule"] for job in workflow)
-    assert len({job.name for job in jobs}) == len(jobs)
+    study, (jobs, _) = Study(config), plan.count(config, results=tmp_path / "results")
 
-    def within(part, whole):
-        return {key: whole[key] for key in part} == part
+    def named(job):
+        words = "/".join(value for key, value in job["wildcards"].items() if key != "shards")
+        return f"{job['rule']} {words}".strip()
 
-    checked = set()
-    for job in workflow:
-        rule, wildcards, params = job["rule"], job["wildcards"], job["params"]
-        if rule == "grid":
-            cells = study.grid_cells(wildcards["method"], wildcards["split"])
-            assert len(cells) == len(params["cells"])
-            assert all(within(own, theirs) for own, theirs in zip(cells, params["cells"], strict=True))
-        elif rule == "select":
-            assert sorted(params["methods"]) == sorted(study.methods)
-            assert all(within(study.method_settings(name), theirs) for name, theirs in params["methods"].items())
-        elif rule == "generate":
-            assert within(study.task_settings(wildcards["task"]), params["settings"])
-        elif rule in ("train", "train_short", "train_baseline"):
-            model = {"train": "gmsdi", "train_short": "demo"}.get(rule) or wildcards["baseline"]
-            assert params["model"] == study.model_config("gmsdi" if model == "demo" else model)
-            assert within(params["training"], {"initial": None, **study.training(model)})
-        else:
-            continue
-        checked.add(rule)
-    assert checked >= {"grid", "select", "generate"}
+    assert Counter(job.name for job in jobs) == Counter(map(named, workflow))
+    assert all(job.rule == job.name.split()[0] for job in jobs)
     made = {(job["rule"], file.split("/")[3]) for job in workflow for file in job["output"] if "/data/" in file}
     assert made >= {(rule, part) for rule, parts in plan.data_parts(study).items() for part in parts}
     folders = {file.split("/")[2] for job in workflow for file in job["output"] if "/data/" in file}
@@ -240,7 +206,7 @@ def test_tracks_are_as_long_as_composed_ones(tmp_path):
     overlay = tmp_path / "config.yaml"
     overlay.write_text(yaml.safe_dump({"run": "x", "data": {"mini": {"tracks": {"test": 1}, **sections}}}))
     config = plan.resolved([overlay])
-    study = plan.Study(config)
+    study = Study(config)
     guessed, _ = plan.track_frames(study, "test-1", tmp_path)
 
     mini = {key: value for key, value in config["data"]["mini"].items() if key != "tracks"}

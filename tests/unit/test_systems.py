@@ -1,7 +1,5 @@
 """Every system of Table 2 and Figures 2 and 3, from model folders to stems, as the workflow's jobs run them."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,21 +56,6 @@ def folders(tmp_path_factory):
         "weak_msdm": {label: write(root / label, k + 2, text=plain, target=label) for k, label in enumerate(LABELS)},
         "demucs_gibbs": {"stems": write(root / "gibbs", 9, kind="gibbs", target="stems", demucs=DEMUCS)},
     }
-
-
-@pytest.fixture(scope="module")
-def windows():
-    """A test split of seven chunks."""
-    stems = torch.randn(7, 3, 1, WINDOW, generator=torch.Generator().manual_seed(0)).mul_(0.1).numpy()
-    rows = [(f"Track{k // 3}", WINDOW * (k % 3), ", ".join(LABELS)) for k in range(7)]
-    return SimpleNamespace(
-        labels=LABELS,
-        window=WINDOW,
-        folder="windows",
-        table=pd.DataFrame(rows, columns=["track", "offset", "active"]),
-        mixture=lambda ids: stems[list(ids)].sum(axis=1),
-        stems=lambda ids: stems[list(ids)],
-    )
 
 
 def system(folders, name):

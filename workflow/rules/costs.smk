@@ -20,7 +20,7 @@ rule cost:
     resources:
         gpu=1,
     params:
-        targets=lambda wildcards: system_targets(wildcards.method),
+        targets=lambda wildcards: STUDY.targets(wildcards.method),
         steps=config["costs"]["steps"],
         chunks=config["costs"]["chunks"],
         guidance=config["separation"]["guidance"],
@@ -32,7 +32,7 @@ rule cost:
 
 rule costs:
     input:
-        expand("<results>/costs/{method}.csv", method=COSTED),
+        expand("<results>/costs/{method}.csv", method=STUDY.costed),
     output:
         "<results>/scores/costs.csv",
     log:

@@ -70,7 +70,7 @@ rule gallery:
         ),
         generation=expand(
             "<results>/generation/{task}/{shard}-of-{shards}.{kind}",
-            task=GMSDI_TASKS,
+            task=STUDY.gmsdi_tasks,
             shard=1,
             shards=config["jobs"]["generation"],
             kind=["npy", "csv"],
@@ -85,7 +85,7 @@ rule gallery:
         "../../envs/core.yaml"
     params:
         examples=config["gallery"]["examples"],
-        labels=LABELS,
+        labels=STUDY.labels,
     script:
         "../scripts/gallery.py"
 

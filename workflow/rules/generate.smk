@@ -21,10 +21,10 @@ rule generate:
     resources:
         gpu=1,
     params:
-        settings=task_settings,
-        targets=lambda wildcards: system_targets(wildcards.task),
+        settings=lambda wildcards: STUDY.task_settings(wildcards.task),
+        targets=lambda wildcards: STUDY.targets(wildcards.task),
         clips=config["generation"]["clips"],
-        labels=LABELS,
+        labels=STUDY.labels,
         seed=config["seed"],
     script:
         "../scripts/generate.py"

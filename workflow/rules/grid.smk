@@ -20,9 +20,9 @@ rule grid:
     resources:
         gpu=1,
     params:
-        cells=lambda wildcards: grid_cells(wildcards.method, wildcards.split),
-        targets=lambda wildcards: system_targets(wildcards.method),
-        chunks=lambda wildcards: grid_settings(wildcards.split)["chunks"],
+        cells=lambda wildcards: STUDY.grid_cells(wildcards.method, wildcards.split),
+        targets=lambda wildcards: STUDY.targets(wildcards.method),
+        chunks=lambda wildcards: STUDY.grid_chunks(wildcards.split),
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
     script:
@@ -31,7 +31,7 @@ rule grid:
 
 rule table1:
     input:
-        scores=expand("<results>/grid/test/{method}.csv", method=GRID_METHODS),
+        scores=expand("<results>/grid/test/{method}.csv", method=STUDY.grid_methods),
         paper=f"{REPO}/workflow/resources/paper_table1.csv",
         sources=sources("metrics/si_sdr.py", "tables.py"),
     output:
@@ -66,7 +66,7 @@ rule select:
     conda:
         "../../envs/core.yaml"
     params:
-        methods={method: method_settings(method) for method in METHODS},
+        methods={method: STUDY.method_settings(method) for method in STUDY.methods},
         by=config["grid"]["select_by"],
     script:
         "../scripts/choose_settings.py"

@@ -19,10 +19,12 @@ rule score_separation:
 
 rule table2:
     input:
-        scores=expand("<results>/scores/separation_{method}.csv", method=METHODS),
+        scores=expand("<results>/scores/separation_{method}.csv", method=STUDY.methods),
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
-        validation=expand("<results>/grid/validation/{method}.csv", method=GRID_METHODS) if VALIDATION else [],
+        validation=(
+            expand("<results>/grid/validation/{method}.csv", method=STUDY.grid_methods) if STUDY.validation else []
+        ),
         paper=f"{REPO}/workflow/resources/paper_table2.csv",
         sources=sources("metrics/si_sdr.py", "tables.py"),
     output:
@@ -39,7 +41,7 @@ rule table2:
         "../../envs/core.yaml"
     params:
         bootstrap=config["bootstrap"],
-        methods=METHODS,
+        methods=STUDY.methods,
         seed=config["seed"],
     script:
         "../scripts/table2.py"
@@ -66,7 +68,7 @@ rule bss_eval:
 
 rule table2_bss_eval:
     input:
-        scores=expand("<results>/scores/bss_eval_{method}.csv", method=METHODS),
+        scores=expand("<results>/scores/bss_eval_{method}.csv", method=STUDY.methods),
         selection="<results>/selection.json",
         sources=sources("metrics/bss_eval.py", "tables.py"),
     output:
@@ -82,7 +84,7 @@ rule table2_bss_eval:
     conda:
         "../../envs/core.yaml"
     params:
-        methods=METHODS,
+        methods=STUDY.methods,
     script:
         "../scripts/table2_bss_eval.py"
 
@@ -153,7 +155,7 @@ rule embed_references:
 
 rule fad:
     input:
-        generated=expand("<results>/embeddings/{task}.npz", task=TASKS),
+        generated=expand("<results>/embeddings/{task}.npz", task=STUDY.tasks),
         references="<results>/embeddings/references.npz",
         sources=sources("metrics/frechet.py", "experiments.py"),
     output:
@@ -164,7 +166,7 @@ rule fad:
     conda:
         "../../envs/core.yaml"
     params:
-        labels=LABELS,
+        labels=STUDY.labels,
         embedding=EMBEDDING_LABEL,
         seed=config["seed"],
     script:

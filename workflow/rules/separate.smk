@@ -8,8 +8,8 @@ rule separate:
         selection="<results>/selection.json",
         # Where the validation chunks led to the same settings as Table 1, so do they to the same stems.
         twin=lambda wildcards: (
-            f"<results>/separation/{wildcards.method.removesuffix('_validated')}/{wildcards.shard}-of-{wildcards.shards}.npy"
-            if wildcards.method in VALIDATED
+            f"<results>/separation/{STUDY.validated[wildcards.method]}/{wildcards.shard}-of-{wildcards.shards}.npy"
+            if wildcards.method in STUDY.validated
             else []
         ),
         sources=MODEL_SOURCES + sources("experiments.py"),
@@ -27,7 +27,7 @@ rule separate:
     resources:
         gpu=1,
     params:
-        targets=lambda wildcards: system_targets(wildcards.method),
+        targets=lambda wildcards: STUDY.targets(wildcards.method),
         chunks=config["separation"]["chunks"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],

@@ -21,8 +21,8 @@ rule train:
     resources:
         gpu=1,
     params:
-        model=model_config(),
-        training=config["training"],
+        model=STUDY.model_config("gmsdi"),
+        training=STUDY.training("gmsdi"),
         description="Trained by the workflow, rule train.",
         seed=config["seed"],
     script:
@@ -45,8 +45,8 @@ use rule train as train_short with:
     benchmark:
         "<results>/benchmarks/train_short.tsv"
     params:
-        model=model_config(),
-        training={**config["training"], **SHORT["training"]},
+        model=STUDY.model_config("gmsdi"),
+        training=STUDY.training("demo"),
         description="A short training of the demo; not used for any result.",
         seed=config["seed"],
 
@@ -65,7 +65,7 @@ use rule train as train_baseline with:
     benchmark:
         "<results>/benchmarks/train_{baseline}.tsv"
     params:
-        model=lambda wildcards: baseline_model(wildcards.baseline),
-        training=lambda wildcards: baseline_training(wildcards.baseline),
+        model=lambda wildcards: STUDY.model_config(wildcards.baseline),
+        training=lambda wildcards: STUDY.training(wildcards.baseline),
         description="Trained by the workflow, rule train_baseline.",
         seed=config["seed"],

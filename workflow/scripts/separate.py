@@ -10,6 +10,7 @@ from _common import job, progress, system, windows_folder
 from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import select_chunks, separate, share
 from gmsdi.files import atomic
+from gmsdi.study import VALIDATED
 
 snakemake: Any
 
@@ -27,7 +28,7 @@ with job(snakemake), progress(f"separating, {snakemake.wildcards.method}") as up
     ids = list(share(select_chunks(windows.table, params.chunks), int(wildcards.shard), int(wildcards.shards)))
     selection = json.loads(Path(snakemake.input.selection).read_text())
     chosen = selection[wildcards.method]
-    if snakemake.input.twin and same(chosen, selection[wildcards.method.removesuffix("_validated")]):
+    if snakemake.input.twin and same(chosen, selection[VALIDATED[wildcards.method]]):
         estimates = np.load(snakemake.input.twin)
     else:
         estimates = separate(

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from _common import job, write_table
 
+from gmsdi.study import VALIDATED
 from gmsdi.tables import table2, table2_sheets
 
 snakemake: Any
@@ -18,7 +19,7 @@ with job(snakemake):
     validation = {}
     if snakemake.input.validation:
         grid = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.validation])
-        for method in ("separator_validated", "extractor_validated"):
+        for method in VALIDATED:
             chosen = selection[method]
             rows = (grid["model"] == chosen["name"]) & (grid["constrained"] == chosen.get("constrained", ""))
             validation[method] = grid[rows & (grid["w"] == chosen["w"])]

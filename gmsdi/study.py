@@ -1,0 +1,224 @@
+"""What a configuration asks for: its methods, tasks and models, and the settings of each.
+
+The workflow takes the parameters of its jobs from here, and `gmsdi.plan` what it counts. Nothing is computed and no
+heavy library is imported, so that building the workflow's graph takes no time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gmsdi.config import Config, digest, slug
+
+VALIDATED = {"separator_validated": "separator", "extractor_validated": "extractor"}
+"""Rows of Table 2 whose settings were chosen on validation chunks, each with the same method as chosen in Table 1."""
+
+GMSDI, MSDM, WEAK_MSDM, DEMUCS_GIBBS = "gmsdi", "msdm", "weak_msdm", "demucs_gibbs"
+TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
+"""Rows of the paper's Table 2 with its other systems."""
+
+
+class Study:
+    """The methods, tasks and models of a configuration.
+
+    A method separates (Table 2), a task generates (Figures 2 and 3), and a system runs them: "gmsdi", "msdm",
+    "weak_msdm" or "demucs_gibbs", see `system_of`. A model is one of the networks that a system consists of: "gmsdi",
+    "msdm", "demucs_gibbs", or one for each label of "weak_msdm".
+
+    Args:
+        config: with every default filled in, see `gmsdi.config.validate`.
+
+    Attributes:
+        config: as given.
+        labels: the K stem labels, in the order of every table.
+        separators: Table 1's Separators by name, each with its constrained stem.
+        grid_methods: methods of Table 1.
+        baselines: settings of the paper's other systems that run, by name.
+        weak: the models of "weak_msdm" by name, each with its label.
+        baseline_models: all models of the baselines.
+        extras: settings of Table 2's rows beyond the paper, by name.
+        validation: whether the grid is also computed on validation chunks.
+        validated: as `VALIDATED`, those that run.
+        methods: of Table 2, in its order.
+        costed: methods of the figure of costs: without the Gaussian separator, which is unstable in the few steps that
+            the figure asks for.
+        gmsdi_tasks: tasks of the text-conditioned model.
+        tasks: all tasks.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.labels: list[str] = list(config["data"]["classes"])
+        self.separators = {f"separator_{slug(label)}": label for label in self.labels}
+        self.grid_methods = ["extractor", *self.separators]
+
+        self.baselines: dict[str, Any] = {name: config["baselines"][name] for name in config["baselines"]["enabled"]}
+        self.weak = {f"weak_msdm_{slug(label)}": label for label in self.labels}
+        self.baseline_models = [model for name in self.baselines for model in self.models(name)]
+
+        self.extras: dict[str, Any] = config["separation"]["extras"]
+        self.validation = config["grid"]["validation"]["chunks"] is not None
+        self.validated = VALIDATED if self.validation else {}
+        gaussian = ["msdm_gaussian"] if MSDM in self.baselines else []
+        self.methods = ["separator", "extractor", *self.baselines, *gaussian, *self.extras, *self.validated]
+        self.costed = ["separator", "extractor", *self.baselines, *self.extras]
+
+        negative = ["single_negative"] if config["generation"]["negatives"] else []
+        self.gmsdi_tasks = ["single", *negative, "total", "partial"]
+        self.tasks = [
+            *self.gmsdi_tasks,
+            *(["single_weak_msdm"] if WEAK_MSDM in self.baselines else []),
+            *(["total_msdm", "partial_msdm"] if MSDM in self.baselines else []),
+        ]
+
+    # --- Separation ---------------------------------------------------------------------------------------------------
+
+    def method_settings(self, method: str) -> dict[str, Any]:
+        """All settings of a method.
+
+        Returns:
+            What `gmsdi.experiments.choose_settings` takes: the settings of `separate`, of which None is chosen from
+            the grid on the split `chosen_on`, and maybe a `title`.
+        """
+        separation = self.config["separation"]
+        if system_of(method) != GMSDI:
+            return self._baseline_settings(method)
+        own = self.extras.get(method, {})
+        name = own.get("of", VALIDATED.get(method, method.split("_")[0]))
+        base = separation[name]
+        settings = {
+            "name": name,
+            "w": own.get("w") if own else base["w"],
+            "negatives": base["negatives"],
+            "solver": {**separation["solver"], **base["solver"], **own.get("solver", {})},
+            "chosen_on": "validation" if self.validation and method not in ("separator", "extractor") else "test",
+        }
+        if name == "separator" and not own.get("projected"):
+            settings["constrained"] = self.separators.get(method, base["constrained"])
+        settings |= {key: own[key] for key in ("title", "consistent", "projected", "samples") if key in own}
+        if method in self.validated:
+            settings["title"] = f"GMSDI {name.capitalize()}, chosen on validation chunks"
+        return settings
+
+    def _baseline_settings(self, method: str) -> dict[str, Any]:
+        """`method_settings` of the paper's other systems."""
+        system = system_of(method)
+        own = self.baselines[system]["separation"]
+        settings = {"name": system, "title": TITLES[system], "chosen_on": "test"}
+        if system == DEMUCS_GIBBS:
+            return settings | own
+        settings["solver"] = {**self.config["separation"]["solver"], **own["solver"]}
+        if method == "msdm_gaussian":
+            return settings | {"title": "MSDM, Gaussian likelihood", "gaussian": True}
+        return settings | {"constrained": own["constrained"]}
+
+    def grid_chunks(self, split: str) -> int | None:
+        """Number of chunks of the grid on a split; None is all."""
+        grid = self.config["grid"]
+        chunks: int | None = grid["chunks"] if split == "test" else grid["validation"]["chunks"]
+        return chunks
+
+    def grid_cells(self, method: str, split: str) -> list[dict[str, Any]]:
+        """The settings of every cell of a method's part of the grid: each w, or each constrained stem of MSDM."""
+        settings, grid = self.method_settings(method), self.config["grid"]
+        if system_of(method) != GMSDI:
+            return [{**settings, "constrained": label} for label in self.labels]
+        values = grid["w"] if split == "test" else grid["validation"]["w"] or grid["w"]
+        solver = {**settings["solver"], **grid["solver"]}
+        return [{**settings, "w": w, "solver": solver} for w in values]
+
+    def deciding(self, split: str) -> list[str]:
+        """The methods whose grid on a split settles what a method of Table 2 leaves open."""
+        needed: list[str] = []
+        for settings in map(self.method_settings, self.methods):
+            if settings["chosen_on"] == split and None in settings.values():
+                needed += [settings["name"]] if settings["name"] in self.baselines else self.grid_methods
+        return list(dict.fromkeys(needed))
+
+    # --- Generation ---------------------------------------------------------------------------------------------------
+
+    def task_settings(self, task: str) -> dict[str, Any]:
+        """What `gmsdi.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
+        generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
+        own = generation[kind]
+        settings: dict[str, Any] = {
+            "system": system,
+            "task": kind,
+            "solver": {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]},
+        }
+        if system != GMSDI:
+            baseline = self.baselines[system]["generation"]
+            settings["solver"] |= baseline["solver"]
+            return settings | {key: baseline[key] for key in ("best_of",) if key in baseline}
+        negative = task == "single_negative" or own.get("negatives", False)
+        return {
+            **settings,
+            "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
+            "negatives": generation["negatives"] if negative else {},
+            "likelihood": {key: own[key] for key in ("gamma_x", "gamma_y", "alpha", "beta") if key in own},
+        }
+
+    # --- Models -------------------------------------------------------------------------------------------------------
+
+    def systems(self) -> list[str]:
+        """The systems that run."""
+        return [GMSDI, *self.baselines]
+
+    def models(self, name: str) -> list[str]:
+        """The models of the system that runs a method or a task, in the order of `targets`."""
+        system = system_of(name)
+        return list(self.weak) if system == WEAK_MSDM else [system]
+
+    def targets(self, name: str) -> list[str]:
+        """What each of these models denoises, see `gmsdi.experiments.load_system`."""
+        return {GMSDI: ["mixture"], WEAK_MSDM: self.labels}.get(system_of(name), ["stems"])
+
+    def trained(self) -> list[str]:
+        """The models that are trained for the results."""
+        own = [GMSDI] if self.config["model"]["train"] else []
+        return own + (self.baseline_models if self.config["baselines"]["train"] else [])
+
+    def model_config(self, model: str) -> dict[str, Any]:
+        """What `gmsdi.models.checkpoint.build_model` takes to make a model."""
+        config = self.config
+        shared = {**{key: config["data"][key] for key in ("sample_rate", "window")}, "labels": self.labels}
+        if model == GMSDI:
+            return {**config["model"]["config"], **shared}
+        own = self.baselines[system_of(model)]["model"]
+        if model == DEMUCS_GIBBS:
+            return {"kind": "gibbs", "target": "stems", **own, **shared}
+        target, channels = (self.weak[model], 1) if model in self.weak else ("stems", len(self.labels))
+        unet = {**config["model"]["config"]["unet"], **own["unet"], "in_channels": channels}
+        return {**own, "unet": unet, "text": {"kind": "none"}, "target": target, **shared}
+
+    def training(self, model: str) -> dict[str, Any]:
+        """What is given of `gmsdi.training.TrainingConfig` for a model, or for "demo", the demo's short training."""
+        training: dict[str, Any] = self.config["training"]
+        if model == GMSDI:
+            return training
+        if model == "demo":
+            return {**training, **self.config["demo_training"]["training"]}
+        return {**training, "initial": None, **self.baselines[system_of(model)]["training"]}
+
+    # --- Data ---------------------------------------------------------------------------------------------------------
+
+    def dataset_id(self) -> str:
+        """Folder name of the dataset: the same for all runs whose chunks are the same."""
+        data = {key: value for key, value in self.config["data"].items() if key != "mini"}
+        mini = {key: value for key, value in self.config["data"]["mini"].items() if key != "tracks"}
+        return f"{data['kind']}-{digest([data, mini])}"
+
+    def part(self, split: str, tracks: int | None = None) -> str:
+        """Name of a dataset part; the mini dataset composes only as many tracks of a split as are asked for."""
+        if self.config["data"]["kind"] == "mini":
+            return f"{split}-{tracks or self.config['data']['mini']['tracks'][split]}"
+        return f"{split}-all"
+
+
+def system_of(name: str) -> str:
+    """What runs a method or a task, or consists of a model: "gmsdi", "msdm", "weak_msdm" or "demucs_gibbs"."""
+    if WEAK_MSDM in name:
+        return WEAK_MSDM
+    if MSDM in name.split("_"):
+        return MSDM
+    return name if name == DEMUCS_GIBBS else GMSDI

@@ -1,0 +1,211 @@
+"""What a configuration asks for, against settings written out by hand."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gmsdi.config import load, validate
+from gmsdi.study import Study, system_of
+
+REPO = Path(__file__).parents[2]
+LABELS = ["Bass", "Drums", "Guitar", "Piano"]
+EULER = {"name": "euler", "midpoint": "power", "midpoint_rho": 1, "resamples": 1, "rho": 7, "sigma_min": 0.002}
+EXTRACTOR = {**EULER, "steps": 5, "sigma_max": 2, "s_churn": 8}
+SEPARATOR = {**EULER, "steps": 6, "sigma_max": 1, "s_churn": 5}
+MSDM = {**EULER, "steps": 25, "sigma_max": 1, "s_churn": 12}
+NEGATIVES = {"Bass": "Drums, Guitar, Piano", "Drums": "Bass", "Guitar": "Bass, Drums", "Piano": "Bass, Drums"}
+OVERLAY = {
+    "data": {"mini": {"tracks": {"test": 6}}},
+    "model": {"train": True},
+    "training": {"steps": 40, "lr": 0.002},
+    "demo_training": {"training": {"steps": 20}},
+    "separation": {
+        "solver": {"name": "euler", "steps": 5, "sigma_min": 0.002, "sigma_max": 2, "rho": 7, "s_churn": 8},
+        "extractor": {"w": None, "negatives": {}},
+        "separator": {"w": None, "constrained": None, "solver": {"steps": 6, "sigma_max": 1, "s_churn": 5}},
+        "extras": {
+            "extractor_consistent": None,
+            "separator_projected": {"title": "Projected", "of": "separator", "projected": True},
+            "extractor_mean": {
+                **{"title": "Mean", "of": "extractor", "consistent": True, "samples": 2, "solver": {"steps": 3}},
+            },
+        },
+    },
+    "grid": {"w": [0, 3, 15], "solver": {"steps": 7}, "validation": {"chunks": 2, "w": [0, 3]}},
+    "baselines": {
+        "enabled": ["msdm", "weak_msdm", "demucs_gibbs"],
+        "train": True,
+        "msdm": {"separation": {"solver": {"steps": 25, "sigma_max": 1, "s_churn": 12}}, "generation": {"best_of": 4}},
+        "weak_msdm": {"model": {"unet": {"channels": 64}}, "training": {"steps": 10}},
+        "demucs_gibbs": {"separation": {"steps": 2}},
+    },
+    "generation": {
+        "solver": {"name": "adpm2", "steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7, "s_churn": 0},
+        "guidance": {"interval": [0.1, 10]},
+        "w": 2,
+        "negatives": NEGATIVES,
+        "total": {"steps": 9, "w": 3, "gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Everything that can run: the paper's other systems, and rows beyond the paper."""
+    overlay = tmp_path_factory.mktemp("config") / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump(OVERLAY))
+    return validate(load(REPO / "config" / "config.yaml", overlay), REPO / "workflow/schemas/config.schema.yaml")
+
+
+@pytest.fixture(scope="module")
+def study(config):
+    return Study(config)
+
+
+def test_names_and_their_systems(study):
+    assert study.labels == LABELS
+    assert {name: system_of(name) for name in study.methods} == {
+        "separator": "gmsdi",
+        "extractor": "gmsdi",
+        "msdm": "msdm",
+        "weak_msdm": "weak_msdm",
+        "demucs_gibbs": "demucs_gibbs",
+        "msdm_gaussian": "msdm",
+        "separator_projected": "gmsdi",
+        "extractor_mean": "gmsdi",
+        "separator_validated": "gmsdi",
+        "extractor_validated": "gmsdi",
+    }
+    assert {name: system_of(name) for name in study.tasks} == {
+        **dict.fromkeys(["single", "single_negative", "total", "partial"], "gmsdi"),
+        "single_weak_msdm": "weak_msdm",
+        **dict.fromkeys(["total_msdm", "partial_msdm"], "msdm"),
+    }
+    weak = ["weak_msdm_Bass", "weak_msdm_Drums", "weak_msdm_Guitar", "weak_msdm_Piano"]
+    assert study.trained() == ["gmsdi", "msdm", *weak, "demucs_gibbs"]
+    assert study.models("single_weak_msdm") == weak
+    assert study.targets("single_weak_msdm") == LABELS
+    assert (study.models("msdm_gaussian"), study.targets("msdm_gaussian")) == (["msdm"], ["stems"])
+    assert (study.models("extractor_mean"), study.targets("extractor_mean")) == (["gmsdi"], ["mixture"])
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("extractor", {"name": "extractor", "w": None, "negatives": {}, "solver": EXTRACTOR, "chosen_on": "test"}),
+        (
+            "separator_Drums",
+            {
+                **{"name": "separator", "w": None, "negatives": {}, "solver": SEPARATOR, "constrained": "Drums"},
+                "chosen_on": "validation",
+            },
+        ),
+        (
+            "separator_validated",
+            {
+                **{"name": "separator", "w": None, "negatives": {}, "solver": SEPARATOR, "constrained": None},
+                **{"chosen_on": "validation", "title": "GMSDI Separator, chosen on validation chunks"},
+            },
+        ),
+        (
+            "separator_projected",
+            {
+                **{"name": "separator", "w": None, "negatives": {}, "solver": SEPARATOR, "projected": True},
+                **{"chosen_on": "validation", "title": "Projected"},
+            },
+        ),
+        (
+            "extractor_mean",
+            {
+                **{"name": "extractor", "w": None, "negatives": {}, "solver": {**EXTRACTOR, "steps": 3}},
+                **{"consistent": True, "samples": 2},
+                **{"chosen_on": "validation", "title": "Mean"},
+            },
+        ),
+        ("msdm", {"name": "msdm", "title": "MSDM", "chosen_on": "test", "solver": MSDM, "constrained": None}),
+        (
+            "msdm_gaussian",
+            {
+                **{"name": "msdm", "title": "MSDM, Gaussian likelihood", "chosen_on": "test", "solver": MSDM},
+                "gaussian": True,
+            },
+        ),
+        (
+            "demucs_gibbs",
+            {
+                **{"name": "demucs_gibbs", "title": "Demucs + Gibbs (512 steps)", "chosen_on": "test"},
+                **{"steps": 2, "block": "uniform", "noise": 0},
+            },
+        ),
+    ],
+)
+def test_settings_of_a_method(study, method, settings):
+    assert study.method_settings(method) == settings
+
+
+def test_cells_of_the_grid(config):
+    config = copy.deepcopy(config)
+    study = Study(config)
+    cells = {split: study.grid_cells("extractor", split) for split in ("test", "validation")}
+    assert [cell["w"] for cell in cells["test"]] == [0, 3, 15]
+    assert [cell["w"] for cell in cells["validation"]] == [0, 3]
+    assert all(cell["solver"] == {**EXTRACTOR, "steps": 7} for cell in cells["test"] + cells["validation"])
+    assert [cell["constrained"] for cell in study.grid_cells("weak_msdm", "test")] == LABELS
+    config["grid"]["validation"]["w"] = None
+    assert [cell["w"] for cell in study.grid_cells("extractor", "validation")] == [0, 3, 15]
+
+
+def test_the_grid_decides_what_is_open_and_nothing_else(config):
+    config = copy.deepcopy(config)
+    grid = ["extractor", *(f"separator_{label}" for label in LABELS)]
+    assert Study(config).deciding("test") == [*grid, "msdm", "weak_msdm"]
+    assert Study(config).deciding("validation") == grid
+    config["grid"]["validation"]["chunks"] = None
+    assert Study(config).deciding("validation") == []
+    config["separation"]["separator"] |= {"w": 3, "constrained": "Drums"}
+    config["separation"]["extractor"]["w"] = 3
+    config["separation"]["extras"] = {}
+    assert Study(config).deciding("test") == ["msdm", "weak_msdm"]
+
+
+def test_settings_of_tasks(study):
+    adpm2 = {**EULER, "name": "adpm2", "steps": 8, "sigma_max": 2, "s_churn": 0}
+    guidance = {"convention": "paper", "interval": [0.1, 10], "clamp": None, "w": 2}
+    single = {"system": "gmsdi", "task": "single", "solver": adpm2, "guidance": guidance, "likelihood": {}}
+    assert study.task_settings("single") == {**single, "negatives": {}}
+    assert study.task_settings("single_negative") == {**single, "negatives": NEGATIVES}
+    assert study.task_settings("total") == {
+        **{**single, "task": "total", "negatives": NEGATIVES},
+        "solver": {**adpm2, "steps": 9},
+        "guidance": {**guidance, "w": 3},
+        "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
+    }
+    assert study.task_settings("partial_msdm") == {"system": "msdm", "task": "partial", "solver": adpm2, "best_of": 4}
+    assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": adpm2}
+
+
+def test_models_and_their_trainings(study, config):
+    shared = {"sample_rate": 8000, "window": 32768, "labels": LABELS}
+    unet = config["model"]["config"]["unet"]
+    assert study.model_config("gmsdi") == {**config["model"]["config"], **shared}
+    weak, joint = study.model_config("weak_msdm_Drums"), study.model_config("msdm")
+    assert weak["unet"] == {**unet, "channels": 64, "in_channels": 1}
+    assert (weak["target"], joint["target"], joint["unet"]["in_channels"]) == ("Drums", "stems", 4)
+    assert weak["text"] == joint["text"] == {"kind": "none"}
+    assert all({key: model[key] for key in shared} == shared for model in (weak, joint))
+    assert study.model_config("demucs_gibbs")["kind"] == "gibbs"
+    assert (study.training("gmsdi")["steps"], study.training("demo")["steps"]) == (40, 20)
+    assert study.training("weak_msdm_Drums")["initial"] is None
+    assert (study.training("weak_msdm_Drums")["steps"], study.training("weak_msdm_Drums")["lr"]) == (10, 0.002)
+
+
+def test_the_dataset_is_named_by_what_its_chunks_depend_on(config):
+    changed = copy.deepcopy(config)
+    changed["data"]["mini"]["tracks"]["test"] += 1
+    assert Study(changed).dataset_id() == Study(config).dataset_id()
+    assert (Study(config).part("test"), Study(changed).part("test")) == ("test-6", "test-7")
+    assert Study(config).part("train", 3) == "train-3"
+    changed["data"]["sample_rate"] = 16000
+    assert Study(changed).dataset_id() != Study(config).dataset_id()
