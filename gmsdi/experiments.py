@@ -8,8 +8,9 @@ one fixed size (`load_system`), not even by that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations, cycle, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,6 @@ import pandas as pd
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gmsdi.data.windows import WindowSet
     from gmsdi.metrics.embeddings import Embedding
 
@@ -107,6 +106,74 @@ def load_system(name: str, folders: Mapping[str, str | Path], *, labels: Sequenc
     return system
 
 
+# --- Shards ----------------------------------------------------------------------------------------------------------
+
+
+def open_audio(file: str | Path) -> np.ndarray:
+    """A shard's audio, memory-mapped: it stays in the file until it is indexed.
+
+    Raises:
+        UserError: if the file is missing or no complete array.
+    """
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file}: not a complete .npy array ({error}); remove it, and its job runs again") from error
+
+
+class Shards:
+    """The audio of shards end to end, [N, R, T], of which only the rows that are asked for are read.
+
+    Args:
+        files: `.npy` files [n, R, T], in order.
+
+    Raises:
+        UserError: if a file is missing or no complete array, or the shards do not fit together.
+    """
+
+    def __init__(self, files: Sequence[str | Path]) -> None:
+        self._parts = [open_audio(file) for file in files]
+        first = self._parts[0]
+        for file, part in zip(files, self._parts, strict=True):
+            if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
+                here, there = (f"{array.dtype} {array.shape[1:]}" for array in (part, first))
+                raise UserError(
+                    f"{file}: an item is {here}, but {there} in {files[0]}; they are of different runs, remove both"
+                )
+        self._ends = np.cumsum([len(part) for part in self._parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
+        """A copy of these rows, numbered over all shards: [n, R, T]."""
+        first = self._parts[0]
+        copy = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for place, row in enumerate(rows):
+            part = int(np.searchsorted(self._ends, row, side="right"))
+            copy[place] = self._parts[part][row - int(self._ends[part])]  # counted from the part's end
+        return copy
+
+
+def join_shards(tables: Sequence[str | Path], audio: Sequence[str | Path]) -> tuple[pd.DataFrame, Shards]:
+    """What the shards of a method or a task have made: the table of their items, and the audio of its rows.
+
+    Args:
+        tables: `.csv` files, one per shard.
+        audio: `.npy` files [n, R, T], in the same order.
+
+    Raises:
+        UserError: see `Shards`; or if a shard has another number of items in its table than in its audio.
+    """
+    frames, shards = [pd.read_csv(file) for file in tables], Shards(audio)
+    for table, frame, file in zip(tables, frames, audio, strict=True):
+        if len(frame) != (items := len(open_audio(file))):
+            raise UserError(
+                f"{table}: {len(frame)} items, but {items} in {file}; remove both, and their job runs again"
+            )
+    return pd.concat(frames, ignore_index=True), shards
+
+
 # --- Separation ------------------------------------------------------------------------------------------------------
 
 
@@ -164,10 +231,11 @@ def separate(
     return np.concatenate(estimates)
 
 
-def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarray) -> pd.DataFrame:
+def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarray | Shards) -> pd.DataFrame:
     """SI-SDR improvements of `estimates` [N, K, T] of the chunks `ids`, a row per sub-window and stem.
 
-    Chunks that follow one another in a track are joined before they are cut into sub-windows, as in MSDM's protocol.
+    Chunks that follow one another in a track are joined before they are cut into sub-windows, as in MSDM's protocol. Of
+    `Shards` no more is in memory than one such run.
 
     Returns:
         DataFrame with the columns of `si_sdri_windows`, and before them `track` and `offset` (samples) of the first
@@ -182,7 +250,7 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
 
 
 def score_bss_eval(
-    windows: WindowSet, ids: Sequence[int], estimates: np.ndarray, *, progress: Progress | None = None
+    windows: WindowSet, ids: Sequence[int], estimates: np.ndarray | Shards, *, progress: Progress | None = None
 ) -> pd.DataFrame:
     """SDR, SIR and SAR of `estimates` [N, K, T] of the chunks `ids`, a row per frame of one second and stem.
 
@@ -204,7 +272,7 @@ def _score_joined(
     score: Callable[[np.ndarray, np.ndarray], pd.DataFrame],
     windows: WindowSet,
     ids: Sequence[int],
-    estimates: np.ndarray,
+    estimates: np.ndarray | Shards,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, and where it lies."""
@@ -212,9 +280,9 @@ def _score_joined(
     done = 0
     position = {chunk: place for place, chunk in enumerate(ids)}
     for group in consecutive(windows.table, ids, windows.window):
-        targets = windows.stems(group)[:, :, 0]
-        estimate = estimates[[position[chunk] for chunk in group]]
-        estimate, target = (np.concatenate(list(signals), axis=-1) for signals in (estimate, targets))
+        # One after the other, so that of only one of them there are two copies at a time.
+        estimate = np.concatenate(list(estimates[[position[chunk] for chunk in group]]), axis=-1)
+        target = np.concatenate(list(windows.stems(group)[:, :, 0]), axis=-1)
         scores = score(estimate, target)
         first = windows.table.loc[group[0]]
         scores.insert(0, "offset", first["offset"])
@@ -423,20 +491,35 @@ def mixdown(audio: np.ndarray) -> np.ndarray:
 # --- Frechet audio distance -------------------------------------------------------------------------------------------
 
 
-def embed(embedding: Embedding, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Embedding frames of clips [N, T], clip by clip: float32 [N, F, D]."""
-    frames = np.asarray(embedding.frames(audio, sample_rate), np.float32)
-    return frames.reshape(len(audio), -1, frames.shape[-1])
+def embed(embedding: Embedding, clips: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
+    """Embedding frames of clips, clip by clip: float32 [N, F, D].
+
+    Only the clips that the embedding's network takes at once are in memory together, and the frames are the same to the
+    last bit as those of all clips together.
+
+    Args:
+        embedding: see `metrics.embeddings.get_embedding`.
+        clips: N >= 1 clips [T], all of one length.
+        sample_rate: of the clips, in Hz.
+    """
+    left = iter(clips)
+    first = next(left)
+    left, size = chain([first], left), embedding.clips_at_once(len(first), sample_rate)
+    found = []
+    while block := list(islice(left, size)):
+        frames = np.asarray(embedding.frames(np.stack(block), sample_rate), np.float32)
+        found.append(frames.reshape(len(block), -1, frames.shape[-1]))
+    return np.concatenate(found)
 
 
 def reference_audio(
     windows: WindowSet, *, clips: int, limit: int | None, mixtures: str, seed: int
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Everything that generated clips are compared with: (name, audio [N, T]).
+) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
+    """Everything that generated clips are compared with: (name, its clips [T] one by one).
 
     For each label `stem/<label>`, the test chunks in which it is active, and `noise/<label>`, white noise at the
     loudness (root mean square) of `clips` of them; `mixture` and `noise/mixture`; and `shuffled`, sums of stems from
-    different tracks.
+    different tracks. A clip is read or made when it is asked for.
 
     Args:
         windows: the test split.
@@ -449,7 +532,7 @@ def reference_audio(
         UserError: if a reference has fewer than eight chunks.
     """
     active = windows.table["active"].map(lambda text: set(text.split(", ")))
-    every = set(windows.labels)
+    every, K = set(windows.labels), len(windows.labels)
 
     def pick(name: str, ids: Sequence[int]) -> list[int]:
         if len(ids) < 8:
@@ -459,30 +542,42 @@ def reference_audio(
         rng = np.random.default_rng(item_seed(seed, "reference", name))
         return sorted(rng.permutation(ids)[: limit or len(ids)].tolist())
 
-    def noise(name: str, like: np.ndarray) -> np.ndarray:
+    def stem(k: int, chunks: Iterable[int]) -> Iterator[np.ndarray]:
+        return (windows.stems([chunk])[0, k, 0] for chunk in chunks)
+
+    def mixture(chunks: Iterable[int]) -> Iterator[np.ndarray]:
+        return (windows.mixture([chunk])[0, 0] for chunk in chunks)
+
+    def noise(name: str, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(item_seed(seed, "noise", name))
-        level = np.sqrt(np.mean(like[np.arange(clips) % len(like)] ** 2, axis=-1, keepdims=True))
-        return (level * rng.standard_normal((clips, like.shape[-1]))).astype(np.float32)
+        for signal in like:
+            level = np.sqrt(np.mean(signal**2, axis=-1, keepdims=True))
+            yield (level * rng.standard_normal(signal.shape)).astype(np.float32)
+
+    def shuffled(chunks: Sequence[int]) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(item_seed(seed, "shuffled"))
+        tracks = windows.table["track"]
+        for _ in range(clips):
+            # The first chunks of a random order that lie in different tracks; few tracks may have to serve twice.
+            first: dict[str, int] = {}
+            for chunk in rng.permutation(chunks).tolist():
+                first.setdefault(tracks[chunk], chunk)
+                if len(first) == K:
+                    break
+            clip = np.zeros(windows.window, np.float32)
+            for k, chunk in zip(range(K), cycle(first.values()), strict=False):
+                clip += windows.stems([chunk])[0, k, 0]
+            yield clip
 
     for k, label in enumerate(windows.labels):
-        audio = windows.stems(pick(label, active.index[active.map(lambda s, x=label: x in s)]))[:, k, 0]
-        yield f"stem/{label}", audio
-        yield f"noise/{label}", noise(label, audio)
+        chosen = pick(label, active.index[active.map(lambda s, x=label: x in s)])
+        yield f"stem/{label}", stem(k, chosen)
+        yield f"noise/{label}", noise(label, stem(k, islice(cycle(chosen), clips)))
     full = active.index[active.map(lambda s: s == every if mixtures == "all" else len(s & every) > 0)]
     chosen = pick("mixture", full)
-    audio = windows.mixture(chosen)[:, 0]
-    yield "mixture", audio
-    yield "noise/mixture", noise("mixture", audio)
-    rng = np.random.default_rng(item_seed(seed, "shuffled"))
-    tracks = windows.table["track"]
-    shuffled = np.zeros((clips, windows.window), np.float32)
-    for clip in shuffled:
-        order = rng.permutation(full)
-        # The first chunks of a random order that lie in different tracks; few tracks may have to serve twice.
-        distinct = [chunk for i, chunk in enumerate(order) if tracks[chunk] not in set(tracks[order[:i]])]
-        for k, chunk in enumerate((distinct * len(windows.labels))[: len(windows.labels)]):
-            clip += windows.stems([chunk])[0, k, 0]
-    yield "shuffled", shuffled
+    yield "mixture", mixture(chosen)
+    yield "noise/mixture", noise("mixture", mixture(islice(cycle(chosen), clips)))
+    yield "shuffled", shuffled(full)
 
 
 def distances(

@@ -45,7 +45,8 @@ def write_gallery(
     Args:
         folder: where to write.
         windows: the test split.
-        separations: for each method a shard's table (chunk) and estimates [N, K, T].
+        separations: for each method a shard's table (chunk) and estimates [N, K, T]; of memory-mapped ones only the
+            examples are read.
         generations: for each task a shard's table (bar, clip, and chunk for partial) and audio [N, R, T].
         examples: number of examples of each task.
     """

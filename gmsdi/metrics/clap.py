@@ -93,6 +93,10 @@ class CLAP:
         filters = mel_filters(self.sample_rate, self._n_fft, 64, 50, 14000)
         self._filters = torch.from_numpy(filters).float().to(device)
 
+    def clips_at_once(self, samples: int, sample_rate: int) -> int:
+        """See `Embedding.clips_at_once`."""
+        return self._batch
+
     def frames(self, audio: Any, sample_rate: int) -> np.ndarray:
         """Embed clips; see `Embedding.frames`. Returns float32 `[n · windows per clip, 512]`."""
         import torch

@@ -40,6 +40,17 @@ class Embedding(Protocol):
         """
         ...
 
+    def clips_at_once(self, samples: int, sample_rate: int) -> int:
+        """How many clips of so many samples share calls of the network.
+
+        Clips that are embedded in groups of this number (the last may be smaller), one `frames` after another, have the
+        same frames to the last bit as all of them in one.
+
+        Raises:
+            UserError: if such a clip is too short for one frame.
+        """
+        ...
+
 
 EMBEDDINGS: dict[str, Callable[..., Embedding]] = {
     "musicnn-MTT-penultimate200": partial(MusicNN, "MTT"),

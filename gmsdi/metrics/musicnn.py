@@ -60,6 +60,11 @@ class MusicNN:
         except KeyError as error:
             raise UserError(f"{folder}: lacks the variable {error}; install musicnn==0.1.0 again") from error
 
+    def clips_at_once(self, samples: int, sample_rate: int) -> int:
+        """See `Embedding.clips_at_once`."""
+        resampled = clips_at(self.sample_rate, np.zeros(samples, np.float32), sample_rate).shape[-1]
+        return max(1, self._batch // len(self._starts(resampled)))
+
     def frames(self, audio: Any, sample_rate: int) -> np.ndarray:
         """Embed clips; see `Embedding.frames`. Returns float32 `[n · windows per clip, 200]`."""
         return self._run(self._network.penultimate, audio, sample_rate)
@@ -77,16 +82,19 @@ class MusicNN:
 
     def _patches(self, clips: torch.Tensor) -> Iterator[torch.Tensor]:
         """Cut log-mel windows `[≤ batch, frames, mels]` out of `clips` `[n, T]`."""
-        length = 1 + clips.shape[-1] // self._spacing
-        starts = range(0, length - self._window + 1, self._hop)
-        if not starts:
-            seconds = self._window * self._spacing / self.sample_rate
-            given = clips.shape[-1] / self.sample_rate
-            raise UserError(f"{self.name}: a clip of {given:.2f} s is shorter than a window of {seconds:.2f} s")
-        for group in clips.split(max(1, self._batch // len(starts))):
+        for group in clips.split(max(1, self._batch // len(self._starts(clips.shape[-1])))):
             spectrogram = self._log_mel(group)
             windows = spectrogram.unfold(1, self._window, self._hop)  # [n, windows, mels, frames]
             yield from windows.flatten(0, 1).transpose(1, 2).split(self._batch)
+
+    def _starts(self, samples: int) -> range:
+        """Where the windows of a clip of so many samples begin, in frames of the spectrogram."""
+        length = 1 + samples // self._spacing
+        starts = range(0, length - self._window + 1, self._hop)
+        if not starts:
+            seconds, given = (n / self.sample_rate for n in (self._window * self._spacing, samples))
+            raise UserError(f"{self.name}: a clip of {given:.2f} s is shorter than a window of {seconds:.2f} s")
+        return starts
 
     def _log_mel(self, clips: torch.Tensor) -> torch.Tensor:
         """log10(1 + 10000 · mel power), `[n, T]` -> `[n, 1 + T // 256, 96]`."""

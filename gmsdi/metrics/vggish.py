@@ -69,6 +69,10 @@ class VGGish:
             raise UserError(f"{file}: not the weights of VGGish; use those of {WEIGHTS.url}") from error
         self._layers.to(device).eval().requires_grad_(False)
 
+    def clips_at_once(self, samples: int, sample_rate: int) -> int:
+        """See `Embedding.clips_at_once`."""
+        return self._batch
+
     def frames(self, audio: Any, sample_rate: int) -> np.ndarray:
         """Embed clips; see `Embedding.frames`. Returns float32 `[n · frames per clip, 128]`."""
         import torch

@@ -1,6 +1,8 @@
 """What the workflow's jobs do with chunks, clips and scores."""
 
 import io
+import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,20 @@ from gmsdi.experiments import (
     choose_settings,
     consecutive,
     distances,
+    embed,
     item_seed,
+    join_shards,
     mixdown,
+    open_audio,
     plan,
+    reference_audio,
+    score_bss_eval,
+    score_separation,
     select_chunks,
     share,
 )
+from gmsdi.metrics import si_sdr
+from gmsdi.metrics.embeddings import get_embedding
 from gmsdi.tables import latex, markdown, table1, table1_sheets, table2, table2_brief, table2_sheets
 
 PAPER = Path(__file__).parents[2] / "workflow" / "resources"
@@ -48,6 +58,52 @@ def scores(means, seed=0, **columns):
     ]
     table = pd.DataFrame(rows, columns=["track", "offset", "sub", "stem", "active", "si_sdri"])
     return table.assign(**columns)
+
+
+class Windows:
+    """A test split of random stems, some of them silent; counts the bytes that a call reads at most."""
+
+    def __init__(self, tracks, chunks, window, sample_rate):
+        rng = np.random.default_rng(7)
+        self.labels, self.window, self.sample_rate, self.folder, self.largest = STEMS, window, sample_rate, "windows", 0
+        sounding = rng.random((tracks * chunks, len(STEMS))) < 0.8
+        sounding[:, 0] = True
+        self.audio = (0.1 * rng.standard_normal((len(sounding), len(STEMS), 1, window))).astype(np.float32)
+        self.audio *= sounding[:, :, None, None]
+        rows = [
+            (f"Track{i // chunks}", window * (i % chunks), ", ".join(np.array(STEMS)[row]))
+            for i, row in enumerate(sounding)
+        ]
+        self.table = pd.DataFrame(rows, columns=["track", "offset", "active"])
+
+    def stems(self, ids):
+        found = self.audio[list(ids)]
+        self.largest = max(self.largest, found.nbytes)
+        return found
+
+    def mixture(self, ids):
+        return self.stems(ids).sum(axis=1)
+
+
+def write_shards(folder, table, audio, bounds):
+    """The files of shards, as the workflow's jobs write them."""
+    folder.mkdir()
+    files = [], []
+    for number, (start, stop) in enumerate(pairwise([0, *bounds, len(audio)])):
+        for paths, suffix in zip(files, (".csv", ".npy"), strict=True):
+            paths.append(folder / f"{number}{suffix}")
+        table.iloc[start:stop].to_csv(files[0][-1], index_label="chunk")
+        np.save(files[1][-1], audio[start:stop])
+    return files
+
+
+def peak_of(function):
+    """What a function returns, and the bytes of the greatest amount of memory that its arrays took."""
+    tracemalloc.start()
+    try:
+        return function(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_shares_are_the_whole_in_order():
@@ -233,3 +289,153 @@ def test_distances_have_their_references():
     model = stems[stems["kind"] == "model"]
     assert (model["frames"] == 24).all()
     assert (model["reference_frames"] == 120).all()
+
+
+# --- Memory: a run of chunks, or the clips of a call, and never all shards --------------------------------------------
+
+
+def test_scores_of_shards_are_those_of_the_whole_and_read_a_run_at_a_time(tmp_path):
+    windows = Windows(tracks=12, chunks=10, window=2000, sample_rate=500)
+    rng = np.random.default_rng(1)
+    ids = [chunk for chunk in windows.table.index if chunk % 13]  # gaps, so that runs are of several lengths
+    estimates = windows.audio[ids, :, 0] + rng.normal(scale=0.05, size=(len(ids), 4, 2000)).astype(np.float32)
+    files = write_shards(tmp_path / "shards", windows.table.loc[ids], estimates, [3, 3, 50, 51])
+    table, shards = join_shards(*files)
+    assert table["chunk"].tolist() == ids
+    rows = [0, len(ids) - 1, 2, 3, 3, 50]
+    np.testing.assert_array_equal(shards[rows], estimates[rows])
+
+    # The joined computation: everything in memory, cut at the gaps.
+    joined, place, everything = [], 0, windows.audio[ids, :, 0]
+    while place < len(ids):
+        stop = place + 1
+        while stop < len(ids) and ids[stop] == ids[stop - 1] + 1 and ids[stop] % 10:
+            stop += 1
+        signals = (np.concatenate(list(x[place:stop]), axis=-1) for x in (estimates, everything))
+        scored = si_sdr.si_sdri_windows(*signals, None, 500, labels=STEMS)
+        first = windows.table.loc[ids[place]]
+        scored.insert(0, "offset", first["offset"])
+        scored.insert(0, "track", first["track"])
+        joined.append(scored)
+        place = stop
+    expected = pd.concat(joined, ignore_index=True)
+
+    result, peak = peak_of(lambda: score_separation(windows, table["chunk"].tolist(), join_shards(*files)[1]))
+    pd.testing.assert_frame_equal(result, expected, check_exact=True)
+    run = 10 * 4 * 2000 * 4  # a track of ten chunks
+    assert windows.largest <= run
+    assert peak < 5 * run + 250_000 < estimates.nbytes + 250_000  # and the rows of the result
+
+
+def test_bss_eval_of_shards_is_that_of_the_whole(tmp_path, monkeypatch):
+    windows = Windows(tracks=2, chunks=2, window=600, sample_rate=600)
+    estimates = windows.audio[:, :, 0] * np.float32(0.5)
+    files = write_shards(tmp_path / "shards", windows.table, estimates, [1, 3])
+    seen = []
+
+    def recorded(estimate, target, sample_rate, *, labels):
+        seen.append((estimate, target))
+        return pd.DataFrame({"sub": [0]})
+
+    monkeypatch.setattr("gmsdi.metrics.bss_eval.bss_eval_windows", recorded)
+    table, shards = join_shards(*files)
+    assert len(score_bss_eval(windows, table["chunk"].tolist(), shards)) == 2
+    for track, (estimate, target) in enumerate(seen):
+        both = windows.audio[2 * track : 2 * track + 2, :, 0]
+        np.testing.assert_array_equal(target, np.concatenate(list(both), axis=-1))
+        np.testing.assert_array_equal(estimate, 0.5 * target)
+
+
+def whole_references(windows, *, clips, limit, mixtures, seed):
+    """`reference_audio` of a small split, all arrays in memory at once."""
+    active = windows.table["active"].map(lambda text: set(text.split(", ")))
+
+    def pick(name, ids):
+        rng = np.random.default_rng(item_seed(seed, "reference", name))
+        return sorted(rng.permutation(ids)[: limit or len(ids)].tolist())
+
+    def noise(name, like):
+        rng = np.random.default_rng(item_seed(seed, "noise", name))
+        level = np.sqrt(np.mean(like[np.arange(clips) % len(like)] ** 2, axis=-1, keepdims=True))
+        return (level * rng.standard_normal((clips, like.shape[-1]))).astype(np.float32)
+
+    found = {}
+    for k, label in enumerate(windows.labels):
+        audio = windows.stems(pick(label, active.index[[label in labels for labels in active]]))[:, k, 0]
+        found |= {f"stem/{label}": audio, f"noise/{label}": noise(label, audio)}
+    full = active.index[[mixtures == "any" or len(labels) == len(windows.labels) for labels in active]]
+    audio = windows.mixture(pick("mixture", full))[:, 0]
+    found |= {"mixture": audio, "noise/mixture": noise("mixture", audio)}
+    rng, tracks = np.random.default_rng(item_seed(seed, "shuffled")), windows.table["track"]
+    found["shuffled"] = np.zeros((clips, windows.window), np.float32)
+    for clip in found["shuffled"]:
+        order = rng.permutation(full)
+        distinct = [chunk for i, chunk in enumerate(order) if tracks[chunk] not in set(tracks[order[:i]])]
+        for k, chunk in enumerate((distinct * len(windows.labels))[: len(windows.labels)]):
+            clip += windows.stems([chunk])[0, k, 0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tracks", "options"),
+    [(6, {"limit": None, "mixtures": "any", "clips": 70}), (2, {"limit": 9, "mixtures": "all", "clips": 5})],
+)
+def test_references_one_by_one_are_those_of_the_whole(tracks, options):
+    windows = Windows(tracks, chunks=20, window=1100, sample_rate=500)
+    expected = whole_references(windows, **options, seed=3)
+    windows.largest = 0
+    result = dict(reference_audio(windows, **options, seed=3))  # all begun before any is read
+    assert list(result) == list(expected)
+    for name, clips in result.items():
+        clips = np.stack(list(clips))
+        assert clips.dtype == np.float32
+        np.testing.assert_array_equal(clips, expected[name])
+    assert windows.largest == 4 * 1100 * 4
+
+
+@pytest.mark.parametrize("seconds", [3.4, 5.0, 12.0])  # one, five and nineteen windows a clip
+def test_embedding_clip_by_clip_changes_no_bit(seconds):
+    musicnn = get_embedding("musicnn-MTT-penultimate200", batch=11)
+    rng = np.random.default_rng(0)
+    clips = (0.1 * rng.standard_normal((7 if seconds > 10 else 13, round(seconds * 22050)))).astype(np.float32)
+    whole = musicnn.frames(clips, 22050)
+    result = embed(musicnn, iter(clips), 22050)
+    np.testing.assert_array_equal(result.reshape(whole.shape), whole)
+    assert result.shape[0] == len(clips)
+
+
+def test_embedding_holds_the_clips_of_a_call_and_no_more(tmp_path):
+    class Embedding:
+        def clips_at_once(self, samples, sample_rate):
+            return 4
+
+        def frames(self, audio, sample_rate):
+            sizes.append(len(audio))
+            return np.repeat(audio.mean(axis=1, keepdims=True), 3, axis=0)
+
+    sizes = []
+    audio = np.random.default_rng(0).standard_normal((90, 5, 10_000), dtype=np.float32)
+    files = write_shards(tmp_path / "shards", pd.DataFrame({"bar": ["All"] * 90}), audio, [20, 75])
+    shards = join_shards(*files)[1]
+    made, peak = peak_of(lambda: embed(Embedding(), (mixdown(shards[[row]])[0] for row in range(90)), 8000))
+    assert sizes == [4] * 22 + [2]
+    np.testing.assert_array_equal(made[:, 2, 0], mixdown(audio).mean(axis=1))
+    assert peak < 16 * 10_000 * 4 < audio.nbytes / 25
+
+
+def test_shards_that_do_not_fit_together_are_named(tmp_path):
+    audio = np.zeros((4, 2, 10), np.float32)
+    tables, files = write_shards(tmp_path / "shards", pd.DataFrame({"bar": list("abcd")}), audio, [2])
+    assert isinstance(open_audio(files[0]), np.memmap)
+    np.save(tmp_path / "whole.npy", audio)
+    with pytest.raises(UserError, match=r"0\.csv: 2 items, but 4 in .*whole\.npy; remove both"):
+        join_shards(tables, [tmp_path / "whole.npy", files[1]])
+    np.save(files[1], audio[:2, :1])
+    with pytest.raises(UserError, match=r"1\.npy: an item is float32 \(1, 10\), but float32 \(2, 10\) in .*0\.npy"):
+        join_shards(tables, files)
+    files[1].write_bytes(files[0].read_bytes()[:-8])
+    with pytest.raises(UserError, match=r"1\.npy: not a complete \.npy array"):
+        join_shards(tables, files)
+    files[1].write_bytes(b"")
+    with pytest.raises(UserError, match=r"1\.npy: not a complete"):
+        join_shards(tables, files)

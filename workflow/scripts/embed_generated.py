@@ -3,12 +3,11 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from _common import job, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import embed, mixdown
+from gmsdi.experiments import embed, join_shards, mixdown
 from gmsdi.files import atomic
 from gmsdi.metrics.embeddings import get_embedding
 
@@ -18,13 +17,13 @@ with job(snakemake), progress(f"embedding, {snakemake.wildcards.task}") as updat
     torch.set_num_threads(snakemake.threads)
     embedding = get_embedding(**snakemake.params.embedding)
     sample_rate = WindowSet(windows_folder(snakemake.input.windows)).sample_rate
-    clips = pd.concat([pd.read_csv(file) for file in snakemake.input.tables], ignore_index=True)
-    audio = np.concatenate([mixdown(np.load(file)) for file in snakemake.input.audio])
+    clips, audio = join_shards(snakemake.input.tables, snakemake.input.audio)
     bars = list(clips.groupby("bar", sort=False))
     frames: dict[str, Any] = {}
     for done, (bar, group) in enumerate(bars):
         update(done, len(bars))
-        frames[bar] = embed(embedding, audio[group.index], sample_rate)
+        one_by_one = (mixdown(audio[[row]])[0] for row in group.index)
+        frames[bar] = embed(embedding, one_by_one, sample_rate)
     update(len(bars), len(bars))
     with atomic(snakemake.output[0]) as path:
         np.savez(path, **frames)

@@ -27,9 +27,9 @@ with job(snakemake), progress("embedding, references") as update:
     )
     total = 2 * len(windows.labels) + 3
     frames: dict[str, Any] = {}
-    for done, (name, audio) in enumerate(sets):
+    for done, (name, clips) in enumerate(sets):
         update(done, total)
-        frames[name] = embed(embedding, audio, windows.sample_rate)
+        frames[name] = embed(embedding, clips, windows.sample_rate)
     update(total, total)
     with atomic(snakemake.output[0]) as path:
         np.savez(path, **frames)

@@ -8,6 +8,7 @@ import pandas as pd
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
+from gmsdi.experiments import open_audio
 from gmsdi.gallery import write_gallery
 
 snakemake: Any
@@ -16,7 +17,9 @@ with job(snakemake):
 
     def read(files: list[str]) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
         tables = [file for file in files if file.endswith(".csv")]
-        return {Path(file).parent.name: (pd.read_csv(file), np.load(Path(file).with_suffix(".npy"))) for file in tables}
+        return {
+            Path(file).parent.name: (pd.read_csv(file), open_audio(Path(file).with_suffix(".npy"))) for file in tables
+        }
 
     write_gallery(
         snakemake.output[0],
