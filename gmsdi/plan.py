@@ -13,6 +13,7 @@ the strength w of the guidance, is taken as the dearer case, that there is guida
 from __future__ import annotations
 
 import heapq
+import inspect
 import math
 import statistics
 import time
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gmsdi.config import Config, load, validate
 from gmsdi.errors import UserError
 from gmsdi.experiments import CALL
+from gmsdi.metrics.embeddings import EMBEDDINGS
 from gmsdi.sampling.schedules import karras
 from gmsdi.study import Study, system_of
 
@@ -44,6 +46,11 @@ BACKWARD = 3
 """A training step is taken as so many evaluations of its batch where it is not measured: the backward pass costs about
 twice the forward pass."""
 
+FILTER_TAPS = 512
+"""Of BSS Eval's filters, the default of `gmsdi.metrics.bss_eval`; museval's equations couple those of all stems."""
+BSS_EVAL = 20
+"""Arrays as large as a track's stems in float32 that museval holds at a time: in float64, and their spectra padded to a
+power of two. Measured: 13 beside the equations, where the padding is a half."""
 BUSY = 0.8
 """Share of a core below which a timing on the CPU is not of the network alone."""
 
@@ -329,13 +336,16 @@ def _by_bar(clips: Sequence[str]) -> Iterable[list[str]]:
 # --- The jobs ---------------------------------------------------------------------------------------------------------
 
 
-def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | None]) -> list[Job]:
+def jobs_of(
+    study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | None], *, longest: int | None = None
+) -> list[Job]:
     """All jobs of a fresh run, the final one that gathers them included.
 
     Args:
         study: what the configuration asks for.
         chunks: number of chunks of the splits "test" and "validation", where the configuration takes all of them.
         frames: samples of each dataset part at the model's rate, by the part's name; None is unknown.
+        longest: chunks of the longest track of the test split; None is unknown, and a track is taken as all of it.
     """
     config, labels = study.config, study.labels
     K, window, batch = len(labels), config["data"]["window"], config["jobs"]["batch"]
@@ -356,7 +366,7 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
         return job.name
 
     def audio(items: int, rows: int) -> int:
-        """Bytes in float32. Estimates are held twice while batches or shards are joined."""
+        """Bytes in float32. Estimates are held twice while batches are joined."""
         return items * rows * window * 4
 
     made: dict[str, list[str]] = {}
@@ -402,6 +412,7 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
     add(TABLE2, "select")
 
     items = number_of(config["separation"]["chunks"], "test")
+    run = audio(items if longest is None else min(items, longest), K)
     for method in study.methods:
         settings, system = study.method_settings(method), system_of(method)
         for number, share in enumerate(shares(items, config["jobs"]["separation"]), 1):
@@ -416,13 +427,17 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
                 disk=audio(len(share), K),
                 after=after(system, *deciding, *twin),
             )
-        add(TABLE2, "score_separation", method, memory=2 * audio(items, K))
+        # Shards stay on the disk. Of a track there are estimates and targets, and what the score makes of them.
+        add(TABLE2, "score_separation", method, memory=4 * run)
         if config["separation"]["bss_eval"]:
-            add(TABLE2, "bss_eval", method, memory=2 * audio(items, K))
+            add(TABLE2, "bss_eval", method, memory=BSS_EVAL * run + 5 * 8 * (K * FILTER_TAPS) ** 2)
     add(TABLE2, "table2")
     if config["separation"]["bss_eval"]:
         add(TABLE2, "table2_bss_eval")
 
+    # The clips of a call of the embedding's network: as they are read, side by side, and at the network's rate.
+    together = inspect.signature(EMBEDDINGS[config["fad"]["embedding"]]).parameters["batch"].default
+    embedded = 3 * audio(together, 1)
     for task in study.tasks:
         settings, system = study.task_settings(task), system_of(task)
         part, rows = (FIGURE2, 1) if settings["task"] == "single" else (FIGURE3, K + 1)
@@ -440,13 +455,10 @@ def jobs_of(study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | 
                 disk=audio(len(share), rows),
                 after=after(system),
             )
-        # Mixed down share by share, then joined.
-        largest = math.ceil(len(clips) / config["jobs"]["generation"])
-        add(part, "embed_generated", task, memory=2 * audio(len(clips), 1) + audio(largest, rows))
+        add(part, "embed_generated", task, memory=audio(1, rows) + embedded)
     add(FIGURE2, "figure2")
     add(FIGURE3, "figure3")
-    limit = number_of(config["fad"]["reference_clips"], "test")
-    add(FIGURES, "embed_references", memory=audio(limit, K))
+    add(FIGURES, "embed_references", memory=audio(1, K) + embedded)
     add(FIGURES, "fad")
 
     if config["costs"]["steps"]:
@@ -576,6 +588,7 @@ def count(config: Config, *, chunks: int | None = None, results: str | Path = "r
     study, window = Study(config), config["data"]["window"]
     frames: dict[str, int | None] = {}
     whole: dict[str, int] = {}
+    longest: int | None = None
     notes = []
     for part in dict.fromkeys(name for names in data_parts(study).values() for name in names):
         lengths, source = track_frames(study, part, Path(results))
@@ -583,10 +596,12 @@ def count(config: Config, *, chunks: int | None = None, results: str | Path = "r
         notes.append(source)
         if lengths is not None:
             whole.setdefault(part.split("-")[0], sum(length // window for length in lengths))
+            if part == study.part("test"):
+                longest = max((length // window for length in lengths), default=0)
     if chunks is not None:
         whole["test"] = chunks
         notes.append(f"chunks of the whole test split: {chunks}, as given")
-    return jobs_of(study, whole, frames), notes
+    return jobs_of(study, whole, frames, longest=longest), notes
 
 
 # --- Estimating -------------------------------------------------------------------------------------------------------

@@ -223,6 +223,25 @@ def test_tracks_are_as_long_as_composed_ones(tmp_path):
     assert chunked.disk == sum(np.load(out / name).nbytes for name in ("mix.npy", "stems.npy"))
 
 
+def test_scores_and_embeddings_need_the_memory_of_a_track_however_many_there_are():
+    config = plan.resolved([])
+    config["separation"] |= {"chunks": None, "bss_eval": True}
+    config["generation"]["clips"] = 10_000
+    study = plan.Study(config)
+    frames = dict.fromkeys(name for names in plan.data_parts(study).values() for name in names)
+    needed = []
+    for chunks in (500, 50_000):
+        jobs = plan.jobs_of(study, {"test": chunks, "validation": chunks}, frames, longest=20)
+        rules = ("score_separation", "bss_eval", "embed_generated", "embed_references")
+        needed.append({rule: max(job.memory for job in jobs if job.rule == rule) for rule in rules})
+    assert needed[0] == needed[1]
+    run = 20 * 4 * config["data"]["window"] * 4
+    assert needed[0]["score_separation"] == 4 * run
+    assert max(needed[0].values()) == needed[0]["bss_eval"] < 25 * run + 170e6
+    unknown = plan.jobs_of(study, {"test": 500, "validation": 500}, frames)
+    assert max(job.memory for job in unknown if job.rule == "score_separation") == 25 * 4 * run
+
+
 # --- The layout and the estimate --------------------------------------------------------------------------------------
 
 
