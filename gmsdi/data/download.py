@@ -18,8 +18,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -39,15 +40,25 @@ from gmsdi.data.transfer import (
     require_space,
     transfer,
 )
+from gmsdi.data.versions import SLAKH
 from gmsdi.errors import UserError
 
-__all__ = ["Entry", "Progress", "ProgressBar", "download_jamendo", "download_slakh", "fetch", "read_registry", "unpack"]
+__all__ = [
+    "Entry",
+    "Progress",
+    "ProgressBar",
+    "download_jamendo",
+    "download_slakh",
+    "fetch",
+    "find_entry",
+    "read_registry",
+    "unpack",
+]
 
 _log = logging.getLogger(__name__)
 
 Archive = Literal["buffer", "keep", "stream"]
 
-SLAKH = {"redux": "slakh2100_flac_redux.tar.gz", "babyslakh": "babyslakh_16k.tar.gz"}
 JAMENDO_TRACKS = "raw_30s_audio-low_sha256_tracks.txt"
 JAMENDO_SHARDS = 100
 
@@ -68,6 +79,7 @@ def download_slakh(
     source: str | Path | None = None,
     archive: Archive = "buffer",
     registry: str | Path | None = None,
+    mirrors: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Bring tracks of Slakh2100 to `root`, in the layout of the archive below its first folder.
@@ -87,6 +99,7 @@ def download_slakh(
         source: The data set's folder, which is then used as it is, or its archive, if one is at hand.
         archive: What becomes of the archive, see above.
         registry: A table of published files instead of the package's, see `read_registry`.
+        mirrors: See `find_entry`.
         progress: See `Progress`.
 
     Returns:
@@ -103,7 +116,7 @@ def download_slakh(
     selection = _SlakhSelection(variant, splits, tracks, classes)
     if source is not None and Path(source).is_dir():
         return selection.find(Path(source))
-    entry = _entry(registry, SLAKH[variant])
+    entry = find_entry(SLAKH[variant], registry=registry, mirrors=mirrors)
 
     def reserve(_: int | None) -> int:
         return int((entry.unpacked or entry.size or 0) * selection.share)
@@ -184,11 +197,30 @@ def download_jamendo(
             _compare(folder / path, digest)
         return folder
     for number in numbers:
-        entry = _entry(registry, f"raw_30s_audio-low-{number:02d}.tar")
+        entry = find_entry(f"raw_30s_audio-low-{number:02d}.tar", registry=registry)
         count = sum(1 for path in listed if path.parts[0] == f"{number:02d}")
         with claimed(root / entry.name):
             _jamendo_shard(root, entry, wanted[number], listed=count, source=folder, archive=archive, progress=progress)
     return root
+
+
+def find_entry(name: str, *, registry: str | Path | None = None, mirrors: Sequence[str] = ()) -> Entry:
+    """A file of a registry.
+
+    Args:
+        name: Of the file.
+        registry: A table of published files instead of the package's, see `read_registry`.
+        mirrors: URLs of folders that have the same file under its name; they are asked first.
+
+    Raises:
+        UserError: if the table has no such file.
+    """
+    entries = read_registry(registry)
+    if name not in entries:
+        raise UserError(f"{registry}: has no row {name}; add one with the URL and hash of your copy")
+    entry = entries[name]
+    urls = [*(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors), entry.url, *entry.mirrors]
+    return replace(entry, url=urls[0], mirrors=tuple(urls[1:]))
 
 
 def _jamendo_shard(
@@ -246,7 +278,7 @@ def _jamendo_list(
     """The SHA-256 of every track of the data set."""
     file = source / JAMENDO_TRACKS if source is not None else root / JAMENDO_TRACKS
     if not file.is_file():
-        file = fetch(_entry(registry, JAMENDO_TRACKS), root / JAMENDO_TRACKS, progress=progress)
+        file = fetch(find_entry(JAMENDO_TRACKS, registry=registry), root / JAMENDO_TRACKS, progress=progress)
     listed = {}
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         match = re.fullmatch(r"([0-9a-f]{64}) +((\d\d)/\d+\.low\.mp3)", line)
@@ -493,13 +525,6 @@ def _finish(stream: VerifiedStream, root: Path, entry: Entry, archive: Archive) 
     stream.finish()
     if archive == "keep" and isinstance(stream, Transfer):
         stream.keep(root / entry.name)
-
-
-def _entry(registry: str | Path | None, name: str) -> Entry:
-    entries = read_registry(registry)
-    if name not in entries:
-        raise UserError(f"{registry}: has no row {name}; add one with the URL and hash of your copy")
-    return entries[name]
 
 
 def _check_archive(archive: str) -> None:

@@ -2,17 +2,22 @@
 
 Layout: `<root>/<split>/TrackNNNNN/{metadata.yaml,mix.flac,MIDI/Sxx.mid,stems/Sxx.flac}`. Nothing is decoded here: a
 track is described by its metadata, the headers of its audio files and the notes of its MIDI files.
+
+Which tracks make a split is a matter of the data set's version, see `gmsdi.data.versions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +25,14 @@ if TYPE_CHECKING:
 
 GAP = 1.0  # rests shorter than this many seconds do not interrupt an instrument's activity
 _SUFFIXES = (".flac", ".wav")
+# Seconds by which files of a track may differ in length. MSDM's reader allows as much, and keeps what all have, too.
+_SLACK = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+class Unlabelled(UserError):
+    """A track has no stem of any class."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class Track:
     Attributes:
         path: the track's folder.
         sample_rate: of all its audio files, in Hz.
-        frames: length of all its audio files, in samples.
+        frames: samples that all its audio files have.
         mix: the audio file of the mix.
         stems: audio files of each label that has any, in the order of the classes.
         activity: for each of these labels the spans in which it plays, float64 [spans, 2], onset and offset in
@@ -44,19 +57,55 @@ class Track:
     activity: dict[str, np.ndarray]
 
 
-def list_tracks(root: str | Path, split: str) -> list[Path]:
+def list_tracks(
+    root: str | Path, split: str, *, version: str = "slakh2100_redux", first: int | None = None
+) -> list[Path]:
     """Track folders of a split, in order of name.
 
+    Args:
+        root: the folder that holds train, validation, test and omitted, or the tracks; or the folder above it.
+        split: "train", "validation" or "test".
+        version: one of `gmsdi.data.versions.VERSIONS`.
+        first: take the tracks among the first so many numbers of the split alone, see `gmsdi.data.versions.numbers_of`.
+
     Raises:
-        UserError: if the split is missing or holds no tracks.
+        UserError: if the split is missing, holds no tracks, or holds one twice.
     """
-    folder = Path(root) / split
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; a dataset root holds train, validation and test")
-    tracks = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.startswith("Track"))
-    if not tracks:
-        raise UserError(f"{folder}: holds no Track folders")
-    return tracks
+    root = find_root(Path(root))
+    if VERSIONS[version].folders:
+        if not (root / split).is_dir():
+            raise UserError(f"{root / split}: no such folder; a dataset root holds train, validation and test")
+        folders = [root / split]
+    else:
+        folders = [root, *(root / name for name in (*VERSIONS[version].numbers, "omitted"))]
+    by_folder = VERSIONS[version].folders and first is None
+    wanted = None if by_folder else frozenset(numbers_of(version, split, first))
+    found: dict[int, Path] = {}
+    for number, path in _numbered(folders):
+        if wanted is not None and number not in wanted:
+            continue
+        if number in found:
+            raise UserError(f"{path}: the same track as {found[number]}; remove one of them")
+        found[number] = path
+    if not found:
+        raise UserError(f"{folders[0]}: holds no Track folders of the {split} split of {version}")
+    if wanted is not None and not VERSIONS[version].folders and len(found) < len(wanted):
+        _log.warning("%s: has %d of the %d tracks of the %s split", root, len(found), len(wanted), split)
+    return [found[number] for number in sorted(found)]
+
+
+def find_root(folder: Path) -> Path:
+    """The folder of the splits or tracks: `folder`, or the one in it that an archive unpacks to."""
+    names = {version.folder for version in VERSIONS.values()}
+    return next((path for name in sorted(names) if (path := folder / name).is_dir()), folder)
+
+
+def _numbered(folders: Sequence[Path]) -> Iterator[tuple[int, Path]]:
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            match = re.fullmatch(r"Track(\d{5})", path.name)
+            if match and path.is_dir():
+                yield int(match[1]), path
 
 
 def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
@@ -68,14 +117,16 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
             lists but that have no audio file are skipped, since in Slakh2100 the flag `audio_rendered` is not reliable.
 
     Raises:
-        UserError: if metadata, mix, or MIDI are missing or malformed, if no stem belongs to a class, or if a stem
-            differs from the mix in length or sample rate.
+        Unlabelled: if no stem belongs to a class.
+        UserError: if metadata, mix, or MIDI are missing or malformed, or if a stem differs from the mix in its sample
+            rate, or by more than a tenth of a second in length.
     """
     path = Path(path)
     mix = _audio(path / "mix")
     if mix is None:
         raise UserError(f"{path}: has no mix.flac or mix.wav; the track is incomplete")
     sample_rate, frames = _header(mix)
+    length = frames
     stems: dict[str, list[Path]] = {}
     activity: dict[str, np.ndarray] = {}
     listed = _metadata(path)
@@ -85,17 +136,18 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
             audio = _audio(path / "stems" / stem)
             if inst_class not in members or audio is None:
                 continue
-            rate, length = _header(audio)
+            rate, own = _header(audio)
             if rate != sample_rate:
                 raise UserError(f"{audio}: has a sample rate of {rate} Hz, its mix of {sample_rate} Hz")
-            if length != frames:
-                raise UserError(f"{audio}: has {length} samples, its mix {frames}; replace the file")
+            if abs(own - length) > _SLACK * rate:
+                raise UserError(f"{audio}: has {own} samples, its mix {length}; replace the file")
+            frames = min(frames, own)
             stems.setdefault(label, []).append(audio)
             spans.append(_notes(path / "MIDI" / f"{stem}.mid"))
         if label in stems:
             activity[label] = merge_spans(np.concatenate(spans), GAP)
     if not stems:
-        raise UserError(f"{path}: has no stem of the classes {', '.join(classes)}; remove the track or add a class")
+        raise Unlabelled(f"{path}: has no stem of the classes {', '.join(classes)}; remove the track or add a class")
     return Track(path, sample_rate, frames, mix, stems, activity)
 
 

@@ -650,7 +650,13 @@ def claimed(target: Path) -> Iterator[None]:
         os.close(descriptor)  # which releases the lock; the file stays, since removing it would race with others
 
 
-def require_space(folder: Path, needed: int, name: str) -> None:
+def require_space(
+    folder: Path,
+    needed: int,
+    name: str,
+    *,
+    advice: str = "choose another folder or fewer tracks, or do not store the archive",
+) -> None:
     """Raise a UserError if the disk that holds `folder` has not this many bytes free."""
     while not folder.exists():
         folder = folder.parent
@@ -658,7 +664,7 @@ def require_space(folder: Path, needed: int, name: str) -> None:
     if free < needed:
         raise UserError(
             f"{folder}: {max(free, 0) / 1e9:.1f} GB are free, and {name} needs {needed / 1e9:.1f} GB here; free space, "
-            f"choose another folder or fewer tracks, or do not store the archive"
+            f"{advice}"
         )
 
 

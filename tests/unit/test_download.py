@@ -24,12 +24,13 @@ from gmsdi.data.archives import Limits, unpack
 from gmsdi.data.download import (
     JAMENDO_SHARDS,
     JAMENDO_TRACKS,
-    SLAKH,
     download_jamendo,
     download_slakh,
     fetch,
+    find_entry,
     read_registry,
 )
+from gmsdi.data.versions import SLAKH
 from gmsdi.errors import UserError
 from tests.unit.file_server import Cut, Stall, Status, serve
 
@@ -233,6 +234,16 @@ def test_the_registry_is_complete():
         assert entry.licence
         assert entry.version
         assert entry.hash or name == JAMENDO_TRACKS
+
+
+def test_mirrors_of_a_site_are_asked_first():
+    name = SLAKH["redux"]
+    published, entry = read_registry()[name], find_entry(name, mirrors=["http://a/slakh/", "http://b"])
+    assert [entry.url, *entry.mirrors] == [
+        *(f"http://a/slakh/{name}", f"http://b/{name}"),
+        *(published.url, *published.mirrors),
+    ]
+    assert (entry.hash, entry.size) == (published.hash, published.size)
 
 
 # Archives

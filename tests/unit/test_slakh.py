@@ -9,6 +9,7 @@ import symusic
 import yaml
 
 from gmsdi.data.slakh import GAP, list_tracks, merge_spans, read_track
+from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.errors import UserError
 
 CLASSES = {"Bass": ["Bass"], "Drums": ["Drums"], "Guitar": ["Guitar"], "Keys": ["Piano", "Organ"]}
@@ -51,6 +52,13 @@ def test_stems_are_grouped_by_class_and_listed_stems_without_audio_skipped(tmp_p
         "Keys": ["S00", "S03"],
     }
     assert list(track.activity) == list(track.stems)
+
+
+def test_lengths_that_differ_a_little_are_cut_to_what_all_files_have(tmp_path):
+    path = write_track(tmp_path / "Track00001", {"S00": "Piano", "S01": "Bass", "S02": "Guitar"})
+    _rewrite(path / "stems" / "S00.flac", FRAMES - 1600, RATE)
+    _rewrite(path / "stems" / "S01.flac", FRAMES + 1600, RATE)
+    assert read_track(path, CLASSES).frames == FRAMES - 1600
 
 
 def test_activity_joins_the_notes_of_all_stems_of_a_class(tmp_path):
@@ -109,7 +117,7 @@ def _rewrite(file: Path, frames: int, rate: int) -> None:
         (lambda t: (t / "metadata.yaml").write_text("stems: {S00: {inst_class: Reed}}"), "has no stem of the classes"),
         (lambda t: (t / "stems/S00.flac").unlink(), "has no stem of the classes Bass"),
         (lambda t: (t / "mix.flac").unlink(), r"has no mix\.flac"),
-        (lambda t: _rewrite(t / "stems/S00.flac", FRAMES - 1, RATE), r"S00\.flac: has 39999 samples, its mix 40000"),
+        (lambda t: _rewrite(t / "stems/S00.flac", 38399, RATE), r"S00\.flac: has 38399 samples, its mix 40000"),
         (lambda t: _rewrite(t / "stems/S00.flac", FRAMES, 8000), r"S00\.flac: has a sample rate of 8000 Hz, its mix"),
         (lambda t: (t / "stems/S00.flac").write_bytes(b"not audio"), r"S00\.flac: not a readable audio file"),
         (lambda t: (t / "MIDI/S00.mid").write_bytes(b"MThd\0\0\0"), r"S00\.mid: malformed MIDI"),
@@ -134,3 +142,46 @@ def test_tracks_are_listed_in_order_and_unfinished_ones_left_out(tmp_path):
         list_tracks(tmp_path, "validation")
     with pytest.raises(UserError, match="test: holds no Track"):
         list_tracks(tmp_path, "test")
+
+
+SPREAD = {"train": [1, 3, 1499], "validation": [1501, 1700], "test": [1876, 2100], "omitted": [2, 1500, 1875, 1877]}
+
+
+def test_redux_goes_by_folder_and_the_original_split_by_number(tmp_path):
+    """The original's tracks are those of redux and the omitted ones, and every track has one split."""
+    root = tmp_path / "slakh2100_flac_redux"
+    for folder, numbers in SPREAD.items():
+        for number in numbers:
+            (root / folder / f"Track{number:05d}").mkdir(parents=True)
+
+    def numbers(split, above=tmp_path, **options):
+        return [int(path.name[5:]) for path in list_tracks(above, split, **options)]
+
+    for split in VERSIONS["slakh2100"].numbers:
+        assert numbers(split) == numbers(split, root) == SPREAD[split]
+    original = {split: numbers(split, version="slakh2100") for split in VERSIONS["slakh2100"].numbers}
+    assert original == {
+        "train": [1, 2, 3, 1499, 1500],
+        "validation": [1501, 1700, 1875],
+        "test": [1876, 1877, 2100],
+    }
+    assert numbers("test", first=2) == [1876]
+    assert numbers("test", version="slakh2100", first=2) == [1876, 1877]
+    (root / "train" / "Track00002").mkdir()
+    with pytest.raises(UserError, match=r"the same track as .*; remove one"):
+        numbers("train", version="slakh2100")
+
+
+def test_versions_have_the_published_numbers_of_tracks():
+    assert [len(numbers_of("slakh2100", split)) for split in VERSIONS["slakh2100"].numbers] == [1500, 375, 225]
+    assert sum(VERSIONS["slakh2100_redux"].tracks.values()) == 1710
+    for version in VERSIONS.values():
+        every = [number for numbers in version.numbers.values() for number in numbers]
+        assert every == list(range(1, len(every) + 1))
+
+
+def test_babyslakh_has_its_tracks_at_the_top(tmp_path):
+    for number in range(1, 21):
+        (tmp_path / "babyslakh_16k" / f"Track{number:05d}").mkdir(parents=True)
+    found = [list_tracks(tmp_path, split, version="babyslakh") for split in ("train", "validation", "test")]
+    assert [len(paths) for paths in found] == [16, 2, 2]

@@ -1,6 +1,13 @@
 """Windows against a brute-force decode of the dataset, and the defects that only decoding shows."""
 
+import os
 import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +18,8 @@ import soxr
 import symusic
 import yaml
 
+import gmsdi.data.windows as windows_module
+from gmsdi.data import transfer
 from gmsdi.data.mini import MiniConfig, compose_dataset
 from gmsdi.data.slakh import read_track
 from gmsdi.data.windows import WindowSet, build_windows
@@ -174,8 +183,8 @@ def test_stems_are_resampled_once_and_those_of_a_class_summed(tmp_path):
     _write_slakh(tmp_path / "slakh", audio, rate, "wav")
     windows = _build(tmp_path / "slakh", tmp_path / "out", window=2048)
     expected = np.zeros((4, round(length * 8000 / rate)))
-    for row, signal in ((0, b), (3, a + c)):  # the strings belong to no class and to no mixture
-        resampled = soxr.resample(signal, rate, 8000)
+    for row, mono in ((0, b), (3, a + c)):  # the strings belong to no class and to no mixture
+        resampled = soxr.resample(mono, rate, 8000)
         expected[row, : len(resampled)] = resampled[: expected.shape[1]]
     count = expected.shape[1] // 2048
     assert len(windows.table) == count == 5
@@ -209,15 +218,20 @@ def _overwrite(file: Path) -> None:
     ],
     ids=["truncated", "overwritten"],
 )
-def test_a_corrupt_flac_ends_in_one_clear_line_and_leaves_nothing(tmp_path, spoil, message):
+def test_a_corrupt_flac_ends_in_one_clear_line_and_no_folder(tmp_path, spoil, message):
     noise = 0.1 * np.random.default_rng(0).standard_normal(40000)
     track = _write_slakh(tmp_path / "slakh", {"S00": ("Bass", noise)}, 8000)
+    good = (track / "stems" / "S00.flac").read_bytes()
     spoil(track / "stems" / "S00.flac")
     with pytest.raises(UserError, match=message) as error:
         _build(tmp_path / "slakh", tmp_path / "out")
     assert "\n" not in str(error.value)
     assert "S00.flac" in str(error.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["slakh"]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["slakh"]
+    (track / "stems" / "S00.flac").write_bytes(good)
+    np.testing.assert_allclose(
+        _build(tmp_path / "slakh", tmp_path / "out").stems([0])[0, 0, 0], noise[:4096], atol=2e-5
+    )
 
 
 def test_audio_that_is_not_finite_is_refused(tmp_path):
@@ -247,3 +261,100 @@ def test_the_tables_say_where_everything_is(windows):
     assert np.load(windows.folder / "stems.npy", mmap_mode="r").shape == (4, tracks["length"].sum())
     assert list(pd.read_csv(windows.folder / "activity.csv").columns) == ["track", "label", "onset", "offset"]
     assert list(windows.table.columns) == ["track", "split", "offset", "active"]
+
+
+def _write_many(root: Path, tracks: int, seconds: float, rate: int = 44100) -> None:
+    """Tracks of several stems; the first has none of a class."""
+    for number in range(tracks):
+        rng = np.random.default_rng(number)
+        length = round((seconds + 0.1 * number) * rate)
+        classes = ["Bass", "Guitar", "Guitar", "Drums"][: 1 + number % 4] if number else ["Strings"]
+        audio = {f"S{k:02d}": (name, 0.1 * rng.standard_normal(length)) for k, name in enumerate(classes)}
+        _write_slakh(root, audio, rate).rename(root / "train" / f"Track{number + 1:05d}.new")
+    for path in list((root / "train").iterdir()):
+        path.rename(path.with_suffix(""))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+SLOW = """
+import sys, time
+from gmsdi.data import windows
+stems = windows._stems
+windows._stems = lambda *arguments: (time.sleep(0.05), stems(*arguments))[1]
+classes = {"Bass": ["Bass"], "Drums": ["Drums"], "Guitar": ["Guitar"], "Piano": ["Piano"]}
+options = {"sample_rate": 22050, "window": 8192, "classes": classes, "stems": True, "workers": int(sys.argv[3])}
+windows.build_windows(sys.argv[1], "train", sys.argv[2], **options)
+"""
+
+
+def test_a_killed_build_goes_on_with_what_is_missing_to_the_same_bytes(tmp_path, monkeypatch):
+    root, whole, out = tmp_path / "slakh", tmp_path / "whole", tmp_path / "out"
+    _write_many(root, 20, 1.5)
+    options = {"sample_rate": 22050, "window": 8192}
+    _build(root, whole, **options)
+    assert "Track00001" not in (whole / "tracks.csv").read_text()  # no stem of a class
+
+    notes = tmp_path / ".out.building" / "done.txt"
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(root), str(out), "3"])
+    while process.poll() is None and not (notes.exists() and notes.read_text().count("\n") >= 6):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    with notes.open("a") as file:
+        file.write("Track00019 0123")  # a line that was cut off
+    lines = [line.split()[0] for line in notes.read_text().splitlines()[:-1]]
+    assert 6 <= len(lines) < 19
+    touched = root / "train" / lines[0] / "stems" / "S00.flac"
+    os.utime(touched, ns=(1, 1))  # as another file would have
+
+    cut, seen = windows_module._stems, []
+    monkeypatch.setattr(
+        windows_module, "_stems", lambda track, *rest: (seen.append(track.path.name), cut(track, *rest))[1]
+    )
+    _build(root, out, workers=4, **options)
+    assert sorted(seen) == sorted({f"Track{number:05d}" for number in range(2, 21)} - set(lines[1:]))
+    assert _contents(out) == _contents(whole)
+    assert not notes.parent.exists()
+
+
+def test_other_settings_do_not_go_on_from_a_killed_build(tmp_path):
+    root, out = tmp_path / "slakh", tmp_path / "out"
+    _write_many(root, 3, 1)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _build(root, out, progress=stop)
+    assert (tmp_path / ".out.building" / "done.txt").read_text().startswith("Track00002 ")
+    _build(root, tmp_path / "expected", sample_rate=16000, stems=False)
+    _build(root, out, sample_rate=16000, stems=False)
+    assert _contents(out) == _contents(tmp_path / "expected")
+
+
+def test_memory_does_not_grow_with_the_number_of_tracks(tmp_path):
+    """The peak is that of the longest track at the rate of its files: 14 bytes a sample for each worker."""
+    peaks = {}
+    for tracks in (4, 16):
+        root = tmp_path / f"{tracks}"
+        _write_many(root, tracks, 10)
+        for workers in (1, 4):
+            tracemalloc.start()
+            _build(root, tmp_path / f"{tracks}-{workers}", sample_rate=22050, workers=workers)
+            peaks[tracks, workers] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+    per_worker = 14 * 11.5 * 44100
+    assert peaks[16, 1] < 1.3 * per_worker
+    assert peaks[16, 4] < 1.3 * 4 * per_worker
+    assert peaks[16, 1] < 1.3 * peaks[4, 1]
+
+
+def test_a_disk_that_is_too_small_is_named_at_once(tmp_path, monkeypatch):
+    _write_many(tmp_path / "slakh", 2, 1)
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(UserError, match=r"free, and cutting windows needs .* GB here; free space, or cut fewer tracks"):
+        _build(tmp_path / "slakh", tmp_path / "out")

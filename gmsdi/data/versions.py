@@ -1,0 +1,61 @@
+"""The published versions of Slakh2100: their archives, and which tracks make their splits.
+
+Light, so that the workflow's graph can be built from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SLAKH = {"redux": "slakh2100_flac_redux.tar.gz", "babyslakh": "babyslakh_16k.tar.gz"}
+"""File names of the archives, as in the registry."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published data set, and one way to split it.
+
+    Attributes:
+        variant: its archive, see `SLAKH`.
+        numbers: the numbers that the tracks of a split are among.
+        tracks: how many there are.
+        folders: whether the archive's folders are the splits; otherwise the numbers are, over all folders.
+    """
+
+    variant: str
+    numbers: Mapping[str, range]
+    tracks: Mapping[str, int]
+    folders: bool = False
+
+    @property
+    def archive(self) -> str:
+        """File name of the archive."""
+        return SLAKH[self.variant]
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that it unpacks to."""
+        return self.archive.partition(".")[0]
+
+
+_NUMBERS = {"train": range(1, 1501), "validation": range(1501, 1876), "test": range(1876, 2101)}
+_BABY = {"train": range(1, 17), "validation": range(17, 19), "test": range(19, 21)}
+VERSIONS = {
+    # Manilow et al. 2019: all tracks, of which some share their MIDI file with one of another split.
+    "slakh2100": Version("redux", _NUMBERS, {split: len(found) for split, found in _NUMBERS.items()}),
+    # Without the second of any two tracks of one MIDI file; these lie in the folder "omitted".
+    "slakh2100_redux": Version("redux", _NUMBERS, {"train": 1289, "validation": 270, "test": 151}, folders=True),
+    # Published without a split; this one is ours, to try things out.
+    "babyslakh": Version("babyslakh", _BABY, {split: len(found) for split, found in _BABY.items()}),
+}
+"""Of each data set that can be named as `data.source`. One that is composed has the folders of "slakh2100_redux"."""
+
+
+def numbers_of(version: str, split: str, first: int | None = None) -> range:
+    """The numbers that the tracks of a split are among, or the first so many of them.
+
+    In Slakh2100 redux some numbers of a range are not in the split, since they are omitted, so that fewer tracks than
+    `first` are found.
+    """
+    return VERSIONS[version].numbers[split][:first]
