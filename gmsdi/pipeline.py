@@ -29,13 +29,14 @@ from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, check_stability
 from gmsdi.sampling import samplers
 from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided, join
-from gmsdi.sampling.noise import SeededNoise, sample_seeds
+from gmsdi.sampling.noise import CoupledNoise, SeededNoise, sample_seeds
 from gmsdi.sampling.schedules import karras
 
 Callback: TypeAlias = Callable[[int, int], None]
 Source: TypeAlias = str | Path | Audio | ArrayLike
 Stem: TypeAlias = str | Prompt
 Negatives: TypeAlias = Mapping[str, str] | None
+GivenNoise: TypeAlias = Literal["fixed", "redrawn", "coupled"]
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "euler": samplers.euler,
@@ -420,7 +421,7 @@ class Pipeline:
         alpha: float = 1.0,
         beta: float = 1.0,
         negatives: Negatives = None,
-        given_noise: Literal["fixed", "redrawn"] = "fixed",
+        given_noise: GivenNoise = "fixed",
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Partial generation (Eq. 12): stems that go with the given ones, which stay as they are.
@@ -437,7 +438,9 @@ class Pipeline:
             alpha: scale of the given stems in the mixture.
             beta: scale of the generated ones.
             negatives: label to negative text.
-            given_noise: whether the noise of the given stems is drawn once or in every evaluation.
+            given_noise: of the given stems: drawn once ("fixed"), in every evaluation ("redrawn"), or once and together
+                with that of the others, so that the noises of all stems sum to the mixture's ("coupled", beyond the
+                paper, see `gmsdi.sampling.noise.CoupledNoise`).
             callback: called with (step, steps).
 
         Returns:
@@ -447,7 +450,16 @@ class Pipeline:
             UserError: for input that is not finite or of another shape, or if the steps are unstable with these γ.
         """
         x = self._signals(given, 4, "given stems")
-        noise = SeededNoise(seeds)
+        noise: SeededNoise
+        known: Tensor | SeededNoise
+        if given_noise == "coupled":
+            noise = coupled = CoupledNoise(seeds)
+            known = coupled.given(x, len(stems))
+        elif given_noise in ("fixed", "redrawn"):
+            noise = SeededNoise(seeds)
+            known = noise(x) if given_noise == "fixed" else noise
+        else:
+            raise UserError(f"given_noise is {given_noise!r}; choose fixed, redrawn or coupled")
         derivative = inference.partial(
             self._model(guidance),
             x,
@@ -457,7 +469,7 @@ class Pipeline:
             beta=beta,
             gamma_x=gamma_x,
             gamma_y=gamma_y,
-            noise=noise if given_noise == "redrawn" else noise(x),
+            noise=known,
             join=self._join,
         )
         state = self._run(derivative, x[:, 0], solver, noise, callback)
@@ -631,6 +643,7 @@ class Pipeline:
         gamma_y: Gamma | None = None,
         alpha: float = 1.0,
         beta: float = 1.0,
+        given_noise: GivenNoise = "coupled",
         solver: Solver = GENERATION,
         guidance: Guidance = GUIDANCE,
         seed: int = 0,
@@ -653,6 +666,7 @@ class Pipeline:
             gamma_y: γ of the mixture; None is √(K + 1)·σ.
             alpha: scale of the given stems in the mixture that the model imagines (not in the result).
             beta: scale of the generated ones there.
+            given_noise: see `accompany_windows`.
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seed: of the noise.
@@ -691,6 +705,7 @@ class Pipeline:
             gamma_y=natural if gamma_y is None else gamma_y,
             alpha=alpha,
             beta=beta,
+            given_noise=given_noise,
             negatives=negatives,
             callback=callback,
         )

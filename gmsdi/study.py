@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gmsdi.config import Config, digest, slug
+from gmsdi.data.versions import VERSIONS, numbers_of
 
 VALIDATED = {"separator_validated": "separator", "extractor_validated": "extractor"}
 """Rows of Table 2 whose settings were chosen on validation chunks, each with the same method as chosen in Table 1."""
@@ -144,7 +145,7 @@ class Study:
         settings: dict[str, Any] = {
             "system": system,
             "task": kind,
-            "solver": {**generation["solver"], "steps": own["steps"] or generation["solver"]["steps"]},
+            "solver": {**generation["solver"], **own["solver"]},
         }
         if system != GMSDI:
             baseline = self.baselines[system]["generation"]
@@ -155,7 +156,9 @@ class Study:
             **settings,
             "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
             "negatives": generation["negatives"] if negative else {},
-            "likelihood": {key: own[key] for key in ("gamma_x", "gamma_y", "alpha", "beta") if key in own},
+            "likelihood": {
+                key: own[key] for key in ("gamma_x", "gamma_y", "alpha", "beta", "given_noise") if key in own
+            },
         }
 
     # --- Models -------------------------------------------------------------------------------------------------------
@@ -204,9 +207,31 @@ class Study:
 
     def dataset_id(self) -> str:
         """Folder name of the dataset: the same for all runs whose chunks are the same."""
-        data = {key: value for key, value in self.config["data"].items() if key != "mini"}
-        mini = {key: value for key, value in self.config["data"]["mini"].items() if key != "tracks"}
-        return f"{data['kind']}-{digest([data, mini])}"
+        data, kind = self.config["data"], self.config["data"]["kind"]
+        left_out = ("mini", "seed", "download") if kind == "slakh" else ("mini", "source", "tracks", "download")
+        shared = {key: value for key, value in data.items() if key not in left_out}
+        mini = {} if kind == "slakh" else {key: value for key, value in data["mini"].items() if key != "tracks"}
+        return f"{kind}-{digest([shared, mini])}"
+
+    def splits(self) -> list[str]:
+        """The splits that are needed."""
+        config = self.config
+        training = config["model"]["train"] or config["demo_training"]["enabled"]
+        training = training or (bool(self.baseline_models) and config["baselines"]["train"])
+        return [*(["train"] if training else []), *(["validation"] if training or self.validation else []), "test"]
+
+    def selection(self) -> dict[str, Any]:
+        """What is unpacked of Slakh2100, as `download_slakh` takes it; tracks as [first, last + 1]."""
+        data, version = self.config["data"], VERSIONS[self.config["data"]["source"]]
+        found = {split: numbers_of(data["source"], split, data["tracks"][split]) for split in self.splits()}
+        tracks = [[numbers.start, numbers.stop] for numbers in found.values()]
+        everything = tracks == [[numbers.start, numbers.stop] for numbers in version.numbers.values()]
+        limited = any(data["tracks"][split] for split in found)
+        return {
+            "splits": list(found) if version.folders else None,
+            "tracks": None if everything or (version.folders and not limited) else tracks,
+            "classes": sorted({member for members in data["classes"].values() for member in members}),
+        }
 
     def part(self, split: str, tracks: int | None = None) -> str:
         """Name of a dataset part; the mini dataset composes only as many tracks of a split as are asked for."""

@@ -38,6 +38,40 @@ class SeededNoise:
         return noise.to(x.device, x.dtype, non_blocking=True)
 
 
+class CoupledNoise(SeededNoise):
+    """Noise of sources and of their mixture that adds up, for states whose last row is the mixture of the others.
+
+    Every row is standard Gaussian, and the mixture's noise is the sum of the sources': K sources are correlated by
+    −1/K pairwise. Independent noise makes the sum of K noisy sources √K times as noisy as the noisy mixture, and the
+    likelihood terms of the paper's Eq. 10–12, which ask for their equality, take noise out of rows whose denoiser
+    expects all of it: it then removes signal instead. With coupled noise they act on the signals alone.
+
+    Args:
+        seeds: see `SeededNoise`.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        super().__init__(seeds)
+        self._joint: tuple[Tensor, int] | None = None
+
+    def given(self, x: Tensor, others: int) -> Tensor:
+        """Noise of given sources `[B, I, C, T]`, coupled to that of the first state: `others` sources and a mixture."""
+        joint = self._sources(x, x.shape[1] + others)
+        self._joint = joint, x.shape[1]
+        return joint[:, : x.shape[1]]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Draw noise like the state `[B, S, C, T]` of S − 1 sources and their mixture."""
+        sources, known = self._joint or (self._sources(x, x.shape[1] - 1), 0)
+        self._joint = None
+        return torch.cat([sources[:, known:], sources.sum(dim=1, keepdim=True)], dim=1)
+
+    def _sources(self, x: Tensor, count: int) -> Tensor:
+        independent = super().__call__(x[:, :1].expand(-1, count, -1, -1))
+        mean = independent.mean(dim=1, keepdim=True)
+        return (1 + 1 / count) ** 0.5 * (independent - mean) + count**-0.5 * mean
+
+
 def sample_seeds(seeds: Sequence[int], samples: int) -> list[int]:
     """Seeds of `samples` independent runs of each item, item by item; the first run has the item's own seed."""
     return [

@@ -73,12 +73,14 @@ def test_generated_and_accompanied_windows(pipe):
 
     given = torch.from_numpy(noise(2, 2, 1, WINDOW))
     before = given.clone()
-    for given_noise in ("fixed", "redrawn"):
+    for given_noise in ("fixed", "redrawn", "coupled"):
         stems, mixture = pipe.accompany_windows(
             given, ["Bass", "Drums"], ["Piano"], given_noise=given_noise, **{**options, "gamma_y": lambda s: 2 * s}
         )
         assert (stems.shape, mixture.shape) == ((2, 1, 1, WINDOW), (2, 1, WINDOW))
         assert torch.equal(given, before)
+    with pytest.raises(UserError, match="given_noise is 'none'; choose"):
+        pipe.accompany_windows(given, ["Bass", "Drums"], ["Piano"], given_noise="none", **options)
 
 
 def test_unstable_likelihood_is_refused(pipe):

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.sampling.noise import SeededNoise
+from gmsdi.inference import partial
+from gmsdi.sampling.guidance import guided
+from gmsdi.sampling.noise import CoupledNoise, SeededNoise
 from gmsdi.sampling.samplers import adpm2, dpmpp_2m, euler, heun
 from gmsdi.sampling.schedules import karras
 
@@ -211,3 +213,41 @@ def test_seeded_noise_belongs_to_the_item():
     assert SeededNoise([3])(torch.empty(1, 100_000)).std().item() == pytest.approx(1, abs=0.01)
     with pytest.raises(ValueError, match="seeds"):
         together(torch.empty(2, *shape))
+
+
+@pytest.mark.parametrize(("known", "others"), [(0, 4), (1, 2), (3, 1)])
+def test_coupled_noise_has_unit_rows_that_sum_to_the_mixtures(known, others):
+    K, T = known + others, 200_000
+    noise = CoupledNoise([3, 4])
+    given = noise.given(torch.empty(2, known, 1, T), others) if known else torch.empty(2, 0, 1, T)
+    state = noise(torch.empty(2, others + 1, 1, T))
+    sources = torch.cat([given, state[:, :-1]], dim=1)
+    assert torch.equal(state[:, -1], sources.sum(1))
+    expected = torch.full((K, K), -1 / K).fill_diagonal_(1)
+    for item in torch.cat([sources, state[:, -1:]], dim=1)[:, :, 0]:
+        covariance = item @ item.T / T
+        torch.testing.assert_close(covariance[:K, :K], expected, rtol=0, atol=0.01)
+        torch.testing.assert_close(covariance[K], torch.tensor([*[1 / K] * K, 1]), rtol=0, atol=0.01)
+    # Later noise, of churn, knows nothing of the given sources, whose noise stays.
+    later = noise(torch.empty(2, others + 1, 1, T))
+    assert torch.equal(later[:, -1], later[:, :-1].sum(1))
+    assert later.std().item() == pytest.approx(1, abs=0.01)
+
+
+def test_coupled_noise_leaves_nothing_to_the_likelihood_terms():
+    """Of silence, whose noise the denoiser leaves as it is; with independent noise the terms take some of it."""
+    given, sigma = torch.zeros(1, 2, 1, 1000), 0.7
+    model = guided(lambda x, sigma, cond: x, scale=0.0, encode=lambda texts: Bank())
+    for kind, pulled in ((CoupledNoise, False), (SeededNoise, True)):
+        noise = kind([1])
+        drawn = noise.given(given, 2) if kind is CoupledNoise else noise(given)
+        derivative = partial(
+            model, given, ["a", "b"], ["c", "d"], gamma_x=lambda s: 2 * s, gamma_y=lambda s: 2 * s, noise=drawn
+        )
+        change = derivative(sigma * noise(torch.empty(1, 3, 1, 1000)), sigma)
+        assert (change.abs().max().item() > 1e-5) is pulled
+
+
+class Bank:
+    def select(self, index):
+        return self

@@ -46,7 +46,9 @@ OVERLAY = {
         "guidance": {"interval": [0.1, 10]},
         "w": 2,
         "negatives": NEGATIVES,
-        "total": {"steps": 9, "w": 3, "gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
+        "single": {"solver": {"name": "heun", "sigma_max": 2}},
+        "partial": {"solver": {"sigma_max": 2}},
+        "total": {"solver": {"steps": 9}, "w": 3, "gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
     },
 }
 
@@ -173,7 +175,8 @@ def test_the_grid_decides_what_is_open_and_nothing_else(config):
 def test_settings_of_tasks(study):
     adpm2 = {**EULER, "name": "adpm2", "steps": 8, "sigma_max": 2, "s_churn": 0}
     guidance = {"convention": "paper", "interval": [0.1, 10], "clamp": None, "w": 2}
-    single = {"system": "gmsdi", "task": "single", "solver": adpm2, "guidance": guidance, "likelihood": {}}
+    heun = {**adpm2, "name": "heun"}
+    single = {"system": "gmsdi", "task": "single", "solver": heun, "guidance": guidance, "likelihood": {}}
     assert study.task_settings("single") == {**single, "negatives": {}}
     assert study.task_settings("single_negative") == {**single, "negatives": NEGATIVES}
     assert study.task_settings("total") == {
@@ -183,7 +186,7 @@ def test_settings_of_tasks(study):
         "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
     }
     assert study.task_settings("partial_msdm") == {"system": "msdm", "task": "partial", "solver": adpm2, "best_of": 4}
-    assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": adpm2}
+    assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": heun}
 
 
 def test_models_and_their_trainings(study, config):
