@@ -144,8 +144,6 @@ def _labels_used(config: Config) -> Iterator[tuple[str, str]]:
 
 def _check_data(config: Config) -> None:
     data = config.get("data", {})
-    if data.get("kind") == "slakh" and not data.get("root"):
-        raise UserError("config: data.root is empty; for data.kind slakh it is the folder of the three splits")
     fad = config.get("fad", {})
     for key in ("checkpoint", "sha256"):
         if fad.get(key) and fad["embedding"].startswith("musicnn"):

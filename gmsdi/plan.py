@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmsdi.config import Config, load, validate
+from gmsdi.data.download import find_entry
+from gmsdi.data.slakh import list_tracks
+from gmsdi.data.versions import VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.experiments import CALL
 from gmsdi.metrics.embeddings import EMBEDDINGS
@@ -38,10 +41,8 @@ if TYPE_CHECKING:
 REPO = Path(__file__).resolve().parents[1]
 TRAINING = {"batch": 16, "validate_every": 500, "validation_batches": 8}
 """Defaults of `gmsdi.training.TrainingConfig`, which cannot be imported without torch."""
-SLAKH = {"train": 1500, "validation": 375, "test": 225}
-"""Tracks of Slakh2100's own split (Manilow et al. 2019)."""
 SLAKH_SECONDS = 145 * 3600 / 2100
-"""Mean length of its tracks: 145 hours in all."""
+"""Mean length of Slakh2100's tracks: 145 hours in all (Manilow et al. 2019)."""
 BACKWARD = 3
 """A training step is taken as so many evaluations of its batch where it is not measured: the backward pass costs about
 twice the forward pass."""
@@ -530,9 +531,17 @@ def _data_jobs(study: Study, frames: Mapping[str, int | None]) -> list[Job]:
     """Composing and cutting. Audio lies on the disk as int16; what is composed, compressed, as at most that."""
     jobs, rows = [], 1 + len(study.labels)
     parts = data_parts(study)
-    if study.config["data"]["kind"] == "mini":
+    data = study.config["data"]
+    if data["kind"] == "mini":
         for part in dict.fromkeys(name for names in parts.values() for name in names):
             jobs.append(Job("compose", f"compose {part}", DATA, disk=2 * rows * (frames[part] or 0)))
+    elif data["kind"] == "slakh" and not data["root"]:
+        version, needed = VERSIONS[data["source"]], study.splits()
+        entry = find_entry(version.archive, registry=data["download"]["registry"])
+        share = sum(version.tracks[split] for split in needed) / sum(version.tracks.values())
+        if data["download"]["archive"] != "stream":
+            jobs.append(Job("download", "download", DATA, disk=entry.size or 0))
+        jobs.append(Job("unpack", "unpack", DATA, disk=round((entry.unpacked or entry.size or 0) * share)))
     for rule, names in parts.items():
         for part in names:
             stored = 1 if rule == "chunk" else rows
@@ -563,15 +572,17 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
         return [looked[index % len(looked)] for index in range(int(count))], f"{part}: composed for the count"
     if data["kind"] != "slakh":
         return None, f"{part}: unknown"
-    folder = Path(data["root"]) / split
-    if folder.is_dir():
-        import soundfile
+    version, first = VERSIONS[data["source"]], data["tracks"][split]
+    root = Path(data["root"] or Path(data["download"]["folder"]) / version.folder)
+    try:
+        tracks = list_tracks(root, split, version=data["source"], first=first)
+    except UserError:
+        number, length = min(version.tracks[split], first or math.inf), round(SLAKH_SECONDS * data["sample_rate"])
+        return [length] * int(number), f"{part}: assumed, {number} tracks of {SLAKH_SECONDS:.0f} s as in Slakh2100"
+    import soundfile
 
-        found = [next(iter(sorted(track.glob("mix.*"))), None) for track in sorted(folder.glob("Track*"))]
-        infos = [soundfile.info(file) for file in found if file is not None]
-        return [round(x.frames * data["sample_rate"] / x.samplerate) for x in infos], f"{part}: the tracks in {folder}"
-    length = round(SLAKH_SECONDS * data["sample_rate"])
-    return [length] * SLAKH[split], f"{part}: assumed, {SLAKH[split]} tracks of {SLAKH_SECONDS:.0f} s as in Slakh2100"
+    infos = [soundfile.info(file) for track in tracks for file in sorted(track.glob("mix.*"))[:1]]
+    return [round(x.frames * data["sample_rate"] / x.samplerate) for x in infos], f"{part}: the tracks in {root}"
 
 
 def count(config: Config, *, chunks: int | None = None, results: str | Path = "results") -> tuple[list[Job], list[str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 REPO = Path(workflow.basedir).resolve().parent
 sys.path.insert(0, str(REPO))
 
-from gmsdi.config import validate, writable
+from gmsdi.config import digest, validate, writable
+from gmsdi.data.versions import VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study import Study, system_of
 
@@ -92,13 +93,6 @@ def shards(kind, pattern):
     """The files of all shards; `pattern` has the wildcards shard and shards."""
     count = config["jobs"][kind]
     return expand(pattern, shard=range(1, count + 1), shards=count, allow_missing=True)
-
-
-def slakh_root(wildcards):
-    """The folder in the layout of Slakh2100 that a part is cut from."""
-    if config["data"]["kind"] == "mini":
-        return f"<data>/{wildcards.part}/slakh"
-    return config["data"]["root"]
 
 
 def baseline_folder(name):

@@ -1,9 +1,32 @@
-# The dataset: composed and rendered here (mini) or found in a folder (slakh), then cut into windows.
+# The dataset: composed and rendered here (mini), or Slakh2100, downloaded or in a folder; then cut into windows.
+
+VERSION = VERSIONS[config["data"]["source"]]
+DOWNLOAD = config["data"]["download"]
+SLAKH = config["data"]["root"] or f"{DOWNLOAD['folder']}/{VERSION.folder}"
+UNPACKED = f"{DOWNLOAD['folder']}/{VERSION.folder}-{digest(STUDY.selection())}.json"
+if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLAKH).is_dir():
+    sys.exit(f"config: data.root: no folder {SLAKH}; set it to that of the data set, or to null to have it downloaded")
+
+
+def dataset(wildcards):
+    """What says that the dataset of a part is there."""
+    if config["data"]["kind"] == "mini":
+        return f"<data>/{wildcards.part}/slakh"
+    return SLAKH if config["data"]["root"] else UNPACKED
+
+
+def chunking(wildcards):
+    """Settings of gmsdi.data.windows.build_windows."""
+    data, split = config["data"], wildcards.part.split("-")[0]
+    settings = {key: data[key] for key in ["sample_rate", "window", "classes", "min_active"]}
+    if data["kind"] == "mini":
+        return {**settings, "split": split}
+    return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
 
 
 rule compose:
     input:
-        sources("data"),
+        sources(*(f"data/{name}.py" for name in ["mini", "composer", "soundfont"])),
     output:
         directory("<data>/{part}/slakh"),
     log:
@@ -19,10 +42,49 @@ rule compose:
         "../scripts/compose.py"
 
 
+# Archive and tracks are no outputs, but lie beside them: Snakemake would delete them before it runs a job again. The
+# outputs say that they are there; a job that runs again checks them, and fetches and unpacks only what is missing. Mirrors
+# and the like are not parameters, since the bytes do not depend on them.
+localrules:
+    download,  # where a cluster's nodes do not reach the internet
+
+
+rule download:
+    output:
+        f"{DOWNLOAD['folder']}/{VERSION.archive}.json",
+    log:
+        f"{DOWNLOAD['folder']}/logs/{VERSION.archive}.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        archive=VERSION.archive,
+    script:
+        "../scripts/download.py"
+
+
+rule unpack:
+    input:
+        [] if DOWNLOAD["archive"] == "stream" else rules.download.output,
+    output:
+        UNPACKED,
+    log:
+        f"{DOWNLOAD['folder']}/logs/{Path(UNPACKED).stem}.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        variant=VERSION.variant,
+        archive=VERSION.archive,
+        folder=VERSION.folder,
+        selection=STUDY.selection(),
+    script:
+        "../scripts/unpack.py"
+
+
+# 8 tracks at a time: 8 GB suffice where none is longer than 25 minutes.
 rule chunk:
     input:
-        root=slakh_root,
-        sources=sources("data"),
+        dataset=dataset,
+        sources=sources("data/slakh.py", "data/versions.py", "data/windows.py"),
     output:
         multiext("<data>/{part}/windows/", *WINDOW_FILES),
     log:
@@ -31,8 +93,11 @@ rule chunk:
         part="train-.*",
     conda:
         "../../envs/core.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
     params:
-        data={key: config["data"][key] for key in ["sample_rate", "window", "classes", "min_active"]},
+        data=chunking,
     script:
         "../scripts/chunk.py"
 
