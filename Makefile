@@ -13,7 +13,7 @@ PEERS := $(VENV)/.peers
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full publish test lint format unlock clean
+.PHONY: help demo mini_full publish test lint format docs unlock clean
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -39,6 +39,9 @@ lint: $(INSTALLED)  ## ruff, mypy, snakefmt, snakemake --lint
 
 format: $(INSTALLED)  ## let the formatters rewrite the sources
 	@export PATH="$(abspath $(BIN)):$$PATH"; ruff check --fix .; ruff format .; snakefmt workflow
+
+docs: $(INSTALLED)  ## write config/README.md, the page of all configuration keys, from the schema
+	@$(BIN)/python -m gmsdi.config_reference
 
 unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keeps on this folder
 	@$(SNAKEMAKE) --unlock

@@ -1,0 +1,64 @@
+"""config/README.md is what its command writes, has every key, and renders."""
+
+import importlib
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gmsdi.config import load, validate
+from gmsdi.config_reference import CLASSES, PAGE, SCHEMA, _class_defaults, reference
+
+REPO = Path(__file__).parents[2]
+
+
+def test_the_page_is_that_of_the_schema():
+    assert PAGE.read_text() == reference(yaml.safe_load(SCHEMA.read_text())), "run `make docs`"
+
+
+def rows(page):
+    """The cells of every row of every table."""
+    return [re.split(r"(?<!\\)\|", line)[1:-1] for line in page.splitlines() if line.startswith("| ")]
+
+
+def test_every_key_of_a_configuration_has_its_row():
+    """Walks the demo's configuration with its defaults, in which every mapping but a user's own is written out."""
+    page = PAGE.read_text()
+    types = {row[0].strip().strip("`"): row[1] for row in rows(page)}
+    config = validate(load(REPO / "config" / "config.yaml"), SCHEMA)
+    own = {"data.classes", "data.mini.section_sizes", "data.mini.programs", "generation.negatives"}
+    own |= {"baselines.demucs_gibbs.model.demucs", "separation.extras"}
+
+    def look(section, path):
+        for key, value in section.items():
+            assert f"{path}{key}" in types or f"[{path}{key}](#{key})" in types, path + key
+            shared = re.search(r"\(#keys-of-(\w+)\)", types.get(f"{path}{key}", ""))
+            if shared:
+                table = page.split(f"### Keys of `{shared[1]}`")[1].split("###")[0]
+                assert set(value) <= {row[0].strip().strip("`") for row in rows(table)}
+            elif isinstance(value, dict) and f"{path}{key}" not in own:
+                look(value, f"{path}{key}.")
+
+    look(config, "")
+
+
+def test_tables_and_links_render():
+    page = PAGE.read_text()
+    assert all(len(row) == 4 and row[3].strip() for row in rows(page))
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert len(anchors) == len(headings)
+    assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= anchors
+    prose = re.sub(r"`[^`]*`|```.*?```|<!--.*?-->", "", page, flags=re.DOTALL)
+    assert re.findall(r"(?<!\\)[<>*]", prose) == []
+
+
+@pytest.mark.parametrize(("file", "name"), CLASSES.values())
+def test_defaults_read_from_the_source_are_those_of_the_class(file, name):
+    configured = getattr(importlib.import_module(f"gmsdi.{file.removesuffix('.py').replace('/', '.')}"), name)
+    assert is_dataclass(configured)
+    required = {field.name: 1 for field in fields(configured)} | _class_defaults(file, name)
+    made = configured(**{field: value for field, value in required.items() if field not in _class_defaults(file, name)})
+    assert {key: getattr(made, key) for key in required} == required
