@@ -1,4 +1,7 @@
-"""Models on disk: `model.safetensors` and `config.json` in one folder, the Hugging Face Hub's convention."""
+"""Models on disk: `model.safetensors` and `config.json` in one folder, the Hugging Face Hub's convention.
+
+Beside them a model with a frozen text encoder has `prompts.safetensors`, the embeddings of its prompts.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,29 @@ from gmsdi.errors import UserError
 from gmsdi.files import atomic
 from gmsdi.models.base import TrainableModel
 from gmsdi.models.denoiser import TextDenoiser
-from gmsdi.models.text import build_text
+from gmsdi.models.text import FrozenT5Text, build_text
 from gmsdi.models.unet import UNet1d, UNetConfig
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, PROMPTS = "model.safetensors", "config.json", "prompts.safetensors"
 MIXTURE, STEMS = "mixture", "stems"
 
 
-def build_model(config: dict[str, Any]) -> TrainableModel:
+def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> TrainableModel:
     """A model with fresh weights.
 
     Args:
         config: `kind`, "diffusion" (the default) or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz, `window`
             in samples, `labels`; and for a diffusion model `unet` (see `UNetConfig`), `text` (see
             `models.text.build_text`) and `sigma_data`, for the other kind what `gmsdi.baselines.gibbs.build` takes.
+        prompts: embeddings of prompts that are known already, see `models.text.build_text`.
 
     Raises:
-        UserError: if the settings contradict each other.
+        UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
     """
     kind = config.get("kind", "diffusion")
     target_of(config)
     if kind == "diffusion":
-        return _build_diffusion(config)
+        return _build_diffusion(config, prompts)
     if kind == "gibbs":  # by name: the baselines stand above the models, and need a package of their own
         return cast(TrainableModel, import_module("gmsdi.baselines.gibbs").build(config))
     raise UserError(f"model kind is {kind!r}; choose diffusion or gibbs")
@@ -63,8 +67,8 @@ def target_of(config: Mapping[str, Any]) -> str:
     return str(target)
 
 
-def _build_diffusion(config: dict[str, Any]) -> TextDenoiser:
-    text = build_text(config["text"])
+def _build_diffusion(config: dict[str, Any], prompts: Path | None) -> TextDenoiser:
+    text = build_text(config["text"], prompts=prompts)
     try:
         unet_config = UNetConfig(**{**config["unet"], "text_features": text.features})
     except (TypeError, ValueError) as error:
@@ -84,7 +88,7 @@ def save_model(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model folder; it appears when it is complete. A frozen text encoder is not written.
+    """Write a model folder; it appears when it is complete. Of a frozen text encoder it holds the prompts' embeddings.
 
     Args:
         folder: the model folder.
@@ -101,6 +105,9 @@ def save_model(
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / WEIGHTS).chmod(0o644)  # safetensors makes it private
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
+        if isinstance(text := getattr(model, "text", None), FrozenT5Text):
+            text.write_prompts(temporary / PROMPTS, model.config["labels"])
+            (temporary / PROMPTS).chmod(0o644)
         for name, text in (extra or {}).items():
             (temporary / name).write_text(text)
 
@@ -117,7 +124,8 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
             raise UserError(f"{folder}: no {name} there; a model is a folder with {CONFIG} and {WEIGHTS}")
     try:
         config = json.loads((folder / CONFIG).read_text())
-        model = build_model(config)
+        prompts = folder / PROMPTS
+        model = build_model(config, prompts=prompts if prompts.is_file() else None)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{folder / CONFIG}: not the configuration of a model ({error})") from error
     try:
@@ -178,11 +186,6 @@ def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype
 
 
 def _own_state(model: TrainableModel) -> dict[str, torch.Tensor]:
-    frozen = "text.encoder." if getattr(getattr(model, "text", None), "frozen", False) else None
-    state = model.state_dict()
     # T5 ties its token table to two names; one of them is enough, and safetensors refuses shared memory.
-    return {
-        name: tensor
-        for name, tensor in state.items()
-        if not (frozen and name.startswith(frozen)) and name != "text.encoder.encoder.embed_tokens.weight"
-    }
+    tied = "text.encoder.encoder.embed_tokens.weight"
+    return {name: tensor for name, tensor in model.state_dict().items() if name != tied}

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
 from gmsdi.models.conditioning import Conditioning
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+"""What a pretrained encoder's folder holds, as the hub has it."""
+SUBSETS = 6
+"""Up to so many labels, the embeddings of all combinations of them are stored with a model."""
+
 
 class T5Text(nn.Module):
-    """A T5 encoder (Raffel et al. 2020) and z*, one learned vector per token position.
+    """A T5 encoder (Raffel et al. 2020) trained with the network, and z*, one learned vector per token position.
 
-    Prompts are padded to `max_length` tokens; the network attends to the real ones only, or with `attend_padding` to
-    all of them, as audio-diffusion-pytorch does.
+    Prompts are padded to `max_length` tokens; the network attends to the real ones only.
 
     Args:
         encoder: transformers' `T5EncoderModel`.
         tokenizer: its tokenizer.
         max_length: tokens of a prompt.
-        frozen: whether the encoder keeps its weights; a frozen encoder is not part of the saved model.
-        attend_padding: let cross-attention see padding tokens.
     """
 
-    def __init__(
-        self, encoder: Any, tokenizer: Any, *, max_length: int, frozen: bool, attend_padding: bool = False
-    ) -> None:
+    def __init__(self, encoder: Any, tokenizer: Any, *, max_length: int) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.frozen = frozen
-        self.attend_padding = attend_padding
-        self.encoder = encoder.requires_grad_(not frozen)
+        self.encoder = encoder
         self.features: int = encoder.config.d_model
         self.unconditional = nn.Parameter(torch.randn(max_length, self.features))
 
@@ -45,26 +50,180 @@ class T5Text(nn.Module):
             UserError: if a prompt has more than `max_length` tokens.
         """
         device = self.unconditional.device
-        encoded = self.tokenizer(
-            [text or "" for text in texts], padding="max_length", max_length=self.max_length, return_tensors="pt"
-        )
-        if encoded.input_ids.shape[1] > self.max_length:
-            longest = max((text or "" for text in texts), key=len)
-            raise UserError(f"prompt {longest!r} is longer than {self.max_length} tokens; shorten it")
-        ids, mask = encoded.input_ids.to(device), encoded.attention_mask.to(device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            tokens = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        ids, mask = tokenize(self.tokenizer, [text or "" for text in texts], self.max_length)
+        tokens = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float()
         absent = torch.tensor([text is None for text in texts], device=device)
         tokens = torch.where(absent[:, None, None], self.unconditional, tokens)
-        attended = mask.bool() | absent[:, None] | self.attend_padding
-        return Conditioning.bank(tokens, attended)
+        return Conditioning.bank(tokens, mask.to(device).bool() | absent[:, None])
 
-    def train(self, mode: bool = True) -> T5Text:
-        """Keep a frozen encoder out of training mode (its dropout stays off)."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
+
+class PretrainedT5:
+    """A pretrained T5 encoder that keeps its weights; it is read when a prompt is first embedded.
+
+    It runs on the CPU in float32 and on one prompt at a time, so that an embedding depends on nothing but its text. It
+    is no part of the module that uses it: neither saved nor copied with it.
+
+    Args:
+        name: a local folder with `FILES` (or another tokenizer's files), or a name on the hub, which is taken from the
+            Hugging Face cache or downloaded into it; with HF_HUB_OFFLINE=1 from the cache alone.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._loaded: tuple[Any, Any] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PretrainedT5:
         return self
+
+    @property
+    def features(self) -> int:
+        """F, the width of the embeddings."""
+        return int(self.load()[0].config.d_model)
+
+    def load(self) -> tuple[Any, Any]:
+        """The encoder and its tokenizer.
+
+        Raises:
+            UserError: if they are neither in the folder or the cache nor downloadable, damaged, or not of a T5.
+        """
+        if self._loaded is None:
+            from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
+
+            folder = Path(self.name).expanduser()
+            source = str(folder) if folder.is_dir() else self.name
+            with self._explained(folder):
+                kind = AutoConfig.from_pretrained(source).model_type
+                if kind != "t5":
+                    raise UserError(f"text encoder {self.name!r} is a {kind}, not a T5; choose another as text.name")
+                # Never a pickle: safetensors or nothing.
+                loaded: Any = T5EncoderModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+                encoder, found = loaded
+                tokenizer = AutoTokenizer.from_pretrained(source)
+            if found["missing_keys"]:
+                missing = min(found["missing_keys"])
+                raise UserError(
+                    f"text encoder {self.name!r}: weight {missing} is missing; fetch model.safetensors again"
+                )
+            self._loaded = encoder.float().eval().requires_grad_(False), tokenizer
+        return self._loaded
+
+    def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
+        """The embedding of one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`, L being `max_length`.
+
+        Raises:
+            UserError: see `load`; or if the prompt has more than `max_length` tokens.
+        """
+        encoder, tokenizer = self.load()
+        ids, mask = tokenize(tokenizer, [text], max_length)
+        return encoder(input_ids=ids, attention_mask=mask).last_hidden_state[0], mask[0].bool()
+
+    @contextmanager
+    def _explained(self, folder: Path) -> Iterator[None]:
+        """One line instead of what transformers says about missing or damaged files."""
+        files = " ".join(FILES)
+        if not folder.is_dir() and (
+            folder.is_absolute() or self.name.startswith((".", "~")) or self.name.count("/") > 1
+        ):
+            raise UserError(f"text encoder {self.name!r}: no such folder; set text.name to one that holds {files}")
+        try:
+            yield
+        except SafetensorError as error:
+            raise UserError(
+                f"text encoder {self.name!r}: model.safetensors is damaged ({error}); fetch it again"
+            ) from error
+        except (OSError, ValueError, RuntimeError) as error:
+            if folder.is_dir():
+                raise UserError(
+                    f"text encoder {self.name!r}: the folder holds no T5 that can be read; it needs {files} (pickled "
+                    "weights are not read)"
+                ) from error
+            offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+            why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
+            raise UserError(
+                f"text encoder {self.name!r} is not in the Hugging Face cache, and {why}; run `hf download {self.name} "
+                f"{files}` where there is a connection (and copy that cache, HF_HOME), or set text.name to a local "
+                "folder with these files"
+            ) from error
+
+
+class FrozenT5Text(nn.Module):
+    """Embeddings of a pretrained T5, each prompt's computed once and kept, and z*, one learned vector per position.
+
+    Neither a training step nor a sampling step runs the encoder on a prompt that was seen before. The embeddings are
+    stored beside a saved model (`write_prompts`); a model with those of all its prompts needs no encoder.
+
+    Args:
+        encoder: the encoder.
+        max_length: L, tokens of a prompt, to which prompts are padded.
+        attend_padding: let cross-attention see padding tokens, as audio-diffusion-pytorch does.
+        prompts: file of embeddings, of `write_prompts`.
+
+    Raises:
+        UserError: if the file is damaged or of another `max_length`; without one, see `PretrainedT5.load`.
+    """
+
+    def __init__(
+        self, encoder: PretrainedT5, *, max_length: int, attend_padding: bool = False, prompts: Path | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.max_length = max_length
+        self.attend_padding = attend_padding
+        texts, tokens, mask = ([], None, None) if prompts is None else _read_prompts(prompts, max_length)
+        self.features: int = encoder.features if tokens is None else tokens.shape[-1]
+        self.unconditional = nn.Parameter(torch.randn(max_length, self.features))
+        # Row 0 stands in for z*. No buffers: what is known differs from process to process.
+        self._rows: dict[str | None, int] = {text: row for row, text in enumerate([None, *texts])}
+        self._tokens, self._mask = (
+            torch.zeros(1, max_length, self.features),
+            torch.zeros(1, max_length, dtype=torch.bool),
+        )
+        if tokens is not None and mask is not None:
+            self._tokens, self._mask = torch.cat([self._tokens, tokens]), torch.cat([self._mask, mask])
+
+    def forward(self, texts: Sequence[str | None]) -> Conditioning:
+        """Embed P prompts; None stands for z*.
+
+        Raises:
+            UserError: if a prompt has more than `max_length` tokens, or is new and the encoder cannot be had.
+        """
+        device = self.unconditional.device
+        self.embed(text for text in texts if text is not None)
+        rows = torch.tensor([self._rows[text] for text in texts], device=device)
+        absent = rows == 0
+        tokens = torch.where(absent[:, None, None], self.unconditional, self._tokens[rows])
+        return Conditioning.bank(tokens, self._mask[rows] | absent[:, None] | self.attend_padding)
+
+    def embed(self, texts: Iterable[str]) -> None:
+        """Compute and keep the embeddings of those prompts that are new.
+
+        Raises:
+            UserError: see `forward`.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        device = self.unconditional.device
+        # Not in inference mode, whose tensors could not serve a training step later.
+        with torch.inference_mode(False), torch.no_grad():
+            if new:
+                tokens, masks = zip(*(self.encoder.embed(text, self.max_length) for text in new), strict=True)
+                self._tokens = torch.cat([self._tokens, torch.stack(tokens).to(self._tokens.device)])
+                self._mask = torch.cat([self._mask, torch.stack(masks).to(self._mask.device)])
+                self._rows |= {text: row for row, text in enumerate(new, len(self._rows))}
+            self._tokens, self._mask = self._tokens.to(device), self._mask.to(device)
+
+    def write_prompts(self, file: Path, labels: Sequence[str]) -> None:
+        """Store all known embeddings, and those of the combinations of the labels: up to `SUBSETS` labels all of them.
+
+        The file is safetensors: `tokens` float32 `[P, L, F]`, `mask` `[P, L]`, and the P prompts in its metadata.
+
+        Raises:
+            UserError: see `forward`.
+        """
+        sizes = range(1, len(labels) + 1) if len(labels) <= SUBSETS else ([1, len(labels)] if labels else [])
+        self.embed(prompt_of(subset) for size in sizes for subset in combinations(labels, size))
+        known = {"tokens": self._tokens[1:].cpu().contiguous(), "mask": self._mask[1:].cpu().contiguous()}
+        metadata = {"format": "pt", "encoder": self.encoder.name, "prompts": json.dumps(list(self._rows)[1:])}
+        save_file(known, file, metadata=metadata)
 
 
 class NoText(nn.Module):
@@ -77,47 +236,54 @@ class NoText(nn.Module):
         return Conditioning.bank(torch.empty(len(texts), 1, 0), torch.ones(len(texts), 1, dtype=torch.bool))
 
 
-def build_text(config: dict[str, Any]) -> T5Text | NoText:
+def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text | FrozenT5Text | NoText:
     """Build the text encoder that a model's configuration names.
 
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer, which needs no file; it is trained together with
-    the network. `kind: t5` loads the pretrained `name` (`t5-small`) and freezes it. `kind: none` is for an
-    unconditional network.
+    the network. `kind: t5` takes the pretrained `name` (`t5-small`, `t5-base`, a local folder) and keeps it as it is.
+    `kind: none` is for an unconditional network.
+
+    Args:
+        config: `kind` and what it needs.
+        prompts: for `t5`, embeddings that are known already, see `FrozenT5Text.write_prompts`.
 
     Raises:
         UserError: if the pretrained encoder is neither in the cache nor downloadable.
     """
     if config["kind"] == "none":
         return NoText()
-    from transformers import AutoTokenizer, ByT5Tokenizer, T5Config, T5EncoderModel
-
-    if config["kind"] == "tiny":
-        byte_tokenizer = ByT5Tokenizer(extra_ids=0)
-        t5 = T5Config(
-            vocab_size=len(byte_tokenizer),
-            d_model=config["features"],
-            d_ff=2 * config["features"],
-            d_kv=config["features"] // config["heads"],
-            num_layers=config["layers"],
-            num_heads=config["heads"],
-            dropout_rate=0.0,
+    if config["kind"] == "t5":
+        return FrozenT5Text(
+            PretrainedT5(config["name"]),
+            max_length=config["max_length"],
+            attend_padding=config.get("attend_padding", False),
+            prompts=prompts,
         )
-        return T5Text(T5EncoderModel(t5), byte_tokenizer, max_length=config["max_length"], frozen=False)
-    name = config["name"]
-    try:
-        encoder, tokenizer = T5EncoderModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"text encoder {name!r} is neither a local folder nor in the Hugging Face cache, and cannot be downloaded; "
-            f"run `hf download {name}` on a machine with a connection, or give the folder as text.name"
-        ) from error
-    return T5Text(
-        encoder,
-        tokenizer,
-        max_length=config["max_length"],
-        frozen=True,
-        attend_padding=config.get("attend_padding", False),
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    t5 = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=config["features"],
+        d_ff=2 * config["features"],
+        d_kv=config["features"] // config["heads"],
+        num_layers=config["layers"],
+        num_heads=config["heads"],
+        dropout_rate=0.0,
     )
+    return T5Text(T5EncoderModel(t5), tokenizer, max_length=config["max_length"])
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask of P prompts, padded: both `[P, max_length]`.
+
+    Raises:
+        UserError: if a prompt has more than `max_length` tokens.
+    """
+    encoded = tokenizer(list(texts), padding="max_length", max_length=max_length, return_tensors="pt")
+    if encoded.input_ids.shape[1] > max_length:
+        raise UserError(f"prompt {max(texts, key=len)!r} is longer than {max_length} tokens; shorten it")
+    return encoded.input_ids, encoded.attention_mask
 
 
 def prompt_of(labels: Sequence[str]) -> str:
@@ -130,3 +296,21 @@ def unique_bank(encoder: nn.Module, texts: Sequence[str | None]) -> Conditioning
     distinct = list(dict.fromkeys(texts))
     index: Tensor = torch.tensor([distinct.index(text) for text in texts])
     return encoder(distinct).select(index)
+
+
+def _read_prompts(file: Path, max_length: int) -> tuple[list[str], Tensor, Tensor]:
+    """What `write_prompts` has stored: the P prompts, tokens `[P, L, F]` and mask `[P, L]`."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            texts = json.loads(stored.metadata()["prompts"])
+            tokens, mask = stored.get_tensor("tokens"), stored.get_tensor("mask")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file}: not embeddings of prompts ({error}); remove it, and they are computed again"
+        ) from error
+    if tokens.shape[:2] != (len(texts), max_length) or mask.shape != tokens.shape[:2]:
+        raise UserError(
+            f"{file}: embeddings {tuple(tokens.shape)} of {len(texts)} prompts, but text.max_length is {max_length}; "
+            "remove it, and they are computed again"
+        )
+    return texts, tokens, mask
