@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -169,17 +169,18 @@ class FrozenT5Text(nn.Module):
         self.encoder = encoder
         self.max_length = max_length
         self.attend_padding = attend_padding
-        texts, tokens, mask = ([], None, None) if prompts is None else _read_prompts(prompts, max_length)
-        self.features: int = encoder.features if tokens is None else tokens.shape[-1]
+        if prompts is None:
+            texts: list[str] = []
+            tokens = torch.empty(0, max_length, encoder.features)
+            mask = torch.empty(0, max_length, dtype=torch.bool)
+        else:
+            texts, tokens, mask = _read_prompts(prompts, max_length)
+        self.features: int = tokens.shape[-1]
         self.unconditional = nn.Parameter(torch.randn(max_length, self.features))
         # Row 0 stands in for z*. No buffers: what is known differs from process to process.
         self._rows: dict[str | None, int] = {text: row for row, text in enumerate([None, *texts])}
-        self._tokens, self._mask = (
-            torch.zeros(1, max_length, self.features),
-            torch.zeros(1, max_length, dtype=torch.bool),
-        )
-        if tokens is not None and mask is not None:
-            self._tokens, self._mask = torch.cat([self._tokens, tokens]), torch.cat([self._mask, mask])
+        self._tokens = torch.cat([torch.zeros(1, max_length, self.features), tokens])
+        self._mask = torch.cat([torch.zeros(1, max_length, dtype=torch.bool), mask])
 
     def forward(self, texts: Sequence[str | None]) -> Conditioning:
         """Embed P prompts; None stands for z*.
@@ -214,16 +215,17 @@ class FrozenT5Text(nn.Module):
     def write_prompts(self, file: Path, labels: Sequence[str]) -> None:
         """Store all known embeddings, and those of the combinations of the labels: up to `SUBSETS` labels all of them.
 
-        The file is safetensors: `tokens` float32 `[P, L, F]`, `mask` `[P, L]`, and the P prompts in its metadata.
-
-        Raises:
-            UserError: see `forward`.
+        The file is safetensors: `tokens` float32 `[P, L, F]`, `mask` `[P, L]`, and the P prompts in its metadata, in
+        alphabetical order. A combination that cannot be embedded, being too long, is left out.
         """
-        sizes = range(1, len(labels) + 1) if len(labels) <= SUBSETS else ([1, len(labels)] if labels else [])
-        self.embed(prompt_of(subset) for size in sizes for subset in combinations(labels, size))
-        known = {"tokens": self._tokens[1:].cpu().contiguous(), "mask": self._mask[1:].cpu().contiguous()}
-        metadata = {"format": "pt", "encoder": self.encoder.name, "prompts": json.dumps(list(self._rows)[1:])}
-        save_file(known, file, metadata=metadata)
+        sizes = range(1, len(labels) + 1) if len(labels) <= SUBSETS else [1, len(labels)]
+        for prompt in (prompt_of(subset) for size in sizes for subset in combinations(labels, size)):
+            with suppress(UserError):
+                self.embed([prompt])
+        texts = sorted(text for text in self._rows if text is not None)
+        rows = [self._rows[text] for text in texts]
+        known = {"tokens": self._tokens[rows].cpu(), "mask": self._mask[rows].cpu()}
+        save_file(known, file, metadata={"format": "pt", "encoder": self.encoder.name, "prompts": json.dumps(texts)})
 
 
 class NoText(nn.Module):

@@ -1,18 +1,21 @@
-"""The frozen text encoder: a T5 with random weights, in a folder, against its own hidden states."""
+"""The frozen text encoder: a T5 with random weights, in a folder and in a cache, against its own hidden states."""
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.models.text import PretrainedT5, build_text, prompt_of, unique_bank
+from gmsdi.models.text import FrozenT5Text, PretrainedT5, build_text, prompt_of, unique_bank
 from tests.unit import tiny
 
 VOCABULARY = ["<pad>", "</s>", "<unk>", "▁", "▁Bass", ",", "▁Drums", "▁Piano"]
@@ -124,3 +127,76 @@ def test_a_saved_model_samples_without_its_encoder(folder, tmp_path):
     (tmp_path / "again" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"of 7 prompts, but text\.max_length is 9"):
         load_model(tmp_path / "again")
+
+
+def test_a_populated_cache_serves_without_a_connection(folder, tmp_path):
+    """Another process, as the environment is read when the libraries are imported."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    repository = tmp_path / "home" / "hub" / "models--google-t5--t5-tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    code = """
+import sys
+from pathlib import Path
+from gmsdi.errors import UserError
+from gmsdi.models.text import build_text
+
+text = build_text({"kind": "t5", "name": "google-t5/t5-tiny", "max_length": 8})
+text.write_prompts(Path(sys.argv[1]), ["Bass", "Drums"])
+try:
+    build_text({"kind": "t5", "name": "t5-small", "max_length": 8})
+except UserError as error:
+    print(error)
+"""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
+        environment.pop(name, None)
+    stored = tmp_path / "stored.safetensors"
+    result = subprocess.run(
+        [sys.executable, "-c", code, stored], env=environment, capture_output=True, text=True, timeout=1200
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == (
+        "text encoder 't5-small' is not in the Hugging Face cache, and HF_HUB_OFFLINE is set; run `hf download "
+        "t5-small config.json model.safetensors tokenizer.json tokenizer_config.json` where there is a connection "
+        "(and copy that cache, HF_HOME), or set text.name to a local folder with these files"
+    )
+    known = FrozenT5Text(PretrainedT5("google-t5/t5-tiny"), max_length=LENGTH, prompts=stored)
+    prompts = ["Bass", "Drums", "Bass, Drums"]
+    own = build_text({**TEXT, "name": str(folder)})(prompts)
+    assert torch.equal(known(prompts).tokens, own.tokens)
+    assert torch.equal(known(prompts).mask, own.mask)
+
+
+def _pickled(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def _incomplete(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.final_layer_norm.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _another_kind(folder):
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_pickled, r"no T5 that can be read; it needs config\.json model\.safetensors .*pickled weights are not read"),
+        (_incomplete, r"weight encoder\.final_layer_norm\.weight is missing"),
+        (_another_kind, "is a bert, not a T5"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"), r"model\.safetensors is damaged"),
+        (lambda folder: (folder / "config.json").unlink(), "no T5 that can be read"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_what_cannot_be_read_is_named_in_one_line(folder, damage, says):
+    damage(folder)
+    with pytest.raises(UserError, match=says) as raised:
+        build_text({**TEXT, "name": str(folder)})
+    assert "\n" not in str(raised.value)
