@@ -105,7 +105,7 @@ class Study:
         """`method_settings` of the paper's other systems."""
         system = system_of(method)
         own = self.baselines[system]["separation"]
-        settings = {"name": system, "title": TITLES[system], "chosen_on": "test"}
+        settings: dict[str, Any] = {"name": system, "title": TITLES[system], "chosen_on": "test"}
         if system == DEMUCS_GIBBS:
             return settings | own
         settings["solver"] = {**self.config["separation"]["solver"], **own["solver"]}
