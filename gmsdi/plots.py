@@ -108,6 +108,9 @@ def costs(table: pd.DataFrame) -> Figure:
             xlabel="network evaluations per chunk (guidance counts twice)",
             ylabel="SI-SDRi, active stems (dB)",
         )
+        counts = sorted(set(overall["evaluations"].round().astype(int)))
+        ax.set_xticks(counts, [str(count) for count in counts])
+        ax.minorticks_off()
         ax.grid(color="#eeeeee", lw=0.8)
         ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         ax.set_title(

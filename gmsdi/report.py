@@ -7,6 +7,7 @@ import hashlib
 import html
 import io
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -120,7 +121,7 @@ def versions() -> list[tuple[str, str]]:
             found.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    return [*found, ("machine", f"{platform.system()} {platform.machine()}")]
+    return [*found, ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")]
 
 
 def times(folder: str | Path) -> list[tuple[str, float]]:
