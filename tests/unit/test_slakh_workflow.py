@@ -144,8 +144,8 @@ def original(tmp_path_factory) -> Path:
     compose_dataset(root, MiniConfig(sample_rate=44100, sections=(1, 1), tracks=tracks), seed=3)
     (root / "mini.json").unlink()
     for split, first in (("validation", 1501), ("test", 1876)):
-        for path in sorted((root / split).iterdir(), reverse=True):
-            path.rename(path.with_name(f"Track{first + int(path.name[5:]) - 1:05d}"))
+        for number, path in enumerate(sorted((root / split).iterdir()), first):
+            path.rename(path.with_name(f"Track{number:05d}"))
     (root / "omitted").mkdir()
     (root / "test" / "Track01877").rename(root / "omitted" / "Track01877")
     return root
