@@ -128,6 +128,11 @@ class Study:
         solver = {**settings["solver"], **grid["solver"]}
         return [{**settings, "w": w, "solver": solver} for w in values]
 
+    def grid_steps(self) -> dict[str, int]:
+        """Solver steps of Table 1's Extractor and Separator."""
+        first = {"extractor": "extractor", "separator": next(iter(self.separators))}
+        return {name: self.grid_cells(method, "test")[0]["solver"]["steps"] for name, method in first.items()}
+
     def deciding(self, split: str) -> list[str]:
         """The methods whose grid on a split settles what a method of Table 2 leaves open."""
         needed: list[str] = []

@@ -59,8 +59,14 @@ def table1(
     return pd.concat(parts, ignore_index=True).astype({"paper": float})
 
 
-def table1_sheets(table: pd.DataFrame, *, convention: str) -> list[Sheet]:
-    """Table 1 as read: a row per method, a column per w, the score of All; the best of each row in bold."""
+def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, int]) -> list[Sheet]:
+    """Table 1 as read: a row per method, a column per w, the score of All; the best of each row in bold.
+
+    Args:
+        table: see `table1`.
+        convention: of the guidance, a key of `GUIDANCE`.
+        steps: solver steps of "extractor" and "separator".
+    """
     overall = table[table["stem"] == "All"]
     values = sorted(overall["w"].unique())
     subwindows = int(overall["subwindows"].max())
@@ -78,7 +84,8 @@ def table1_sheets(table: pd.DataFrame, *, convention: str) -> list[Sheet]:
                 row.append(cell if pd.isna(published) or score == "active" else f"{cell} (paper {published:.2f})")
             rows.append(row)
         notes = [
-            f"{subwindows} scores a cell (sub-windows times stems); best of each row in bold. "
+            f"{subwindows} scores a cell (sub-windows times stems); best of each row in bold. Solver steps: "
+            f"{', '.join(f'{NAMES[name]} {number}' for name, number in steps.items())}. "
             f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
         if score == "active":

@@ -195,9 +195,10 @@ def test_table1_marks_the_best_and_prints_the_paper_beside():
     assert overall.at[3, "protocol"] == pytest.approx(expected)
     assert overall.at[3, "paper"] == 7.66
     assert np.isnan(overall.at[1, "paper"])
-    protocol, active = table1_sheets(table, convention="paper")
+    protocol, active = table1_sheets(table, convention="paper", steps={"extractor": 12, "separator": 16})
     assert protocol.rows[0][2] == f"**{expected:.2f}** (paper 7.66)"
     assert "paper" not in active.rows[0][2]
+    assert "Solver steps: GMSDI Extractor 12, GMSDI Separator 16." in active.notes[0]
 
 
 def test_table2_is_the_papers_with_ours_filled_in():
@@ -257,7 +258,7 @@ def test_table2_has_rows_beyond_the_paper():
 def test_latex_is_balanced_and_escaped():
     rows = scores([1, 2, 3, 4], model="extractor", constrained="", w=3.0)
     table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False), resamples=100)
-    text = latex(table1_sheets(table, convention="paper"))
+    text = latex(table1_sheets(table, convention="paper", steps={"extractor": 12, "separator": 16}))
     assert text.count("\\begin{") == text.count("\\end{") == 4
     assert text.count("{") == text.count("}")
     assert "\\textbf{" in text

@@ -49,6 +49,7 @@ rule table1:
     params:
         bootstrap=config["bootstrap"],
         convention=config["separation"]["guidance"]["convention"],
+        steps=STUDY.grid_steps(),
         seed=config["seed"],
     script:
         "../scripts/table1.py"

@@ -10,6 +10,7 @@ from _common import job, windows_folder
 
 from gmsdi import plots, report
 from gmsdi.files import atomic
+from gmsdi.study import Study
 from gmsdi.tables import NAMES, describe, table1_sheets, table2_sheets
 
 snakemake: Any
@@ -54,7 +55,8 @@ with job(snakemake):
         }
     table1, table2 = pd.read_csv(files.table1), pd.read_csv(files.table2)
     table1["constrained"] = table1["constrained"].fillna("")
-    sheets1 = table1_sheets(table1, convention=config["separation"]["guidance"]["convention"])
+    convention = config["separation"]["guidance"]["convention"]
+    sheets1 = table1_sheets(table1, convention=convention, steps=Study(config).grid_steps())
     sheets2 = table2_sheets(table2, chunks=chunks, confidence=config["bootstrap"]["confidence"])
     data, windows = config["data"], windows_folder(files.windows)
     provenance = [

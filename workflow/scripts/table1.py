@@ -14,4 +14,4 @@ with job(snakemake):
     scores = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.scores])
     paper = pd.read_csv(snakemake.input.paper, keep_default_na=False)
     table = table1(scores, paper, **params.bootstrap, seed=params.seed)
-    write_table(snakemake.output, table, table1_sheets(table, convention=params.convention))
+    write_table(snakemake.output, table, table1_sheets(table, convention=params.convention, steps=params.steps))
