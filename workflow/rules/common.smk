@@ -74,6 +74,31 @@ def windows(name):
 TEST = windows(part("test"))
 
 
+# Slakh2100: its archive, and the receipt of what has been unpacked of it.
+VERSION = VERSIONS[config["data"]["source"]]
+DOWNLOAD = config["data"]["download"]
+SLAKH = config["data"]["root"] or f"{DOWNLOAD['folder']}/{VERSION.folder}"
+UNPACKED = f"{DOWNLOAD['folder']}/{VERSION.folder}-{digest(STUDY.selection())}.json"
+if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLAKH).is_dir():
+    sys.exit(f"config: data.root: no folder {SLAKH}; set it to that of the data set, or to null to have it downloaded")
+
+
+def dataset(wildcards):
+    """What says that the dataset of a part is there."""
+    if config["data"]["kind"] == "mini":
+        return f"<data>/{wildcards.part}/slakh"
+    return SLAKH if config["data"]["root"] else UNPACKED
+
+
+def chunking(wildcards):
+    """Settings of gmsdi.data.windows.build_windows."""
+    data, split = config["data"], wildcards.part.split("-")[0]
+    settings = {key: data[key] for key in ["sample_rate", "window", "classes", "min_active"]}
+    if data["kind"] == "mini":
+        return {**settings, "split": split}
+    return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
+
+
 def model_folder():
     if config["model"]["train"]:
         return "<results>/model"
