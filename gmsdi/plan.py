@@ -33,7 +33,7 @@ from gmsdi.errors import UserError
 from gmsdi.experiments import CALL
 from gmsdi.metrics.embeddings import EMBEDDINGS
 from gmsdi.sampling.schedules import karras
-from gmsdi.study import Study, system_of
+from gmsdi.study import Study, system_of, with_steps
 
 if TYPE_CHECKING:
     import torch
@@ -480,13 +480,6 @@ def jobs_of(
     for rule in ("gallery", "page", "resolved_config", "all"):
         add(PAGE, rule)
     return jobs
-
-
-def with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """A separation method with another number of steps, of its solver or of its Gibbs chain."""
-    if "solver" in settings:
-        return {**settings, "solver": {**settings["solver"], "steps": steps}}
-    return {**settings, "steps": steps}
 
 
 def training_settings(study: Study, model: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ heavy library is imported, so that building the workflow's graph takes no time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gmsdi.config import Config, digest, slug
@@ -243,6 +244,15 @@ class Study:
         if self.config["data"]["kind"] == "mini":
             return f"{split}-{tracks or self.config['data']['mini']['tracks'][split]}"
         return f"{split}-all"
+
+
+def with_steps(method: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """A method with another number of steps, of its solver (with as much churn in each) or of its Gibbs chain."""
+    if "solver" in method:
+        solver = method["solver"]
+        churn = solver["s_churn"] * steps / solver["steps"]
+        return {**method, "solver": {**solver, "steps": steps, "s_churn": churn}}
+    return {**method, "steps": steps}
 
 
 def system_of(name: str) -> str:

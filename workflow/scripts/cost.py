@@ -13,6 +13,7 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import score_separation, select_chunks, separate
 from gmsdi.files import atomic
 from gmsdi.metrics.si_sdr import summarize
+from gmsdi.study import with_steps
 from gmsdi.tables import NAMES
 
 snakemake: Any
@@ -20,15 +21,6 @@ snakemake: Any
 
 def advance(update: Callable[[float, float], None], before: float, total: float, share: float, done: float) -> None:
     update(before + done * share, total)
-
-
-def with_steps(method: dict[str, Any], steps: int) -> dict[str, Any]:
-    """The method with another number of steps, of its solver (with as much churn in each) or of its Gibbs chain."""
-    if "solver" in method:
-        solver = method["solver"]
-        churn = solver["s_churn"] * steps / solver["steps"]
-        return {**method, "solver": {**solver, "steps": steps, "s_churn": churn}}
-    return {**method, "steps": steps}
 
 
 with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
