@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from gmsdi.config import load, validate
-from gmsdi.study import Study, system_of
+from gmsdi.study import Study, system_of, with_steps
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -212,3 +212,10 @@ def test_the_dataset_is_named_by_what_its_chunks_depend_on(config):
     assert Study(config).part("train", 3) == "train-3"
     changed["data"]["sample_rate"] = 16000
     assert Study(changed).dataset_id() != Study(config).dataset_id()
+
+
+def test_other_step_counts_keep_the_churn_of_a_step():
+    solver = {**EULER, "steps": 20, "s_churn": 8}
+    changed = with_steps({"name": "extractor", "solver": solver}, 5)
+    assert changed == {"name": "extractor", "solver": {**solver, "steps": 5, "s_churn": 2}}
+    assert with_steps({"name": "demucs_gibbs", "steps": 512}, 32) == {"name": "demucs_gibbs", "steps": 32}
