@@ -195,8 +195,8 @@ def separate(
         windows: the test split.
         ids: chunks.
         method: `name`, and what the method has of `solver` (settings of `pipeline.Solver`), `w`, `negatives`,
-            `samples` (default 1), `consistent` (Extractor), `constrained`, `projected` (Separator), `gaussian` (MSDM),
-            and `steps`, `block` and `noise` (Demucs + Gibbs).
+            `samples` (default 1), `consistent` (Extractor), `constrained`, `projected` (Separator), `wiener` (of these
+            two, the filter's options), `gaussian` (MSDM), and `steps`, `block` and `noise` (Demucs + Gibbs).
         guidance: settings of `pipeline.Guidance` apart from w, for the Extractor and the Separator.
         seed: the run's seed. A chunk's noise is the same for every method and every w.
         batch: chunks that are sampled together.
@@ -205,6 +205,7 @@ def separate(
     import torch
 
     from gmsdi.pipeline import Guidance, Solver
+    from gmsdi.wiener import wiener
 
     name, samples = method["name"], int(method.get("samples", 1))
     settings: dict[str, Any] = {"solver": Solver(**method["solver"])} if "solver" in method else {}
@@ -226,7 +227,10 @@ def separate(
         seeds = [
             item_seed(seed, "separation", t, o) for t, o in zip(rows["track"], rows["offset"].tolist(), strict=True)
         ]
-        estimate = run(torch.from_numpy(windows.mixture(part)), seeds=seeds, callback=callback, **settings)
+        mixture = torch.from_numpy(windows.mixture(part))
+        estimate = run(mixture, seeds=seeds, callback=callback, **settings)
+        if "wiener" in method:
+            estimate = wiener(estimate, mixture, sample_rate=windows.sample_rate, **method["wiener"])
         estimates.append(estimate[:, :, 0].numpy())
     return np.concatenate(estimates)
 

@@ -97,7 +97,7 @@ class Study:
         }
         if name == "separator" and not own.get("projected"):
             settings["constrained"] = self.separators.get(method, base["constrained"])
-        settings |= {key: own[key] for key in ("title", "consistent", "projected", "samples") if key in own}
+        settings |= {key: own[key] for key in ("title", "consistent", "projected", "samples", "wiener") if key in own}
         if method in self.validated:
             settings["title"] = f"GMSDI {name.capitalize()}, chosen on validation chunks"
         return settings

@@ -18,6 +18,7 @@ def windows(request):
         window=window,
         folder="windows",
         table=pd.DataFrame(rows, columns=["track", "offset", "active"]),
+        sample_rate=8000,
         mixture=lambda ids: stems[list(ids)].sum(axis=1),
         stems=lambda ids: stems[list(ids)],
     )

@@ -25,6 +25,7 @@ DEMUCS = {
 METHODS = {
     "extractor": {"w": 1.0, "solver": SOLVER, "negatives": {"Bass": "Drums"}},
     "extractor, consistent mean": {"w": 1.0, "solver": SOLVER, "consistent": True, "samples": 2},
+    "extractor, filtered": {"w": 1.0, "solver": SOLVER, "wiener": {"amount": 0.5, "seconds": 0.02}},
     "separator": {"w": 1.0, "solver": SOLVER, "constrained": "Drums"},
     "separator, projected": {"w": 0.0, "solver": SOLVER, "projected": True},
     "msdm": {"solver": SOLVER, "constrained": "Piano"},

@@ -56,7 +56,7 @@ def sources(*names):
     return [str(path) for path in found]
 
 
-MODEL_SOURCES = sources("models", "sampling", "inference.py", "pipeline.py", "baselines")
+MODEL_SOURCES = sources("models", "sampling", "inference.py", "pipeline.py", "wiener.py", "baselines")
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"

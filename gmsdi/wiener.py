@@ -1,0 +1,51 @@
+"""Wiener filtering of separated stems, beyond the paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gmsdi.errors import UserError
+
+_FLOOR = 1e-10  # power that each stem has at least, so that silence is shared out equally instead of dividing by zero
+
+
+def wiener(stems: Tensor, mixture: Tensor, *, amount: float = 1.0, seconds: float = 0.25, sample_rate: int) -> Tensor:
+    """Stems filtered out of their mixture, by the power that they have in each cell of its spectrogram.
+
+        X̂_k(t, f) = |X_k(t, f)|² / Σ_l |X_l(t, f)|² · Y(t, f),   x_k ← (1 − amount)·x_k + amount·x̂_k
+
+    The filter of locally stationary Gaussian sources whose powers are those of the estimates (Liutkus and Badeau 2015).
+    It takes away what an estimate has that is not in the mixture, and the mixture's phases come back, but what two
+    stems have in one cell it cannot tell apart; hence the amount.
+
+    Args:
+        stems: `[..., K, C, T]`.
+        mixture: `[..., C, T]`.
+        amount: from 0, the stems as they are, to 1, the filtered ones alone.
+        seconds: length of the Hann window, rounded to a power of 2 in samples; windows overlap by three quarters.
+        sample_rate: in Hz.
+
+    Returns:
+        `[..., K, C, T]`. Filtered stems sum to the mixture.
+
+    Raises:
+        UserError: if the amount is out of range, or the window is not positive or longer than the signal.
+    """
+    if not 0 <= amount <= 1:
+        raise UserError(f"wiener amount is {amount}; it must be from 0 to 1")
+    size = 1 << max(0, round(seconds * sample_rate) - 1).bit_length()
+    if seconds <= 0 or not 4 <= size <= stems.shape[-1]:
+        raise UserError(f"wiener window is {seconds} s, {size} samples; it must be shorter than the signal and above 0")
+    window = torch.hann_window(size, device=stems.device)
+
+    def spectrum(signal: Tensor) -> Tensor:
+        flat = signal.reshape(-1, signal.shape[-1])
+        cells = torch.stft(flat, size, size // 4, window=window, pad_mode="constant", return_complex=True)
+        return cells.reshape(*signal.shape[:-1], *cells.shape[-2:])
+
+    power = spectrum(stems).abs().square() + _FLOOR
+    cells = power / power.sum(dim=-4, keepdim=True) * spectrum(mixture).unsqueeze(-4)
+    flat = cells.reshape(-1, *cells.shape[-2:])
+    filtered = torch.istft(flat, size, size // 4, window=window, length=stems.shape[-1]).reshape(stems.shape)
+    return stems + amount * (filtered - stems)
