@@ -24,6 +24,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
@@ -357,6 +358,9 @@ def train(
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        # In a SLURM job Lightning would expect srun to have started one process for each device, and would resume any
+        # hpc_ckpt_* that lies in the working directory.
+        plugins=None if TorchElasticEnvironment.detect() else LightningEnvironment(),
     )
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
