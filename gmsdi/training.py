@@ -299,8 +299,14 @@ def train(
     """
     tune_allocator()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Expected here: the folder holds the checkpoint to resume, and batches come from memory without workers.
-    for expected in ("exists and is not empty", "does not have many workers", "dataloader is not resumable"):
+    # Expected here: the folder holds the checkpoint to resume, batches come from memory without workers, and no process
+    # is started by srun.
+    for expected in (
+        "exists and is not empty",
+        "does not have many workers",
+        "dataloader is not resumable",
+        "`srun` command is available",
+    ):
         warnings.filterwarnings("ignore", message=f".*{expected}")
     started = time.time()
     target = target_of(model_config)

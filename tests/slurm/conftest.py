@@ -94,9 +94,7 @@ class Cluster:
 
     def run(self, *command: str) -> str:
         """The output of one of SLURM's commands."""
-        return subprocess.run(
-            command, env=self.environ, check=True, capture_output=True, text=True, timeout=60
-        ).stdout
+        return subprocess.run(command, env=self.environ, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def jobs(self) -> list[dict[str, str]]:
         """What the controller knows of every job, ended ones included, in the order of their submission."""

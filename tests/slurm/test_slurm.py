@@ -1,12 +1,11 @@
-"""The workflow on a SLURM cluster, with the profile and two pretended GPUs: a requeued training, a cancelled separation,
-and results that are equal to those of a local run."""
+"""The workflow on a SLURM cluster with the profile and two pretended GPUs: a training is requeued, a separation
+cancelled, and the results are equal to those of a local run."""
 
 import json
 import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -84,7 +83,7 @@ class Run:
         jobs = sorted((self.folder / ".snakemake" / "slurm_logs").rglob("*.log"))
         return "\n".join(path.read_text()[-3000:] for path in [*jobs, self.log])
 
-    def wait_for(self, rule, ready):
+    def wait_for(self, rule, ready=lambda: True):
         """The first job of a rule, once it runs and `ready()`."""
         started = time.monotonic()
         while time.monotonic() - started < 600:
@@ -109,7 +108,7 @@ def folder(cluster, local, tmp_path_factory):
         # As SLURM does by itself when a node fails.
         training = run.wait_for("train", lambda: list(results.glob("training/work-*/last.ckpt")))
         cluster.run("scontrol", "requeue", training["JobId"])
-        separation = run.wait_for("separate", lambda: list(results.glob("logs/separate/*.log")))
+        separation = run.wait_for("separate")
         cluster.run("scancel", separation["JobId"])
         assert run.process.wait(900) == 0, run.said()
     finally:
@@ -144,8 +143,8 @@ def test_jobs_had_the_profiles_partitions_gpus_memory_and_time(cluster, jobs):
 def test_a_requeued_training_resumed(local, folder, jobs):
     (training,) = jobs["train"]
     assert (training["Restarts"], training["JobState"]) == ("1", "COMPLETED")
-    resumed = [json.loads((x / "results/cluster/model/provenance.json").read_text())["resumed"] for x in (local, folder)]
-    assert resumed == [False, True]
+    made = [json.loads((run / "results/cluster/model/provenance.json").read_text()) for run in (local, folder)]
+    assert [provenance["resumed"] for provenance in made] == [False, True]
 
 
 def test_a_cancelled_job_was_submitted_again_with_more(jobs):

@@ -1,4 +1,4 @@
-"""The SLURM profile: it names the workflow's rules, gives GPUs where they are needed, and asks for more after a failure."""
+"""The SLURM profile names the workflow's rules, gives GPUs where they are needed, and asks for more after a failure."""
 
 import io
 import json
@@ -33,7 +33,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
     local = workflow._workflow._localrules
     rules = {
         rule.name: {
-            "gpu": rule.resources.get("gpu") is not None,
+            "gpu": "gpu" in rule.resources,
             "long": bool(rule.benchmark) or rule.resources["_cores"].value > 1,
             "local": rule.name in local or not rule.is_script,
         }
