@@ -364,9 +364,10 @@ def train(
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        # In a SLURM job Lightning would expect srun to have started one process for each device, and would resume any
-        # hpc_ckpt_* that lies in the working directory.
+        # In a SLURM job Lightning would expect that srun has started a process for each device, and would resume any
+        # hpc_ckpt_* below the root folder, by default the working directory.
         plugins=None if TorchElasticEnvironment.detect() else LightningEnvironment(),
+        default_root_dir=work,
     )
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
