@@ -10,10 +10,11 @@ CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+CLUSTER := $(VENV)/.cluster
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full publish test lint format docs unlock clean
+.PHONY: help demo mini_full publish cluster test lint format docs unlock clean
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -29,6 +30,9 @@ mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/
 publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README
 	@$(BIN)/python -m benchmarks.publish
 	@echo "docs/mini_full/README.md shows the tables and figures of results/mini_full; README.md has its Table 2."
+
+cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-profile slurm
+	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: snakemake --workflow-profile slurm"
 
 test: $(PEERS)  ## unit, integration and peer tests
 	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required python -m pytest
@@ -62,4 +66,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 $(PEERS): $(INSTALLED) requirements-peers.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
+	@touch $@
+
+$(CLUSTER): $(INSTALLED) requirements-cluster.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-cluster.lock
 	@touch $@

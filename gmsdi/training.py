@@ -24,6 +24,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
@@ -298,8 +299,14 @@ def train(
     """
     tune_allocator()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Expected here: the folder holds the checkpoint to resume, and batches come from memory without workers.
-    for expected in ("exists and is not empty", "does not have many workers", "dataloader is not resumable"):
+    # Expected here: the folder holds the checkpoint to resume, batches come from memory without workers, and no process
+    # is started by srun.
+    for expected in (
+        "exists and is not empty",
+        "does not have many workers",
+        "dataloader is not resumable",
+        "`srun` command is available",
+    ):
         warnings.filterwarnings("ignore", message=f".*{expected}")
     started = time.time()
     target = target_of(model_config)
@@ -357,6 +364,10 @@ def train(
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        # In a SLURM job Lightning would expect that srun has started a process for each device, and would resume any
+        # hpc_ckpt_* below the root folder, by default the working directory.
+        plugins=None if TorchElasticEnvironment.detect() else LightningEnvironment(),
+        default_root_dir=work,
     )
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)

@@ -103,6 +103,17 @@ def test_killed_training_resumes_to_the_same_weights(windows, tmp_path):
     assert last[0] == last[1]
 
 
+def test_a_slurm_job_trains_as_any_process_does(windows, tmp_path, monkeypatch):
+    """Lightning would wait for processes that srun starts, and resume what lies in the working directory."""
+    for name, value in (("NTASKS", "2"), ("NTASKS_PER_NODE", "2"), ("JOB_ID", "7"), ("JOB_NAME", "train")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_text("another program's")
+    short = replace(TRAINING, steps=2)
+    train(MODEL, short, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
+    assert not json.loads((tmp_path / "m" / "provenance.json").read_text())["resumed"]
+
+
 def test_devices_share_the_global_batch(windows):
     data = WindowSet(windows)
     whole = Batches(data, TRAINING, seed=5).batch(7)
