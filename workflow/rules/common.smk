@@ -8,7 +8,7 @@ REPO = Path(workflow.basedir).resolve().parent
 sys.path.insert(0, str(REPO))
 
 from gmsdi.config import digest, validate, writable
-from gmsdi.data.versions import VERSIONS
+from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study import Study, system_of
 
@@ -35,6 +35,7 @@ THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none o
 pathvars:
     results=f"results/{config['run']}",
     data=f"results/data/{STUDY.dataset_id()}",
+    jamendo=f"results/data/{STUDY.jamendo_id()}",
 
 
 wildcard_constraints:
@@ -97,6 +98,32 @@ def chunking(wildcards):
     if data["kind"] == "mini":
         return {**settings, "split": split}
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
+
+
+# MTG-Jamendo: its tracks, and the receipts of the shards that have been unpacked.
+JAMENDO = config["training_data"]
+JAMENDO_ROOT = JAMENDO["root"] or f"{JAMENDO['download']['folder']}/mtg_jamendo"
+JAMENDO_RECEIPT = f"{JAMENDO['download']['folder']}/mtg_jamendo-{{shard}}-{JAMENDO['tracks'] or 'all'}.json"
+if STUDY.jamendo and JAMENDO["root"] and not Path(JAMENDO_ROOT).is_dir():
+    sys.exit(
+        f"config: training_data.root: no folder {JAMENDO_ROOT}; set it to that of MTG-Jamendo, or to null to have it "
+        "downloaded"
+    )
+
+
+def jamendo_tracks(wildcards):
+    """What says that the tracks of a part of MTG-Jamendo are there."""
+    if JAMENDO["root"]:
+        return []
+    return expand(JAMENDO_RECEIPT, shard=[f"{shard:02d}" for shard in STUDY.jamendo_parts()[wildcards.part]])
+
+
+def learned(split):
+    """The windows that the text-conditioned model learns from."""
+    if not STUDY.jamendo:
+        return windows(part(split))
+    (name,) = (name for name in STUDY.jamendo_parts() if name.startswith(f"{split}-"))
+    return [f"<jamendo>/{name}/windows/{file}" for file in WINDOW_FILES]
 
 
 def model_folder():

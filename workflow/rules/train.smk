@@ -4,8 +4,8 @@
 
 rule train:
     input:
-        train=windows(part("train")),
-        validation=windows(part("validation")),
+        train=learned("train"),
+        validation=learned("validation"),
         sources=sources("training.py", "models", "data/windows.py"),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
