@@ -171,8 +171,8 @@ def _check_training_data(config: Config) -> None:
     text = config["model"]["config"]["text"]["kind"]
     if config["model"]["train"] and text not in ("clap", "none"):
         raise UserError(
-            f"config: model.config.text.kind is {text}, which learns from labels, and training_data.kind jamendo has none; "
-            "choose clap or none"
+            f"config: model.config.text.kind is {text}, which learns from labels, and training_data.kind jamendo has "
+            "none; choose clap or none"
         )
 
 

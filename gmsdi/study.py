@@ -254,6 +254,10 @@ class Study:
         settings = [*(data[key] for key in ("sample_rate", "window")), *(training[key] for key in ("root", "tracks"))]
         return f"jamendo-{digest(settings)}"
 
+    def learned(self, split: str) -> str:
+        """Name of the part that the text-conditioned model is trained on ("train"), or validated on."""
+        return next((name for name in self.jamendo_parts() if name.startswith(f"{split}-")), self.part(split))
+
     def jamendo_parts(self) -> dict[str, range]:
         """Of MTG-Jamendo's parts that are learned from, such as "train-0-97" and "validation-98-99", the shards."""
         if not self.jamendo:

@@ -115,8 +115,8 @@ class Batches(IterableDataset[dict[str, Any]]):
     - `clean` and `noise` `[n, C, T]`: what `target` says (see `models.checkpoint.target_of`), with one gain and sign
       for all stems of a window; stems that do not sound are what the dataset holds, mostly zeros;
     - `sigma` `[n]`;
-    - `texts`: n prompts, the labels that sound in the window, or the one label of a target that is a single stem; "" for
-      mixtures without labels; None is z*;
+    - `texts`: n prompts, the labels that sound in the window, or the one label of a target that is a single stem; empty
+      for mixtures without labels; None is z*;
     - `draws` `[n, DRAWS]`: uniform numbers in [0, 1) for choices of the model's own.
 
     Raises:

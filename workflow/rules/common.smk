@@ -40,7 +40,7 @@ pathvars:
 
 wildcard_constraints:
     method="[a-z_A-Z0-9]+",
-    part="(train|validation|test)-([0-9]+|all)",
+    part="(train|validation|test)-([0-9]+(-[0-9]+)?|all)",
     shard="[0-9]+",
     shards="[0-9]+",
     split="test|validation",
@@ -67,7 +67,9 @@ EMBEDDING_SOURCES = sources(
 
 
 def windows(name):
-    """The files of a windows folder, by role."""
+    """The files of a part's windows folder, by role."""
+    if name in STUDY.jamendo_parts():
+        return [f"<jamendo>/{name}/windows/{file}" for file in WINDOW_FILES]
     stems = [] if name.startswith("train-") else ["stems.npy"]
     return [f"<data>/{name}/windows/{file}" for file in [*WINDOW_FILES, *stems]]
 
@@ -116,14 +118,6 @@ def jamendo_tracks(wildcards):
     if JAMENDO["root"]:
         return []
     return expand(JAMENDO_RECEIPT, shard=[f"{shard:02d}" for shard in STUDY.jamendo_parts()[wildcards.part]])
-
-
-def learned(split):
-    """The windows that the text-conditioned model learns from."""
-    if not STUDY.jamendo:
-        return windows(part(split))
-    (name,) = (name for name in STUDY.jamendo_parts() if name.startswith(f"{split}-"))
-    return [f"<jamendo>/{name}/windows/{file}" for file in WINDOW_FILES]
 
 
 def model_folder():
