@@ -62,6 +62,7 @@ def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     if errors:
         raise UserError(_one_line(errors[0]))
     _check_data(filled)
+    _check_training_data(filled)
     return filled
 
 
@@ -151,7 +152,6 @@ def _check_data(config: Config) -> None:
                 f"config: fad.{key} is for VGGish and CLAP, musicnn has its weights in its package; set it to null or "
                 "choose another fad.embedding"
             )
-    _check_training_data(config)
     known = list(data.get("classes", {}))
     for where, label in _labels_used(config):
         if label not in known:

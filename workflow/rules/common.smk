@@ -77,6 +77,24 @@ def windows(name):
 TEST = windows(part("test"))
 
 
+# MTG-Jamendo: its tracks, and the receipts of the shards that have been unpacked.
+JAMENDO = config["training_data"]
+JAMENDO_ROOT = JAMENDO["root"] or f"{JAMENDO['download']['folder']}/mtg_jamendo"
+JAMENDO_RECEIPT = f"{JAMENDO['download']['folder']}/mtg_jamendo-{{shard}}-{JAMENDO['tracks'] or 'all'}.json"
+if STUDY.jamendo and JAMENDO["root"] and not Path(JAMENDO_ROOT).is_dir():
+    sys.exit(
+        f"config: training_data.root: no folder {JAMENDO_ROOT}; set it to that of MTG-Jamendo, or to null to have it "
+        "downloaded"
+    )
+
+
+def jamendo_tracks(wildcards):
+    """What says that the tracks of a part of MTG-Jamendo are there."""
+    if JAMENDO["root"]:
+        return []
+    return expand(JAMENDO_RECEIPT, shard=[f"{shard:02d}" for shard in STUDY.jamendo_parts()[wildcards.part]])
+
+
 # Slakh2100: its archive, and the receipt of what has been unpacked of it.
 VERSION = VERSIONS[config["data"]["source"]]
 DOWNLOAD = config["data"]["download"]
@@ -100,24 +118,6 @@ def chunking(wildcards):
     if data["kind"] == "mini":
         return {**settings, "split": split}
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
-
-
-# MTG-Jamendo: its tracks, and the receipts of the shards that have been unpacked.
-JAMENDO = config["training_data"]
-JAMENDO_ROOT = JAMENDO["root"] or f"{JAMENDO['download']['folder']}/mtg_jamendo"
-JAMENDO_RECEIPT = f"{JAMENDO['download']['folder']}/mtg_jamendo-{{shard}}-{JAMENDO['tracks'] or 'all'}.json"
-if STUDY.jamendo and JAMENDO["root"] and not Path(JAMENDO_ROOT).is_dir():
-    sys.exit(
-        f"config: training_data.root: no folder {JAMENDO_ROOT}; set it to that of MTG-Jamendo, or to null to have it "
-        "downloaded"
-    )
-
-
-def jamendo_tracks(wildcards):
-    """What says that the tracks of a part of MTG-Jamendo are there."""
-    if JAMENDO["root"]:
-        return []
-    return expand(JAMENDO_RECEIPT, shard=[f"{shard:02d}" for shard in STUDY.jamendo_parts()[wildcards.part]])
 
 
 def model_folder():
