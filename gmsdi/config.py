@@ -62,6 +62,7 @@ def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     if errors:
         raise UserError(_one_line(errors[0]))
     _check_data(filled)
+    _check_training_data(filled)
     return filled
 
 
@@ -155,6 +156,24 @@ def _check_data(config: Config) -> None:
     for where, label in _labels_used(config):
         if label not in known:
             raise UserError(f"config: {where} names the stem {label!r}; data.classes has {', '.join(known)}")
+
+
+def _check_training_data(config: Config) -> None:
+    data = config.get("training_data", {})
+    if data.get("kind") != "jamendo":
+        return
+    splits = {name: range(first, last + 1) for name, (first, last) in data["shards"].items()}
+    for name, shards in splits.items():
+        if not shards:
+            raise UserError(f"config: training_data.shards.{name}: the first is after the last; write [first, last]")
+    if shared := set(splits["train"]) & set(splits["validation"]):
+        raise UserError(f"config: training_data.shards: shard {min(shared)} is in both splits; take it out of one")
+    text = config["model"]["config"]["text"]["kind"]
+    if config["model"]["train"] and text not in ("clap", "none"):
+        raise UserError(
+            f"config: model.config.text.kind is {text}, which learns from labels, and training_data.kind jamendo has "
+            "none; choose clap or none"
+        )
 
 
 def slug(label: str) -> str:

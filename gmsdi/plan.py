@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gmsdi.config import Config, load, validate
 from gmsdi.data.download import find_entry
 from gmsdi.data.slakh import list_tracks
-from gmsdi.data.versions import VERSIONS
+from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.experiments import CALL
 from gmsdi.metrics.embeddings import EMBEDDINGS
@@ -43,6 +43,12 @@ TRAINING = {"batch": 16, "validate_every": 500, "validation_batches": 8}
 """Defaults of `gmsdi.training.TrainingConfig`, which cannot be imported without torch."""
 SLAKH_SECONDS = 145 * 3600 / 2100
 """Mean length of Slakh2100's tracks: 145 hours in all (Manilow et al. 2019)."""
+JAMENDO_COUNT = 55_701
+"""Tracks of MTG-Jamendo's raw_30s (Bogdanov et al. 2019)."""
+JAMENDO_SECONDS = 3777 * 3600 / JAMENDO_COUNT
+"""Their mean length."""
+JAMENDO_BYTES = 156e9 / JAMENDO_COUNT
+"""Mean size of their files in audio-low."""
 BACKWARD = 3
 """A training step is taken as so many evaluations of its batch where it is not measured: the backward pass costs about
 twice the forward pass."""
@@ -506,9 +512,10 @@ def data_parts(study: Study) -> dict[str, list[str]]:
     baselines = bool(study.baseline_models) and config["baselines"]["train"]
     demo = config["demo_training"]
     train, stems = [], [study.part("test")]
-    if config["model"]["train"]:
+    own = config["model"]["train"] and not study.jamendo
+    if own:
         train.append(study.part("train"))
-    if config["model"]["train"] or baselines or study.validation:
+    if own or baselines or study.validation:
         stems.append(study.part("validation"))
     if demo["enabled"]:
         train.append(study.part("train", demo["tracks"]))
@@ -517,6 +524,7 @@ def data_parts(study: Study) -> dict[str, list[str]]:
         "chunk": list(dict.fromkeys(train)),
         "chunk_with_stems": list(dict.fromkeys(stems)),
         "chunk_for_baselines": [study.part("train")] if baselines else [],
+        "chunk_jamendo": list(study.jamendo_parts()),
     }
 
 
@@ -535,25 +543,43 @@ def _data_jobs(study: Study, frames: Mapping[str, int | None]) -> list[Job]:
         if data["download"]["archive"] != "stream":
             jobs.append(Job("download", "download", DATA, disk=entry.size or 0))
         jobs.append(Job("unpack", "unpack", DATA, disk=round((entry.unpacked or entry.size or 0) * share)))
+    training = study.config["training_data"]
+    if study.jamendo and not training["root"]:
+        jobs.append(Job("list_jamendo", "list_jamendo", DATA))
+        size = round(JAMENDO_BYTES * _jamendo_tracks(training["tracks"]))
+        for shard in sorted(shard for shards in study.jamendo_parts().values() for shard in shards):
+            jobs.append(Job("download_jamendo", f"download_jamendo {shard:02d}", DATA, disk=size))
     for rule, names in parts.items():
         for part in names:
-            stored = 1 if rule == "chunk" else rows
+            stored = 1 if rule in ("chunk", "chunk_jamendo") else rows
             jobs.append(Job(rule, f"{rule} {part}", DATA, disk=2 * stored * (frames[part] or 0)))
     return jobs
+
+
+def _jamendo_tracks(limit: int | None) -> float:
+    """Tracks that are taken of a shard of MTG-Jamendo, in the mean."""
+    return min(JAMENDO_COUNT / JAMENDO_SHARDS, limit or math.inf)
 
 
 def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | None, str]:
     """Lengths of a dataset part's tracks in samples, and how they are known.
 
     They are read from the windows where these are built; otherwise mini's tracks are composed (not rendered), the
-    first 64 of a part standing for the rest, and the headers of a Slakh folder are read. None is unknown.
+    first 64 of a part standing for the rest, and the headers of a Slakh folder are read. MTG-Jamendo's are all taken as
+    long as their mean. None is unknown.
     """
-    data, (split, count) = study.config["data"], part.split("-")
-    built = [results / "data" / study.dataset_id() / part / name for name in ("windows", "windows_with_stems")]
+    data, shards = study.config["data"], study.jamendo_parts().get(part)
+    dataset = study.dataset_id() if shards is None else study.jamendo_id()
+    built = [results / "data" / dataset / part / name for name in ("windows", "windows_with_stems")]
     for folder in built:
         if (folder / "tracks.csv").is_file() and (folder / "info.json").is_file():
             rows = (folder / "tracks.csv").read_text(encoding="utf-8").splitlines()[1:]
             return [int(row.rsplit(",", 1)[1]) for row in rows], f"{part}: the windows in {folder}"
+    if shards is not None:
+        number, length = len(shards) * _jamendo_tracks(study.config["training_data"]["tracks"]), JAMENDO_SECONDS
+        source = f"{part}: assumed, {number:.0f} tracks of {length:.0f} s as in MTG-Jamendo"
+        return [round(length * data["sample_rate"])] * round(number), source
+    split, count = part.split("-")
     if data["kind"] == "mini":
         from gmsdi.data.mini import MiniConfig, compose_track
 
@@ -598,7 +624,7 @@ def count(config: Config, *, chunks: int | None = None, results: str | Path = "r
         lengths, source = track_frames(study, part, Path(results))
         frames[part] = None if lengths is None else sum(lengths)
         notes.append(source)
-        if lengths is not None:
+        if lengths is not None and part not in study.jamendo_parts():
             whole.setdefault(part.split("-")[0], sum(length // window for length in lengths))
             if part == study.part("test"):
                 longest = max((length // window for length in lengths), default=0)

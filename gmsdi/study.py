@@ -41,6 +41,7 @@ class Study:
         extras: settings of Table 2's rows beyond the paper, by name.
         validation: whether the grid is also computed on validation chunks.
         validated: as `VALIDATED`, those that run.
+        jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
         methods: of Table 2, in its order.
         costed: methods of the figure of costs: without the Gaussian separator, which is unstable in the few steps that
             the figure asks for.
@@ -64,6 +65,8 @@ class Study:
         gaussian = ["msdm_gaussian"] if MSDM in self.baselines else []
         self.methods = ["separator", "extractor", *self.baselines, *gaussian, *self.extras, *self.validated]
         self.costed = ["separator", "extractor", *self.baselines, *self.extras]
+
+        self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
 
         negative = ["single_negative"] if config["generation"]["negatives"] else []
         self.gmsdi_tasks = ["single", *negative, "total", "partial"]
@@ -220,9 +223,9 @@ class Study:
         return f"{kind}-{digest([shared, mini])}"
 
     def splits(self) -> list[str]:
-        """The splits that are needed."""
+        """The splits of `data` that are needed."""
         config = self.config
-        training = config["model"]["train"] or config["demo_training"]["enabled"]
+        training = (config["model"]["train"] and not self.jamendo) or config["demo_training"]["enabled"]
         training = training or (bool(self.baseline_models) and config["baselines"]["train"])
         return [*(["train"] if training else []), *(["validation"] if training or self.validation else []), "test"]
 
@@ -244,6 +247,23 @@ class Study:
         if self.config["data"]["kind"] == "mini":
             return f"{split}-{tracks or self.config['data']['mini']['tracks'][split]}"
         return f"{split}-all"
+
+    def jamendo_id(self) -> str:
+        """Folder name of MTG-Jamendo's chunks: the same for all runs whose chunks are the same."""
+        data, training = self.config["data"], self.config["training_data"]
+        settings = [*(data[key] for key in ("sample_rate", "window")), *(training[key] for key in ("root", "tracks"))]
+        return f"jamendo-{digest(settings)}"
+
+    def learned(self, split: str) -> str:
+        """Name of the part that the text-conditioned model is trained on ("train"), or validated on."""
+        return next((name for name in self.jamendo_parts() if name.startswith(f"{split}-")), self.part(split))
+
+    def jamendo_parts(self) -> dict[str, range]:
+        """Of MTG-Jamendo's parts that are learned from, such as "train-0-97" and "validation-98-99", the shards."""
+        if not self.jamendo:
+            return {}
+        splits = self.config["training_data"]["shards"]
+        return {f"{split}-{first}-{last}": range(first, last + 1) for split, (first, last) in splits.items()}
 
 
 def with_steps(method: Mapping[str, Any], steps: int) -> dict[str, Any]:

@@ -46,6 +46,8 @@ from gmsdi.models.text import prompt_of
 
 DRAWS = 16
 """Uniform numbers that a batch holds for each item, for choices of the model's own."""
+LABELLED = ("tiny", "t5")
+"""Kinds of text encoders that are trained on the labels of mixtures."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class Batches(IterableDataset[dict[str, Any]]):
     - `clean` and `noise` `[n, C, T]`: what `target` says (see `models.checkpoint.target_of`), with one gain and sign
       for all stems of a window; stems that do not sound are what the dataset holds, mostly zeros;
     - `sigma` `[n]`;
-    - `texts`: n prompts, the labels that sound in the window, or the one label of a target that is a single stem; None
-      is z*;
+    - `texts`: n prompts, the labels that sound in the window, or the one label of a target that is a single stem; empty
+      for mixtures without labels; None is z*;
     - `draws` `[n, DRAWS]`: uniform numbers in [0, 1) for choices of the model's own.
 
     Raises:
@@ -316,6 +318,11 @@ def train(
             raise UserError(
                 f"the {name} windows are {windows.window} samples at {windows.sample_rate} Hz, the model's are "
                 f"{model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
+            )
+        if not windows.labels and model_config.get("text", {}).get("kind") in LABELLED:
+            raise UserError(
+                f"the {name} windows are mixtures without labels, which a model of text.kind "
+                f"{model_config['text']['kind']!r} is conditioned on; choose clap or none"
             )
         if target == STEMS and windows.labels != list(model_config["labels"]):
             raise UserError(

@@ -40,7 +40,7 @@ from gmsdi.data.transfer import (
     require_space,
     transfer,
 )
-from gmsdi.data.versions import SLAKH
+from gmsdi.data.versions import JAMENDO_SHARDS, JAMENDO_TRACKS, SLAKH, jamendo_shard
 from gmsdi.errors import UserError
 
 __all__ = [
@@ -58,9 +58,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 Archive = Literal["buffer", "keep", "stream"]
-
-JAMENDO_TRACKS = "raw_30s_audio-low_sha256_tracks.txt"
-JAMENDO_SHARDS = 100
 
 # Tracks in the folders of Slakh2100 redux; "omitted" holds what the other versions have beside them.
 _SPLITS = {"train": 1289, "validation": 270, "test": 151, "omitted": 390}
@@ -154,6 +151,7 @@ def download_jamendo(
     source: str | Path | None = None,
     archive: Archive = "buffer",
     registry: str | Path | None = None,
+    mirrors: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Bring shards of MTG-Jamendo (raw_30s, audio-low: mono MP3) to `root`, as NN/ID.low.mp3.
@@ -171,6 +169,7 @@ def download_jamendo(
             it has the list of digests too, nothing is downloaded.
         archive: What becomes of the archives, see above.
         registry: A table of published files instead of the package's, see `read_registry`.
+        mirrors: See `find_entry`.
         progress: See `Progress`.
 
     Returns:
@@ -190,14 +189,14 @@ def download_jamendo(
     folder = Path(source) if source is not None else None
     if folder is not None and not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name the one with the tracks or archives of MTG-Jamendo")
-    listed = _jamendo_list(root, folder, registry, progress)
+    listed = _jamendo_list(root, folder, registry, mirrors, progress)
     wanted = _jamendo_wanted(listed, numbers, tracks, limit)
     if folder is not None and any((folder / f"{number:02d}").is_dir() for number in numbers):
         for path, digest in (item for shard in wanted.values() for item in shard.items()):
             _compare(folder / path, digest)
         return folder
     for number in numbers:
-        entry = find_entry(f"raw_30s_audio-low-{number:02d}.tar", registry=registry)
+        entry = find_entry(jamendo_shard(number), registry=registry, mirrors=mirrors)
         count = sum(1 for path in listed if path.parts[0] == f"{number:02d}")
         with claimed(root / entry.name):
             _jamendo_shard(root, entry, wanted[number], listed=count, source=folder, archive=archive, progress=progress)
@@ -273,12 +272,18 @@ def _jamendo_shard(
 
 
 def _jamendo_list(
-    root: Path, source: Path | None, registry: str | Path | None, progress: Progress | None
+    root: Path,
+    source: Path | None,
+    registry: str | Path | None,
+    mirrors: Sequence[str],
+    progress: Progress | None,
 ) -> dict[PurePosixPath, str]:
     """The SHA-256 of every track of the data set."""
     file = source / JAMENDO_TRACKS if source is not None else root / JAMENDO_TRACKS
     if not file.is_file():
-        file = fetch(find_entry(JAMENDO_TRACKS, registry=registry), root / JAMENDO_TRACKS, progress=progress)
+        file = fetch(
+            find_entry(JAMENDO_TRACKS, registry=registry, mirrors=mirrors), root / JAMENDO_TRACKS, progress=progress
+        )
     listed = {}
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         match = re.fullmatch(r"([0-9a-f]{64}) +((\d\d)/\d+\.low\.mp3)", line)

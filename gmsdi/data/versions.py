@@ -1,4 +1,4 @@
-"""The published versions of Slakh2100: their archives, and which tracks make their splits.
+"""The published versions of Slakh2100, their archives, and which tracks make their splits; and MTG-Jamendo's shards.
 
 Light, so that the workflow's graph can be built from it.
 """
@@ -10,6 +10,16 @@ from dataclasses import dataclass
 
 SLAKH = {"redux": "slakh2100_flac_redux.tar.gz", "babyslakh": "babyslakh_16k.tar.gz"}
 """File names of the archives, as in the registry."""
+
+JAMENDO_SHARDS = 100
+"""Of MTG-Jamendo; the last two digits of a track's identifier are its shard."""
+JAMENDO_TRACKS = "raw_30s_audio-low_sha256_tracks.txt"
+"""File name of the list of its tracks, as in the registry."""
+
+
+def jamendo_shard(number: int) -> str:
+    """File name of a shard's archive, as in the registry."""
+    return f"raw_30s_audio-low-{number:02d}.tar"
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,22 @@
-"""Windows of a Slakh-layout split at a model's sample rate: a folder of memory-mapped audio and small tables.
+"""Windows of a data set's split at a model's sample rate: a folder of memory-mapped audio and small tables.
 
 Building resamples every track once. The folder holds
 
-- `mix.npy` int16 [total], all tracks end to end; a mixture is the sum of the stems of the classes,
+- `mix.npy` int16 [total], all tracks end to end; in Slakh2100 a mixture is the sum of the stems of the classes,
 - `stems.npy` int16 [K, total], only on request (evaluation, models of stems); a class that a track lacks is zeros,
 - `tracks.csv` (track, start, length), in samples of `mix.npy`,
 - `activity.csv` (track, label, onset, offset), in seconds,
 - `windows.csv` (track, split, offset, active): windows that do not overlap, `offset` in samples within the track,
   `active` the labels that sound in it,
-- `info.json`, the settings.
+- `info.json`, the settings, and the tracks that were left out, with the reason.
+
+Mixtures without labels, MTG-Jamendo's, have neither classes nor stems nor activity.
 
 Disk: 2 bytes a sample, and 2 K more with stems. The 1500 training tracks of Slakh2100 (104 hours) take 16.5 GB at
-22 050 Hz, and 66 GB more for their four stems; the 225 test tracks 2.5 and 9.9 GB. Memory: a track at a time for each
-worker, 14 bytes a sample of its files (250 MB for seven minutes at 44.1 kHz), however many tracks there are.
+22 050 Hz, and 66 GB more for their four stems; the 225 test tracks 2.5 and 9.9 GB; MTG-Jamendo (3 777 hours) 600 GB,
+6 GB a shard. Memory: a track at a time for each worker, however many there are. Of Slakh2100 it takes 14 bytes a sample
+of the files (250 MB for seven minutes at 44.1 kHz), of MTG-Jamendo 2 bytes a sample of the windows (160 MB an hour at
+22 050 Hz).
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +39,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmsdi import __version__
+from gmsdi.data import jamendo
+from gmsdi.data.jamendo import Unreadable
 from gmsdi.data.slakh import Track, Unlabelled, list_tracks, read_track
 from gmsdi.data.transfer import claimed, require_space
 from gmsdi.errors import UserError
@@ -87,61 +94,200 @@ def build_windows(
         UserError: on any defect of the dataset, see `read_track`; on undecodable or not finite audio; if no track is
             as long as a window; if the disk is too small.
     """
-    import pandas as pd
-
     out = Path(out)
-    paths = list_tracks(root, split, version=version, first=first)
     with claimed(out), _threads(workers) as pool:
+        paths = list_tracks(root, split, version=version, first=first)
         tracks = [track for track in pool.map(lambda path: _labelled(path, classes), paths) if track is not None]
         if len(tracks) < len(paths):
             _log.warning("%s, %s: %d tracks have no stem of a class", root, split, len(paths) - len(tracks))
-        lengths = [_resampled_length(track, sample_rate) for track in tracks]
-        if max(lengths, default=0) < window:
+        pieces = [_piece(track, classes, sample_rate) for track in tracks]
+        if max((piece.length for piece in pieces), default=0) < window:
             raise UserError(
                 f"{Path(root) / split}: no track is as long as a window ({window} samples at {sample_rate} Hz)"
             )
-        starts = [0, *np.cumsum(lengths).tolist()]
-        spans, rows = [], []
-        for track, length in zip(tracks, lengths, strict=True):
-            name = track.path.name
-            spans += [(name, label, *span) for label, found in track.activity.items() for span in found.tolist()]
-            for offset in range(0, length - window + 1, window):
-                active = _active(track.activity, offset / sample_rate, (offset + window) / sample_rate, min_active)
-                rows.append((name, split, offset, ", ".join(active)))
-        names = [track.path.name for track in tracks]
-        settings = {
-            "sample_rate": sample_rate,
-            "classes": {label: list(members) for label, members in classes.items()},
-            "versions": {"gmsdi": __version__, "soundfile": version_of("soundfile"), "soxr": version_of("soxr")},
-        }
-        store = _Store(
-            out.with_name(f".{out.name}.building"),
-            {**settings, "tracks": names, "lengths": lengths},
-            {"mix.npy": (starts[-1],)} | ({"stems.npy": (len(classes), starts[-1])} if stems else {}),
+        _build(
+            out,
+            pieces,
+            pool,
+            split=split,
+            sample_rate=sample_rate,
+            window=window,
+            classes=classes,
+            min_active=min_active,
+            stems=stems,
+            source={"dataset": Path(root).name},
+            progress=progress,
         )
 
-        def cut(track: Track, start: int, length: int) -> None:
-            content = _fingerprint(track)
-            if store.has(track.path.name, content):
-                return
-            audio = _stems(track, list(classes), sample_rate, length)
-            mix = np.clip(audio.sum(axis=0, dtype=np.int32), -_SCALE, _SCALE - 1).astype(np.int16)
-            store.write(start, {"mix.npy": mix} | ({"stems.npy": audio} if stems else {}))
-            store.note(track.path.name, content)
 
-        for done, _ in enumerate(pool.map(cut, tracks, starts, lengths)):
-            if progress:
-                progress(done + 1, len(tracks))
-        table = pd.DataFrame({"track": names, "start": starts[:-1], "length": lengths})
-        table.to_csv(store.folder / "tracks.csv", index=False)
-        activity = pd.DataFrame(spans, columns=["track", "label", "onset", "offset"])
-        activity.to_csv(store.folder / "activity.csv", index=False, float_format="%.4f")
-        windows = pd.DataFrame(rows, columns=["track", "split", "offset", "active"])
-        windows.to_csv(store.folder / "windows.csv", index=False)
-        source = {"dataset": Path(root).name, "split": split, "tracks": len(tracks)}
-        info = {"window": window, "min_active": min_active, **settings, "source": source}
-        (store.folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
-        store.publish(out)
+def build_mixture_windows(
+    root: str | Path,
+    split: str,
+    out: str | Path,
+    *,
+    shards: Sequence[int],
+    sample_rate: int,
+    window: int,
+    limit: int | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the windows folder `out` of shards of MTG-Jamendo: mixtures without labels.
+
+    As `build_windows`, but tracks that are shorter than a window or cannot be decoded are left out: they are told, and
+    listed in `info.json`. The place in `mix.npy` of a track that turns out to be damaged holds zeros, and no window
+    lies there.
+
+    Args:
+        root: the folder that holds the folders 00 to 99.
+        split: name of what the shards make, for the table of windows.
+        out: the folder to write; it appears when complete.
+        shards: numbers.
+        sample_rate: of the windows, in Hz.
+        window: length of a window in samples.
+        limit: see `gmsdi.data.jamendo.list_tracks`.
+        workers: see `build_windows`.
+        progress: see `build_windows`.
+
+    Raises:
+        UserError: if a shard is missing, no track is left, or the disk is too small.
+    """
+    out = Path(out)
+    with claimed(out), _threads(workers) as pool:
+        paths = jamendo.list_tracks(root, shards, limit=limit)
+        pieces, skipped = [], {}
+        for path, found in zip(paths, pool.map(_described, paths), strict=True):
+            if isinstance(found, str):
+                skipped[jamendo.name_of(path)] = found
+            elif found.length(sample_rate) < window:
+                skipped[found.name] = "shorter than a window"
+            else:
+                pieces.append(_mixture_piece(found, sample_rate))
+        if not pieces:
+            raise UserError(
+                f"{root}: no track of the shards is readable and as long as a window ({window} samples at "
+                f"{sample_rate} Hz); {_told(skipped)}"
+            )
+        _build(
+            out,
+            pieces,
+            pool,
+            split=split,
+            sample_rate=sample_rate,
+            window=window,
+            classes={},
+            min_active=0.0,
+            stems=False,
+            source={"dataset": "mtg-jamendo", "shards": sorted(set(shards))},
+            skipped=skipped,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A track that will be cut.
+
+    Attributes:
+        name: unique.
+        files: what it is read from.
+        length: samples at the windows' rate.
+        activity: see `gmsdi.data.slakh.Track`.
+        read: returns its stems, or its mixture alone: int16 [K, length] or [1, length].
+    """
+
+    name: str
+    files: Sequence[Path]
+    length: int
+    activity: Mapping[str, np.ndarray]
+    read: Callable[[], np.ndarray]
+
+
+def _build(
+    out: Path,
+    pieces: Sequence[_Piece],
+    pool: ThreadPoolExecutor,
+    *,
+    split: str,
+    sample_rate: int,
+    window: int,
+    classes: Mapping[str, Sequence[str]],
+    min_active: float,
+    stems: bool,
+    source: Mapping[str, object],
+    skipped: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Cut the pieces, and write the folder `out`; `skipped` has what was left out before."""
+    import pandas as pd
+
+    starts = [0, *np.cumsum([piece.length for piece in pieces]).tolist()]
+    settings = {
+        "sample_rate": sample_rate,
+        "classes": {label: list(members) for label, members in classes.items()},
+        "versions": {"gmsdi": __version__, "soundfile": version_of("soundfile"), "soxr": version_of("soxr")},
+    }
+    layout = {"tracks": [piece.name for piece in pieces], "lengths": [piece.length for piece in pieces]}
+    store = _Store(
+        out.with_name(f".{out.name}.building"),
+        {**settings, **layout},
+        {"mix.npy": (starts[-1],)} | ({"stems.npy": (len(classes), starts[-1])} if stems else {}),
+    )
+
+    def cut(piece: _Piece, start: int) -> str | None:
+        """The reason why a piece cannot be cut, if there is one."""
+        content = _fingerprint(piece)
+        if store.has(piece.name, content):
+            return None
+        try:
+            audio = piece.read()
+        except Unreadable as error:
+            return str(error)
+        mix = audio[0]
+        if len(audio) > 1:
+            mix = np.clip(audio.sum(axis=0, dtype=np.int32), -_SCALE, _SCALE - 1).astype(np.int16)
+        store.write(start, {"mix.npy": mix} | ({"stems.npy": audio} if stems else {}))
+        store.note(piece.name, content)
+        return None
+
+    tracks, spans, windows = [], [], []
+    left_out = dict(skipped or {})
+    for done, (piece, start, reason) in enumerate(zip(pieces, starts, pool.map(cut, pieces, starts), strict=False), 1):
+        if progress:
+            progress(done, len(pieces))
+        if reason is not None:
+            left_out[piece.name] = reason
+            continue
+        tracks.append((piece.name, start, piece.length))
+        spans += [(piece.name, label, *span) for label, found in piece.activity.items() for span in found.tolist()]
+        for offset in range(0, piece.length - window + 1, window):
+            active = _active(piece.activity, offset / sample_rate, (offset + window) / sample_rate, min_active)
+            windows.append((piece.name, split, offset, ", ".join(active)))
+    if not tracks:
+        raise UserError(f"{out}: no track can be decoded; {_told(left_out)}")
+    if left_out:
+        _log.warning(
+            "%s: %d of %d tracks are left out; %s", out, len(left_out), len(tracks) + len(left_out), _told(left_out)
+        )
+    table = pd.DataFrame(tracks, columns=["track", "start", "length"])
+    table.to_csv(store.folder / "tracks.csv", index=False)
+    activity = pd.DataFrame(spans, columns=["track", "label", "onset", "offset"])
+    activity.to_csv(store.folder / "activity.csv", index=False, float_format="%.4f")
+    pd.DataFrame(windows, columns=["track", "split", "offset", "active"]).to_csv(
+        store.folder / "windows.csv", index=False
+    )
+    described = {**source, "split": split, "tracks": len(tracks)}
+    if left_out:
+        described["skipped"] = dict(sorted(left_out.items()))
+    info = {"window": window, "min_active": min_active, **settings, "source": described}
+    (store.folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+    store.publish(out)
+
+
+def _told(skipped: Mapping[str, str]) -> str:
+    """The first of the tracks that are left out, and the reason."""
+    name = min(skipped)
+    return f"the first is {name}: {skipped[name]}"
 
 
 @contextmanager
@@ -161,9 +307,31 @@ def _labelled(path: Path, classes: Mapping[str, Sequence[str]]) -> Track | None:
         return None
 
 
-def _fingerprint(track: Track) -> str:
-    """Of the stems' names, sizes and times."""
-    files = [(file, file.stat()) for found in track.stems.values() for file in found]
+def _piece(track: Track, classes: Mapping[str, Sequence[str]], sample_rate: int) -> _Piece:
+    length = round(track.frames * sample_rate / track.sample_rate)
+    files = [file for found in track.stems.values() for file in found]
+    return _Piece(
+        track.path.name, files, length, track.activity, lambda: _stems(track, list(classes), sample_rate, length)
+    )
+
+
+def _described(path: Path) -> jamendo.Track | str:
+    """A track of MTG-Jamendo, or the reason why it cannot be read."""
+    try:
+        return jamendo.read_track(path)
+    except Unreadable as error:
+        return str(error)
+
+
+def _mixture_piece(track: jamendo.Track, sample_rate: int) -> _Piece:
+    return _Piece(
+        track.name, [track.path], track.length(sample_rate), {}, lambda: jamendo.decode(track, sample_rate)[None]
+    )
+
+
+def _fingerprint(piece: _Piece) -> str:
+    """Of the files' names, sizes and times."""
+    files = [(file, file.stat()) for file in piece.files]
     text = json.dumps([(file.name, stat.st_size, stat.st_mtime_ns) for file, stat in files])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -175,7 +343,7 @@ class _Store:
 
     Args:
         work: holds the arrays' folder, the layout and the notes. One of another layout is emptied.
-        layout: what determines the arrays, apart from the content of the stems.
+        layout: what determines the arrays, apart from the content of the files.
         shapes: of each int16 array, [T] or [rows, T].
     """
 
@@ -207,7 +375,7 @@ class _Store:
         self._offsets = {name: int(np.load(self.folder / name, mmap_mode="r").offset) for name in shapes}
 
     def has(self, track: str, fingerprint: str) -> bool:
-        """Whether a track is there, of these stems."""
+        """Whether a track is there, of these files."""
         return f"{track} {fingerprint}" in self._done
 
     def write(self, start: int, parts: Mapping[str, np.ndarray]) -> None:
@@ -217,7 +385,7 @@ class _Store:
                 with (self.folder / name).open("r+b", buffering=0) as file:
                     for row, values in enumerate(np.atleast_2d(samples)):
                         file.seek(self._offsets[name] + 2 * (row * self._shapes[name][-1] + start))
-                        view = memoryview(values.tobytes())
+                        view = np.ascontiguousarray(values).data.cast("B")
                         while view:
                             view = view[file.write(view) :]
                     os.fsync(file.fileno())
@@ -242,7 +410,7 @@ class _Store:
 
 
 class WindowSet:
-    """A folder written by `build_windows`, read on demand.
+    """A folder written by `build_windows` or `build_mixture_windows`, read on demand.
 
     Args:
         folder: the windows folder.
@@ -250,7 +418,7 @@ class WindowSet:
     Attributes:
         sample_rate: in Hz.
         window: T, length of a window in samples.
-        labels: the K labels in the order of the classes.
+        labels: the K labels in the order of the classes; none of mixtures without labels.
         table: one row per window (track, split, offset, active); the index is the window's id.
 
     Raises:
@@ -311,7 +479,7 @@ class WindowSet:
     def random_crops(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, list[tuple[str, ...]]]:
         """`n` mixtures of one window, cropped at random from all tracks, and the labels that are active in each.
 
-        Crops in which no label is active are drawn again.
+        Crops in which no label is active are drawn again; where mixtures have no labels, any crop is taken.
 
         Returns:
             float32 [n, 1, T] and n tuples of labels.
@@ -364,7 +532,7 @@ class WindowSet:
                 offset = flat - int(self._crops_until[track - 1] if track else 0)
                 onset = offset / self.sample_rate
                 active = _active(self._activity[track], onset, onset + self.window / self.sample_rate, self._min_active)
-                if active and (sounding is None or sounding in active):
+                if not self.labels or (active and (sounding is None or sounding in active)):
                     starts.append(int(self._starts[track]) + offset)
                     labels.append(tuple(label for label in self.labels if label in active))
             attempts += n
@@ -385,10 +553,6 @@ def _active(activity: Mapping[str, np.ndarray], onset: float, offset: float, lea
 
 def _float(samples: np.ndarray) -> np.ndarray:
     return samples.astype(np.float32) / np.float32(_SCALE)
-
-
-def _resampled_length(track: Track, sample_rate: int) -> int:
-    return round(track.frames * sample_rate / track.sample_rate)
 
 
 def _stems(track: Track, labels: Sequence[str], sample_rate: int, length: int) -> np.ndarray:

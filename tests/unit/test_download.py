@@ -22,15 +22,13 @@ import yaml
 from gmsdi.data import archives, transfer
 from gmsdi.data.archives import Limits, unpack
 from gmsdi.data.download import (
-    JAMENDO_SHARDS,
-    JAMENDO_TRACKS,
     download_jamendo,
     download_slakh,
     fetch,
     find_entry,
     read_registry,
 )
-from gmsdi.data.versions import SLAKH
+from gmsdi.data.versions import JAMENDO_SHARDS, JAMENDO_TRACKS, SLAKH
 from gmsdi.errors import UserError
 from tests.unit.file_server import Cut, Stall, Status, serve
 

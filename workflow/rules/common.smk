@@ -8,7 +8,7 @@ REPO = Path(workflow.basedir).resolve().parent
 sys.path.insert(0, str(REPO))
 
 from gmsdi.config import digest, validate, writable
-from gmsdi.data.versions import VERSIONS
+from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study import Study, system_of
 
@@ -35,11 +35,12 @@ THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none o
 pathvars:
     results=f"results/{config['run']}",
     data=f"results/data/{STUDY.dataset_id()}",
+    jamendo=f"results/data/{STUDY.jamendo_id()}",
 
 
 wildcard_constraints:
     method="[a-z_A-Z0-9]+",
-    part="(train|validation|test)-([0-9]+|all)",
+    part="(train|validation|test)-([0-9]+(-[0-9]+)?|all)",
     shard="[0-9]+",
     shards="[0-9]+",
     split="test|validation",
@@ -66,12 +67,32 @@ EMBEDDING_SOURCES = sources(
 
 
 def windows(name):
-    """The files of a windows folder, by role."""
+    """The files of a part's windows folder, by role."""
+    if name in STUDY.jamendo_parts():
+        return [f"<jamendo>/{name}/windows/{file}" for file in WINDOW_FILES]
     stems = [] if name.startswith("train-") else ["stems.npy"]
     return [f"<data>/{name}/windows/{file}" for file in [*WINDOW_FILES, *stems]]
 
 
 TEST = windows(part("test"))
+
+
+# MTG-Jamendo: its tracks, and the receipts of the shards that have been unpacked.
+JAMENDO = config["training_data"]
+JAMENDO_ROOT = JAMENDO["root"] or f"{JAMENDO['download']['folder']}/mtg_jamendo"
+JAMENDO_RECEIPT = f"{JAMENDO['download']['folder']}/mtg_jamendo-{{shard}}-{JAMENDO['tracks'] or 'all'}.json"
+if STUDY.jamendo and JAMENDO["root"] and not Path(JAMENDO_ROOT).is_dir():
+    sys.exit(
+        f"config: training_data.root: no folder {JAMENDO_ROOT}; set it to that of MTG-Jamendo, or to null to have it "
+        "downloaded"
+    )
+
+
+def jamendo_tracks(wildcards):
+    """What says that the tracks of a part of MTG-Jamendo are there."""
+    if JAMENDO["root"]:
+        return []
+    return expand(JAMENDO_RECEIPT, shard=[f"{shard:02d}" for shard in STUDY.jamendo_parts()[wildcards.part]])
 
 
 # Slakh2100: its archive, and the receipt of what has been unpacked of it.

@@ -1,4 +1,5 @@
-# The dataset: composed and rendered here (mini), or Slakh2100, downloaded or in a folder; then cut into windows.
+# The dataset: composed and rendered here (mini), or Slakh2100, downloaded or in a folder; then cut into windows. And
+# MTG-Jamendo, where the model learns from it.
 
 
 rule compose:
@@ -22,8 +23,10 @@ rule compose:
 # Archive and tracks are no outputs, but lie beside them: Snakemake would delete them before it runs a job again. The
 # outputs say that they are there; a job that runs again checks them, and fetches and unpacks only what is missing. Mirrors
 # and the like are not parameters, since the bytes do not depend on them.
-localrules:
-    download,  # where a cluster's nodes do not reach the internet
+localrules:  # since a cluster's nodes may not reach the internet
+    download,
+    list_jamendo,
+    download_jamendo,
 
 
 rule download:
@@ -94,3 +97,56 @@ use rule chunk as chunk_for_baselines with:
         "<data>/{part}/chunk_for_baselines.log",
     wildcard_constraints:
         part="train-.*",
+
+
+rule list_jamendo:
+    output:
+        f"{JAMENDO_ROOT}/{JAMENDO_TRACKS}",
+    log:
+        f"{JAMENDO['download']['folder']}/logs/{JAMENDO_TRACKS}.log",
+    conda:
+        "../../envs/core.yaml"
+    script:
+        "../scripts/list_jamendo.py"
+
+
+rule download_jamendo:
+    input:
+        rules.list_jamendo.output,
+    output:
+        JAMENDO_RECEIPT,
+    log:
+        f"{JAMENDO['download']['folder']}/logs/{Path(JAMENDO_RECEIPT).stem}.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        tracks=JAMENDO["tracks"],
+    script:
+        "../scripts/download_jamendo.py"
+
+
+# 8 tracks at a time: 8 GB suffice where none is longer than 6 hours.
+rule chunk_jamendo:
+    input:
+        tracks=jamendo_tracks,
+        sources=sources("data/jamendo.py", "data/windows.py"),
+    output:
+        multiext("<jamendo>/{part}/windows/", *WINDOW_FILES),
+    log:
+        "<jamendo>/{part}/chunk.log",
+    wildcard_constraints:
+        part="(train|validation)-[0-9]+-[0-9]+",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+    params:
+        data=lambda wildcards: {
+            "root": JAMENDO_ROOT,
+            "shards": list(STUDY.jamendo_parts()[wildcards.part]),
+            "limit": JAMENDO["tracks"],
+            **{key: config["data"][key] for key in ("sample_rate", "window")},
+        },
+    script:
+        "../scripts/chunk_jamendo.py"

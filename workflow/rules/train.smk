@@ -4,8 +4,8 @@
 
 rule train:
     input:
-        train=windows(part("train")),
-        validation=windows(part("validation")),
+        train=windows(STUDY.learned("train")),
+        validation=windows(STUDY.learned("validation")),
         sources=sources("training.py", "models", "data/windows.py"),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
