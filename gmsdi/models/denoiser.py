@@ -77,8 +77,11 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         return self.text(texts)
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """The denoising loss of each row, `[n]`."""
-        cond = unique_bank(self.text, batch["texts"])
+        """The denoising loss of each row, `[n]`, given its text or the embedding of its own audio."""
+        if "embeddings" in batch:
+            cond = self.text.of_audio(batch["embeddings"], batch["dropped"])
+        else:
+            cond = unique_bank(self.text, batch["texts"])
         return self.loss(batch["clean"], batch["noise"], batch["sigma"], cond)
 
 
