@@ -361,6 +361,11 @@ class WindowSet:
         return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None])
 
     @property
+    def samples(self) -> int:
+        """Of all tracks."""
+        return len(self._mix)
+
+    @property
     def has_stems(self) -> bool:
         """Whether the folder was built with stems."""
         return self._stems is not None

@@ -1,14 +1,14 @@
 """CLAP, contrastive language-audio pretraining: audio and text as unit vectors of one space (Wu et al. 2023).
 
 Two kinds are known: LAION's published checkpoint, whose networks run in transformers, and the small one that
-`gmsdi.models.clap_training` trains. `Clap` is the interface of both. The laion-clap package itself is not used: it asks for
-NumPy 1 and needs a connection to be imported.
+`gmsdi.models.clap_training` trains. `Clap` is the interface of both. The laion-clap package itself is not used: it asks
+for NumPy 1 and needs a connection to be imported.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -181,8 +181,8 @@ class Clap:
         checkpoint: a folder of the small CLAP (`gmsdi.models.clap_training`), or the file of the weights as LAION
             publishes them; None: that file, downloaded once (see `gmsdi.metrics.weights.Weights.file`).
         sha256: digest that the file must have, if its weights are not the published ones.
-        tokenizer: of LAION's text tower, RoBERTa's: a local folder with `TOKENIZER_FILES`, or a name on the hub, which is
-            taken from the Hugging Face cache or downloaded into it.
+        tokenizer: of LAION's text tower, RoBERTa's: a local folder with `TOKENIZER_FILES`, or a name on the hub, which
+            is taken from the Hugging Face cache or downloaded into it.
         batch: windows per forward pass.
         device: where the towers run.
 
@@ -285,6 +285,20 @@ class Clap:
 
     def _published(self, part: str) -> nn.Module:
         return laion_network(self._file, part)
+
+
+def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap:
+    """The CLAP that a model's configuration names.
+
+    Args:
+        text: a model's `text`, with `checkpoint`, `sha256` and `tokenizer`, each of which may be missing or None.
+        device: where it runs.
+
+    Raises:
+        UserError: see `Clap`.
+    """
+    given = {key: text[key] for key in ("sha256", "tokenizer") if text.get(key)}
+    return Clap(text.get("checkpoint"), **given, device=device)
 
 
 class ClapPrompts:

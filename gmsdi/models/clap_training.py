@@ -1,7 +1,7 @@
 """A small CLAP that is trained from windows of mixtures and their labels, for data sets of few sounds and few words.
 
-It is what `gmsdi.models.clap` knows LAION's to be, at another size: HTS-AT on a log-mel spectrogram and a RoBERTa, here over
-bytes, which need no vocabulary file. `gmsdi.training.train` trains it as any other model.
+Its kind is that of LAION's (`gmsdi.models.clap`), at another size: HTS-AT on a log-mel spectrogram and a RoBERTa, here
+over bytes, which need no vocabulary file. `gmsdi.training.train` trains it as any other model.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def build(config: dict[str, Any]) -> ContrastiveModel:
     """A small CLAP with fresh weights.
 
     Args:
-        config: `features`, D; `sample_rate` in Hz and `window` in samples of what it hears; `audio` with `mels`, `n_fft`,
-            `patch` (a square of the spectrogram that becomes one token), `channels` (of the first stage, each further
-            one has twice as many), `depths` and `heads` of the stages; `text` with `features`, `heads`, `layers` and
-            `max_length` in bytes.
+        config: `features`, D; `sample_rate` in Hz and `window` in samples of what it hears; `audio` with `mels`,
+            `n_fft`, `patch` (side of a square of the spectrogram that becomes one token), `channels` (of the first
+            stage, each further one has twice as many), `depths` and `heads` of the stages; `text` with `features`,
+            `heads`, `layers` and `max_length` in bytes.
 
     Raises:
         UserError: if the settings contradict each other.

@@ -132,7 +132,7 @@ class PromptEncoder(Protocol):
         ...
 
     def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
-        """The embedding of one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`, L being `max_length`.
+        """The embedding of one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`; L is `max_length`.
 
         Raises:
             UserError: if the prompt is too long, or the encoder cannot be had.
@@ -141,7 +141,7 @@ class PromptEncoder(Protocol):
 
 
 class FrozenText(nn.Module):
-    """Embeddings of a pretrained encoder, each prompt's computed once and kept, and z*, one learned vector per position.
+    """Embeddings of a pretrained encoder, each prompt's computed once and kept; z*, one learned vector per position.
 
     Neither a training step nor a sampling step runs the encoder on a prompt that was seen before. The embeddings are
     stored beside a saved model (`write_prompts`); a model with those of all its prompts needs no encoder.
@@ -262,8 +262,8 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
 
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer, which needs no file; it is trained together with
     the network. `kind: t5` takes the pretrained `name` (`t5-small`, `t5-base`, a local folder) and keeps it as it is.
-    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.Clap`), which has `features` dimensions; its
-    network is trained on the embeddings of mixtures (see `gmsdi.training.Batches`). `kind: none` is for an unconditional
+    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.Clap`), which has `features` dimensions; the
+    network is trained on embeddings of mixtures (see `gmsdi.training.Batches`). `kind: none` is for an unconditional
     network.
 
     Args:
@@ -300,10 +300,9 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
 
 
 def _build_clap(config: dict[str, Any], prompts: Path | None) -> FrozenClapText:
-    from gmsdi.models.clap import Clap, ClapPrompts  # which needs this module
+    from gmsdi.models.clap import ClapPrompts, clap_of  # which needs this module
 
-    given = {key: config[key] for key in ("sha256", "tokenizer") if config.get(key)}
-    text = FrozenClapText(ClapPrompts(Clap(config.get("checkpoint"), **given)), prompts=prompts)
+    text = FrozenClapText(ClapPrompts(clap_of(config)), prompts=prompts)
     if text.features != config["features"]:
         raise UserError(
             f"text.features is {config['features']}, but the embeddings of this CLAP have {text.features}; change it"
@@ -349,8 +348,8 @@ def explained(what: str, name: str, *, key: str, files: Sequence[str], kind: str
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
         raise UserError(
-            f"{what} {name!r} is not in the Hugging Face cache, and {why}; run `hf download {name} {needed}` where there "
-            f"is a connection (and copy that cache, HF_HOME), or set {key} to a local folder with these files"
+            f"{what} {name!r} is not in the Hugging Face cache, and {why}; run `hf download {name} {needed}` where "
+            f"there is a connection (and copy that cache, HF_HOME), or set {key} to a local folder with these files"
         ) from error
 
 

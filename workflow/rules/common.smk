@@ -61,7 +61,8 @@ EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
         for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights")
-    )
+    ),
+    "models/clap.py",
 )
 
 
@@ -99,10 +100,13 @@ def chunking(wildcards):
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
 
 
+BUNDLED = REPO / "gmsdi" / "models" / "mini"
+
+
 def model_folder():
     if config["model"]["train"]:
         return "<results>/model"
-    return config["model"]["folder"] or str(REPO / "gmsdi" / "models" / "mini")
+    return config["model"]["folder"] or str(BUNDLED)
 
 
 def model_files():
@@ -112,6 +116,11 @@ def model_files():
     if missing:
         sys.exit(f"config: model.folder: no {missing[0]}; set it to a model's folder, or model.train to true")
     return files
+
+
+def embedded_windows(name):
+    """The CLAP embeddings of a part's windows, if the model is trained on them."""
+    return f"<results>/clap/embeddings/{name}" if STUDY.clap else []
 
 
 def shards(kind, pattern):
@@ -128,6 +137,14 @@ def baseline_folder(name):
 
 def system_files(name):
     """Weights and configurations of a system's models, in the order of STUDY.targets."""
+    if STUDY.model_of(name):
+        own = STUDY.model_of(name)
+        folder = BUNDLED if own == "bundled" else own
+        files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
+        missing = [file for file in files if not Path(file).is_file()]
+        if missing:
+            sys.exit(f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled")
+        return files
     if system_of(name) == "gmsdi":
         return model_files()
     folders = [baseline_folder(model) for model in STUDY.models(name)]
