@@ -219,12 +219,14 @@ class Clap:
     @cached_property
     def audio(self) -> AudioTower:
         """The audio tower, ready for inference."""
+        self._require()
         tower = self._contrastive.audio if self._small else AudioTower(self._published("audio"), LAION)
         return tower.to(self._device).eval().requires_grad_(False)
 
     @cached_property
     def text(self) -> TextTower:
         """The text tower, ready for inference."""
+        self._require()
         if self._small:
             tower = self._contrastive.text
         else:
@@ -267,6 +269,13 @@ class Clap:
         """
         with torch.inference_mode():
             return torch.cat([self.text([text]).cpu() for text in texts]).numpy()
+
+    def _require(self) -> None:
+        if self._path is not None and not self._path.exists():
+            raise UserError(
+                f"CLAP {str(self._path)!r}: no such file or folder; set text.checkpoint to LAION's weights or to the "
+                "folder of a small CLAP"
+            )
 
     @cached_property
     def _contrastive(self) -> ContrastiveModel:

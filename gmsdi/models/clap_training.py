@@ -127,6 +127,7 @@ def _audio_tower(config: Mapping[str, Any]) -> AudioTower:
         num_attention_heads=own["heads"],
         num_hidden_layers=stages,
         hidden_size=own["channels"] * 2 ** (stages - 1),
+        window_size=min(8, grid // 2 ** (stages - 1)),  # of attention, at most the last stage's tokens
         projection_dim=config["features"],
         hidden_dropout_prob=0.0,  # a step is a function of its number alone
     )

@@ -143,7 +143,9 @@ def system_files(name):
         files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
         missing = [file for file in files if not Path(file).is_file()]
         if missing:
-            sys.exit(f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled")
+            sys.exit(
+                f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled"
+            )
         return files
     if system_of(name) == "gmsdi":
         return model_files()
