@@ -7,6 +7,7 @@ for NumPy 1 and needs a connection to be imported.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -210,6 +211,16 @@ class Clap:
     def name(self) -> str:
         """Which CLAP it is, for provenance."""
         return f"{self._path}" if self._small else WEIGHTS.filename
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        self._require()
+        if not self._small:
+            return pinned(WEIGHTS, self._sha256).sha256
+        assert self._path is not None
+        with (self._path / "model.safetensors").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def features(self) -> int:

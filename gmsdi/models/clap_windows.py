@@ -13,19 +13,21 @@ Windows in which nothing sounds are left out. Disk: 2 KB a window at D = 512.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gmsdi.data.transfer import claimed
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.files import atomic
 from gmsdi.models.clap import Clap
 
 BATCH = 64
-"""Windows that are read at a time."""
+"""Windows that are embedded before they are written."""
 
 
 def embed_windows(
@@ -38,6 +40,8 @@ def embed_windows(
 ) -> None:
     """Write the folder of the embeddings of all windows of a grid.
 
+    What is done lies in a hidden folder beside `out` until all is; after an interruption the rest is done.
+
     Args:
         clap: the encoder.
         windows: of mixtures.
@@ -48,33 +52,64 @@ def embed_windows(
     Raises:
         UserError: if the weights cannot be had, or nothing sounds in any window.
     """
+    out = Path(out)
     starts = windows.grid(hop)
-    kept: list[np.ndarray] = []
-    with atomic(out) as folder:
-        folder.mkdir()
-        rows = 0
-        # Written as it grows, since hundreds of thousands of vectors need not be in memory.
-        raw = folder / "embeddings.raw"
-        with raw.open("wb") as file:
-            for first in range(0, len(starts), BATCH):
-                part = starts[first : first + BATCH]
-                audio = windows.mixture_at(part)
-                sounding = audio.any(axis=(1, 2))
-                if sounding.any():
-                    file.write(clap.embed_audio(audio[sounding], windows.sample_rate).astype(np.float32).tobytes())
-                    kept.append(part[sounding])
-                    rows += int(sounding.sum())
-                if progress is not None:
-                    progress(min(first + BATCH, len(starts)), len(starts))
-        if not rows:
+    info = {"encoder": clap.name, "sha256": clap.digest, "hop": hop, **_described(windows)}
+    with claimed(out):
+        work = out.with_name(f".{out.name}.embedding")
+        rows = _all_rows(clap, windows, starts, work, info, progress)
+        sounding = np.concatenate([part.any(axis=1) for part in np.split(rows, range(BATCH, len(rows), BATCH))])
+        if not sounding.any():
             raise UserError(f"{windows.folder}: nothing sounds in any window; check the data set")
-        vectors = np.memmap(raw, np.float32, "r", shape=(rows, clap.features))
-        np.save(folder / "embeddings.npy", vectors)
-        del vectors
-        raw.unlink()
-        np.save(folder / "starts.npy", np.concatenate(kept))
-        info = {"encoder": clap.name, "hop": hop, **_described(windows)}
-        (folder / "info.json").write_text(json.dumps(info, indent=2) + "\n")
+        with atomic(out) as folder:
+            folder.mkdir()
+            kept = np.flatnonzero(sounding)
+            file = folder / "embeddings.npy"
+            stored = np.lib.format.open_memmap(file, "w+", np.float32, (len(kept), rows.shape[1]))  # type: ignore[no-untyped-call]
+            for first in range(0, len(kept), BATCH):
+                stored[first : first + BATCH] = rows[kept[first : first + BATCH]]
+            stored.flush()
+            np.save(folder / "starts.npy", starts[kept])
+            (folder / "info.json").write_text(json.dumps(info, indent=2) + "\n")
+        shutil.rmtree(work)
+
+
+def _all_rows(
+    clap: Clap,
+    windows: WindowSet,
+    starts: np.ndarray,
+    work: Path,
+    info: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> np.ndarray:
+    """Embeddings of all windows, float32 `[len(starts), D]`, memory-mapped; zeros where nothing sounds.
+
+    They are appended to a file, whose length says what an earlier call has done, in whole batches, so that an
+    interruption does not change a bit.
+    """
+    notes, raw, features = work / "info.json", work / "embeddings.raw", clap.features
+    if not notes.is_file() or json.loads(notes.read_text()) != info:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        raw.touch()
+        with atomic(notes) as path:
+            path.write_text(json.dumps(info))
+    size = 4 * features
+    done = min(len(starts), raw.stat().st_size // (size * BATCH) * BATCH)
+    with raw.open("r+b") as file:
+        file.truncate(done * size)
+        file.seek(done * size)
+        for first in range(done, len(starts), BATCH):
+            audio = windows.mixture_at(starts[first : first + BATCH])
+            sounding = audio.any(axis=(1, 2))
+            vectors = np.zeros((len(audio), features), np.float32)
+            if sounding.any():
+                vectors[sounding] = clap.embed_audio(audio[sounding], windows.sample_rate)
+            file.write(vectors.tobytes())
+            file.flush()
+            if progress is not None:
+                progress(first + len(audio), len(starts))
+    return np.memmap(raw, np.float32, "r", shape=(len(starts), features))
 
 
 class WindowEmbeddings:

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pytest
 import yaml
 
 from tests.integration.test_workflow import REPO, TINY, UNET, snakemake
@@ -10,6 +11,7 @@ from tests.integration.test_workflow import REPO, TINY, UNET, snakemake
 MODEL = ["model.safetensors", "config.json", "prompts.safetensors"]
 
 
+@pytest.mark.slow
 def test_from_mixtures_to_table_2(tmp_path):
     config = yaml.safe_load(TINY.read_text())
     short = {"steps": 4, "batch": 4, "warmup": 1, "validate_every": 2, "validation_batches": 1, "checkpoint_every": 2}

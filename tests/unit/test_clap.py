@@ -12,7 +12,7 @@ from torch import nn
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
-from gmsdi.models import clap
+from gmsdi.models import clap, clap_windows
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.clap import Clap
 from gmsdi.models.clap_training import info_nce
@@ -238,6 +238,28 @@ def test_every_crop_comes_with_the_embedding_of_itself(small, windows, embedded)
     assert torch.equal(batch["embeddings"][1::2], parts[1]["embeddings"])
     with pytest.raises(UserError, match="embeddings of mixtures; use its labels"):
         Batches(data, config, 3, target="Bass", embeddings=stored)
+
+
+def test_embedding_goes_on_where_it_stopped(small, windows, embedded, tmp_path, monkeypatch):
+    monkeypatch.setattr(clap_windows, "BATCH", 8)
+    calls = []
+    embed = Clap.embed_audio
+
+    def failing(self, audio, rate):
+        calls.append(len(audio))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return embed(self, audio, rate)
+
+    monkeypatch.setattr(Clap, "embed_audio", failing)
+    with pytest.raises(KeyboardInterrupt):
+        embed_windows(Clap(small), WindowSet(windows), tmp_path / "e", hop=512)
+    assert not (tmp_path / "e").exists()
+    embed_windows(Clap(small), WindowSet(windows), tmp_path / "e", hop=512)
+    assert sum(calls) - calls[3] == len(np.load(tmp_path / "e" / "starts.npy"))
+    whole, again = (np.load(folder / "embeddings.npy") for folder in (embedded, tmp_path / "e"))
+    np.testing.assert_allclose(again, whole, atol=1e-6)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["e"]
 
 
 def test_the_conditioning_is_the_embedding_or_z_star(small):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).parents[2]
 NO_TORCH = (
     "import runpy, sys; sys.modules['torch'] = None; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -18,6 +20,7 @@ def plan(folder, *configs):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_clap_is_trained_and_embeds_what_the_model_is_trained_on(tmp_path):
     jobs = plan(tmp_path, REPO / "config" / "mini_clap.yaml")
     rules = [job["rule"] for job in jobs]
@@ -30,6 +33,7 @@ def test_a_clap_is_trained_and_embeds_what_the_model_is_trained_on(tmp_path):
     assert separated == {"separator", "extractor", "extractor_consistent", "extractor_weak", "separator_weak"}
 
 
+@pytest.mark.slow
 def test_laions_clap_is_not_trained(tmp_path):
     overlay = tmp_path / "laion.yaml"
     overlay.write_text("clap: {train: false}\nmodel: {config: {text: {features: 512}}}\n")

@@ -270,7 +270,7 @@ def test_the_papers_numbers_stand_beside_the_model_of_labels():
     assert cells.at[("GMSDI Separator", "All"), "status"] == "not run"
     for model in (titles["extractor"], "Ensemble"):
         assert cells.at[(model, "All"), "status"] == "run"
-        assert np.isnan(cells.at[(model, "All"), "paper"])
+        assert pd.isna(cells.at[(model, "All"), "paper"])
     assert "GMSDI Extractor" not in cells.index.get_level_values("model")
 
 
