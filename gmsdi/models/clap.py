@@ -340,9 +340,9 @@ class ClapPrompts:
 
     @property
     def features(self) -> int:
-        """D, the width of the embeddings; reads the text tower, so that what is missing shows at once."""
-        assert self.clap.text is not None
-        return self.clap.features
+        """D, the width of the embeddings; read off the text tower, so that one that is missing shows at once."""
+        network: Any = self.clap.text.network
+        return int(network.config.projection_dim)
 
     def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
         """The embedding of one prompt: a token `[1, D]`, and its attention mask `[1]`.

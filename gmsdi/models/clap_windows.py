@@ -54,7 +54,8 @@ def embed_windows(
     """
     out = Path(out)
     starts = windows.grid(hop)
-    info = {"encoder": clap.name, "sha256": clap.digest, "hop": hop, **_described(windows)}
+    source = {"windows": str(windows.folder), **_described(windows)}
+    info = {"encoder": clap.name, "sha256": clap.digest, "hop": hop, **source}
     with claimed(out):
         work = out.with_name(f".{out.name}.embedding")
         rows = _all_rows(clap, windows, starts, work, info, progress)

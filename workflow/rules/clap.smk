@@ -2,23 +2,6 @@
 # for it, and embeds the training windows. The diffusion model then sees the mixtures and these embeddings alone.
 
 
-CLAP = config["model"]["config"]["text"]
-
-
-def clap_files():
-    """Weights and configuration of the CLAP; nothing where LAION's is downloaded."""
-    if config["clap"]["train"]:
-        return rules.train_clap.output.model
-    if not CLAP["checkpoint"]:
-        return []
-    given = Path(CLAP["checkpoint"]).expanduser()
-    files = [given / "model.safetensors", given / "config.json"] if given.is_dir() else [given]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        sys.exit(f"config: model.config.text.checkpoint: no {missing[0]}; set it to a CLAP, or to null")
-    return [str(file) for file in files]
-
-
 use rule train as train_clap with:
     input:
         train=windows(part("train")),
@@ -41,7 +24,7 @@ use rule train as train_clap with:
 rule embed_windows:
     input:
         windows=lambda wildcards: windows(wildcards.part),
-        clap=clap_files() if STUDY.clap else [],
+        clap=clap_files(),
         sources=sources("models/clap.py", "models/clap_training.py", "models/clap_windows.py", "data/windows.py"),
     output:
         directory("<results>/clap/embeddings/{part}"),

@@ -123,6 +123,21 @@ def embedded_windows(name):
     return f"<results>/clap/embeddings/{name}" if STUDY.clap else []
 
 
+def clap_files():
+    """Weights and configuration of the CLAP, if there is one; nothing where LAION's is downloaded."""
+    given = config["model"]["config"]["text"]["checkpoint"]
+    if not STUDY.clap or not (given or config["clap"]["train"]):
+        return []
+    if config["clap"]["train"]:
+        return [f"<results>/clap/model/{name}" for name in ["model.safetensors", "config.json"]]
+    path = Path(given).expanduser()
+    files = [path / "model.safetensors", path / "config.json"] if path.is_dir() else [path]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        sys.exit(f"config: model.config.text.checkpoint: no {missing[0]}; set it to a CLAP, or to null")
+    return [str(file) for file in files]
+
+
 def shards(kind, pattern):
     """The files of all shards; `pattern` has the wildcards shard and shards."""
     count = config["jobs"][kind]
