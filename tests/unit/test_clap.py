@@ -8,8 +8,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from gmsdi import plan
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.models import clap, clap_windows
@@ -322,3 +324,17 @@ def test_what_does_not_belong_together_is_refused(small, windows, embedded, tmp_
     save_model(tmp_path / "diffusion", build_model(tiny.CONFIG))
     with pytest.raises(UserError, match="holds another model, not a CLAP"):
         Clap(tmp_path / "diffusion").embed_text(["Bass"])
+
+
+@pytest.mark.filterwarnings("ignore:the processor gave")
+def test_a_plan_of_such_a_model_needs_no_clap(tmp_path):
+    overlay = tmp_path / "config.yaml"
+    training = {"steps": 2, "batch": 2}
+    overlay.write_text(
+        yaml.safe_dump({"run": "x", "data": {"window": 1024}, "model": {"train": True}, "training": training})
+    )
+    config = plan.resolved([overlay])
+    text = {"kind": "clap", "checkpoint": str(tmp_path / "nowhere"), "features": 8}
+    config["model"]["config"] = {**{key: tiny.CONFIG[key] for key in ("unet", "sigma_data")}, "text": text}
+    costs, _ = plan.measure(config, device="cpu", repetitions=1)
+    assert costs["gmsdi"].step.median > 0
