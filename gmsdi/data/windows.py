@@ -24,7 +24,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version as version_of
@@ -356,7 +356,7 @@ class WindowSet:
             [start + np.arange(0, count, hop, np.int64) for start, count in zip(self._starts, crops, strict=True)]
         )
 
-    def mixture_at(self, starts: Sequence[int]) -> np.ndarray:
+    def mixture_at(self, starts: Iterable[int]) -> np.ndarray:
         """Mixtures of windows that start there in the stored audio (see `grid`), float32 [N, 1, T]."""
         return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None])
 
