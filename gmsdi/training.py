@@ -364,9 +364,8 @@ def train(
                 "a model is trained on embeddings of its windows if, and only if, its text encoder is a CLAP "
                 "(text.kind: clap); change one of them"
             )
-        Batches(
-            windows, config, seed, target=target, embeddings=embeddings
-        )  # complains before the first step, not at the first validation
+        # Complains before the first step, not at the first validation.
+        Batches(windows, config, seed, target=target, embeddings=embeddings)
     torch.manual_seed(seed)
     model = build_model(model_config)
     if config.initial is not None:
