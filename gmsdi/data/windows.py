@@ -353,7 +353,7 @@ class WindowSet:
             raise UserError(f"{self.folder}: windows cannot be {hop} samples apart; choose a positive number")
         crops = np.diff(self._crops_until, prepend=0)
         return np.concatenate(
-            [start + np.arange(0, count, hop, np.int64) for start, count in zip(self._starts, crops, strict=True)]
+            [start + np.arange(0, count, hop, dtype=np.int64) for start, count in zip(self._starts, crops, strict=True)]
         )
 
     def mixture_at(self, starts: Iterable[int]) -> np.ndarray:
