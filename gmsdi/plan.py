@@ -952,7 +952,7 @@ def _time_training(
     optimizer = torch.optim.AdamW([x for x in built.parameters() if x.requires_grad], 1e-6, fused=True)
     n, channels = training["batch"], len(study.labels) if target_of(built.config) == STEMS else 1
     clean = torch.randn(n, channels, study.config["data"]["window"], device=device)
-    batch = {
+    batch: dict[str, Any] = {
         "clean": 0.1 * clean,
         "noise": torch.randn_like(clean),
         "sigma": torch.full((n,), 0.1, device=device),

@@ -66,7 +66,7 @@ def embed_windows(
             folder.mkdir()
             kept = np.flatnonzero(sounding)
             file = folder / "embeddings.npy"
-            stored = np.lib.format.open_memmap(file, "w+", np.float32, (len(kept), rows.shape[1]))  # type: ignore[no-untyped-call]
+            stored = np.lib.format.open_memmap(file, "w+", np.float32, (len(kept), rows.shape[1]))
             for first in range(0, len(kept), BATCH):
                 stored[first : first + BATCH] = rows[kept[first : first + BATCH]]
             stored.flush()
