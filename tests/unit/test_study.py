@@ -216,10 +216,8 @@ def test_an_unsupervised_model_stands_beside_one_of_labels():
     assert settings["extractor"]["title"] == "GMSDI Extractor, unsupervised (CLAP)"
     weak = settings["separator_weak"]
     assert (weak["title"], weak["w"], weak["constrained"]) == ("GMSDI Separator, weakly supervised", 1, "Guitar")
-    assert {method: study.model_of(method) for method in study.methods} == {
-        **dict.fromkeys(["separator", "extractor", "extractor_consistent"]),
-        **dict.fromkeys(["extractor_weak", "separator_weak"], "bundled"),
-    }
+    others = {method: study.model_of(method) for method in study.methods if study.model_of(method)}
+    assert others == dict.fromkeys(["extractor_weak", "separator_weak"], "bundled")
     model, clap = study.model_config("gmsdi"), study.model_config("clap")
     assert model["text"]["checkpoint"] == "results/mini_clap/clap/model"
     assert model["text"]["features"] == clap["features"] == 64
