@@ -139,6 +139,9 @@ def _labels_used(config: Config) -> Iterator[tuple[str, str]]:
     for method in ("extractor", "separator"):
         for label in separation.get(method, {}).get("negatives", {}):
             yield f"separation.{method}.negatives", label
+    for name, extra in separation.get("extras", {}).items():
+        if label := extra.get("constrained"):
+            yield f"separation.extras.{name}.constrained", label
     for label in generation.get("negatives", {}):
         yield "generation.negatives", label
 
@@ -151,6 +154,13 @@ def _check_data(config: Config) -> None:
             raise UserError(
                 f"config: fad.{key} is for VGGish and CLAP, musicnn has its weights in its package; set it to null or "
                 "choose another fad.embedding"
+            )
+    for name, extra in config.get("separation", {}).get("extras", {}).items():
+        settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
+        if extra.get("model") and (extra.get("w") is None or not settled):
+            raise UserError(
+                f"config: separation.extras.{name} has a model of its own, of which Table 1 says nothing; give its w, "
+                "and constrained or projected if it is a separator"
             )
     known = list(data.get("classes", {}))
     for where, label in _labels_used(config):

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import heapq
 import inspect
+import json
 import math
 import statistics
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -384,6 +386,12 @@ def jobs_of(
         steps = {"steps": training["steps"], "batch": training["batch"], "evaluations": seen}
         return add(part, rule, name, network=system_of(model), **steps)
 
+    for name in embedded_parts(study):
+        windows = (frames.get(name) or 0) / (config["clap"]["hop"] * window)
+        features = config["model"]["config"]["text"]["features"]
+        add(TRAIN, "embed_windows", name, disk=round(windows * (4 * features + 8)))
+    if embedded_parts(study) and config["clap"]["train"]:
+        add(TRAIN, "train_clap")
     for model in study.trained():
         part, rule = (TRAIN, "train") if model == "gmsdi" else (TRAIN_BASELINES, "train_baseline")
         job = train(part, rule, "" if model == "gmsdi" else model, model, training_settings(study, model))
@@ -506,16 +514,25 @@ def grids(study: Study, split: str) -> list[str]:
     return list(dict.fromkeys([*shown, *study.deciding(split)]))
 
 
+def embedded_parts(study: Study) -> list[str]:
+    """The dataset parts whose windows a CLAP embeds."""
+    demo, names = study.config["demo_training"], []
+    if study.clap and study.config["model"]["train"]:
+        names += [study.learned("train"), study.learned("validation")]
+    if study.clap and demo["enabled"]:
+        names += [study.part("train", demo["tracks"]), study.part("validation", demo["validation_tracks"])]
+    return list(dict.fromkeys(names))
+
+
 def data_parts(study: Study) -> dict[str, list[str]]:
     """For each rule that cuts windows, the dataset parts that it cuts."""
     config = study.config
     baselines = bool(study.baseline_models) and config["baselines"]["train"]
     demo = config["demo_training"]
     train, stems = [], [study.part("test")]
-    own = config["model"]["train"] and not study.jamendo
-    if own:
+    if study.learns_from_data:
         train.append(study.part("train"))
-    if own or baselines or study.validation:
+    if study.learns_from_data or baselines or study.validation:
         stems.append(study.part("validation"))
     if demo["enabled"]:
         train.append(study.part("train", demo["tracks"]))
@@ -738,6 +755,8 @@ def estimate(
         notes.append(
             "not measured, and so not counted: the memory of networks, and the disk of weights and checkpoints"
         )
+    if embedded_parts(study):
+        notes.append("not in the hours: CLAP, its training and its embeddings of windows")
     notes.append("hours are those of networks; composing, cutting, embedding, scoring and drawing come on top, on CPUs")
     return Plan(
         run=config["run"],
@@ -872,7 +891,7 @@ def measure(
 
 def _model(study: Study, network: str, device: str) -> Any:
     """A network ready to sample: of its folder, or with random weights."""
-    from gmsdi.models.checkpoint import CONFIG, build_model, bundled_model, load_model, resolve_precision
+    from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model, resolve_precision
 
     config = study.config
     model = next(iter(study.weak)) if network == "weak_msdm" else network
@@ -884,9 +903,29 @@ def _model(study: Study, network: str, device: str) -> Any:
     if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
         built = load_model(folder, device=device)
     else:
-        built = build_model(study.model_config(model)).requires_grad_(False).eval().to(device)
+        built = _fresh(study, model).requires_grad_(False).eval().to(device)
     built.autocast = resolve_precision(config["jobs"]["precision"], device)
     return built
+
+
+def _fresh(study: Study, model: str) -> Any:
+    """A model with random weights. A CLAP is not asked: its embeddings are zeros here."""
+    import torch
+    from safetensors.torch import save_file
+
+    from gmsdi.models.checkpoint import PROMPTS, build_model
+
+    config = study.model_config(model)
+    if config.get("text", {}).get("kind") != "clap":
+        return build_model(config)
+    with tempfile.TemporaryDirectory() as folder:
+        prompts, number = Path(folder) / PROMPTS, len(study.labels)
+        known = {
+            "tokens": torch.zeros(number, 1, config["text"]["features"]),
+            "mask": torch.ones(number, 1, dtype=torch.bool),
+        }
+        save_file(known, prompts, metadata={"prompts": json.dumps(study.labels)})
+        return build_model(config, prompts=prompts)
 
 
 def _time_sampling(study: Study, network: str, device: str, repetitions: int) -> tuple[Seconds, int, int]:
@@ -930,21 +969,25 @@ def _time_training(
     import torch
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    from gmsdi.models.checkpoint import STEMS, build_model, resolve_precision, target_of
+    from gmsdi.models.checkpoint import STEMS, resolve_precision, target_of
 
-    built = build_model(study.model_config(model)).to(device)
+    built = _fresh(study, model).to(device)
     built.autocast = resolve_precision(training.get("precision", "auto"), device)
     average = AveragedModel(built, multi_avg_fn=get_ema_multi_avg_fn(0.999)).requires_grad_(False)
     optimizer = torch.optim.AdamW([x for x in built.parameters() if x.requires_grad], 1e-6, fused=True)
     n, channels = training["batch"], len(study.labels) if target_of(built.config) == STEMS else 1
     clean = torch.randn(n, channels, study.config["data"]["window"], device=device)
-    batch = {
+    batch: dict[str, Any] = {
         "clean": 0.1 * clean,
         "noise": torch.randn_like(clean),
         "sigma": torch.full((n,), 0.1, device=device),
-        "texts": [study.labels[i % len(study.labels)] for i in range(n)],
         "draws": torch.rand(n, 16, device=device),
     }
+    if built.config.get("text", {}).get("kind") == "clap":
+        batch["embeddings"] = torch.randn(n, built.config["text"]["features"], device=device)
+        batch["dropped"] = torch.zeros(n, dtype=torch.bool, device=device)
+    else:
+        batch["texts"] = [study.labels[i % len(study.labels)] for i in range(n)]
     clock = _Clock(device)
     for _ in range(repetitions + 1):
         optimizer.zero_grad()

@@ -16,6 +16,14 @@ VALIDATED = {"separator_validated": "separator", "extractor_validated": "extract
 """Rows of Table 2 whose settings were chosen on validation chunks, each with the same method as chosen in Table 1."""
 
 GMSDI, MSDM, WEAK_MSDM, DEMUCS_GIBBS = "gmsdi", "msdm", "weak_msdm", "demucs_gibbs"
+CLAP = "clap"
+"""The small CLAP, a model that separates nothing; its embeddings condition another."""
+CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
+"""Keys of a text encoder that no other kind has."""
+UNSUPERVISED = ", unsupervised (CLAP)"
+"""Ends the titles of rows whose model has seen no labels."""
+WEAKLY = ", weakly supervised"
+"""Ends the titles of rows of a model of labels beside them, which the paper's GMSDI of Table 2 is."""
 TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
 """Rows of the paper's Table 2 with its other systems."""
 
@@ -39,6 +47,7 @@ class Study:
         weak: the models of "weak_msdm" by name, each with its label.
         baseline_models: all models of the baselines.
         extras: settings of Table 2's rows beyond the paper, by name.
+        unsupervised: whether the text-conditioned model is trained by the run on CLAP embeddings, without labels.
         validation: whether the grid is also computed on validation chunks.
         validated: as `VALIDATED`, those that run.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
@@ -60,6 +69,8 @@ class Study:
         self.baseline_models = [model for name in self.baselines for model in self.models(name)]
 
         self.extras: dict[str, Any] = config["separation"]["extras"]
+        self.clap = config["model"]["config"]["text"]["kind"] == CLAP
+        self.unsupervised = config["model"]["train"] and self.clap
         self.validation = config["grid"]["validation"]["chunks"] is not None
         self.validated = VALIDATED if self.validation else {}
         gaussian = ["msdm_gaussian"] if MSDM in self.baselines else []
@@ -99,10 +110,13 @@ class Study:
             "chosen_on": "validation" if self.validation and method not in ("separator", "extractor") else "test",
         }
         if name == "separator" and not own.get("projected"):
-            settings["constrained"] = self.separators.get(method, base["constrained"])
+            settings["constrained"] = self.separators.get(method, own.get("constrained", base["constrained"]))
         settings |= {key: own[key] for key in ("title", "consistent", "projected", "samples", "wiener") if key in own}
+        which = UNSUPERVISED if self.unsupervised else ""
         if method in self.validated:
-            settings["title"] = f"GMSDI {name.capitalize()}, chosen on validation chunks"
+            settings["title"] = f"GMSDI {name.capitalize()}{which}, chosen on validation chunks"
+        elif not own and which:
+            settings["title"] = f"GMSDI {name.capitalize()}{which}"
         return settings
 
     def _baseline_settings(self, method: str) -> dict[str, Any]:
@@ -185,6 +199,10 @@ class Study:
         """What each of these models denoises, see `gmsdi.experiments.load_system`."""
         return {GMSDI: ["mixture"], WEAK_MSDM: self.labels}.get(system_of(name), ["stems"])
 
+    def model_of(self, name: str) -> str | None:
+        """The model of its own that a method has: a folder, or "bundled"; None is that of its system."""
+        return self.extras.get(name, {}).get("model")
+
     def trained(self) -> list[str]:
         """The models that are trained for the results."""
         own = [GMSDI] if self.config["model"]["train"] else []
@@ -194,8 +212,16 @@ class Study:
         """What `gmsdi.models.checkpoint.build_model` takes to make a model."""
         config = self.config
         shared = {**{key: config["data"][key] for key in ("sample_rate", "window")}, "labels": self.labels}
+        if model == CLAP:
+            features = config["model"]["config"]["text"]["features"]
+            return {"kind": "clap", "features": features, **config["clap"]["config"], **shared}
         if model == GMSDI:
-            return {**config["model"]["config"], **shared}
+            text = dict(config["model"]["config"]["text"])
+            if self.clap and config["clap"]["train"]:
+                text["checkpoint"] = f"results/{config['run']}/clap/model"
+            elif not self.clap:
+                text = {key: value for key, value in text.items() if key not in CLAP_KEYS}
+            return {**config["model"]["config"], "text": text, **shared}
         own = self.baselines[system_of(model)]["model"]
         if model == DEMUCS_GIBBS:
             return {"kind": "gibbs", "target": "stems", **own, **shared}
@@ -210,6 +236,8 @@ class Study:
             return training
         if model == "demo":
             return {**training, **self.config["demo_training"]["training"]}
+        if model == CLAP:  # every window has its text
+            return {**training, "initial": None, **self.config["clap"]["training"], "p_drop": 0.0}
         return {**training, "initial": None, **self.baselines[system_of(model)]["training"]}
 
     # --- Data ---------------------------------------------------------------------------------------------------------
@@ -222,10 +250,16 @@ class Study:
         mini = {} if kind == "slakh" else {key: value for key, value in data["mini"].items() if key != "tracks"}
         return f"{kind}-{digest([shared, mini])}"
 
+    @property
+    def learns_from_data(self) -> bool:
+        """Whether the text-conditioned model, or the CLAP of its training, is trained on `data`."""
+        config = self.config
+        return config["model"]["train"] and (not self.jamendo or (self.clap and config["clap"]["train"]))
+
     def splits(self) -> list[str]:
         """The splits of `data` that are needed."""
         config = self.config
-        training = (config["model"]["train"] and not self.jamendo) or config["demo_training"]["enabled"]
+        training = self.learns_from_data or config["demo_training"]["enabled"]
         training = training or (bool(self.baseline_models) and config["baselines"]["train"])
         return [*(["train"] if training else []), *(["validation"] if training or self.validation else []), "test"]
 

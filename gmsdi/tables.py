@@ -11,6 +11,7 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import ensemble, summarize
+from gmsdi.study import UNSUPERVISED, WEAKLY
 
 NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
 VALIDATED = "Ensemble, chosen on validation chunks"
@@ -116,7 +117,8 @@ def table2(
     Args:
         scores: for each method the rows of `experiments.score_separation`; "separator" and "extractor" are the paper's.
         selection: the settings they were run with, see `experiments.choose_settings`; `title` names a row.
-        paper: the paper's Table 2 (model, then a column per stem and All).
+        paper: the paper's Table 2 (model, then a column per stem and All). All of its rows need labels or stems: the
+            numbers of GMSDI stand beside a weakly supervised model.
         validation: for the methods whose settings were chosen on validation chunks ("extractor_validated" and
             "separator_validated") their scores there, on which their ensemble is chosen.
         resamples: bootstrap samples.
@@ -154,6 +156,11 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
+    for row in published:
+        if row["model"] + WEAKLY in summaries:
+            row["model"] += WEAKLY
+    if str(selection["extractor"].get("title", "")).endswith(UNSUPERVISED):
+        published = [row for row in published if row["model"] != "Ensemble"]
     known = {row["model"] for row in published}
     for row in [*published, *({"model": name} for name in summaries if name not in known)]:
         model = row["model"]

@@ -42,7 +42,8 @@ from gmsdi.models.checkpoint import (
     save_model,
     target_of,
 )
-from gmsdi.models.text import prompt_of
+from gmsdi.models.clap_windows import WindowEmbeddings
+from gmsdi.models.text import FrozenClapText, prompt_of
 
 DRAWS = 16
 """Uniform numbers that a batch holds for each item, for choices of the model's own."""
@@ -120,8 +121,15 @@ class Batches(IterableDataset[dict[str, Any]]):
       for mixtures without labels; None is z*;
     - `draws` `[n, DRAWS]`: uniform numbers in [0, 1) for choices of the model's own.
 
+    With `embeddings` there are no texts, and no label is looked at. The windows are those that have been embedded,
+    before gain and sign, each as likely as any other, and in place of `texts` a batch has
+
+    - `embeddings` `[n, D]`: E(y) of each window;
+    - `dropped` `[n]`: where z* takes its place.
+
     Raises:
-        UserError: if the windows lack stems or labels that the target needs, or the devices cannot share the batch.
+        UserError: if the windows lack stems or labels that the target needs, there are embeddings but the target is not
+            the mixture, or the devices cannot share the batch.
     """
 
     def __init__(
@@ -131,10 +139,13 @@ class Batches(IterableDataset[dict[str, Any]]):
         seed: int,
         *,
         target: str = MIXTURE,
+        embeddings: WindowEmbeddings | None = None,
         rank: int = 0,
         world: int = 1,
         start: Callable[[], int] = lambda: 0,
     ) -> None:
+        if target != MIXTURE and embeddings is not None:
+            raise UserError(f"a model of target {target!r} cannot be trained on embeddings of mixtures; use its labels")
         if target != MIXTURE and not windows.has_stems:
             raise UserError(
                 f"{windows.folder}: was built without stems, but a model of target {target!r} is trained on them; "
@@ -145,6 +156,7 @@ class Batches(IterableDataset[dict[str, Any]]):
         if config.batch % world:
             raise UserError(f"training.batch is {config.batch}, not a multiple of the {world} devices; change it")
         self.windows, self.config, self.seed, self.target = windows, config, seed, target
+        self.embeddings = embeddings
         self.rank, self.world, self.start = rank, world, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -156,28 +168,34 @@ class Batches(IterableDataset[dict[str, Any]]):
     def batch(self, step: int) -> dict[str, Any]:
         """This device's share of the global batch of a step."""
         items = [self._item(step, i) for i in range(self.rank, self.config.batch, self.world)]
-        clean, noise, sigma, texts, draws = zip(*items, strict=True)
-        return {
+        clean, noise, sigma, given, dropped, draws = zip(*items, strict=True)
+        batch = {
             "clean": torch.from_numpy(np.stack(clean)),
             "noise": torch.from_numpy(np.stack(noise)),
             "sigma": torch.tensor(sigma, dtype=torch.float32),
-            "texts": list(texts),
             "draws": torch.from_numpy(np.stack(draws)),
         }
+        if self.embeddings is None:
+            texts = [None if absent else text for text, absent in zip(given, dropped, strict=True)]
+            return {**batch, "texts": texts}
+        return {**batch, "embeddings": torch.from_numpy(np.stack(given)), "dropped": torch.tensor(dropped)}
 
-    def _item(self, step: int, item: int) -> tuple[np.ndarray, np.ndarray, float, str | None, np.ndarray]:
+    def _item(self, step: int, item: int) -> tuple[np.ndarray, np.ndarray, float, str | np.ndarray, bool, np.ndarray]:
         rng, c = np.random.default_rng([self.seed, step, item]), self.config
-        signals, prompt = self._crop(rng)
+        signals, given = self._crop(rng)
         gain = 10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20)
         sign = rng.choice([-1.0, 1.0]) if c.polarity else 1.0
         sigma = math.exp(c.p_mean + c.p_std * rng.standard_normal())
-        text = None if rng.random() < c.p_drop else prompt
+        dropped = rng.random() < c.p_drop
         noise = rng.standard_normal(signals.shape, dtype=np.float32)
         draws = rng.random(DRAWS, dtype=np.float32)
-        return signals * np.float32(gain * sign), noise, sigma, text, draws
+        return signals * np.float32(gain * sign), noise, sigma, given, dropped, draws
 
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        """The target's signals in a random window, `[C, T]`, and their prompt."""
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, str | np.ndarray]:
+        """The target's signals in a random window, `[C, T]`, and their prompt or embedding."""
+        if self.embeddings is not None:
+            row = int(rng.integers(len(self.embeddings)))
+            return self.windows.mixture_at([self.embeddings.starts[row]])[0], self.embeddings[row]
         if self.target == MIXTURE:
             mixtures, labels = self.windows.random_crops(rng, 1)
             return mixtures[0], prompt_of(labels[0])
@@ -193,10 +211,17 @@ class Training(LightningModule):
     """A model, its averaged copy and the optimiser."""
 
     def __init__(
-        self, model: TrainableModel, config: TrainingConfig, train: WindowSet, validation: WindowSet, seed: int
+        self,
+        model: TrainableModel,
+        config: TrainingConfig,
+        train: WindowSet,
+        validation: WindowSet,
+        seed: int,
+        embeddings: tuple[WindowEmbeddings | None, WindowEmbeddings | None] = (None, None),
     ) -> None:
         super().__init__()
         self.model, self.config, self.seed = model, config, seed
+        self.train_embeddings, self.validation_embeddings = embeddings
         self.target = target_of(model.config)
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
         self.ema.requires_grad_(False)
@@ -216,6 +241,7 @@ class Training(LightningModule):
             self.config,
             self.seed,
             target=self.target,
+            embeddings=self.train_embeddings,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
             start=lambda: self.trainer.global_step,
@@ -229,6 +255,7 @@ class Training(LightningModule):
             self.config,
             self.seed + 1,
             target=self.target,
+            embeddings=self.validation_embeddings,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
         )
@@ -241,7 +268,7 @@ class Training(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         loss = self.averaged.training_loss(batch).mean()
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch["sigma"]), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         c = self.config
@@ -281,6 +308,8 @@ def train(
     work: str | Path,
     description: str = "",
     progress: bool = True,
+    train_embeddings: str | Path | None = None,
+    validation_embeddings: str | Path | None = None,
 ) -> None:
     """Train a model and write its folder.
 
@@ -295,6 +324,9 @@ def train(
         work: folder of checkpoints and logs; a checkpoint found there is resumed.
         description: first line of the provenance.
         progress: show a progress bar.
+        train_embeddings: for a model whose text encoder is a CLAP, the folder of E(y) of the training windows, see
+            `gmsdi.models.clap_windows`; it is then trained on these and not on labels.
+        validation_embeddings: the same for validation.
 
     Raises:
         UserError: if the data do not fit the model, or the loss diverges.
@@ -313,7 +345,13 @@ def train(
     started = time.time()
     target = target_of(model_config)
     train_set, validation_set = WindowSet(train_windows), WindowSet(validation_windows)
-    for name, windows in (("training", train_set), ("validation", validation_set)):
+    embedded = tuple(
+        None if folder is None else WindowEmbeddings(folder, windows)
+        for folder, windows in ((train_embeddings, train_set), (validation_embeddings, validation_set))
+    )
+    for name, windows, embeddings in zip(
+        ("training", "validation"), (train_set, validation_set), embedded, strict=True
+    ):
         if windows.sample_rate != model_config["sample_rate"] or windows.window != model_config["window"]:
             raise UserError(
                 f"the {name} windows are {windows.window} samples at {windows.sample_rate} Hz, the model's are "
@@ -335,12 +373,25 @@ def train(
                 f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
                 f"trained on {channels}; change one of them"
             )
-        Batches(windows, config, seed, target=target)  # complains before the first step, not at the first validation
+        if (model_config.get("text", {}).get("kind") == "clap") != (embeddings is not None):
+            raise UserError(
+                "a model is trained on embeddings of its windows if, and only if, its text encoder is a CLAP "
+                "(text.kind: clap); change one of them"
+            )
+        # Complains before the first step, not at the first validation.
+        Batches(windows, config, seed, target=target, embeddings=embeddings)
     torch.manual_seed(seed)
     model = build_model(model_config)
     if config.initial is not None:
         _copy_weights(config.initial, model)
-    module = Training(model, config, train_set, validation_set, seed)
+    text = getattr(model, "text", None)
+    for embeddings in embedded:
+        if embeddings is not None and isinstance(text, FrozenClapText) and embeddings.features != text.features:
+            raise UserError(
+                f"{embeddings.folder}: embeddings have {embeddings.features} dimensions, text.features is "
+                f"{text.features}; embed the windows with the same CLAP"
+            )
+    module = Training(model, config, train_set, validation_set, seed, (embedded[0], embedded[1]))
     work = Path(work)
     last = work / "last.ckpt"
     callbacks: list[Callback] = [
@@ -392,6 +443,7 @@ def train(
             "val_loss": float(trainer.callback_metrics["val_loss"]) if "val_loss" in trainer.callback_metrics else None,
             "training": asdict(config),
             "data": json.loads((train_set.folder / "info.json").read_text()),
+            **({} if embedded[0] is None else {"embeddings": embedded[0].info}),
         }
         extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))

@@ -28,7 +28,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -488,7 +488,7 @@ class WindowSet:
             UserError: if there is practically no crop in which a label is active.
         """
         starts, labels = self._random_starts(rng, n, None)
-        return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None]), labels
+        return self.mixture_at(starts), labels
 
     def random_stem_crops(
         self, rng: np.random.Generator, n: int, sounding: str | None = None
@@ -507,6 +507,31 @@ class WindowSet:
         stems = self._stored_stems
         starts, labels = self._random_starts(rng, n, sounding)
         return _float(np.stack([stems[:, start : start + self.window] for start in starts])[:, :, None]), labels
+
+    def grid(self, hop: int) -> np.ndarray:
+        """Where windows that are `hop` samples apart start in the stored audio: of every track, from its beginning.
+
+        Returns:
+            int64 [n].
+
+        Raises:
+            UserError: if `hop` is not positive.
+        """
+        if hop < 1:
+            raise UserError(f"{self.folder}: windows cannot be {hop} samples apart; choose a positive number")
+        crops = np.diff(self._crops_until, prepend=0)
+        return np.concatenate(
+            [start + np.arange(0, count, hop, dtype=np.int64) for start, count in zip(self._starts, crops, strict=True)]
+        )
+
+    def mixture_at(self, starts: Iterable[int]) -> np.ndarray:
+        """Mixtures of windows that start there in the stored audio (see `grid`), float32 [N, 1, T]."""
+        return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None])
+
+    @property
+    def samples(self) -> int:
+        """Of all tracks."""
+        return len(self._mix)
 
     @property
     def has_stems(self) -> bool:

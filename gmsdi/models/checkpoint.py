@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from gmsdi.errors import UserError
 from gmsdi.files import atomic
 from gmsdi.models.base import TrainableModel
+from gmsdi.models.clap_training import build as build_clap
 from gmsdi.models.denoiser import TextDenoiser
-from gmsdi.models.text import FrozenT5Text, build_text
+from gmsdi.models.text import FrozenText, build_text
 from gmsdi.models.unet import UNet1d, UNetConfig
 
 WEIGHTS, CONFIG, PROMPTS = "model.safetensors", "config.json", "prompts.safetensors"
@@ -30,9 +31,10 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
     """A model with fresh weights.
 
     Args:
-        config: `kind`, "diffusion" (the default) or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz, `window`
-            in samples, `labels`; and for a diffusion model `unet` (see `UNetConfig`), `text` (see
-            `models.text.build_text`) and `sigma_data`, for the other kind what `gmsdi.baselines.gibbs.build` takes.
+        config: `kind`, "diffusion" (the default), "clap" or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz,
+            `window` in samples, `labels`; and for a diffusion model `unet` (see `UNetConfig`), `text` (see
+            `models.text.build_text`) and `sigma_data`, for the other kinds what `models.clap_training.build` and
+            `gmsdi.baselines.gibbs.build` take.
         prompts: embeddings of prompts that are known already, see `models.text.build_text`.
 
     Raises:
@@ -42,9 +44,11 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
     target_of(config)
     if kind == "diffusion":
         return _build_diffusion(config, prompts)
+    if kind == "clap":
+        return build_clap(config)
     if kind == "gibbs":  # by name: the baselines stand above the models, and need a package of their own
         return cast(TrainableModel, import_module("gmsdi.baselines.gibbs").build(config))
-    raise UserError(f"model kind is {kind!r}; choose diffusion or gibbs")
+    raise UserError(f"model kind is {kind!r}; choose diffusion, clap or gibbs")
 
 
 def target_of(config: Mapping[str, Any]) -> str:
@@ -105,7 +109,7 @@ def save_model(
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / WEIGHTS).chmod(0o644)  # safetensors makes it private
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
-        if isinstance(text := getattr(model, "text", None), FrozenT5Text):
+        if isinstance(text := getattr(model, "text", None), FrozenText):
             text.write_prompts(temporary / PROMPTS, model.config["labels"])
             (temporary / PROMPTS).chmod(0o644)
         for name, text in (extra or {}).items():

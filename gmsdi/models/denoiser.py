@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gmsdi.models.base import TrainableModel
 from gmsdi.models.conditioning import Conditioning
-from gmsdi.models.text import unique_bank
+from gmsdi.models.text import FrozenClapText, unique_bank
 
 
 class Denoiser(Protocol):
@@ -77,8 +77,12 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         return self.text(texts)
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """The denoising loss of each row, `[n]`."""
-        cond = unique_bank(self.text, batch["texts"])
+        """The denoising loss of each row, `[n]`, given its text or the embedding of its own audio."""
+        if "embeddings" in batch:
+            assert isinstance(self.text, FrozenClapText)
+            cond = self.text.of_audio(batch["embeddings"], batch["dropped"])
+        else:
+            cond = unique_bank(self.text, batch["texts"])
         return self.loss(batch["clean"], batch["noise"], batch["sigma"], cond)
 
 

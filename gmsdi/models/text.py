@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -91,7 +91,7 @@ class PretrainedT5:
 
             folder = Path(self.name).expanduser()
             source = str(folder) if folder.is_dir() else self.name
-            with self._explained(folder):
+            with explained("text encoder", self.name, key="text.name", files=FILES, kind="T5"):
                 kind = AutoConfig.from_pretrained(source).model_type
                 if kind != "t5":
                     raise UserError(f"text encoder {self.name!r} is a {kind}, not a T5; choose another as text.name")
@@ -117,37 +117,31 @@ class PretrainedT5:
         ids, mask = tokenize(tokenizer, [text], max_length)
         return encoder(input_ids=ids, attention_mask=mask).last_hidden_state[0], mask[0].bool()
 
-    @contextmanager
-    def _explained(self, folder: Path) -> Iterator[None]:
-        """One line instead of what transformers says about missing or damaged files."""
-        files = " ".join(FILES)
-        if not folder.is_dir() and (
-            folder.is_absolute() or self.name.startswith((".", "~")) or self.name.count("/") > 1
-        ):
-            raise UserError(f"text encoder {self.name!r}: no such folder; set text.name to one that holds {files}")
-        try:
-            yield
-        except SafetensorError as error:
-            raise UserError(
-                f"text encoder {self.name!r}: model.safetensors is damaged ({error}); fetch it again"
-            ) from error
-        except (OSError, ValueError, RuntimeError) as error:
-            if folder.is_dir():
-                raise UserError(
-                    f"text encoder {self.name!r}: the folder holds no T5 that can be read; it needs {files} (pickled "
-                    "weights are not read)"
-                ) from error
-            offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-            why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
-            raise UserError(
-                f"text encoder {self.name!r} is not in the Hugging Face cache, and {why}; run `hf download {self.name} "
-                f"{files}` where there is a connection (and copy that cache, HF_HOME), or set text.name to a local "
-                "folder with these files"
-            ) from error
+
+class PromptEncoder(Protocol):
+    """A pretrained encoder that keeps its weights: `PretrainedT5`, or `gmsdi.models.clap.ClapPrompts`."""
+
+    @property
+    def name(self) -> str:
+        """Which encoder it is."""
+        ...
+
+    @property
+    def features(self) -> int:
+        """F, the width of the embeddings."""
+        ...
+
+    def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
+        """The embedding of one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`; L is `max_length`.
+
+        Raises:
+            UserError: if the prompt is too long, or the encoder cannot be had.
+        """
+        ...
 
 
-class FrozenT5Text(nn.Module):
-    """Embeddings of a pretrained T5, each prompt's computed once and kept, and z*, one learned vector per position.
+class FrozenText(nn.Module):
+    """Embeddings of a pretrained encoder, each prompt's computed once and kept; z*, one learned vector per position.
 
     Neither a training step nor a sampling step runs the encoder on a prompt that was seen before. The embeddings are
     stored beside a saved model (`write_prompts`); a model with those of all its prompts needs no encoder.
@@ -159,11 +153,11 @@ class FrozenT5Text(nn.Module):
         prompts: file of embeddings, of `write_prompts`.
 
     Raises:
-        UserError: if the file is damaged or of another `max_length`; without one, see `PretrainedT5.load`.
+        UserError: if the file is damaged or of another `max_length`; without one, if the encoder cannot be had.
     """
 
     def __init__(
-        self, encoder: PretrainedT5, *, max_length: int, attend_padding: bool = False, prompts: Path | None = None
+        self, encoder: PromptEncoder, *, max_length: int, attend_padding: bool = False, prompts: Path | None = None
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -228,6 +222,31 @@ class FrozenT5Text(nn.Module):
         save_file(known, file, metadata={"format": "pt", "encoder": self.encoder.name, "prompts": json.dumps(texts)})
 
 
+class FrozenClapText(FrozenText):
+    """One token of a CLAP: of the mixture itself in training, of the prompt otherwise (Sect. 4); and z*.
+
+    Args:
+        encoder: the text tower.
+        prompts: file of embeddings, of `write_prompts`.
+
+    Raises:
+        UserError: see `FrozenText`.
+    """
+
+    def __init__(self, encoder: PromptEncoder, *, prompts: Path | None = None) -> None:
+        super().__init__(encoder, max_length=1, prompts=prompts)
+
+    def of_audio(self, embeddings: Tensor, dropped: Tensor) -> Conditioning:
+        """The conditioning of n rows by E(y), the embeddings of their own audio.
+
+        Args:
+            embeddings: `[n, F]` unit vectors.
+            dropped: `[n]`, true where z* takes their place.
+        """
+        tokens = torch.where(dropped[:, None, None], self.unconditional, as_tokens(embeddings))
+        return Conditioning.bank(tokens, torch.ones_like(dropped)[:, None])
+
+
 class NoText(nn.Module):
     """The text side of an unconditional network, which any prompt leaves as it is."""
 
@@ -238,29 +257,33 @@ class NoText(nn.Module):
         return Conditioning.bank(torch.empty(len(texts), 1, 0), torch.ones(len(texts), 1, dtype=torch.bool))
 
 
-def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text | FrozenT5Text | NoText:
+def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text | FrozenText | NoText:
     """Build the text encoder that a model's configuration names.
 
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer, which needs no file; it is trained together with
     the network. `kind: t5` takes the pretrained `name` (`t5-small`, `t5-base`, a local folder) and keeps it as it is.
-    `kind: none` is for an unconditional network.
+    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.Clap`), which has `features` dimensions; the
+    network is trained on embeddings of mixtures (see `gmsdi.training.Batches`). `kind: none` is for an unconditional
+    network.
 
     Args:
         config: `kind` and what it needs.
-        prompts: for `t5`, embeddings that are known already, see `FrozenT5Text.write_prompts`.
+        prompts: for `t5` and `clap`, embeddings that are known already, see `FrozenText.write_prompts`.
 
     Raises:
-        UserError: if the pretrained encoder is neither in the cache nor downloadable.
+        UserError: if the pretrained encoder is neither in the cache nor downloadable, or of another width.
     """
     if config["kind"] == "none":
         return NoText()
     if config["kind"] == "t5":
-        return FrozenT5Text(
+        return FrozenText(
             PretrainedT5(config["name"]),
             max_length=config["max_length"],
             attend_padding=config.get("attend_padding", False),
             prompts=prompts,
         )
+    if config["kind"] == "clap":
+        return _build_clap(config, prompts)
     from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
     tokenizer = ByT5Tokenizer(extra_ids=0)
@@ -274,6 +297,60 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
         dropout_rate=0.0,
     )
     return T5Text(T5EncoderModel(t5), tokenizer, max_length=config["max_length"])
+
+
+def _build_clap(config: dict[str, Any], prompts: Path | None) -> FrozenClapText:
+    from gmsdi.models.clap import ClapPrompts, clap_of  # which needs this module
+
+    text = FrozenClapText(ClapPrompts(clap_of(config)), prompts=prompts)
+    if text.features != config["features"]:
+        raise UserError(
+            f"text.features is {config['features']}, but the embeddings of this CLAP have {text.features}; change it"
+        )
+    return text
+
+
+def as_tokens(vectors: Tensor) -> Tensor:
+    """Unit vectors of a CLAP `[n, F]` as sequences of one token `[n, 1, F]`.
+
+    Times √F, so that the F numbers have a mean square of 1, as those of z* have at first.
+    """
+    return vectors[:, None] * vectors.shape[-1] ** 0.5
+
+
+@contextmanager
+def explained(what: str, name: str, *, key: str, files: Sequence[str], kind: str) -> Iterator[None]:
+    """One line instead of what transformers says about missing or damaged files.
+
+    Args:
+        what: is read, for the message.
+        name: of a local folder, or on the hub.
+        key: of the configuration that has the name.
+        files: that the folder has to hold.
+        kind: of what the folder should hold.
+
+    Raises:
+        UserError: in place of what is raised inside.
+    """
+    folder, needed = Path(name).expanduser(), " ".join(files)
+    if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise UserError(f"{what} {name!r}: no such folder; set {key} to one that holds {needed}")
+    try:
+        yield
+    except SafetensorError as error:
+        raise UserError(f"{what} {name!r}: model.safetensors is damaged ({error}); fetch it again") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        if folder.is_dir():
+            raise UserError(
+                f"{what} {name!r}: the folder holds no {kind} that can be read; it needs {needed} (pickled weights are "
+                "not read)"
+            ) from error
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
+        raise UserError(
+            f"{what} {name!r} is not in the Hugging Face cache, and {why}; run `hf download {name} {needed}` where "
+            f"there is a connection (and copy that cache, HF_HOME), or set {key} to a local folder with these files"
+        ) from error
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:

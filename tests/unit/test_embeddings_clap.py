@@ -8,8 +8,8 @@ import torch
 from transformers import ClapAudioConfig, ClapAudioModelWithProjection, ClapFeatureExtractor
 
 from gmsdi.errors import UserError
-from gmsdi.metrics import clap
 from gmsdi.metrics.clap import CLAP
+from gmsdi.models import clap
 
 RATE = 48000
 SMALL = ClapAudioConfig(
@@ -50,7 +50,7 @@ def checkpoint(network, tmp_path, monkeypatch):
         with torch.device("meta"):
             return ClapAudioModelWithProjection(SMALL)
 
-    monkeypatch.setattr(clap, "_network", small)
+    monkeypatch.setattr(clap, "_audio_network", small)
     return {"checkpoint": path, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

@@ -255,6 +255,25 @@ def test_table2_has_rows_beyond_the_paper():
     assert "chosen on validation chunks: Bass: Extractor, Drums: Extractor, Guitar: Separator" in text
 
 
+def test_the_papers_numbers_stand_beside_the_model_of_labels():
+    paper = pd.read_csv(PAPER / "paper_table2.csv")
+    titles = {
+        "separator": "GMSDI Separator, unsupervised (CLAP)",
+        "extractor": "GMSDI Extractor, unsupervised (CLAP)",
+        "weak": "GMSDI Extractor, weakly supervised",
+    }
+    ours = {method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(titles)}
+    selection = {method: {"w": 1.0, "title": title} for method, title in titles.items()}
+    cells = table2(ours, selection, paper, resamples=100).set_index(["model", "stem"])
+    weak = cells.loc[("GMSDI Extractor, weakly supervised", "All")]
+    assert (weak["status"], weak["paper"]) == ("run", 10.30)
+    assert cells.at[("GMSDI Separator", "All"), "status"] == "not run"
+    for model in (titles["extractor"], "Ensemble"):
+        assert cells.at[(model, "All"), "status"] == "run"
+        assert pd.isna(cells.at[(model, "All"), "paper"])
+    assert "GMSDI Extractor" not in cells.index.get_level_values("model")
+
+
 def test_latex_is_balanced_and_escaped():
     rows = scores([1, 2, 3, 4], model="extractor", constrained="", w=3.0)
     table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False), resamples=100)

@@ -172,7 +172,7 @@ SLAKH = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["config/mini_full.yaml", ".ci/reduced.yaml", "slakh"])
+@pytest.mark.parametrize("name", ["config/mini_full.yaml", "config/mini_clap.yaml", ".ci/reduced.yaml", "slakh"])
 def test_jobs_are_those_of_the_workflow(name, tmp_path):
     (tmp_path / "slakh").mkdir()
     file = REPO / name

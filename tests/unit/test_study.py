@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from gmsdi.config import load, validate
-from gmsdi.study import Study, system_of, with_steps
+from gmsdi.errors import UserError
+from gmsdi.study import CLAP_KEYS, Study, system_of, with_steps
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -192,7 +193,8 @@ def test_settings_of_tasks(study):
 def test_models_and_their_trainings(study, config):
     shared = {"sample_rate": 8000, "window": 32768, "labels": LABELS}
     unet = config["model"]["config"]["unet"]
-    assert study.model_config("gmsdi") == {**config["model"]["config"], **shared}
+    text = {key: value for key, value in config["model"]["config"]["text"].items() if key not in CLAP_KEYS}
+    assert study.model_config("gmsdi") == {**config["model"]["config"], "text": text, **shared}
     weak, joint = study.model_config("weak_msdm_Drums"), study.model_config("msdm")
     assert weak["unet"] == {**unet, "channels": 64, "in_channels": 1}
     assert (weak["target"], joint["target"], joint["unet"]["in_channels"]) == ("Drums", "stems", 4)
@@ -202,6 +204,28 @@ def test_models_and_their_trainings(study, config):
     assert (study.training("gmsdi")["steps"], study.training("demo")["steps"]) == (40, 20)
     assert study.training("weak_msdm_Drums")["initial"] is None
     assert (study.training("weak_msdm_Drums")["steps"], study.training("weak_msdm_Drums")["lr"]) == (10, 0.002)
+
+
+def test_an_unsupervised_model_stands_beside_one_of_labels():
+    config = validate(
+        load(REPO / "config" / "config.yaml", REPO / "config" / "mini_clap.yaml"),
+        REPO / "workflow/schemas/config.schema.yaml",
+    )
+    study = Study(config)
+    settings = {method: study.method_settings(method) for method in study.methods}
+    assert settings["extractor"]["title"] == "GMSDI Extractor, unsupervised (CLAP)"
+    weak = settings["separator_weak"]
+    assert (weak["title"], weak["w"], weak["constrained"]) == ("GMSDI Separator, weakly supervised", 1, "Guitar")
+    others = {method: study.model_of(method) for method in study.methods if study.model_of(method)}
+    assert others == dict.fromkeys(["extractor_weak", "separator_weak"], "bundled")
+    model, clap = study.model_config("gmsdi"), study.model_config("clap")
+    assert model["text"]["checkpoint"] == "results/mini_clap/clap/model"
+    assert model["text"]["features"] == clap["features"] == 64
+    assert study.training("clap")["p_drop"] == 0
+    assert study.training("gmsdi").get("p_drop") is None
+    config["separation"]["extras"]["separator_weak"].pop("constrained")
+    with pytest.raises(UserError, match=r"extras\.separator_weak has a model of its own, .* give its w"):
+        validate(config, REPO / "workflow/schemas/config.schema.yaml")
 
 
 def test_the_dataset_is_named_by_what_its_chunks_depend_on(config):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.models.text import FrozenT5Text, PretrainedT5, build_text, prompt_of, unique_bank
+from gmsdi.models.text import FrozenText, PretrainedT5, build_text, prompt_of, unique_bank
 from tests.unit import tiny
 
 VOCABULARY = ["<pad>", "</s>", "<unk>", "▁", "▁Bass", ",", "▁Drums", "▁Piano"]
@@ -162,7 +162,7 @@ except UserError as error:
         "t5-small config.json model.safetensors tokenizer.json tokenizer_config.json` where there is a connection "
         "(and copy that cache, HF_HOME), or set text.name to a local folder with these files"
     )
-    known = FrozenT5Text(PretrainedT5("google-t5/t5-tiny"), max_length=LENGTH, prompts=stored)
+    known = FrozenText(PretrainedT5("google-t5/t5-tiny"), max_length=LENGTH, prompts=stored)
     prompts = ["Bass", "Drums", "Bass, Drums"]
     own = build_text({**TEXT, "name": str(folder)})(prompts)
     assert torch.equal(known(prompts).tokens, own.tokens)

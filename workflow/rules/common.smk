@@ -62,7 +62,8 @@ EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
         for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights")
-    )
+    ),
+    "models/clap.py",
 )
 
 
@@ -120,10 +121,13 @@ def chunking(wildcards):
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
 
 
+BUNDLED = REPO / "gmsdi" / "models" / "mini"
+
+
 def model_folder():
     if config["model"]["train"]:
         return "<results>/model"
-    return config["model"]["folder"] or str(REPO / "gmsdi" / "models" / "mini")
+    return config["model"]["folder"] or str(BUNDLED)
 
 
 def model_files():
@@ -133,6 +137,26 @@ def model_files():
     if missing:
         sys.exit(f"config: model.folder: no {missing[0]}; set it to a model's folder, or model.train to true")
     return files
+
+
+def embedded_windows(name):
+    """The CLAP embeddings of a part's windows, if the model is trained on them."""
+    return f"<results>/clap/embeddings/{name}" if STUDY.clap else []
+
+
+def clap_files():
+    """Weights and configuration of the CLAP, if there is one; nothing where LAION's is downloaded."""
+    given = config["model"]["config"]["text"]["checkpoint"]
+    if not STUDY.clap or not (given or config["clap"]["train"]):
+        return []
+    if config["clap"]["train"]:
+        return [f"<results>/clap/model/{name}" for name in ["model.safetensors", "config.json"]]
+    path = Path(given).expanduser()
+    files = [path / "model.safetensors", path / "config.json"] if path.is_dir() else [path]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        sys.exit(f"config: model.config.text.checkpoint: no {missing[0]}; set it to a CLAP, or to null")
+    return [str(file) for file in files]
 
 
 def shards(kind, pattern):
@@ -149,6 +173,16 @@ def baseline_folder(name):
 
 def system_files(name):
     """Weights and configurations of a system's models, in the order of STUDY.targets."""
+    if STUDY.model_of(name):
+        own = STUDY.model_of(name)
+        folder = BUNDLED if own == "bundled" else own
+        files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
+        missing = [file for file in files if not Path(file).is_file()]
+        if missing:
+            sys.exit(
+                f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled"
+            )
+        return files
     if system_of(name) == "gmsdi":
         return model_files()
     folders = [baseline_folder(model) for model in STUDY.models(name)]

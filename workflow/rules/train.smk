@@ -6,6 +6,8 @@ rule train:
     input:
         train=windows(STUDY.learned("train")),
         validation=windows(STUDY.learned("validation")),
+        train_embeddings=embedded_windows(STUDY.learned("train")),
+        validation_embeddings=embedded_windows(STUDY.learned("validation")),
         sources=sources("training.py", "models", "data/windows.py"),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
@@ -36,6 +38,8 @@ use rule train as train_short with:
     input:
         train=windows(part("train", SHORT["tracks"])),
         validation=windows(part("validation", SHORT["validation_tracks"])),
+        train_embeddings=embedded_windows(part("train", SHORT["tracks"])),
+        validation_embeddings=embedded_windows(part("validation", SHORT["validation_tracks"])),
         sources=sources("training.py", "models", "data/windows.py"),
     output:
         model=multiext("<results>/demo_training/model/", "model.safetensors", "config.json"),

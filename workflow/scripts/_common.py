@@ -85,7 +85,7 @@ def system(snakemake: Any, name: str) -> Any:
     torch.set_num_threads(snakemake.threads)
     jobs, params = snakemake.config["jobs"], snakemake.params
     folders = dict.fromkeys(Path(file).parent for file in snakemake.input.model)
-    return load_system(
+    runner = load_system(
         name,
         dict(zip(params.targets, folders, strict=True)),
         labels=list(snakemake.config["data"]["classes"]),
@@ -94,6 +94,12 @@ def system(snakemake: Any, name: str) -> Any:
         max_batch=CALL,
         fixed_batch=True,
     )
+    rate = snakemake.config["data"]["sample_rate"]
+    if (own := getattr(runner, "sample_rate", rate)) != rate:
+        raise UserError(
+            f"{', '.join(map(str, folders))}: a model of {own} Hz, but data.sample_rate is {rate}; change one of them"
+        )
+    return runner
 
 
 def windows_folder(files: Any) -> Path:

@@ -35,6 +35,8 @@ with job(snakemake):
         seed=params.seed,
         work=work,
         description=params.description,
+        train_embeddings=snakemake.input.get("train_embeddings") or None,
+        validation_embeddings=snakemake.input.get("validation_embeddings") or None,
     )
     logged = pd.read_csv(work / "csv" / "metrics.csv")
     columns = [name for name in ("step", "train_loss", "val_loss") if name in logged]

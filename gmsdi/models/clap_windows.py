@@ -1,0 +1,158 @@
+"""E(y), the CLAP embeddings of training windows, computed once and kept in a folder.
+
+Training on E(y) takes its crops from a grid: windows that begin at multiples of `hop` in each track. A crop and its
+embedding thus belong together exactly, and no step runs CLAP. The folder holds
+
+- `starts.npy` int64 `[n]`, where the windows start in the stored audio, see `WindowSet.grid`,
+- `embeddings.npy` float32 `[n, D]`, unit vectors,
+- `info.json`, which CLAP, and of which windows.
+
+Windows in which nothing sounds are left out. Disk: 2 KB a window at D = 512.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsdi.data.transfer import claimed
+from gmsdi.data.windows import WindowSet
+from gmsdi.errors import UserError
+from gmsdi.files import atomic
+from gmsdi.models.clap import Clap
+
+BATCH = 64
+"""Windows that are embedded before they are written."""
+
+
+def embed_windows(
+    clap: Clap,
+    windows: WindowSet,
+    out: str | Path,
+    *,
+    hop: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the folder of the embeddings of all windows of a grid.
+
+    What is done lies in a hidden folder beside `out` until all is; after an interruption the rest is done.
+
+    Args:
+        clap: the encoder.
+        windows: of mixtures.
+        out: the folder, which appears when it is complete.
+        hop: samples from one window to the next.
+        progress: called with (windows done, windows in all).
+
+    Raises:
+        UserError: if the weights cannot be had, or nothing sounds in any window.
+    """
+    out = Path(out)
+    starts = windows.grid(hop)
+    source = {"windows": str(windows.folder), **_described(windows)}
+    info = {"encoder": clap.name, "sha256": clap.digest, "hop": hop, **source}
+    with claimed(out):
+        work = out.with_name(f".{out.name}.embedding")
+        rows = _all_rows(clap, windows, starts, work, info, progress)
+        sounding = np.concatenate([part.any(axis=1) for part in np.split(rows, range(BATCH, len(rows), BATCH))])
+        if not sounding.any():
+            raise UserError(f"{windows.folder}: nothing sounds in any window; check the data set")
+        with atomic(out) as folder:
+            folder.mkdir()
+            kept = np.flatnonzero(sounding)
+            file = folder / "embeddings.npy"
+            stored = np.lib.format.open_memmap(file, "w+", np.float32, (len(kept), rows.shape[1]))
+            for first in range(0, len(kept), BATCH):
+                stored[first : first + BATCH] = rows[kept[first : first + BATCH]]
+            stored.flush()
+            np.save(folder / "starts.npy", starts[kept])
+            (folder / "info.json").write_text(json.dumps(info, indent=2) + "\n")
+        shutil.rmtree(work)
+
+
+def _all_rows(
+    clap: Clap,
+    windows: WindowSet,
+    starts: np.ndarray,
+    work: Path,
+    info: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> np.ndarray:
+    """Embeddings of all windows, float32 `[len(starts), D]`, memory-mapped; zeros where nothing sounds.
+
+    They are appended to a file, whose length says what an earlier call has done, in whole batches, so that an
+    interruption does not change a bit.
+    """
+    notes, raw, features = work / "info.json", work / "embeddings.raw", clap.features
+    if not notes.is_file() or json.loads(notes.read_text()) != info:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        raw.touch()
+        with atomic(notes) as path:
+            path.write_text(json.dumps(info))
+    size = 4 * features
+    done = min(len(starts), raw.stat().st_size // (size * BATCH) * BATCH)
+    with raw.open("r+b") as file:
+        file.truncate(done * size)
+        file.seek(done * size)
+        for first in range(done, len(starts), BATCH):
+            audio = windows.mixture_at(starts[first : first + BATCH])
+            sounding = audio.any(axis=(1, 2))
+            vectors = np.zeros((len(audio), features), np.float32)
+            if sounding.any():
+                vectors[sounding] = clap.embed_audio(audio[sounding], windows.sample_rate)
+            file.write(vectors.tobytes())
+            file.flush()
+            if progress is not None:
+                progress(first + len(audio), len(starts))
+    return np.memmap(raw, np.float32, "r", shape=(len(starts), features))
+
+
+class WindowEmbeddings:
+    """A folder that `embed_windows` has written, read on demand.
+
+    Args:
+        folder: it.
+        windows: the windows that it must be of.
+
+    Attributes:
+        starts: int64 `[n]`, see `WindowSet.mixture_at`.
+        features: D.
+
+    Raises:
+        UserError: if it is missing, incomplete, or of other windows.
+    """
+
+    def __init__(self, folder: str | Path, windows: WindowSet) -> None:
+        self.folder, self._windows = Path(folder), windows
+        try:
+            self.info: dict[str, Any] = json.loads((self.folder / "info.json").read_text())
+            self.starts: np.ndarray = np.load(self.folder / "starts.npy")
+            self._vectors = np.load(self.folder / "embeddings.npy", mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: not complete embeddings of windows; remove it, and embed them again") from error
+        of = _described(windows)
+        if {key: self.info.get(key) for key in of} != of or len(self._vectors) != len(self.starts):
+            raise UserError(f"{folder}: embeddings of other windows than {windows.folder}; embed these")
+        self.features = int(self._vectors.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __reduce__(self) -> tuple[type[WindowEmbeddings], tuple[Path, WindowSet]]:
+        # Memory maps would be pickled as whole arrays; another process opens the folder anew.
+        return WindowEmbeddings, (self.folder, self._windows)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The embedding of a window, float32 `[D]`."""
+        return np.asarray(self._vectors[row])
+
+
+def _described(windows: WindowSet) -> dict[str, Any]:
+    """What tells windows from others: all that the place of a window depends on."""
+    return {"sample_rate": windows.sample_rate, "window": windows.window, "samples": windows.samples}

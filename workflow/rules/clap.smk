@@ -1,0 +1,45 @@
+# The CLAP of a model with `text.kind: clap`: a small one is trained from mixtures and their labels, if `clap.train` asks
+# for it, and embeds the training windows. The diffusion model then sees the mixtures and these embeddings alone.
+
+
+use rule train as train_clap with:
+    input:
+        train=windows(part("train")),
+        validation=windows(part("validation")),
+        sources=sources("training.py", "models", "data/windows.py"),
+    output:
+        model=multiext("<results>/clap/model/", "model.safetensors", "config.json"),
+        losses="<results>/clap/losses.csv",
+    log:
+        "<results>/logs/train_clap.log",
+    benchmark:
+        "<results>/benchmarks/train_clap.tsv"
+    params:
+        model=STUDY.model_config("clap"),
+        training=STUDY.training("clap"),
+        description="A small CLAP, trained by the workflow, rule train_clap.",
+        seed=config["seed"],
+
+
+rule embed_windows:
+    input:
+        windows=lambda wildcards: windows(wildcards.part),
+        clap=clap_files(),
+        sources=sources("models/clap.py", "models/clap_training.py", "models/clap_windows.py", "data/windows.py"),
+    output:
+        directory("<results>/clap/embeddings/{part}"),
+    log:
+        "<results>/logs/embed_windows/{part}.log",
+    benchmark:
+        "<results>/benchmarks/embed_windows/{part}.tsv"
+    priority: 30
+    conda:
+        "../../envs/core.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
+    params:
+        text=STUDY.model_config("gmsdi")["text"],
+        hop=config["clap"]["hop"],
+    script:
+        "../scripts/embed_windows.py"

@@ -1,0 +1,21 @@
+"""Embed all windows of a part with the CLAP that conditions the model."""
+
+from typing import Any
+
+import torch
+from _common import job, progress, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.models.checkpoint import resolve_device
+from gmsdi.models.clap import clap_of
+from gmsdi.models.clap_windows import embed_windows
+
+snakemake: Any
+
+with job(snakemake), progress(f"embedding windows, {snakemake.wildcards.part}") as update:
+    torch.set_num_threads(snakemake.threads)
+    params = snakemake.params
+    windows = WindowSet(windows_folder(snakemake.input.windows))
+    clap = clap_of(params.text, device=resolve_device(snakemake.config["jobs"]["device"]))
+    hop = max(1, round(params.hop * windows.window))
+    embed_windows(clap, windows, snakemake.output[0], hop=hop, progress=update)
