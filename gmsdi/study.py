@@ -208,9 +208,8 @@ class Study:
         return {key: value for key, value in self._training(model).items() if key != "devices"}
 
     def devices(self, model: str) -> int:
-        """Over how many devices a training shares its batches; "auto" is one."""
-        given = self._training(model).get("devices")
-        return given if isinstance(given, int) else 1
+        """Over how many devices a training shares its batches."""
+        return int(self._training(model).get("devices", 1))
 
     def _training(self, model: str) -> dict[str, Any]:
         training: dict[str, Any] = self.config["training"]

@@ -102,7 +102,7 @@ class TrainingConfig:
     precision: str = "auto"
     save_as: Literal["float32", "float16"] = "float32"
     initial: str | None = None
-    devices: int | str = "auto"
+    devices: int | str = 1
 
     def rate(self, step: int) -> float:
         """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""
@@ -353,7 +353,12 @@ def train(
     tune_allocator()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Expected here: the folder holds the checkpoint to resume, and batches come from memory without workers.
-    for expected in ("exists and is not empty", "does not have many workers", "dataloader is not resumable"):
+    for expected in (
+        "exists and is not empty",
+        "does not have many workers",
+        "dataloader is not resumable",
+        "The `srun` command is available",
+    ):
         warnings.filterwarnings("ignore", message=f".*{expected}")
     started = time.time()
     target = target_of(model_config)

@@ -1,5 +1,6 @@
 """Train a model; a run that was killed goes on from its last checkpoint."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ snakemake: Any
 with job(snakemake):
     params = snakemake.params
     devices = max(1, snakemake.resources.gpu)
-    torch.set_num_threads(max(1, snakemake.threads // devices))
+    threads = max(1, snakemake.threads // devices)
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else several processes share all cores
     try:
         config = TrainingConfig(**params.training, devices=devices)
     except TypeError as error:
