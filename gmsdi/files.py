@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         _remove(temporary)
+
+
+def remove_partials(path: str | Path) -> None:
+    """Remove what killed processes have left of `path`. No process may be writing it."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
+        _remove(left)
 
 
 def _remove(path: Path) -> None:

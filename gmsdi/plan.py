@@ -81,6 +81,7 @@ class Job:
         evaluations: signals that the network denoises, the rows that fill up a call included.
         steps: training steps.
         batch: windows of a training step.
+        devices: that it takes at a time, for a training that shares its batches among several.
         memory: bytes of the arrays of audio that the job holds, without the network.
         disk: bytes of the audio that it writes.
         after: names of the jobs that it waits for, of those that run a network.
@@ -93,6 +94,7 @@ class Job:
     evaluations: int = 0
     steps: int = 0
     batch: int = 0
+    devices: int = 1
     memory: int = 0
     disk: int = 0
     after: tuple[str, ...] = ()
@@ -380,11 +382,13 @@ def jobs_of(
 
     made: dict[str, list[str]] = {}
 
-    def train(part: str, rule: str, name: str, model: str, training: Mapping[str, Any]) -> str:
+    def train(part: str, rule: str, name: str, model: str) -> str:
+        training = training_settings(study, model)
         validations = training["steps"] // min(training["validate_every"], training["steps"])
         seen = validations * training["validation_batches"] * training["batch"]
         steps = {"steps": training["steps"], "batch": training["batch"], "evaluations": seen}
-        return add(part, rule, name, network=system_of(model), **steps)
+        network = "gmsdi" if model == "demo" else system_of(model)
+        return add(part, rule, name, network=network, devices=study.devices(model), **steps)
 
     for name in embedded_parts(study):
         windows = (frames.get(name) or 0) / (config["clap"]["hop"] * window)
@@ -394,10 +398,10 @@ def jobs_of(
         add(TRAIN, "train_clap")
     for model in study.trained():
         part, rule = (TRAIN, "train") if model == "gmsdi" else (TRAIN_BASELINES, "train_baseline")
-        job = train(part, rule, "" if model == "gmsdi" else model, model, training_settings(study, model))
+        job = train(part, rule, "" if model == "gmsdi" else model, model)
         made.setdefault(system_of(model), []).append(job)
     if config["demo_training"]["enabled"]:
-        train(DEMO, "train_short", "", "gmsdi", training_settings(study, "demo"))
+        train(DEMO, "train_short", "", "demo")
 
     def after(system: str, *names: str) -> tuple[str, ...]:
         return (*made.get(system, []), *names)
@@ -669,9 +673,10 @@ def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> d
 
     Args:
         jobs: in an order in which none comes before what it waits for.
-        lengths: of each job by name.
-        devices: their number.
+        lengths: of each job by name, on the devices that it takes.
+        devices: their number; a job that takes more takes all.
     """
+    takes = {job.name: min(job.devices, devices) for job in jobs}
     waiting = {job.name: set(job.after) & lengths.keys() for job in jobs}
     chain = {job.name: lengths[job.name] for job in jobs}
     for job in reversed(jobs):
@@ -685,12 +690,21 @@ def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> d
     heapq.heapify(ready)
     running: list[tuple[float, str]] = []
     done: dict[str, float] = {}
-    now = 0.0
+    now, free = 0.0, devices
     while ready or running:
-        while ready and len(running) < devices:
-            _, name = heapq.heappop(ready)
+        too_large = []
+        while ready and free:
+            entry = heapq.heappop(ready)
+            name = entry[1]
+            if takes[name] > free:
+                too_large.append(entry)
+                continue
+            free -= takes[name]
             heapq.heappush(running, (now + lengths[name], name))
+        for entry in too_large:
+            heapq.heappush(ready, entry)
         now, name = heapq.heappop(running)
+        free += takes[name]
         done[name] = now
         for other in behind[name]:
             waiting[other].discard(name)
@@ -713,7 +727,8 @@ def estimate(
     Args:
         config: with every default filled in.
         costs: of every network that runs, see `Study.systems`.
-        devices: number of devices, each of which runs one job at a time.
+        devices: number of devices, each of which runs one job at a time. A training on several of them is taken as so
+            many times as fast.
         device: what was measured, in words.
         chunks: see `count`.
         results: see `count`.
@@ -726,8 +741,12 @@ def estimate(
     jobs, notes = count(config, chunks=chunks, results=results)
     lengths = {job.name: seconds(job, costs) / 3600 for job in jobs}
     of_networks = [job for job in jobs if job.network is not None]
-    done = layout(of_networks, {job.name: lengths[job.name] for job in of_networks}, devices)
-    unbounded = layout(of_networks, {job.name: lengths[job.name] for job in of_networks}, len(of_networks))
+
+    def clock(available: int) -> dict[str, float]:
+        return {job.name: lengths[job.name] / min(job.devices, available) for job in of_networks}
+
+    enough = sum(job.devices for job in of_networks)
+    done, unbounded = layout(of_networks, clock(devices), devices), layout(of_networks, clock(enough), enough)
     parts = []
     for name in PARTS:
         own = [job for job in jobs if job.part == name]
@@ -739,7 +758,7 @@ def estimate(
                     evaluations=sum(job.evaluations for job in own),
                     steps=sum(job.steps for job in own),
                     hours=sum(lengths[job.name] for job in own),
-                    longest=max(lengths[job.name] for job in own),
+                    longest=max(lengths[job.name] / min(job.devices, devices) for job in own),
                     memory=max(job.memory for job in own),
                     network_memory=max(_network_memory(job, costs) for job in own),
                     disk=sum(_disk(job, config, costs) for job in own),
@@ -757,6 +776,8 @@ def estimate(
         )
     if embedded_parts(study):
         notes.append("not in the hours: CLAP, its training and its embeddings of windows")
+    if any(job.devices > 1 for job in jobs):
+        notes.append("a training on n devices is taken as n times as fast, as if they had nothing to tell one another")
     notes.append("hours are those of networks; composing, cutting, embedding, scoring and drawing come on top, on CPUs")
     return Plan(
         run=config["run"],

@@ -230,7 +230,17 @@ class Study:
         return {**own, "unet": unet, "text": {"kind": "none"}, "target": target, **shared}
 
     def training(self, model: str) -> dict[str, Any]:
-        """What is given of `gmsdi.training.TrainingConfig` for a model, or for "demo", the demo's short training."""
+        """What is given of `gmsdi.training.TrainingConfig` for a model, or for "demo", the demo's short training.
+
+        Without `devices`, on which the result does not depend.
+        """
+        return {key: value for key, value in self._training(model).items() if key != "devices"}
+
+    def devices(self, model: str) -> int:
+        """Over how many devices a training shares its batches."""
+        return int(self._training(model).get("devices", 1))
+
+    def _training(self, model: str) -> dict[str, Any]:
         training: dict[str, Any] = self.config["training"]
         if model == GMSDI:
             return training

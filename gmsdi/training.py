@@ -11,7 +11,9 @@ import ctypes
 import json
 import logging
 import math
+import os
 import platform
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -32,6 +35,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from gmsdi import __version__
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
+from gmsdi.files import atomic, remove_partials
 from gmsdi.models.base import TrainableModel
 from gmsdi.models.checkpoint import (
     MIXTURE,
@@ -76,7 +80,8 @@ class TrainingConfig:
         precision: "auto", "bf16" or "float32"; the type in which the network runs.
         save_as: "float32" or "float16", the type of the saved weights.
         initial: folder of a model of the same network whose weights to start from; None starts from fresh ones.
-        devices: number of devices, or "auto".
+        devices: number of devices of this machine, each with a process and its share of the batch; "auto" takes all
+            GPUs, or the CPU. Where torchrun has started the processes, these count.
     """
 
     steps: int
@@ -100,7 +105,7 @@ class TrainingConfig:
     precision: str = "auto"
     save_as: Literal["float32", "float16"] = "float32"
     initial: str | None = None
-    devices: int | str = "auto"
+    devices: int | str = 1
 
     def rate(self, step: int) -> float:
         """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""
@@ -263,7 +268,8 @@ class Training(LightningModule):
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         loss = self.model.training_loss(batch).mean()
-        self.log("train_loss", loss.detach(), prog_bar=True)
+        # The loss of the global batch, so that all processes see one that is no number, and end together.
+        self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
@@ -297,6 +303,47 @@ class _FiniteLoss(Callback):
                 raise UserError(f"the loss is {loss.item()} at step {trainer.global_step}; lower training.lr")
 
 
+class _Checkpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place, so that a kill leaves the last complete one.
+
+    Lightning writes them in the system's temporary folder, from where another file system only gets a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with atomic(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def _processes(devices: int | str) -> dict[str, Any]:
+    """Settings of the trainer for the processes of a training.
+
+    They are those of torchrun, or Lightning starts this program again for all devices but the first. The scheduler of a
+    cluster is left out of it: in its job, Snakemake has started one process.
+    """
+    checkpoints = _Checkpoints()
+    if TorchElasticEnvironment.detect():
+        here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        return {
+            "devices": here,
+            "num_nodes": everywhere // here,
+            "plugins": [TorchElasticEnvironment(), checkpoints],
+            "strategy": "ddp" if everywhere > 1 else "auto",
+        }
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        _end_with_parent()
+    return {"devices": devices, "plugins": [LightningEnvironment(), checkpoints]}
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill this process with the one that started it, which cannot do so if it is killed itself.
+
+    Otherwise it would wait for the others, with its memory of a GPU, until a timeout. Does nothing but on Linux.
+    """
+    if platform.system() == "Linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL))
+
+
 def train(
     model_config: dict[str, Any],
     config: TrainingConfig,
@@ -310,8 +357,11 @@ def train(
     progress: bool = True,
     train_embeddings: str | Path | None = None,
     validation_embeddings: str | Path | None = None,
-) -> None:
+) -> bool:
     """Train a model and write its folder.
+
+    With several devices every process calls this, with the same arguments: this program is started again for each
+    further device, or torchrun has started all.
 
     Args:
         model_config: see `models.checkpoint.build_model`.
@@ -328,8 +378,11 @@ def train(
             `gmsdi.models.clap_windows`; it is then trained on these and not on labels.
         validation_embeddings: the same for validation.
 
+    Returns:
+        Whether this process is the first, which has written the folder. The others have nothing more to do.
+
     Raises:
-        UserError: if the data do not fit the model, or the loss diverges.
+        UserError: if the data do not fit the model, the devices cannot share the batch, or the loss diverges.
     """
     tune_allocator()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -394,12 +447,12 @@ def train(
     module = Training(model, config, train_set, validation_set, seed, (embedded[0], embedded[1]))
     work = Path(work)
     last = work / "last.ckpt"
+    remove_partials(last)
     callbacks: list[Callback] = [
         ModelCheckpoint(
             dirpath=work,
-            filename="step",
+            filename=last.stem,
             enable_version_counter=False,
-            save_last=True,
             every_n_train_steps=config.checkpoint_every,
         ),
         _Averaging(),
@@ -409,7 +462,6 @@ def train(
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = Trainer(
         accelerator="auto",
-        devices=config.devices,
         max_steps=config.steps,
         max_epochs=-1,
         limit_train_batches=min(config.validate_every, config.steps),
@@ -422,11 +474,12 @@ def train(
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        # In a SLURM job Lightning would expect that srun has started a process for each device, and would resume any
-        # hpc_ckpt_* below the root folder, by default the working directory.
-        plugins=None if TorchElasticEnvironment.detect() else LightningEnvironment(),
+        # In a SLURM job, too, nothing is resumed but what lies in the work folder.
         default_root_dir=work,
+        **_processes(config.devices),
     )
+    world = trainer.num_devices * trainer.num_nodes
+    Batches(train_set, config, seed, target=target, embeddings=embedded[0], world=world)  # before others are started
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:
@@ -435,6 +488,7 @@ def train(
             "gmsdi": __version__,
             "torch": torch.__version__,
             "hardware": _hardware(),
+            "devices": world,
             "seed": seed,
             "steps": trainer.global_step,
             "windows_seen": trainer.global_step * config.batch,
@@ -447,6 +501,7 @@ def train(
         }
         extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
+    return bool(trainer.is_global_zero)
 
 
 def _copy_weights(folder: str, model: TrainableModel) -> None:

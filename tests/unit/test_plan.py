@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -269,6 +270,24 @@ def test_layout_keeps_the_order_and_grahams_bound():
 def test_layout_of_jobs_by_hand():
     jobs = [job("a"), job("b"), job("c", "a"), job("d", "elsewhere")]
     assert plan.layout(jobs, {"a": 1.0, "b": 3.0, "c": 3.0, "d": 1.0}, 2) == {"a": 1.0, "b": 3.0, "c": 4.0, "d": 4.0}
+
+
+def test_a_training_takes_several_devices_and_shares_its_hours(tmp_path):
+    jobs = [replace(job("a"), devices=2), job("b"), replace(job("c"), devices=8), job("d")]
+    lengths = {"a": 2.0, "b": 3.0, "c": 1.0, "d": 1.0}
+    assert plan.layout(jobs, lengths, 2) == {"b": 3.0, "d": 1.0, "a": 5.0, "c": 6.0}
+    assert plan.layout(jobs, lengths, 3) == {"b": 3.0, "a": 2.0, "d": 3.0, "c": 4.0}
+
+    config = plan.resolved([])
+    config["model"]["train"], config["demo_training"]["enabled"] = True, False
+    costs = plan.given_costs(["gmsdi"], ["1"])
+    one = plan.estimate(config, costs, devices=8, results=tmp_path)
+    config["training"]["devices"] = 4
+    four = plan.estimate(config, costs, devices=8, results=tmp_path)
+    two = plan.estimate(config, costs, devices=2, results=tmp_path)
+    (long,), (short,), (half,) = ([part for part in x.parts if part.name == plan.TRAIN] for x in (one, four, two))
+    assert short.hours == long.hours == long.longest == 4 * short.longest == 2 * half.longest
+    assert one.longest_chain - four.longest_chain == pytest.approx(long.hours * 3 / 4)
 
 
 def run(tmp_path, *words, capsys, **changes):

@@ -14,6 +14,9 @@ use rule train as train_clap with:
         "<results>/logs/train_clap.log",
     benchmark:
         "<results>/benchmarks/train_clap.tsv"
+    threads: THREADS * STUDY.devices("clap")
+    resources:
+        gpu=STUDY.devices("clap"),
     params:
         model=STUDY.model_config("clap"),
         training=STUDY.training("clap"),

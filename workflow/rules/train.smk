@@ -19,9 +19,9 @@ rule train:
     priority: 30
     conda:
         "../../envs/core.yaml"
-    threads: THREADS
+    threads: THREADS * STUDY.devices("gmsdi")
     resources:
-        gpu=1,
+        gpu=STUDY.devices("gmsdi"),
     params:
         model=STUDY.model_config("gmsdi"),
         training=STUDY.training("gmsdi"),
@@ -48,6 +48,9 @@ use rule train as train_short with:
         "<results>/logs/train_short.log",
     benchmark:
         "<results>/benchmarks/train_short.tsv"
+    threads: THREADS * STUDY.devices("demo")
+    resources:
+        gpu=STUDY.devices("demo"),
     params:
         model=STUDY.model_config("gmsdi"),
         training=STUDY.training("demo"),
@@ -68,6 +71,9 @@ use rule train as train_baseline with:
         "<results>/logs/train_{baseline}.log",
     benchmark:
         "<results>/benchmarks/train_{baseline}.tsv"
+    threads: lambda wildcards: THREADS * STUDY.devices(wildcards.baseline)
+    resources:
+        gpu=lambda wildcards: STUDY.devices(wildcards.baseline),
     params:
         model=lambda wildcards: STUDY.model_config(wildcards.baseline),
         training=lambda wildcards: STUDY.training(wildcards.baseline),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.files import atomic, remove_partials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
-    """Copy what is printed to the rule's log; end with one line and status 1 if the user can mend it."""
-    with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
+    """Copy what is printed to the rule's log; end with one line and status 1 if the user can mend it.
+
+    What a job that was killed has left of the rule's outputs is removed first.
+    """
+    path = Path(snakemake.log[0])
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # the further processes of a training add to its log
+        path.write_text("", encoding="utf-8")
+    for output in snakemake.output:
+        remove_partials(output)
+    with path.open("a", encoding="utf-8") as log:
         terminals = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = (Tee(terminal, log) for terminal in terminals)
         try:

@@ -1,5 +1,6 @@
 """Train a model; a run that was killed goes on from its last checkpoint."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,27 @@ from _common import job, windows_folder
 
 from gmsdi.config import digest
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.files import atomic, remove_partials
 from gmsdi.training import TrainingConfig, train
 
 snakemake: Any
 
 with job(snakemake):
     params = snakemake.params
-    torch.set_num_threads(snakemake.threads)
+    devices = max(1, snakemake.resources.gpu)
+    threads = max(1, snakemake.threads // devices)
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else several processes share all cores
     try:
-        config = TrainingConfig(**params.training)
+        config = TrainingConfig(**params.training, devices=devices)
     except TypeError as error:
         raise UserError(f"config: training: {error}") from error
     losses = Path(snakemake.output.losses)
     # Another configuration must not resume this one's checkpoint, hence its digest in the folder's name.
     work = losses.parent / f"work-{digest([params.model, params.training, params.seed])}"
     model = Path(snakemake.output.model[0]).parent
-    train(
+    remove_partials(model)
+    first = train(
         dict(params.model),
         config,
         windows_folder(snakemake.input.train),
@@ -38,8 +43,9 @@ with job(snakemake):
         train_embeddings=snakemake.input.get("train_embeddings") or None,
         validation_embeddings=snakemake.input.get("validation_embeddings") or None,
     )
-    logged = pd.read_csv(work / "csv" / "metrics.csv")
-    columns = [name for name in ("step", "train_loss", "val_loss") if name in logged]
-    with atomic(losses) as path:
-        logged[columns].to_csv(path, index=False)
-    shutil.rmtree(work)
+    if first:
+        logged = pd.read_csv(work / "csv" / "metrics.csv")
+        columns = [name for name in ("step", "train_loss", "val_loss") if name in logged]
+        with atomic(losses) as path:
+            logged[columns].to_csv(path, index=False)
+        shutil.rmtree(work)
