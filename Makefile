@@ -35,7 +35,7 @@ cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-pr
 	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: snakemake --workflow-profile slurm"
 
 test: $(PEERS)  ## unit, integration and peer tests
-	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required python -m pytest
+	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required OMP_NUM_THREADS=1 python -m pytest --numprocesses $(CORES) --dist loadfile
 
 lint: $(INSTALLED)  ## ruff, mypy, snakefmt, snakemake --lint
 	@export PATH="$(abspath $(BIN)):$$PATH"; set -x; \
