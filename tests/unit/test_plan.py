@@ -246,6 +246,13 @@ def test_scores_and_embeddings_need_the_memory_of_a_track_however_many_there_are
 # --- The layout and the estimate --------------------------------------------------------------------------------------
 
 
+def alone():
+    """The demo without the paper's other systems, so that one network is all that costs."""
+    config = plan.resolved([])
+    config["baselines"]["enabled"] = []
+    return config
+
+
 def job(name, *after):
     return plan.Job("rule", name, plan.TABLE1, network="gmsdi", after=after)
 
@@ -278,7 +285,7 @@ def test_a_training_takes_several_devices_and_shares_its_hours(tmp_path):
     assert plan.layout(jobs, lengths, 2) == {"b": 3.0, "d": 1.0, "a": 5.0, "c": 6.0}
     assert plan.layout(jobs, lengths, 3) == {"b": 3.0, "a": 2.0, "d": 3.0, "c": 4.0}
 
-    config = plan.resolved([])
+    config = alone()
     config["model"]["train"], config["demo_training"]["enabled"] = True, False
     costs = plan.given_costs(["gmsdi"], ["1"])
     one = plan.estimate(config, costs, devices=8, results=tmp_path)
@@ -292,7 +299,7 @@ def test_a_training_takes_several_devices_and_shares_its_hours(tmp_path):
 
 def run(tmp_path, *words, capsys, **changes):
     file = tmp_path / "plan.yaml"
-    file.write_text(yaml.safe_dump({"run": "planned", **changes}))
+    file.write_text(yaml.safe_dump({"run": "planned", "baselines": {"enabled": []}, **changes}))
     status = main(["plan", "--config", str(file), *words])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -321,7 +328,7 @@ def test_hours_are_evaluations_times_seconds(tmp_path, capsys, monkeypatch):
 
 
 def test_more_shards_change_the_plan_only_by_what_fills_up_calls(tmp_path):
-    config = plan.resolved([])
+    config = alone()
     costs = plan.given_costs(["gmsdi"], ["1"])
     one = plan.estimate(config, costs, devices=8, results=tmp_path)
     config["jobs"] |= {"separation": 3, "generation": 8}
@@ -351,7 +358,7 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, words, changes, says):
 
 
 def test_a_split_that_cannot_be_counted_asks_for_its_chunks(tmp_path):
-    config = plan.resolved([])
+    config = alone()
     config["data"]["kind"], config["separation"]["chunks"] = "other", None
     costs = plan.given_costs(["gmsdi"], ["1"])
     with pytest.raises(UserError, match="--chunks N"):
