@@ -1,0 +1,35 @@
+"""The models that come with the package: whole, documented, and those that the configurations describe."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gmsdi import plan
+from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
+from gmsdi.study import DEMUCS_GIBBS, Study
+
+BASELINES = Path(plan.__file__).parent / "baselines" / "weights"
+STUDY = Study(plan.resolved([]))
+FOLDERS = {"gmsdi": bundled_model(), **{name: BASELINES / name for name in STUDY.baseline_models}}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_bundled_model_is_the_configured_one(name):
+    if name == DEMUCS_GIBBS:
+        pytest.importorskip("demucs")
+    model, configured = load_model(FOLDERS[name]), build_model(STUDY.model_config(name))
+    shapes = {key: value.shape for key, value in configured.state_dict().items()}
+    assert {key: value.shape for key, value in model.state_dict().items()} == shapes
+    provenance = json.loads((FOLDERS[name] / "provenance.json").read_text())
+    assert {"description", "command", "seed", "hardware", "steps", "training", "data"} <= provenance.keys()
+    if name != "gmsdi":  # that one has a history, which its provenance tells
+        training = STUDY.training(name)
+        assert training == {key: provenance["training"][key] for key in training}
+
+
+def test_they_are_small():
+    assert FOLDERS.keys() == {"gmsdi", *STUDY.baseline_models}
+    megabytes = {name: (folder / WEIGHTS).stat().st_size / 1e6 for name, folder in FOLDERS.items()}
+    assert megabytes["gmsdi"] <= 25
+    assert sum(megabytes.values()) <= 80
