@@ -38,8 +38,15 @@ OVERLAY = {
     "baselines": {
         "enabled": ["msdm", "weak_msdm", "demucs_gibbs"],
         "train": True,
-        "msdm": {"separation": {"solver": {"steps": 25, "sigma_max": 1, "s_churn": 12}}, "generation": {"best_of": 4}},
-        "weak_msdm": {"model": {"unet": {"channels": 64}}, "training": {"steps": 10}},
+        "msdm": {
+            "separation": {"constrained": None, "solver": {"steps": 25, "sigma_max": 1, "s_churn": 12}},
+            "generation": {"best_of": 4},
+        },
+        "weak_msdm": {
+            "separation": {"constrained": None},
+            "model": {"unet": {"channels": 64}},
+            "training": {"steps": 10},
+        },
         "demucs_gibbs": {"separation": {"steps": 2}},
     },
     "generation": {
