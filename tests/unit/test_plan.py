@@ -315,8 +315,8 @@ def test_hours_are_evaluations_times_seconds(tmp_path, capsys, monkeypatch):
     # Table 1: 8 chunks, 6 values of w of which 0 needs one pass, 4 stems: 2·4 rows of 12 steps; 4 times 4 rows of 16.
     assert parts["Table 1"]["evaluations"] == 11 * 8 * (8 * 12 + 4 * 4 * 16)
     assert parts["Table 1"]["hours"] == pytest.approx(parts["Table 1"]["evaluations"] * 1e-4)
-    # 300 steps, 6 validations of 4 batches of 8
-    assert parts["Demo training"]["hours"] == pytest.approx(300 * 1e-2 + 6 * 4 * 8 * 1e-4)
+    # 150 steps, 3 validations of 4 batches of 8
+    assert parts["Demo training"]["hours"] == pytest.approx(150 * 1e-2 + 3 * 4 * 8 * 1e-4)
     assert result["hours"] == pytest.approx(sum(part["hours"] for part in parts.values()))
     assert result["wall"] >= max(result["hours"] / 3, result["longest_chain"]) - 1e-9
     # 24 chunks of 4 stems in float32, of 2 methods and an extra
