@@ -23,7 +23,7 @@ def wiener(stems: Tensor, mixture: Tensor, *, amount: float = 1.0, seconds: floa
         stems: `[..., K, C, T]`.
         mixture: `[..., C, T]`.
         amount: from 0, the stems as they are, to 1, the filtered ones alone.
-        seconds: length of the Hann window, rounded to a power of 2 in samples; windows overlap by three quarters.
+        seconds: length of the Hann window, rounded up to a power of 2 in samples; windows overlap by three quarters.
         sample_rate: in Hz.
 
     Returns:
