@@ -62,6 +62,7 @@ def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
     if errors:
         raise UserError(_one_line(errors[0]))
     _check_data(filled)
+    _check_extras(filled)
     _check_training_data(filled)
     return filled
 
@@ -155,17 +156,28 @@ def _check_data(config: Config) -> None:
                 f"config: fad.{key} is for VGGish and CLAP, musicnn has its weights in its package; set it to null or "
                 "choose another fad.embedding"
             )
-    for name, extra in config.get("separation", {}).get("extras", {}).items():
-        settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
-        if extra.get("model") and (extra.get("w") is None or not settled):
-            raise UserError(
-                f"config: separation.extras.{name} has a model of its own, of which Table 1 says nothing; give its w, "
-                "and constrained or projected if it is a separator"
-            )
     known = list(data.get("classes", {}))
     for where, label in _labels_used(config):
         if label not in known:
             raise UserError(f"config: {where} names the stem {label!r}; data.classes has {', '.join(known)}")
+
+
+def _check_extras(config: Config) -> None:
+    for name, extra in config.get("separation", {}).get("extras", {}).items():
+        where = f"config: separation.extras.{name}"
+        settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
+        if extra.get("model") and (extra.get("w") is None or not settled):
+            raise UserError(
+                f"{where} has a model of its own, of which Table 1 says nothing; give its w, and constrained or "
+                "projected if it is a separator"
+            )
+        if extra.get("by_power") and not (extra["of"] == "extractor" and extra.get("consistent")):
+            raise UserError(f"{where} has by_power, which is for the extractor with consistent: true; leave it out")
+        if extra.get("inverted") and extra.get("samples", 1) < 2:
+            raise UserError(f"{where} has inverted, which is for samples of 2 or more; give them, or leave it out")
+        implied = extra["of"] == "extractor" or extra.get("projected")
+        if extra.get("solver", {}).get("last") == "estimate" and not implied:
+            raise UserError(f"{where}.solver.last is estimate, which needs projected: true of a separator; use step")
 
 
 def _check_training_data(config: Config) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, combinations, cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,8 +196,9 @@ def separate(
         windows: the test split.
         ids: chunks.
         method: `name`, and what the method has of `solver` (settings of `pipeline.Solver`), `w`, `negatives`,
-            `samples` (default 1), `consistent` (Extractor), `constrained`, `projected` (Separator), `wiener` (of these
-            two, the filter's options), `gaussian` (MSDM), and `steps`, `block` and `noise` (Demucs + Gibbs).
+            `samples` (default 1), `inverted`, `consistent` and `by_power` (Extractor; the options of
+            `wiener.share_out`), `constrained`, `projected` (Separator), `wiener` (of these two; the filter's options),
+            `gaussian` (MSDM), and `steps`, `block` and `noise` (Demucs + Gibbs).
         guidance: settings of `pipeline.Guidance` apart from w, for the Extractor and the Separator.
         seed: the run's seed. A chunk's noise is the same for every method and every w.
         batch: chunks that are sampled together.
@@ -205,7 +207,7 @@ def separate(
     import torch
 
     from gmsdi.pipeline import Guidance, Solver
-    from gmsdi.wiener import wiener
+    from gmsdi.wiener import share_out, wiener
 
     name, samples = method["name"], int(method.get("samples", 1))
     settings: dict[str, Any] = {"solver": Solver(**method["solver"])} if "solver" in method else {}
@@ -213,8 +215,11 @@ def separate(
     if name in ("extractor", "separator"):
         settings["guidance"] = Guidance(w=method["w"], **guidance)
         settings |= {"stems": windows.labels, "negatives": method.get("negatives") or None, "samples": samples}
+        settings["inverted"] = method.get("inverted", False)
     if name == "extractor":
         run, settings["consistent"] = system.extract_windows, method.get("consistent", False)
+        if settings["consistent"] and "by_power" in method:
+            settings["consistent"] = partial(share_out, sample_rate=windows.sample_rate, **method["by_power"])
     elif name == "demucs_gibbs":
         settings |= {key: method[key] for key in ("steps", "block", "noise")}
     elif method.get("gaussian"):

@@ -42,6 +42,7 @@ Gamma: TypeAlias = float | Callable[[float], float]
 Prompts: TypeAlias = Sequence[str | Prompt] | Sequence[Sequence[str | Prompt]]
 Join: TypeAlias = Callable[[Sequence[Prompt]], Prompt]
 Noise: TypeAlias = Callable[[Tensor], Tensor]
+Consistency: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def single(model: Model, prompts: Sequence[str | Prompt]) -> Single:
@@ -189,7 +190,12 @@ def separator(model: Model, mixture: Tensor, prompts: Prompts, constrained: int 
 
 
 def extractor(
-    model: Model, mixture: Tensor, prompts: Prompts, *, consistent: bool = False, join: Join = join_texts
+    model: Model,
+    mixture: Tensor,
+    prompts: Prompts,
+    *,
+    consistent: bool | Consistency = False,
+    join: Join = join_texts,
 ) -> Extractor:
     """GMSDI Extractor, Eq. 14: each source against the mixture of all others.
 
@@ -210,7 +216,8 @@ def extractor(
         model: see the module.
         mixture: y(0), `[B, C, T]`.
         prompts: see the module.
-        consistent: project the estimates of each step onto the mixture.
+        consistent: project the estimates of each step onto the mixture; or a function that does it in another way,
+            called with estimates `[B, K, C, T]` and the mixture `[B, C, T]`, for instance `wiener.share_out`.
         join: ⊗; its result has no negative text (z*) by default.
 
     Returns:
@@ -364,14 +371,17 @@ class Extractor:
 
     Attributes:
         rows: S = K.
+        gain: 2, the g of d = g·(x − D)/σ for the estimates D.
     """
 
+    gain = 2.0
+
     def __init__(
-        self, model: Model, mixture: Tensor, prompts: list[list[Prompt]], consistent: bool, join: Join
+        self, model: Model, mixture: Tensor, prompts: list[list[Prompt]], consistent: bool | Consistency, join: Join
     ) -> None:
         self.model = model
         self.mixture = mixture
-        self.consistent = consistent
+        self.consistent = _project if consistent is True else consistent
         self.rows = len(prompts[0])
         others = [[join(item[:k] + item[k + 1 :]) for k in range(self.rows)] for item in prompts]
         self.prompts = [[*item, *complement] for item, complement in zip(prompts, others, strict=True)]
@@ -382,14 +392,12 @@ class Extractor:
         own, complement = (both - _denoise(self.model, both, sigma, self.prompts)).chunk(2, dim=1)
         d = (own - complement) / sigma
         if self.consistent:
-            # In terms of d the projection replaces its mean over the sources by that of d_k = 2·(x_k − y/K)/σ.
-            excess = x.mean(dim=1, keepdim=True) - self.mixture.unsqueeze(1) / self.rows
-            d = d - d.mean(dim=1, keepdim=True) + 2 * excess / sigma
+            d = self.gain * (x - self.consistent(x - sigma * d / self.gain, self.mixture)) / sigma
         return d
 
     def stems(self, x: Tensor) -> Tensor:
         """The K sources `[B, K, C, T]`; consistent ones sum to y(0) exactly."""
-        return _onto(self.mixture, x) if self.consistent else x
+        return _project(x, self.mixture) if self.consistent else x
 
 
 class Projected:
@@ -397,6 +405,7 @@ class Projected:
 
     Attributes:
         rows: S = K.
+        gain: g of d = g·(x − D)/σ.
     """
 
     def __init__(self, model: Model, mixture: Tensor, prompts: list[list[Prompt]], gain: float) -> None:
@@ -408,11 +417,11 @@ class Projected:
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """dx/dσ, `[B, K, C, T]`."""
-        return self.gain * (x - _onto(self.mixture, _denoise(self.model, x, sigma, self.prompts))) / sigma
+        return self.gain * (x - _project(_denoise(self.model, x, sigma, self.prompts), self.mixture)) / sigma
 
     def stems(self, x: Tensor) -> Tensor:
         """The K sources `[B, K, C, T]`; they sum to y(0) exactly."""
-        return _onto(self.mixture, x)
+        return _project(x, self.mixture)
 
 
 def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[..., Tensor] | None = None) -> None:
@@ -500,7 +509,7 @@ def _denoise(model: Model, x: Tensor, sigma: float, prompts: list[list[Prompt]])
     return model(x.flatten(0, 1), sigma, rows).unflatten(0, x.shape[:2])
 
 
-def _onto(mixture: Tensor, x: Tensor) -> Tensor:
+def _project(x: Tensor, mixture: Tensor) -> Tensor:
     """The point nearest to the sources x `[B, K, C, T]` that sums to the mixture `[B, C, T]`."""
     return x + (mixture.unsqueeze(1) - x.sum(dim=1, keepdim=True)) / x.shape[1]
 

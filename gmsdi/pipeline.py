@@ -60,6 +60,9 @@ class Solver:
         resamples: how often each step is taken (euler).
         midpoint: "power" (with `midpoint_rho` = 1 arithmetic, as in the paper) or "geometric" (adpm2).
         midpoint_rho: the paper's ρ of ADPM2.
+        last: "step", the last step is like the others; or "estimate", it ends at the signals that the derivative
+            implies (`last_gain` of `samplers.euler`), which schedules of few steps need (euler, for the Extractor and
+            the projected Separator).
 
     Raises:
         UserError: if a value is out of range or the sampler does not know the option.
@@ -74,6 +77,7 @@ class Solver:
     resamples: int = 1
     midpoint: str = "power"
     midpoint_rho: float = 1.0
+    last: str = "step"
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
@@ -90,6 +94,8 @@ class Solver:
             raise UserError(f"solver {self.name} has no resamples; use euler, or leave it out")
         if self.midpoint not in ("power", "geometric") or self.midpoint_rho <= 0:
             raise UserError(f"solver midpoint is {self.midpoint!r} (rho {self.midpoint_rho}); use power or geometric")
+        if self.last not in ("step", "estimate") or (self.last == "estimate" and self.name != "euler"):
+            raise UserError(f"solver last is {self.last!r} for {self.name}; use step, or estimate with euler")
         self.sigmas()
 
     def sigmas(self) -> list[float]:
@@ -106,8 +112,15 @@ class Solver:
     def sample(
         self, derivative: samplers.Derivative, x: Tensor, *, noise: samplers.Noise, callback: Callback | None = None
     ) -> Tensor:
-        """Integrate `derivative` from the state `x` at `sigma_max` to 0."""
-        return self._integrate(derivative, x, self.sigmas(), self.s_churn, self.resamples, noise, callback)
+        """Integrate `derivative` from the state `x` at `sigma_max` to 0.
+
+        Raises:
+            UserError: if `last` is "estimate" and the derivative implies none.
+        """
+        gain = 1.0 if self.last == "step" else getattr(derivative, "gain", None)
+        if gain is None:
+            raise UserError("solver last is estimate, for the Extractor and the projected Separator; use step")
+        return self._integrate(derivative, x, self.sigmas(), self.s_churn, self.resamples, noise, callback, gain)
 
     def step(self, derivative: samplers.Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
         """One step of a run without its noise, for `check_stability`."""
@@ -122,12 +135,13 @@ class Solver:
         resamples: int,
         noise: samplers.Noise,
         callback: Callback | None,
+        last_gain: float = 1.0,
     ) -> Tensor:
         options: dict[str, Any] = {}
         if self.name in ("euler", "heun"):
             options["s_churn"] = s_churn
         if self.name == "euler":
-            options["resamples"] = resamples
+            options.update(resamples=resamples, last_gain=last_gain)
         if self.name == "adpm2":
             options.update(rho=self.midpoint_rho, midpoint=self.midpoint)
         return SAMPLERS[self.name](derivative, x, sigmas, noise=noise, callback=callback, **options)
@@ -267,6 +281,7 @@ class Pipeline:
         guidance: Guidance,
         seeds: Sequence[int],
         samples: int = 1,
+        inverted: bool = False,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -281,6 +296,8 @@ class Pipeline:
             guidance: strength and kind of the guidance.
             seeds: one per item.
             samples: runs whose mean is returned, an estimate of the posterior mean.
+            inverted: every other of these runs separates the mixture with its polarity inverted, so that their mean
+                takes out what the network makes of the polarity, which is no property of a sound.
             negatives: label to negative text; the paper uses none here.
             callback: called with (step, steps).
 
@@ -290,7 +307,8 @@ class Pipeline:
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        y = _repeated(self._signals(mixture, 3, "mixture"), samples)
+        signs = _signs(samples, inverted)
+        y = _runs(self._signals(mixture, 3, "mixture"), signs)
         prompts = self._prompts(stems, negatives)
         model = self._model(guidance)
         derivative: inference.Separator | inference.Projected
@@ -298,7 +316,7 @@ class Pipeline:
             derivative = inference.projected(model, y, prompts)
         else:
             derivative = inference.separator(model, y, prompts, constrained)
-        return self._mean_of_runs(derivative, y, solver, seeds, samples, callback)
+        return self._mean_of_runs(derivative, y, solver, seeds, signs, callback)
 
     def extract_windows(
         self,
@@ -308,8 +326,9 @@ class Pipeline:
         solver: Solver,
         guidance: Guidance,
         seeds: Sequence[int],
-        consistent: bool = False,
+        consistent: bool | inference.Consistency = False,
         samples: int = 1,
+        inverted: bool = False,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -324,6 +343,7 @@ class Pipeline:
             consistent: solve for the stems together, so that they sum to the mixture (`inference.extractor`); otherwise
                 each is extracted by itself.
             samples: runs whose mean is returned, an estimate of the posterior mean.
+            inverted: see `separate_windows`.
             negatives: label to negative text, of the stems alone: the complementary mixtures have z*. The paper uses
                 them for Bass and Drums.
             callback: called with (step, steps).
@@ -334,10 +354,11 @@ class Pipeline:
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        y = _repeated(self._signals(mixture, 3, "mixture"), samples)
+        signs = _signs(samples, inverted)
+        y = _runs(self._signals(mixture, 3, "mixture"), signs)
         prompts = self._prompts(stems, negatives)
         derivative = inference.extractor(self._model(guidance), y, prompts, consistent=consistent, join=self._join)
-        return self._mean_of_runs(derivative, y, solver, seeds, samples, callback)
+        return self._mean_of_runs(derivative, y, solver, seeds, signs, callback)
 
     def sample_windows(
         self,
@@ -741,12 +762,13 @@ class Pipeline:
         y: Tensor,
         solver: Solver,
         seeds: Sequence[int],
-        samples: int,
+        signs: Sequence[float],
         callback: Callback | None,
     ) -> Tensor:
-        """The stems `[B, K, C, T]` on the CPU, averaged over the `samples` consecutive rows of `y` of each item."""
-        stems = derivative.stems(self._run(derivative, y, solver, SeededNoise(sample_seeds(seeds, samples)), callback))
-        return stems.unflatten(0, (-1, samples)).mean(dim=1).cpu()
+        """The stems `[B, K, C, T]` on the CPU, averaged over the runs that follow each other in `y` (`_runs`)."""
+        noise = SeededNoise(sample_seeds(seeds, len(signs)))
+        stems = derivative.stems(self._run(derivative, y, solver, noise, callback)).unflatten(0, (-1, len(signs)))
+        return (stems * stems.new_tensor(signs).reshape(-1, 1, 1, 1)).mean(dim=1).cpu()
 
     def _run(
         self,
@@ -894,11 +916,16 @@ def over_windows(model: Model, window: int, overlap: int) -> Model:
     return whole
 
 
-def _repeated(y: Tensor, samples: int) -> Tensor:
-    """Each item `samples` times in a row."""
+def _signs(samples: int, inverted: bool) -> list[float]:
+    """The polarity of each run."""
     if samples < 1:
         raise UserError(f"samples is {samples}; it must be at least 1")
-    return y.repeat_interleave(samples, dim=0)
+    return [-1.0 if inverted and run % 2 else 1.0 for run in range(samples)]
+
+
+def _runs(y: Tensor, signs: Sequence[float]) -> Tensor:
+    """The runs of each item `[B, C, T]` in a row, each with its polarity: `[B · len(signs), C, T]`."""
+    return (y.unsqueeze(1) * y.new_tensor(signs).reshape(-1, 1, 1)).flatten(0, 1)
 
 
 def _natural_gamma(stems: int) -> Gamma:

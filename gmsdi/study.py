@@ -111,7 +111,8 @@ class Study:
         }
         if name == "separator" and not own.get("projected"):
             settings["constrained"] = self.separators.get(method, own.get("constrained", base["constrained"]))
-        settings |= {key: own[key] for key in ("title", "consistent", "projected", "samples", "wiener") if key in own}
+        options = ("title", "consistent", "by_power", "projected", "samples", "inverted", "wiener")
+        settings |= {key: own[key] for key in options if key in own}
         which = UNSUPERVISED if self.unsupervised else ""
         if method in self.validated:
             settings["title"] = f"GMSDI {name.capitalize()}{which}, chosen on validation chunks"

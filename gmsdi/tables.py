@@ -183,6 +183,12 @@ def describe(settings: Mapping[str, Any]) -> str:
         parts.append(f"{steps} steps")
     if settings.get("samples", 1) > 1:
         parts.append(f"mean of {settings['samples']} runs")
+    if settings.get("inverted"):
+        parts.append("every other inverted")
+    if "by_power" in settings:
+        parts.append(f"{settings['by_power']['amount']:.0%} by power")
+    if "wiener" in settings:
+        parts.append(f"{settings['wiener']['amount']:.0%} filtered")
     return ", ".join(parts)
 
 

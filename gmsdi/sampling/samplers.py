@@ -53,6 +53,7 @@ def euler(
     *,
     s_churn: float = 0.0,
     resamples: int = 1,
+    last_gain: float = 1.0,
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -61,6 +62,10 @@ def euler(
     Each step raises the noise level to σ̂ = σ(1 + min(s_churn/n, √2 − 1)) and then takes an Euler step from σ̂ to
     σ_next. With `resamples` = R > 1 the step is taken R times: after each but the last, noise brings the state back
     from σ_next to σ.
+
+    With a derivative g·(x − D)/σ, `last_gain` = g makes a step to 0 end at D. An Euler step of it ends at
+    D − (g − 1)·(x − D): for g = 2 with the noise reversed instead of removed. That hardly matters where the last σ
+    above 0 is small, as it is in schedules of many steps.
 
     Returns:
         The state at the last σ. One evaluation per step and resample.
@@ -71,7 +76,8 @@ def euler(
         sigma_hat = churned(sigma, s_churn, steps)
         for repeat in range(resamples):
             x = _add_noise(x, sigma, sigma_hat, noise)
-            x = x + (sigma_next - sigma_hat) * derivative(x, sigma_hat)
+            width = sigma_next - sigma_hat if sigma_next > 0 else -sigma_hat / last_gain
+            x = x + width * derivative(x, sigma_hat)
             if repeat < resamples - 1:
                 x = _add_noise(x, sigma_next, sigma, noise)
         _report(callback, i, steps)

@@ -54,6 +54,10 @@ def test_the_input_is_left_alone():
     assert yaml.safe_dump(config) == before
 
 
+def extra(config):
+    return config["separation"]["extras"]["extractor_consistent"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -65,6 +69,10 @@ def test_the_input_is_left_alone():
         (lambda c: c["generation"]["total"].update(gamma_x=-1), "generation.total.gamma_x is -1"),
         (lambda c: c["generation"]["negatives"].update(Base="Drums"), "generation.negatives names the stem 'Base'"),
         (lambda c: c["separation"]["separator"].update(constrained="Vocals"), "names the stem 'Vocals'"),
+        (lambda c: extra(c).update(solver={"name": "euler", "last": "first"}), 'solver.last is "first"'),
+        (lambda c: extra(c).pop("consistent"), "has by_power, which is for the extractor with consistent"),
+        (lambda c: extra(c).update(samples=1, inverted=True), "has inverted, which is for samples of 2 or more"),
+        (lambda c: extra(c).update(model="bundled"), "has a model of its own"),
         (lambda c: c.pop("data"), "key 'data' is missing"),
         (lambda c: c["data"].update(source="slakh"), "data.source is"),
         (lambda c: c["fad"].update(checkpoint="vggish.pth"), "fad.checkpoint is for VGGish and CLAP"),

@@ -238,7 +238,8 @@ def test_table2_has_rows_beyond_the_paper():
     }
     plain = {"w": 3.0, "solver": {"steps": 5}}
     selection = {method: {**plain, "title": method.upper()} for method in ours}
-    selection |= {"separator": plain, "extractor": plain, "mean": {**plain, "title": "MEAN", "samples": 4}}
+    selection |= {"separator": plain, "extractor": plain}
+    selection["mean"] = {**plain, "title": "MEAN", "samples": 4, "inverted": True, "by_power": {"amount": 0.25}}
     # On validation data the Extractor is the better one for Bass too.
     validation = {"separator_validated": scores([0, 0, 9, 0], 6), "extractor_validated": scores([9, 9, 0, 9], 7)}
     table = table2(ours, selection, paper, validation=validation, resamples=100)
@@ -246,7 +247,7 @@ def test_table2_has_rows_beyond_the_paper():
         "MEAN", "SEPARATOR_VALIDATED", "EXTRACTOR_VALIDATED", "Ensemble, chosen on validation chunks",
     ]  # fmt: skip
     cells = table.set_index(["model", "stem"])
-    assert cells.at[("MEAN", "All"), "settings"] == "w = 3, 5 steps, mean of 4 runs"
+    assert cells.at[("MEAN", "All"), "settings"] == "w = 3, 5 steps, mean of 4 runs, every other inverted, 25% by power"
     for stem, method in zip(STEMS, ["extractor", "extractor", "separator", "extractor"], strict=True):
         rows = ours[f"{method}_validated"]
         expected = rows[rows["stem"] == stem]["si_sdri"].mean()

@@ -185,6 +185,15 @@ def test_consistent_extractor_projects_its_estimates_onto_the_mixture(K):
     torch.testing.assert_close(end.sum(dim=1), y)
     few = euler(derivative, x, karras(2, 0.01, 2.0))  # far from consistent yet
     torch.testing.assert_close(derivative.stems(few).sum(dim=1), y)
+    once = euler(derivative, x, [SIGMA, 0.0], last_gain=derivative.gain)
+    torch.testing.assert_close(once, estimate + change.unflatten(-1, (C, T)))
+
+    def all_to_the_first(estimates, mixture):
+        missing = mixture - estimates.sum(dim=1)
+        return torch.cat([(estimates[:, 0] + missing).unsqueeze(1), estimates[:, 1:]], dim=1)
+
+    derivative = inference.extractor(model, y, own, consistent=all_to_the_first)
+    torch.testing.assert_close(derivative(x, SIGMA), 2 * (x - all_to_the_first(estimate, y)) / SIGMA)
 
 
 @pytest.mark.parametrize("K", [2, 4])

@@ -1,6 +1,8 @@
 """The pipeline: windows, any length, seeds, and what it refuses."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from gmsdi.errors import UserError
 from gmsdi.pipeline import Guidance, Pipeline, Solver, load, over_windows
 from gmsdi.sampling.guidance import Prompt
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
+from gmsdi.wiener import share_out
 from tests.unit import tiny
 from tests.unit.gaussians import GaussianDenoiser
 
@@ -121,7 +124,9 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
         if task == "extract":
             return pipe.extract_windows(x, ["Bass", "Drums"], solver=QUICK, **options)
         if task == "mean":
-            return pipe.extract_windows(x, ["Bass", "Drums"], consistent=True, samples=3, solver=QUICK, **options)
+            shared = partial(share_out, amount=0.25, seconds=0.004, sample_rate=pipe.sample_rate)
+            options |= {"consistent": shared, "samples": 3, "inverted": True}
+            return pipe.extract_windows(x, ["Bass", "Drums"], solver=replace(QUICK, last="estimate"), **options)
         if task == "generate":
             return pipe.generate_windows(["Bass", "Drums"], solver=QUICK2, **gamma, **options)[0]
         if task == "accompany":
@@ -162,6 +167,15 @@ def test_mean_of_runs_and_count_of_evaluations(pipe):
     assert len(set(runs.flatten().tolist())) == 6
     single = [pipe.extract_windows(y, ["Bass", "Drums"], seeds=run.tolist(), **options) for run in runs]
     torch.testing.assert_close(mean, torch.stack(single).mean(dim=0))
+    single[1] = -pipe.extract_windows(-y, ["Bass", "Drums"], seeds=runs[1].tolist(), **options)
+    mean = pipe.extract_windows(y, ["Bass", "Drums"], samples=3, inverted=True, seeds=seeds, **options)
+    torch.testing.assert_close(mean, torch.stack(single).mean(dim=0))
+
+
+def test_only_derivatives_with_an_estimate_can_end_at_it(pipe):
+    options = {"solver": replace(QUICK, last="estimate"), "guidance": GUIDED, "seeds": [3]}
+    with pytest.raises(UserError, match="last is estimate"):
+        pipe.separate_windows(torch.from_numpy(noise(1, 1, WINDOW)), LABELS, constrained=0, **options)
 
 
 # Any length
@@ -247,6 +261,8 @@ def test_given_stems_are_bit_exact_in_the_mixture(pipe, tmp_path):
         {"name": "adpm2", "s_churn": 5},
         {"name": "heun", "resamples": 2},
         {"midpoint": "middle"},
+        {"last": "first"},
+        {"name": "heun", "last": "estimate"},
     ],
 )
 def test_solver_refuses(bad):

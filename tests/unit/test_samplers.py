@@ -63,6 +63,14 @@ def test_ends_at_the_denoised_signal(sampler, options, order):
     assert x.item() == pytest.approx(S**2 / (S**2 + 9), rel=1e-6)
 
 
+@pytest.mark.parametrize("gain", [1.0, 2.0, 1.7])
+def test_last_gain_ends_at_the_denoised_signal_of_a_steeper_derivative(gain):
+    x = torch.tensor([1.0], dtype=torch.float64)
+    before = euler(lambda x, sigma: gain * flow(x, sigma), x, [3.0, 1.0])
+    end = euler(lambda x, sigma: gain * flow(x, sigma), x, [3.0, 1.0, 0.0], last_gain=gain)
+    assert end.item() == pytest.approx(before.item() * S**2 / (S**2 + 1), rel=1e-12)
+
+
 def variance(sampler, sigmas, **options):
     """Of the sampler's output, exactly: in component j of the state only the j-th draw is 1, and all is linear."""
     draws = 0

@@ -12,7 +12,15 @@ from gmsdi.study import CLAP_KEYS, Study, system_of, with_steps
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
-EULER = {"name": "euler", "midpoint": "power", "midpoint_rho": 1, "resamples": 1, "rho": 7, "sigma_min": 0.002}
+EULER = {
+    "name": "euler",
+    "last": "step",
+    "midpoint": "power",
+    "midpoint_rho": 1,
+    "resamples": 1,
+    "rho": 7,
+    "sigma_min": 0.002,
+}
 EXTRACTOR = {**EULER, "steps": 5, "sigma_max": 2, "s_churn": 8}
 SEPARATOR = {**EULER, "steps": 6, "sigma_max": 1, "s_churn": 5}
 MSDM = {**EULER, "steps": 25, "sigma_max": 1, "s_churn": 12}

@@ -1,4 +1,4 @@
-"""The Wiener filter against SciPy's spectrograms, and where it is known to be exact."""
+"""The Wiener filter and sharing out by power against SciPy's spectrograms, and where they are known to be exact."""
 
 import numpy as np
 import pytest
@@ -6,24 +6,50 @@ import scipy.signal
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.wiener import wiener
+from gmsdi.wiener import share_out, wiener
 
 RATE = 2048
 
 
-def test_equals_masks_on_scipys_spectrograms():
+def signals():
     rng = np.random.default_rng(0)
     stems = rng.standard_normal((2, 3, 1, 4096)).astype(np.float32)
-    mixture = rng.standard_normal((2, 1, 4096)).astype(np.float32)  # stems need not sum to it
-    found = wiener(torch.from_numpy(stems), torch.from_numpy(mixture), amount=0.75, sample_rate=RATE).numpy()
+    return stems, rng.standard_normal((2, 1, 4096)).astype(np.float32)  # stems need not sum to it
 
-    def stft(signal):
-        return scipy.signal.stft(signal, nperseg=512, noverlap=384)[2]
+
+def by_power(stems, signal, size):
+    """The signal's spectrogram cut by the stems' powers, with SciPy."""
+
+    def stft(x):
+        return scipy.signal.stft(x, nperseg=size, noverlap=size * 3 // 4)[2]
 
     power = np.abs(stft(stems)) ** 2
-    masked = power / power.sum(axis=1, keepdims=True) * stft(mixture)[:, None]
-    filtered = scipy.signal.istft(masked, nperseg=512, noverlap=384)[1][..., :4096]
-    np.testing.assert_allclose(found, 0.25 * stems + 0.75 * filtered, atol=1e-4)
+    masked = power / power.sum(axis=1, keepdims=True) * stft(signal)[:, None]
+    return scipy.signal.istft(masked, nperseg=size, noverlap=size * 3 // 4)[1][..., :4096]
+
+
+def test_shares_out_what_is_missing_by_scipys_spectrograms():
+    stems, mixture = signals()
+    found = share_out(torch.from_numpy(stems), torch.from_numpy(mixture), amount=0.25, sample_rate=RATE).numpy()
+    missing = mixture - stems.sum(axis=1)
+    np.testing.assert_allclose(
+        found, stems + 0.25 * by_power(stems, missing, 256) + 0.75 * missing[:, None] / 3, atol=1e-4
+    )
+    np.testing.assert_allclose(found.sum(axis=1), mixture, atol=1e-4)
+
+
+def test_what_is_missing_goes_to_the_stem_that_sounds_there():
+    time = torch.arange(4096) / RATE
+    sources = torch.stack([torch.sin(2 * torch.pi * 100 * time), torch.sin(2 * torch.pi * 700 * time)])[:, None]
+    weak = sources * torch.tensor([0.5, 0.8])[:, None, None]
+    repaired = share_out(weak, sources.sum(dim=0), sample_rate=RATE)
+    assert (repaired - sources)[..., 512:-512].abs().max() < 0.01
+
+
+def test_equals_masks_on_scipys_spectrograms():
+    stems, mixture = signals()
+    found = wiener(torch.from_numpy(stems), torch.from_numpy(mixture), amount=0.75, sample_rate=RATE).numpy()
+    np.testing.assert_allclose(found, 0.25 * stems + 0.75 * by_power(stems, mixture, 512), atol=1e-4)
     whole = wiener(torch.from_numpy(stems), torch.from_numpy(mixture), sample_rate=RATE)
     np.testing.assert_allclose(whole.sum(dim=1).numpy(), mixture, atol=1e-4)
 
@@ -39,5 +65,6 @@ def test_repairs_estimates_of_sources_in_different_bands():
 
 @pytest.mark.parametrize("options", [{"amount": 1.5}, {"seconds": 0.0}, {"seconds": 9.0}])
 def test_says_what_is_out_of_range(options):
-    with pytest.raises(UserError, match="wiener"):
-        wiener(torch.ones(2, 1, 2048), torch.ones(1, 2048), sample_rate=RATE, **options)
+    for function in (wiener, share_out):
+        with pytest.raises(UserError, match=function.__name__):
+            function(torch.ones(2, 1, 2048), torch.ones(1, 2048), sample_rate=RATE, **options)
