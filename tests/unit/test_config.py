@@ -73,6 +73,7 @@ def extra(config):
         (lambda c: extra(c).pop("consistent"), "has by_power, which is for the extractor with consistent"),
         (lambda c: extra(c).update(samples=1, inverted=True), "has inverted, which is for samples of 2 or more"),
         (lambda c: extra(c).update(model="bundled"), "has a model of its own"),
+        (lambda c: c["separation"]["extras"].update(my_msdm=extra(c)), "separation.extras"),
         (lambda c: c.pop("data"), "key 'data' is missing"),
         (lambda c: c["data"].update(source="slakh"), "data.source is"),
         (lambda c: c["fad"].update(checkpoint="vggish.pth"), "fad.checkpoint is for VGGish and CLAP"),
