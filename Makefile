@@ -27,9 +27,9 @@ mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/
 	@$(SNAKEMAKE) $(QUIETLY) --configfile config/mini_full.yaml
 	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
 
-publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README
-	@$(BIN)/python -m benchmarks.publish
-	@echo "docs/mini_full/README.md shows the tables and figures of results/mini_full; README.md has its Table 2."
+publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README; RUN=mini_clap: of that
+	@$(BIN)/python -m benchmarks.publish $(or $(RUN),mini_full)
+	@echo "docs/$(or $(RUN),mini_full)/README.md shows the tables and figures of results/$(or $(RUN),mini_full)."
 
 cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-profile slurm
 	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: snakemake --workflow-profile slurm"
