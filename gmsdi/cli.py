@@ -180,6 +180,16 @@ def accompany(
     beta: Annotated[float, typer.Option(help="Scale of the generated stems in Eq. 12.")] = 1.0,
     gamma_x: GammaText = None,
     gamma_y: GammaText = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            help="Beyond the paper, in place of Eq. 12: the accompaniment is heard together with the given stems, and "
+            "the whole has this weight, such as 0.4.",
+            show_default="Eq. 12",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     model: Model = None,
     steps: Steps = None,
     w: Strength = None,
@@ -201,6 +211,7 @@ def accompany(
             _stems(stems, pipe),
             alpha=alpha,
             beta=beta,
+            share=share,
             callback=callback,
             **_gammas(gamma_x, gamma_y),
             **_sampling(GENERATION, steps, w, seed, negative, pipe),

@@ -417,7 +417,7 @@ def generate(
         clips: rows of a `plan`.
         labels: the K labels.
         settings: `system`, `task` and `solver`; for the text-conditioned model `guidance` with w, `negatives` and
-            `likelihood` (gamma_x, gamma_y, alpha, beta); for "msdm" `best_of`.
+            `likelihood` (gamma_x, gamma_y, alpha, beta; or for PARTIAL beyond the paper share); for "msdm" `best_of`.
         seed: the run's seed. Clips that differ only in their negative prompts share their noise.
         batch: clips that are sampled together.
         windows: PARTIAL: the test split.
@@ -480,7 +480,9 @@ def generate(
                 known = bar.split(", ")
                 given, wanted = [i for i, x in enumerate(labels) if x in known], [x for x in labels if x not in known]
                 original = windows.stems(chosen["chunk"].tolist())[:, given]
-                stems, mixture = system.accompany_windows(
+                beyond = "share" in common
+                accompany = system.accompany_conditioned_windows if beyond else system.accompany_windows
+                stems, mixture = accompany(
                     torch.from_numpy(original), known, wanted, seeds=seeds, negatives=negatives or None,
                     callback=callback, **common,
                 )  # fmt: skip
@@ -600,8 +602,8 @@ def distances(
 
     Args:
         labels: the K labels.
-        generated: for each task ("single", "single_negative", "total", "partial", and of the baselines
-            "single_weak_msdm", "total_msdm", "partial_msdm") and bar, frames [N, F, D].
+        generated: for each task ("single", "single_negative", "total", "partial", "partial_conditioned", and of the
+            baselines "single_weak_msdm", "total_msdm", "partial_msdm") and bar, frames [N, F, D].
         references: frames of `reference_audio`, by name.
         seed: the run's seed.
 
@@ -652,7 +654,11 @@ def distances(
     reference = references["mixture"]
     mixtures = [
         row(bar, series, "model", frames, reference)
-        for series, tasks in (("GMSDI", ("total", "partial")), ("MSDM", ("total_msdm", "partial_msdm")))
+        for series, tasks in (
+            ("GMSDI", ("total", "partial")),
+            ("GMSDI, conditioned", ("partial_conditioned",)),
+            ("MSDM", ("total_msdm", "partial_msdm")),
+        )
         for task in tasks
         for bar, frames in generated.get(task, {}).items()
     ]

@@ -29,6 +29,10 @@ TITLES = {
     ),
     "total": ("Total generation", "Eq. 10. All stems and their mixture, sampled in parallel."),
     "partial": ("Partial generation", "Eq. 12. Accompaniments to given stems of the test split, which stay unchanged."),
+    "partial_conditioned": (
+        "Partial generation, conditioned",
+        "Beyond the paper. The accompaniment is heard together with the clean given stems while it is generated.",
+    ),
 }
 
 
@@ -56,7 +60,8 @@ def write_gallery(
     ]
     chosen.append(("single", _single(generations, labels, examples)))
     chosen.append(("total", _total(*generations["total"], labels, examples)))
-    chosen.append(("partial", _partial(*generations["partial"], labels, examples)))
+    partial = [task for task in ("partial", "partial_conditioned") if task in generations]
+    chosen += [(task, _partial(*generations[task], labels, examples)) for task in partial]
     with atomic(folder) as out:
         out.mkdir()
         sections = []

@@ -148,12 +148,7 @@ def partial(
     Raises:
         UserError: if there is no prompt, or the given prompts do not match `given`, or a γ is not positive.
     """
-    given_items, items = _items(given_prompts), _items(prompts)
-    if given.ndim != 4 or given.shape[1] != len(given_items[0]):
-        raise UserError(f"given sources of shape {tuple(given.shape)}, but {len(given_items[0])} prompts for them")
-    if len(given_items) != len(items):  # one of the two is shared by the batch
-        batch = max(len(given_items), len(items))
-        given_items, items = _expand(given_items, batch), _expand(items, batch)
+    given_items, items = _with_given(given, given_prompts, prompts)
     rows = [[*row, join([*known, *row])] for known, row in zip(given_items, items, strict=True)]
     return Generation(
         model,
@@ -165,6 +160,49 @@ def partial(
         alpha=alpha,
         beta=beta,
     )
+
+
+def conditioned(
+    model: Model,
+    given: Tensor,
+    given_prompts: Prompts,
+    prompts: Prompts,
+    *,
+    share: float = 0.5,
+    gamma_x: Gamma,
+    join: Join = join_texts,
+) -> Conditioned:
+    """Partial generation beyond the paper: an accompaniment that is heard together with the clean given sources.
+
+    Eq. 12 adds a row for the mixture and pulls it and the sources towards each other. But a model of mixtures can judge
+    an accompaniment z = Σ_{l∈J} x_l directly, for z(σ) + Σ_{i∈I} x_i, with clean x_i, is the mixture at the same noise
+    level σ. Here the row z follows the product of two densities, p(z | ⊗_J z)^(1 − a) · p(Σ_I x_i + z | ⊗_{I∪J} z)^a:
+
+        D̄   = (1 − a)·D(z, ⊗_{l∈J} z_l) + a·[D(z + Σ_{i∈I} x_i, ⊗_{I∪J} z) − Σ_{i∈I} x_i]
+        d_z = (z − D̄)/σ
+        d_j = (x_j − D(x_j, z_j))/σ − (σ/γ_x²)·(z − Σ_{l∈J} x_l)
+
+    so that z is to its sources what y is in total generation (Eq. 10 with γ_y = ∞). A single source is z itself.
+    `stems` shares out what several still lack to z.
+
+    Args:
+        model: see the module.
+        given: x_I, `[B, I, C, T]`, clean.
+        given_prompts: the I prompts of the given sources (or B lists of them).
+        prompts: the J prompts of the sources to generate (or B lists of them).
+        share: a; 0 ignores the given sources, 1 judges nothing but the whole mixture.
+        gamma_x: γ of the sources' likelihood; one source alone has none.
+        join: ⊗, called with the given prompts followed by the others.
+
+    Returns:
+        The derivative over the J generated rows and, last, z; over one row for a single source.
+
+    Raises:
+        UserError: if there is no prompt, or the given prompts do not match `given`, γ is not positive, or `share` is
+            not between 0 and 1.
+    """
+    known, items = _with_given(given, given_prompts, prompts)
+    return Conditioned(model, given, known, items, share, gamma_x, join)
 
 
 def separator(model: Model, mixture: Tensor, prompts: Prompts, constrained: int | str) -> Separator:
@@ -335,6 +373,61 @@ class Generation:
         λ = (β·(S − 1)/γ_x² + 1/γ_y²)·σ.
         """
         return self.beta * (self.rows - 1) * _pull(self.gamma_x, sigma) + _pull(self.gamma_y, sigma)
+
+
+class Conditioned:
+    """The derivative of `conditioned`.
+
+    Attributes:
+        rows: S = J + 1, or 1 for a single source.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        given: Tensor,
+        given_prompts: list[list[Prompt]],
+        prompts: list[list[Prompt]],
+        share: float,
+        gamma_x: Gamma,
+        join: Join,
+    ) -> None:
+        if not 0 <= share <= 1:
+            raise UserError(f"share is {share}; it must be between 0 (ignore the given stems) and 1")
+        self.model = model
+        self.given = given.sum(dim=1, keepdim=True)
+        self.share = share
+        self.gamma_x = _positive("gamma_x", gamma_x)
+        several = len(prompts[0]) > 1
+        self.rows = len(prompts[0]) + several
+        self.prompts = [
+            [*row, *([join(row)] if several else []), join([*known, *row])]
+            for known, row in zip(given_prompts, prompts, strict=True)
+        ]
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, S, C, T]`."""
+        heard = torch.cat([x, x[:, -1:] + self.given], dim=1)
+        denoised = _denoise(self.model, heard, sigma, self.prompts)
+        z = torch.lerp(denoised[:, -2:-1], denoised[:, -1:] - self.given, self.share)
+        d = (x - torch.cat([denoised[:, :-2], z], dim=1)) / sigma
+        pull = _pull(self.gamma_x, sigma)
+        if self.rows > 1 and pull:
+            excess = x[:, -1:] - x[:, :-1].sum(dim=1, keepdim=True)
+            d = torch.cat([d[:, :-1] - pull * excess, d[:, -1:]], dim=1)
+        return d
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The generated sources `[B, J, C, T]`; they sum to z exactly."""
+        return x if self.rows == 1 else _project(x[:, :-1], x[:, -1])
+
+    def mixture_row(self, x: Tensor) -> Tensor:
+        """Σ_I x_i + z, `[B, C, T]`."""
+        return x[:, -1] + self.given[:, 0]
+
+    def coupling(self, sigma: float) -> float:
+        """λ(σ) of e = z − Σ_J x, see `Generation.coupling`."""
+        return (self.rows - 1) * _pull(self.gamma_x, sigma)
 
 
 class Separator:
@@ -532,6 +625,19 @@ def _expand(prompts: list[list[Prompt]], batch: int) -> list[list[Prompt]]:
     if len(prompts) != batch:
         raise UserError(f"prompts for {len(prompts)} items, but a batch of {batch}")
     return prompts
+
+
+def _with_given(
+    given: Tensor, given_prompts: Prompts, prompts: Prompts
+) -> tuple[list[list[Prompt]], list[list[Prompt]]]:
+    """The prompts of given and of other sources as `_items`, as many lists of the ones as of the others."""
+    known, items = _items(given_prompts), _items(prompts)
+    if given.ndim != 4 or given.shape[1] != len(known[0]):
+        raise UserError(f"given sources of shape {tuple(given.shape)}, but {len(known[0])} prompts for them")
+    if len(known) != len(items):  # one of the two is shared by the batch
+        batch = max(len(known), len(items))
+        known, items = _expand(known, batch), _expand(items, batch)
+    return known, items
 
 
 def _index(prompts: list[list[Prompt]], constrained: int | str) -> int:

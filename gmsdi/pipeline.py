@@ -496,6 +496,54 @@ class Pipeline:
         state = self._run(derivative, x[:, 0], solver, noise, callback)
         return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
 
+    def accompany_conditioned_windows(
+        self,
+        given: Tensor,
+        given_stems: Sequence[Stem],
+        stems: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        share: float = 0.5,
+        gamma_x: Gamma | None = None,
+        negatives: Negatives = None,
+        callback: Callback | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Partial generation beyond the paper: stems that are heard together with the clean given ones.
+
+        Args:
+            given: `[B, I, C, T]`.
+            given_stems: the I labels, or prompts.
+            stems: the J labels, or prompts, to generate.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seeds: one per item.
+            share: a of `inference.conditioned`, the weight of the whole mixture.
+            gamma_x: γ of the stems; None is √J·σ, see `check_stability`.
+            negatives: label to negative text.
+            callback: called with (step, steps).
+
+        Returns:
+            The generated stems `[B, J, C, T]` and, with the given ones, the mixture that they were drawn to
+            `[B, C, T]`, float32 on the CPU.
+
+        Raises:
+            UserError: for input that is not finite or of another shape, or if the steps are unstable with this γ.
+        """
+        x = self._signals(given, 4, "given stems")
+        derivative = inference.conditioned(
+            self._model(guidance),
+            x,
+            self._prompts(given_stems, negatives),
+            self._prompts(stems, negatives),
+            share=share,
+            gamma_x=_natural_gamma(len(stems) - 1) if gamma_x is None else gamma_x,
+            join=self._join,
+        )
+        state = self._run(derivative, x[:, 0], solver, SeededNoise(seeds), callback)
+        return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
+
     def separate(
         self,
         source: Source,
@@ -665,13 +713,14 @@ class Pipeline:
         alpha: float = 1.0,
         beta: float = 1.0,
         given_noise: GivenNoise = "coupled",
+        share: float | None = None,
         solver: Solver = GENERATION,
         guidance: Guidance = GUIDANCE,
         seed: int = 0,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> Stems:
-        """Generate stems that go with given ones (Eq. 12), of any length.
+        """Generate stems that go with given ones (Eq. 12, or beyond the paper with `share`), of any length.
 
         The model hears the given stems at its own rate and number of channels (stereo is averaged for a model of one
         channel). The result has the rate and length of the given stems. What is generated is rounded to 16 bits, so
@@ -683,11 +732,13 @@ class Pipeline:
                 rate.
             stems: labels to generate; None is all that the model knows and that are not given.
             sample_rate: of arrays, in Hz.
-            gamma_x: γ of the stems; None is √(K + 1)·σ.
+            gamma_x: γ of the stems; None is √(K + 1)·σ, with `share` √K·σ.
             gamma_y: γ of the mixture; None is √(K + 1)·σ.
             alpha: scale of the given stems in the mixture that the model imagines (not in the result).
             beta: scale of the generated ones there.
             given_noise: see `accompany_windows`.
+            share: beyond the paper, in place of Eq. 12 with its γ_y, α, β and given noise: hear the accompaniment
+                together with the given stems, the whole with this weight (see `accompany_conditioned_windows`).
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seed: of the noise.
@@ -714,22 +765,33 @@ class Pipeline:
         known = list(audios)
         labels = self._labels([x for x in self.labels if x not in known] if stems is None else stems, at_least=1)
         heard = np.stack([self._at_model_rate(self._as_model_channels(audio)) for audio in audios.values()])
-        natural = _natural_gamma(len(labels))
-        generated, _ = self.accompany_windows(
-            torch.from_numpy(heard)[None],
-            known,
-            labels,
-            solver=solver,
-            guidance=guidance,
-            seeds=[seed],
-            gamma_x=natural if gamma_x is None else gamma_x,
-            gamma_y=natural if gamma_y is None else gamma_y,
-            alpha=alpha,
-            beta=beta,
-            given_noise=given_noise,
-            negatives=negatives,
-            callback=callback,
-        )
+        common: dict[str, Any] = {
+            "solver": solver,
+            "guidance": guidance,
+            "seeds": [seed],
+            "negatives": negatives,
+            "callback": callback,
+        }
+        whole = torch.from_numpy(heard)[None]
+        if share is not None:
+            if gamma_y is not None or (alpha, beta) != (1.0, 1.0):
+                raise UserError("gamma_y, alpha and beta belong to Eq. 12, share takes its place; choose one")
+            generated, _ = self.accompany_conditioned_windows(
+                whole, known, labels, share=share, gamma_x=gamma_x, **common
+            )
+        else:
+            natural = _natural_gamma(len(labels))
+            generated, _ = self.accompany_windows(
+                whole,
+                known,
+                labels,
+                gamma_x=natural if gamma_x is None else gamma_x,
+                gamma_y=natural if gamma_y is None else gamma_y,
+                alpha=alpha,
+                beta=beta,
+                given_noise=given_noise,
+                **common,
+            )
         parts = {
             label: rounded(self._at_rate_of(reference, part))
             for label, part in zip(labels, generated[0].numpy(), strict=True)

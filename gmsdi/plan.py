@@ -325,7 +325,10 @@ def generation_evaluations(
                 signals += filled(size, CALL)
             else:  # the stems that are generated, and the mixture's row
                 given = len(part[0].split(", ")) if task == "partial" else 0
-                signals += filled(size * (len(labels) - given + 1), CALL)
+                rows = len(labels) - given + 1
+                if "share" in settings["likelihood"]:  # and the accompaniment's, if it is more than one stem
+                    rows += rows > 2
+                signals += filled(size * rows, CALL)
     return times * signals
 
 

@@ -21,6 +21,7 @@ COLOURS = {
     "with negative prompts": "#33658a",
     "without negative prompts": "#a9c6dd",
     "GMSDI": "#33658a",
+    "GMSDI, conditioned": "#7a5c8e",
     "MSDM": "#d98e4a",
     "weakly supervised MSDM": "#d98e4a",
     "white noise": "#8c2f39",
@@ -77,7 +78,7 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
         figure, ax = plt.subplots(figsize=(max(6.0, 1.5 + 0.52 * len(bars) * len(series)), 3.8), layout="constrained")
         width = 0.76 / len(series)
         for k, name in enumerate(series):
-            rows = model[model["series"] == name].set_index("bar").loc[bars]
+            rows = model[model["series"] == name].set_index("bar").reindex(bars)  # a series need not have all bars
             _bars(ax, np.arange(len(bars)) + (k - (len(series) - 1) / 2) * width, rows, width, name)
         for row in table[table["kind"] == "line"].itertuples():
             ax.axhline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)

@@ -80,7 +80,8 @@ class Study:
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
 
         negative = ["single_negative"] if config["generation"]["negatives"] else []
-        self.gmsdi_tasks = ["single", *negative, "total", "partial"]
+        conditioned = ["partial_conditioned"] if config["generation"]["conditioned"] else []
+        self.gmsdi_tasks = ["single", *negative, "total", "partial", *conditioned]
         self.tasks = [
             *self.gmsdi_tasks,
             *(["single_weak_msdm"] if WEAK_MSDM in self.baselines else []),
@@ -165,7 +166,7 @@ class Study:
     def task_settings(self, task: str) -> dict[str, Any]:
         """What `gmsdi.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
         generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
-        own = generation[kind]
+        own = generation["conditioned" if task == "partial_conditioned" else kind]
         settings: dict[str, Any] = {
             "system": system,
             "task": kind,
@@ -181,7 +182,7 @@ class Study:
             "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
             "negatives": generation["negatives"] if negative else {},
             "likelihood": {
-                key: own[key] for key in ("gamma_x", "gamma_y", "alpha", "beta", "given_noise") if key in own
+                key: own[key] for key in ("gamma_x", "gamma_y", "alpha", "beta", "given_noise", "share") if key in own
             },
         }
 

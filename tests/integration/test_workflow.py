@@ -121,13 +121,14 @@ def test_tables_have_every_row_of_the_paper(folder):
     assert "not run (paper 17.73)" in page
 
 
-def test_partial_generation_keeps_the_given_stems(folder):
+@pytest.mark.parametrize("task", ["partial", "partial_conditioned"])
+def test_partial_generation_keeps_the_given_stems(folder, task):
     import numpy as np
     import pandas as pd
 
     from gmsdi.data.windows import WindowSet
 
-    made = folder / "results/tiny/generation/partial"
+    made = folder / "results/tiny/generation" / task
     clips, audio = pd.read_csv(made / "1-of-1.csv"), np.load(made / "1-of-1.npy")
     windows = WindowSet(next((folder / "results/data").glob("*/test-6/windows")))
     assert clips["bar"].nunique() == 14

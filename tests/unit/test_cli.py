@@ -49,6 +49,9 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     gammas = ["--gamma-x", "2*sigma", "--gamma-y", "inf"]
     assert main(["accompany", "--given", f"bass={song}", "--stems", "drums", *gammas, *common]) == 0
     assert sorted(os.listdir("accompaniment")) == ["drums.flac", "mixture.flac"]
+    beyond = ["--share", "0.4", "--out", "beyond"]
+    assert main(["accompany", "--given", f"bass={song}", "--stems", "drums, piano", *beyond, *common]) == 0
+    assert sorted(os.listdir("beyond")) == ["drums.flac", "mixture.flac", "piano.flac"]
 
 
 def test_same_seed_same_bytes(model, song, tmp_path):

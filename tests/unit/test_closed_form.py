@@ -125,6 +125,38 @@ def partial(given, generated, gammas, items=1, alpha=0.7, beta=1.2) -> Problem:
     return Problem(len(generated) + 1, build, [energies_of(item) for item in range(items)])
 
 
+def conditioned(given, generated, gamma="sigma", items=1, share=0.3) -> Problem:
+    gamma_x, _ = GAMMAS[gamma]
+    heard = signals(items, len(given), 1, T)
+
+    def energies_of(item):
+        def energies(x, sigma):
+            z, known, own = x[-1], heard[item].sum((0, 1)), prompts(generated)
+            alone = own[0] if len(own) == 1 else join(own)
+            whole = Prompt(", ".join([*given, *generated]))
+            density = WORLD.log_density(alone, z, sigma) * (1 - share)
+            density = density + WORLD.log_density(whole, z + known, sigma) * share
+            if len(own) == 1:
+                return [density]
+            pull = gaussian_log_density(z - x[:-1].sum(0), gamma_x, sigma)
+            return [*(WORLD.log_density(prompt, x[j], sigma) + pull for j, prompt in enumerate(own)), density]
+
+        return energies
+
+    def build(repeats):
+        return inference.conditioned(
+            MODEL,
+            heard.repeat_interleave(repeats, 0),
+            prompts(given),
+            prompts(generated),
+            share=share,
+            gamma_x=gamma_x,
+        )
+
+    rows = len(generated) + (len(generated) > 1)
+    return Problem(rows, build, [energies_of(item) for item in range(items)])
+
+
 def separator(K, constrained, items=1) -> Problem:
     y = signals(items, 1, T)
     own = prompts(LABELS[:K])
@@ -179,7 +211,7 @@ def check(problem: Problem):
         A, b = probe(problem.build, items, problem.rows, T, sigma)
         for item in range(items):
             matrix, offset = problem.linear(item)(sigma)
-            scale = np.abs(matrix).max()
+            scale = max(np.abs(matrix).max(), 0.01)  # of x/σ and D/σ, which may nearly cancel
             np.testing.assert_allclose(A[item], matrix, rtol=0, atol=1e-11 * scale)
             np.testing.assert_allclose(b[item], offset, rtol=0, atol=1e-11 * scale)
 
@@ -203,6 +235,12 @@ def test_partial_climbs_the_densities_of_equation_12(known, gammas):
     check(partial(known, [label for label in LABELS if label not in known], gammas, items=2))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("known", [["Bass"], ["Guitar", "Drums"], ["Piano", "Bass", "Guitar"]], ids=len)
+def test_conditioned_climbs_a_product_of_two_densities(known, share):
+    check(conditioned(known, [label for label in LABELS if label not in known], items=2, share=share))
+
+
 @pytest.mark.parametrize(("K", "constrained"), [(K, k) for K in (2, 3, 4) for k in range(K)])
 def test_separator_climbs_the_densities_of_equation_13(K, constrained):
     check(separator(K, constrained, items=3))
@@ -217,6 +255,7 @@ PROBLEMS = {
     "total": total(3, "sigma"),
     "groups": total(4, "both", groups=[[0, 2], [1, 3]]),
     "partial": partial(["Drums"], ["Bass", "Piano"], "sigma"),
+    "conditioned": conditioned(["Drums"], ["Bass", "Piano"]),
     "separator": separator(3, 1),
     "extractor": extractor(3),
 }

@@ -300,13 +300,15 @@ def test_distances_have_their_references():
         "single_negative": {stem: frames(8, shift) for stem, shift in shifts.items()},
         "total": {"All": frames(8)},
         "partial": {"Bass": frames(8, 1)},
+        "partial_conditioned": {"Bass": frames(8, 0.5)},
     }
     stems, mixtures = distances(STEMS, generated, references, seed=1)
     bass = stems[stems["bar"] == "Bass"].set_index("series")["fad"]
     assert bass["with negative prompts"] < bass["without negative prompts"] < bass["white noise"]
     assert bass["held-out test chunks"] < bass["Drums"] < bass["Guitar"] < bass["Piano"]
     lines = mixtures.set_index(["bar", "series"])["fad"]
-    assert lines["All", "GMSDI"] < lines["Bass", "GMSDI"] < lines["", "shuffled stems"] < lines["", "white noise"]
+    assert lines["All", "GMSDI"] < lines["Bass", "GMSDI, conditioned"] < lines["Bass", "GMSDI"]
+    assert lines["Bass", "GMSDI"] < lines["", "shuffled stems"] < lines["", "white noise"]
     model = stems[stems["kind"] == "model"]
     assert (model["frames"] == 24).all()
     assert (model["reference_frames"] == 120).all()

@@ -82,6 +82,13 @@ def test_generated_and_accompanied_windows(pipe):
         )
         assert (stems.shape, mixture.shape) == ((2, 1, 1, WINDOW), (2, 1, WINDOW))
         assert torch.equal(given, before)
+    for wanted in (["Piano"], ["Guitar", "Piano"]):
+        stems, mixture = pipe.accompany_conditioned_windows(
+            given, ["Bass", "Drums"], wanted, solver=QUICK2, guidance=GUIDED, seeds=[1, 2]
+        )
+        assert stems.shape == (2, len(wanted), 1, WINDOW)
+        assert torch.equal(given, before)
+        torch.testing.assert_close(given.sum(dim=1) + stems.sum(dim=1), mixture)
     with pytest.raises(UserError, match="given_noise is 'none'; choose"):
         pipe.accompany_windows(given, ["Bass", "Drums"], ["Piano"], given_noise="none", **options)
 
@@ -107,7 +114,7 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
 
 
 @pytest.mark.parametrize("batching", [{"max_batch": 1}, {"max_batch": 6, "fixed_batch": True}])
-@pytest.mark.parametrize("task", ["separate", "project", "extract", "mean", "generate", "accompany", "sample"])
+@pytest.mark.parametrize("task", ["separate", "project", "extract", "mean", "generate", "accompany", "condition", "sample"])
 def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
     """Bit for bit, with a real network: alone, in a batch, in another order."""
     pipe = load(folder, device="cpu", precision="float32", **batching)
@@ -133,6 +140,8 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
             return pipe.accompany_windows(
                 x.unsqueeze(1), ["Bass"], ["Drums"], solver=QUICK2, given_noise="redrawn", **gamma, **options
             )[0]
+        if task == "condition":
+            return pipe.accompany_conditioned_windows(x.unsqueeze(1), ["Bass"], LABELS[1:], solver=QUICK, **options)[0]
         return pipe.sample_windows(["Bass"] * len(x), solver=QUICK2, **options)
 
     together = run(range(8))
@@ -229,14 +238,15 @@ def test_generate_any_length(pipe):
     assert pipe.generate(solver=QUICK2).mixture.shape == (1, WINDOW)
 
 
-def test_given_stems_are_bit_exact_in_the_mixture(pipe, tmp_path):
+@pytest.mark.parametrize("share", [None, 0.4])
+def test_given_stems_are_bit_exact_in_the_mixture(pipe, tmp_path, share):
     """Also after writing 16-bit files: mixture − generated = given."""
     given = {
         label: write(tmp_path / f"{label}.flac", Audio(noise(2, 900, seed=i), 16000))
         for i, label in enumerate(LABELS[:2])
     }
     originals = [soundfile.read(path, dtype="int16")[0] for path in given.values()]
-    result = pipe.accompany(given, ["Piano"], solver=QUICK2)
+    result = pipe.accompany(given, ["Piano"], solver=QUICK2, share=share)
     difference = result.mixture - result.stems["Piano"]
     np.testing.assert_array_equal(difference, sum(read(path).samples for path in given.values()))
     parts = {"mixture": result.mixture, "piano": result.stems["Piano"]}
@@ -306,6 +316,8 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
         lambda: pipe.separate(tmp_path / "none.flac"),
         lambda: pipe.accompany(short, ["Piano"]),
         lambda: pipe.accompany({}, ["Piano"]),
+        lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=1.1),
+        lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, gamma_y=1.0),
         lambda: pipe.generate(["Bass"], seconds=-1),
     ):
         with pytest.raises(UserError) as caught:

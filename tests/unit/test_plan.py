@@ -27,6 +27,7 @@ from tests.unit import tiny
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
+CONDITIONED = "conditioned"
 WINDOW = 32
 EULER = {"name": "euler", "steps": 3, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7, "s_churn": 1.0}
 ADPM2 = {"name": "adpm2", "steps": 4, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7}
@@ -90,7 +91,7 @@ def test_separation_takes_the_evaluations_that_are_counted(windows, settings, gu
 @pytest.mark.parametrize(
     ("name", "task"),
     [
-        *(("gmsdi", task) for task in (SINGLE, TOTAL, PARTIAL)),
+        *(("gmsdi", task) for task in (SINGLE, TOTAL, PARTIAL, CONDITIONED)),
         ("weak_msdm", SINGLE),
         ("msdm", TOTAL),
         ("msdm", PARTIAL),
@@ -99,6 +100,8 @@ def test_separation_takes_the_evaluations_that_are_counted(windows, settings, gu
 def test_generation_takes_the_evaluations_that_are_counted(windows, name, task, solver, interval):
     sigma = {"sigma": 3.0}
     likelihood = {} if task == SINGLE else {"gamma_x": sigma, "gamma_y": sigma}
+    if task == CONDITIONED:
+        task, likelihood = PARTIAL, {"share": 0.4}
     settings = {"system": name, "task": task, "solver": solver, "likelihood": likelihood if name == "gmsdi" else {}}
     if name == "gmsdi":
         settings["guidance"] = {"w": 1.0, "interval": interval}

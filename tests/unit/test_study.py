@@ -64,6 +64,7 @@ OVERLAY = {
         "negatives": NEGATIVES,
         "single": {"solver": {"name": "heun", "sigma_max": 2}},
         "partial": {"solver": {"sigma_max": 2}},
+        "conditioned": {"share": 0.3, "negatives": False, "solver": {"name": "euler", "s_churn": 5}},
         "total": {"solver": {"steps": 9}, "w": 3, "gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
     },
 }
@@ -97,7 +98,7 @@ def test_names_and_their_systems(study):
         "extractor_validated": "gmsdi",
     }
     assert {name: system_of(name) for name in study.tasks} == {
-        **dict.fromkeys(["single", "single_negative", "total", "partial"], "gmsdi"),
+        **dict.fromkeys(["single", "single_negative", "total", "partial", "partial_conditioned"], "gmsdi"),
         "single_weak_msdm": "weak_msdm",
         **dict.fromkeys(["total_msdm", "partial_msdm"], "msdm"),
     }
@@ -200,6 +201,11 @@ def test_settings_of_tasks(study):
         "solver": {**adpm2, "steps": 9},
         "guidance": {**guidance, "w": 3},
         "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
+    }
+    assert study.task_settings("partial_conditioned") == {
+        **{**single, "task": "partial", "negatives": {}},
+        "solver": {**adpm2, "name": "euler", "s_churn": 5},
+        "likelihood": {"share": 0.3},
     }
     assert study.task_settings("partial_msdm") == {"system": "msdm", "task": "partial", "solver": adpm2, "best_of": 4}
     assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": heun}
