@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from gmsdi.files import atomic
-from gmsdi.tables import markdown, table2_brief
+from gmsdi.tables import coherence_sheet, markdown, table2_brief
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
@@ -30,7 +30,7 @@ FIGURES = {
 }
 PARTS = (
     *("tables/*.csv", "tables/*.md", "figures/*.svg", "figures/*.png", "scores/fad_*.csv", "scores/costs.csv"),
-    *("config.yaml", "selection.json", "provenance.json"),
+    *("scores/coherence.csv", "config.yaml", "selection.json", "provenance.json"),
 )
 
 
@@ -48,6 +48,7 @@ def page(run: str, folder: Path) -> str:
     ]
     shown = {name: title for name, title in FIGURES.items() if (folder / f"{name}.svg").is_file()}
     blocks += [f"## {title}\n\n![{title}]({name}.svg)" for name, title in shown.items()]
+    blocks.append(markdown([coherence_sheet(pd.read_csv(folder / "coherence.csv"))]))
     blocks.append("## Provenance")
     for title, facts in provenance.items():
         blocks.append("\n".join([f"| {title} | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())]))

@@ -591,6 +591,54 @@ def reference_audio(
     yield "shuffled", shuffled(full)
 
 
+SERIES = {"total": "GMSDI", "partial": "GMSDI", "partial_conditioned": "GMSDI, conditioned",
+          "total_msdm": "MSDM", "partial_msdm": "MSDM"}  # fmt: skip
+"""What Figure 3 and its table call the tasks."""
+REAL, OTHER = "real stems of the chunk", "real stems of another chunk"
+
+
+def coherences(
+    labels: Sequence[str], made: Mapping[str, tuple[pd.DataFrame, Shards]], windows: WindowSet
+) -> pd.DataFrame:
+    """How well the accompaniments of Figure 3 go with the given stems (`metrics.coherence`).
+
+    Args:
+        labels: the K labels.
+        made: for each task of PARTIAL its clips and their audio [N, K + 1, T], see `join_shards`.
+        windows: the test split.
+
+    Returns:
+        The columns series, bar (the given stems), given (their number), harmony, onsets, clips; a row per series and
+        bar, also for the scale: the given stems with the others of their own chunk, and with those of another.
+    """
+    from gmsdi.metrics.coherence import coherence
+
+    rows = []
+    for number, (task, (clips, audio)) in enumerate(made.items()):
+        for bar, group in clips.groupby("bar", sort=False):
+            given = [i for i, label in enumerate(labels) if label in bar.split(", ")]
+            others = [i for i in range(len(labels)) if i not in given]
+            # Neighbours are mostly of one track; clips far apart are not.
+            chunks = group["chunk"].to_numpy()
+            strange = np.roll(chunks, len(chunks) // 2)
+            found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+            for start in range(0, len(group), CALL):  # a few clips in memory
+                part = slice(start, start + CALL)
+                stems = audio[group.index[part].tolist()]
+                compared = {SERIES[task]: stems[:, others]}
+                if number == 0:
+                    compared[REAL] = windows.stems(chunks[part].tolist())[:, others, 0]
+                    compared[OTHER] = windows.stems(strange[part].tolist())[:, others, 0]
+                for series, accompaniment in compared.items():
+                    pair = stems[:, given].sum(axis=1), accompaniment.sum(axis=1)
+                    found.setdefault(series, []).append(coherence(*pair, windows.sample_rate))
+            for series, parts in found.items():
+                harmony, together = (np.concatenate(values).mean() for values in zip(*parts, strict=True))
+                numbers = {"harmony": harmony, "onsets": together, "clips": len(group)}
+                rows.append({"series": series, "bar": bar, "given": len(given), **numbers})
+    return pd.DataFrame(rows)
+
+
 def distances(
     labels: Sequence[str],
     generated: Mapping[str, Mapping[str, np.ndarray]],
@@ -654,12 +702,7 @@ def distances(
     reference = references["mixture"]
     mixtures = [
         row(bar, series, "model", frames, reference)
-        for series, tasks in (
-            ("GMSDI", ("total", "partial")),
-            ("GMSDI, conditioned", ("partial_conditioned",)),
-            ("MSDM", ("total_msdm", "partial_msdm")),
-        )
-        for task in tasks
+        for task, series in SERIES.items()
         for bar, frames in generated.get(task, {}).items()
     ]
     mixtures.append(row("", HELD_OUT, "line", *sample("mixture")))

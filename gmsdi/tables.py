@@ -293,6 +293,26 @@ def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
     return [Sheet("Table 2 in BSS Eval's ratios. Distortion, interference and artifacts", header, rows, notes)]
 
 
+def coherence_sheet(table: pd.DataFrame) -> Sheet:
+    """The rows of `experiments.coherences` as read: means over the bars with as many given stems."""
+    sizes = sorted(set(table["given"]))
+    rows = []
+    for series, group in table.groupby("series", sort=False):
+        means = group.groupby("given")[["harmony", "onsets"]].mean()
+        rows.append([str(series), *(f"{means.at[k, name]:.2f}" for name in ("harmony", "onsets") for k in sizes)])
+    header = ["Accompaniment", *(f"{name}, {k} given" for name in ("Harmony", "Onsets") for k in sizes)]
+    return Sheet(
+        "Beyond the paper. Do accompaniments go with the given stems?",
+        header,
+        rows,
+        [
+            "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their rises "
+            f"in level. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More than the real "
+            "stems have in common is no merit: they do not double each other."
+        ],
+    )
+
+
 def markdown(sheets: Sequence[Sheet]) -> str:
     """The sheets as GitHub-flavoured Markdown."""
     blocks = []

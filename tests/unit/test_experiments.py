@@ -15,6 +15,7 @@ from gmsdi.experiments import (
     SINGLE,
     TOTAL,
     choose_settings,
+    coherences,
     consecutive,
     distances,
     embed,
@@ -31,7 +32,7 @@ from gmsdi.experiments import (
 )
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.tables import latex, markdown, table1, table1_sheets, table2, table2_brief, table2_sheets
+from gmsdi.tables import coherence_sheet, latex, markdown, table1, table1_sheets, table2, table2_brief, table2_sheets
 
 PAPER = Path(__file__).parents[2] / "workflow" / "resources"
 STEMS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -312,6 +313,29 @@ def test_distances_have_their_references():
     model = stems[stems["kind"] == "model"]
     assert (model["frames"] == 24).all()
     assert (model["reference_frames"] == 120).all()
+
+
+def test_accompaniments_are_compared_with_real_ones(tmp_path):
+    """Each stem of a chunk has the chunk's rhythm, so that the given stems go with the others of their own chunk."""
+    windows = Windows(tracks=9, chunks=2, window=8000, sample_rate=4000)
+    rng = np.random.default_rng(3)
+    beats = np.repeat(rng.random((len(windows.audio), 1, 1, 20)) < 0.4, 400, axis=-1)
+    windows.audio = (beats * rng.normal(size=windows.audio.shape)).astype(np.float32)
+    every = plan(PARTIAL, STEMS, 18, Windows(tracks=9, chunks=2, window=8, sample_rate=4))
+    every = every.drop(columns="chunk").set_index("clip", drop=False)
+    audio = np.zeros((len(every), 5, 8000), np.float32)
+    audio[:, :4] = windows.audio[every["clip"], :, 0]
+    made = {"partial": join_shards(*write_shards(tmp_path / "a", every, audio, [100]))}
+    audio[:, 1:4] = 0
+    made["partial_msdm"] = join_shards(*write_shards(tmp_path / "b", every, audio, [100]))
+    table = coherences(STEMS, made, windows)
+    assert (table["clips"] == 18).all()
+    by = table.set_index(["series", "bar"])[["harmony", "onsets"]]
+    pd.testing.assert_frame_equal(by.loc["GMSDI"], by.loc["real stems of the chunk"])
+    assert (by.loc["GMSDI", "onsets"] > by.loc["real stems of another chunk", "onsets"] + 0.3).all()
+    assert by.loc[("MSDM", "Bass")].tolist() == [0, 0]
+    text = markdown([coherence_sheet(table)])
+    assert f"| {by.loc['GMSDI', 'onsets'].iloc[:4].mean():.2f} |" in text
 
 
 # --- Memory: a run of chunks, or the clips of a call, and never all shards --------------------------------------------

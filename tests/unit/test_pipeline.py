@@ -114,7 +114,9 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
 
 
 @pytest.mark.parametrize("batching", [{"max_batch": 1}, {"max_batch": 6, "fixed_batch": True}])
-@pytest.mark.parametrize("task", ["separate", "project", "extract", "mean", "generate", "accompany", "condition", "sample"])
+@pytest.mark.parametrize(
+    "task", ["separate", "project", "extract", "mean", "generate", "accompany", "condition", "sample"]
+)
 def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
     """Bit for bit, with a real network: alone, in a batch, in another order."""
     pipe = load(folder, device="cpu", precision="float32", **batching)

@@ -100,6 +100,7 @@ rule page:
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
+        coherence="<results>/scores/coherence.csv",
         captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
         costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
         costs_caption=f"{REPO}/workflow/report/figure4.rst",

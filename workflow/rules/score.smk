@@ -171,3 +171,26 @@ rule fad:
         seed=config["seed"],
     script:
         "../scripts/fad.py"
+
+
+PARTIAL = [task for task in STUDY.tasks if task.startswith("partial")]
+
+
+# Whether accompaniments go with the given stems, which the distances cannot tell.
+rule coherence:
+    input:
+        audio=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.npy", task=PARTIAL)),
+        tables=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.csv", task=PARTIAL)),
+        windows=TEST,
+        sources=sources("metrics/coherence.py", "data/windows.py", "experiments.py"),
+    output:
+        "<results>/scores/coherence.csv",
+    log:
+        "<results>/logs/coherence.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        labels=STUDY.labels,
+        tasks=PARTIAL,
+    script:
+        "../scripts/coherence.py"

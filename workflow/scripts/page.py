@@ -11,7 +11,7 @@ from _common import job, windows_folder
 from gmsdi import plots, report
 from gmsdi.files import atomic
 from gmsdi.study import Study
-from gmsdi.tables import NAMES, describe, table1_sheets, table2_sheets
+from gmsdi.tables import NAMES, coherence_sheet, describe, table1_sheets, table2_sheets
 
 snakemake: Any
 
@@ -78,6 +78,7 @@ with job(snakemake):
         ),
         "costs": costs,
         "figures": figures,
+        "coherence": report.sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
         "gallery": report.gallery(files.gallery),
         "provenance": provenance,
         "settings": report.settings(config),

@@ -1,0 +1,26 @@
+"""Compare accompaniments with the given stems."""
+
+from pathlib import Path
+from typing import Any
+
+from _common import job, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.experiments import coherences, join_shards
+from gmsdi.files import atomic
+
+snakemake: Any
+
+
+def of(task: str, files: list[str]) -> list[str]:
+    """The task's files, in the order of their shards."""
+    return [file for file in files if Path(file).parent.name == task]
+
+
+with job(snakemake), atomic(snakemake.output[0]) as path:
+    made = {
+        task: join_shards(of(task, snakemake.input.tables), of(task, snakemake.input.audio))
+        for task in snakemake.params.tasks
+    }
+    windows = WindowSet(windows_folder(snakemake.input.windows))
+    coherences(snakemake.params.labels, made, windows).to_csv(path, index=False)
