@@ -84,6 +84,7 @@ def test_page_renders_what_it_is_given():
         "figures": [
             {"title": "F", "image": "data:image/svg+xml;base64,AA==", "caption": "c", "table": "<table></table>"}
         ],
+        "coherence": "<table>3</table>",
         "gallery": [{"title": "T", "text": "t", "examples": [{"title": "E", "rows": [row]}]}],
         "provenance": [("Model", [("size", "1 MB")])],
         "settings": [("run", "seed: 1")],
@@ -94,6 +95,7 @@ def test_page_renders_what_it_is_given():
     assert "a &amp; b" in page
     assert "&lt;Bass&gt;" in page
     assert "<table>1</table>" in page
+    assert "<table>3</table>" in page
     assert "http" not in page
     assert "short training" not in page.lower()
 
