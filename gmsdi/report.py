@@ -9,6 +9,7 @@ import io
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -89,14 +90,18 @@ def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def model_facts(folder: str | Path) -> list[tuple[str, str]]:
     """What is known about a model folder: digest, size, and what its provenance says."""
-    folder = Path(folder)
-    weights = (folder / "model.safetensors").read_bytes()
-    facts = [("model.safetensors", f"{len(weights) / 1e6:.1f} MB, sha256 {hashlib.sha256(weights).hexdigest()}")]
-    provenance = folder / "provenance.json"
-    known = json.loads(provenance.read_text()) if provenance.exists() else {}
-    return facts + [
-        (key.replace("_", " "), str(value)) for key, value in known.items() if not isinstance(value, dict | list)
+    return [("model.safetensors", _weights(folder))] + [
+        (key.replace("_", " "), str(value))
+        for key, value in _provenance(folder).items()
+        if not isinstance(value, dict | list)
     ]
+
+
+def model_brief(folder: str | Path) -> str:
+    """A model in a line: digest, size, and how long it was trained on what hardware, where that is known."""
+    known = _provenance(folder)
+    trained = [text.format(known[key]) for key, text in (("steps", "{} steps"), ("hardware", "on {}")) if key in known]
+    return "; ".join([_weights(folder), *([" ".join(trained)] if trained else [])])
 
 
 def data_facts(windows_folder: str | Path) -> list[tuple[str, str]]:
@@ -114,14 +119,23 @@ def data_facts(windows_folder: str | Path) -> list[tuple[str, str]]:
 
 
 def versions() -> list[tuple[str, str]]:
-    """Versions of the software and the kind of machine."""
+    """Versions of the software."""
     found = [("gmsdi", __version__), ("Python", platform.python_version())]
     for package in PACKAGES:
         try:
             found.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    return [*found, ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")]
+    return found
+
+
+def machine() -> str:
+    """The machine that this runs on, in words."""
+    info, name = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    if info.is_file():  # on Linux, where Python does not know more than the architecture
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8", errors="replace"), re.M)
+        name = found[1] if found else name
+    return f"{platform.system()} {platform.machine()}, {name}, {os.cpu_count()} cores"
 
 
 def times(folder: str | Path) -> list[tuple[str, float]]:
@@ -132,6 +146,18 @@ def times(folder: str | Path) -> list[tuple[str, float]]:
         kind = file.relative_to(folder).parts[0].removesuffix(".tsv")
         seconds[kind] = seconds.get(kind, 0.0) + float(pd.read_csv(file, sep="\t")["s"].sum())
     return sorted(seconds.items(), key=lambda item: -item[1])
+
+
+def _weights(folder: str | Path) -> str:
+    file = Path(folder) / "model.safetensors"
+    with file.open("rb") as weights:
+        digest = hashlib.file_digest(weights, "sha256").hexdigest()
+    return f"{file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
+
+
+def _provenance(folder: str | Path) -> dict[str, Any]:
+    file = Path(folder) / "provenance.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _uri(content: bytes, suffix: str) -> str:

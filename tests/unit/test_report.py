@@ -109,8 +109,12 @@ def test_times_are_summed_by_kind(tmp_path):
 
 def test_model_facts_name_the_weights(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    (tmp_path / "provenance.json").write_text(json.dumps({"val_loss": 0.5, "training": {"steps": 3}}))
+    digest = f"0.0 MB, sha256 {hashlib.sha256(b'weights').hexdigest()}"
+    assert report.model_brief(tmp_path) == digest  # where nothing else is known
+    known = {"val_loss": 0.5, "steps": 7, "hardware": "two cores", "training": {"steps": 3}}
+    (tmp_path / "provenance.json").write_text(json.dumps(known))
     facts = dict(report.model_facts(tmp_path))
     assert facts["val loss"] == "0.5"
-    assert facts["model.safetensors"] == f"0.0 MB, sha256 {hashlib.sha256(b'weights').hexdigest()}"
+    assert facts["model.safetensors"] == digest
+    assert report.model_brief(tmp_path) == f"{digest}; 7 steps on two cores"
     assert "training" not in facts

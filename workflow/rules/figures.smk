@@ -106,6 +106,9 @@ rule page:
         costs_caption=f"{REPO}/workflow/report/figure4.rst",
         gallery="<results>/gallery",
         model=model_files(),
+        others=sorted(
+            {file for name in [*STUDY.methods, *STUDY.tasks] for file in system_files(name)} - {*model_files()}
+        ),
         windows=TEST,
         training="<results>/demo_training/losses.csv" if SHORT["enabled"] else [],
         template=f"{REPO}/workflow/report/page.html.j2",

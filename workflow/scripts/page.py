@@ -1,6 +1,7 @@
 """Put the report page together."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,18 @@ with job(snakemake):
     sheets1 = table1_sheets(table1, convention=convention, steps=Study(config).grid_steps())
     sheets2 = table2_sheets(table2, chunks=chunks, confidence=config["bootstrap"]["confidence"])
     data, windows = config["data"], windows_folder(files.windows)
+    others = sorted({Path(file).parent for file in files.others})
     provenance = [
+        (
+            "Run",
+            [
+                ("finished", f"{datetime.now(UTC):%Y-%m-%d}"),
+                ("seed", config["seed"]),
+                ("page made on", report.machine()),
+            ],
+        ),
         ("Model", report.model_facts(Path(files.model[0]).parent)),
+        *([("Other models", [(folder.name, report.model_brief(folder)) for folder in others])] if others else []),
         ("Data", report.data_facts(windows)),
         ("Software", report.versions()),
         ("Time", [(kind, f"{seconds:.0f} s") for kind, seconds in report.times(params.benchmarks)]),
