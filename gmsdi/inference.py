@@ -170,6 +170,7 @@ def conditioned(
     *,
     share: float = 0.5,
     gamma_x: Gamma,
+    lags: int | None = 16,
     join: Join = join_texts,
 ) -> Conditioned:
     """Partial generation beyond the paper: an accompaniment that is heard together with the clean given sources.
@@ -179,30 +180,35 @@ def conditioned(
     level σ. Here the row z follows the product of two densities, p(z | ⊗_J z)^(1 − a) · p(Σ_I x_i + z | ⊗_{I∪J} z)^a:
 
         D̄   = (1 − a)·D(z, ⊗_{l∈J} z_l) + a·[D(z + Σ_{i∈I} x_i, ⊗_{I∪J} z) − Σ_{i∈I} x_i]
-        d_z = (z − D̄)/σ
+        d_z = (z − P·D̄)/σ
         d_j = (x_j − D(x_j, z_j))/σ − (σ/γ_x²)·(z − Σ_{l∈J} x_l)
 
     so that z is to its sources what y is in total generation (Eq. 10 with γ_y = ∞). A single source is z itself.
     `stems` shares out what several still lack to z.
+
+    The given sources once more, louder or softer or filtered, always make a likely mixture with themselves. P takes out
+    of D̄ such copies: its least-squares approximation Σ_i h_i∗x_i, with filters h_i of 2·lags + 1 coefficients, a little
+    regularised. The final z has none of them; real stems of one piece hardly have any.
 
     Args:
         model: see the module.
         given: x_I, `[B, I, C, T]`, clean.
         given_prompts: the I prompts of the given sources (or B lists of them).
         prompts: the J prompts of the sources to generate (or B lists of them).
-        share: a; 0 ignores the given sources, 1 judges nothing but the whole mixture.
+        share: a; 0 judges the accompaniment alone, 1 nothing but the whole mixture.
         gamma_x: γ of the sources' likelihood; one source alone has none.
+        lags: samples of the filters before and after 0; None leaves the copies in.
         join: ⊗, called with the given prompts followed by the others.
 
     Returns:
         The derivative over the J generated rows and, last, z; over one row for a single source.
 
     Raises:
-        UserError: if there is no prompt, or the given prompts do not match `given`, γ is not positive, or `share` is
-            not between 0 and 1.
+        UserError: if there is no prompt, or the given prompts do not match `given`, γ is not positive, `share` is not
+            between 0 and 1, or `lags` is negative.
     """
     known, items = _with_given(given, given_prompts, prompts)
-    return Conditioned(model, given, known, items, share, gamma_x, join)
+    return Conditioned(model, given, known, items, share, gamma_x, lags, join)
 
 
 def separator(model: Model, mixture: Tensor, prompts: Prompts, constrained: int | str) -> Separator:
@@ -390,12 +396,19 @@ class Conditioned:
         prompts: list[list[Prompt]],
         share: float,
         gamma_x: Gamma,
+        lags: int | None,
         join: Join,
     ) -> None:
         if not 0 <= share <= 1:
-            raise UserError(f"share is {share}; it must be between 0 (ignore the given stems) and 1")
+            raise UserError(
+                f"share is {share}; it must be between 0 (the accompaniment alone) and 1 (the whole mixture)"
+            )
+        if lags is not None and lags < 0:
+            raise UserError(f"lags is {lags}; it must be a number of samples, or None")
         self.model = model
         self.given = given.sum(dim=1, keepdim=True)
+        # Item by item, each in memory of its own: the rounding of transforms depends on how many there are, and where.
+        self.copies = None if lags is None else [Copies(item.clone(), lags) for item in given]
         self.share = share
         self.gamma_x = _positive("gamma_x", gamma_x)
         several = len(prompts[0]) > 1
@@ -410,6 +423,13 @@ class Conditioned:
         heard = torch.cat([x, x[:, -1:] + self.given], dim=1)
         denoised = _denoise(self.model, heard, sigma, self.prompts)
         z = torch.lerp(denoised[:, -2:-1], denoised[:, -1:] - self.given, self.share)
+        if self.copies:
+            z = (
+                z
+                - torch.stack([copies(item.clone()) for copies, item in zip(self.copies, z[:, 0], strict=True)])[
+                    :, None
+                ]
+            )
         d = (x - torch.cat([denoised[:, :-2], z], dim=1)) / sigma
         pull = _pull(self.gamma_x, sigma)
         if self.rows > 1 and pull:
@@ -428,6 +448,38 @@ class Conditioned:
     def coupling(self, sigma: float) -> float:
         """λ(σ) of e = z − Σ_J x, see `Generation.coupling`."""
         return (self.rows - 1) * _pull(self.gamma_x, sigma)
+
+
+class Copies:
+    """What of a signal is a copy of given sources, filtered: least squares over circular shifts of the sources.
+
+    Args:
+        sources: `[I, C, T]`; one filter for all channels of a source. Silent ones have no copies.
+        lags: shifts by −lags to lags samples.
+        ridge: regularisation, relative to the energy of a source. Shifts of low notes hardly differ, and nothing is
+            gained by what little they differ in.
+    """
+
+    def __init__(self, sources: Tensor, lags: int, ridge: float = 1e-3) -> None:
+        self.samples = sources.shape[-1]
+        norm = sources.square().sum(dim=(1, 2), keepdim=True).sqrt()
+        self.spectra = torch.fft.rfft(sources / norm.clamp_min(torch.finfo(sources.dtype).tiny))
+        shifts = torch.arange(-lags, lags + 1, device=sources.device)
+        self.places = shifts % self.samples
+        between = self._correlations(self.spectra.unsqueeze(1), self.spectra)
+        gram = between[..., (shifts[:, None] - shifts) % self.samples].transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        self.inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The copies in a signal `[C, T]`, of the same shape."""
+        found = self._correlations(self.spectra, torch.fft.rfft(x))[..., self.places]
+        weights = (self.inverse @ found.flatten()).reshape(found.shape)
+        filters = x.new_zeros(len(found), self.samples).index_add(-1, self.places, weights)
+        return torch.fft.irfft((torch.fft.rfft(filters).unsqueeze(1) * self.spectra).sum(dim=0), n=self.samples)
+
+    def _correlations(self, a: Tensor, b: Tensor) -> Tensor:
+        """Σ a[n]·b[n + t] for all t, over channels, of signals with these spectra `[..., C, F]`."""
+        return torch.fft.irfft((a.conj() * b).sum(dim=-2), n=self.samples)
 
 
 class Separator:

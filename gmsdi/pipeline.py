@@ -507,6 +507,7 @@ class Pipeline:
         seeds: Sequence[int],
         share: float = 0.5,
         gamma_x: Gamma | None = None,
+        lags: int | None = 16,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -521,6 +522,8 @@ class Pipeline:
             seeds: one per item.
             share: a of `inference.conditioned`, the weight of the whole mixture.
             gamma_x: γ of the stems; None is √J·σ, see `check_stability`.
+            lags: how far copies of the given stems are looked for, to leave them out: in samples, see
+                `inference.conditioned`; None leaves them in.
             negatives: label to negative text.
             callback: called with (step, steps).
 
@@ -539,6 +542,7 @@ class Pipeline:
             self._prompts(stems, negatives),
             share=share,
             gamma_x=_natural_gamma(len(stems) - 1) if gamma_x is None else gamma_x,
+            lags=lags,
             join=self._join,
         )
         state = self._run(derivative, x[:, 0], solver, SeededNoise(seeds), callback)

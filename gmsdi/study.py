@@ -182,7 +182,9 @@ class Study:
             "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
             "negatives": generation["negatives"] if negative else {},
             "likelihood": {
-                key: own[key] for key in ("gamma_x", "gamma_y", "alpha", "beta", "given_noise", "share") if key in own
+                key: own[key]
+                for key in ("gamma_x", "gamma_y", "alpha", "beta", "given_noise", "share", "lags")
+                if key in own
             },
         }
 

@@ -151,6 +151,7 @@ def conditioned(given, generated, gamma="sigma", items=1, share=0.3) -> Problem:
             prompts(generated),
             share=share,
             gamma_x=gamma_x,
+            lags=None,
         )
 
     rows = len(generated) + (len(generated) > 1)

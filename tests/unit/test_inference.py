@@ -210,6 +210,39 @@ def test_projected_separator_moves_its_estimates_least(K):
     torch.testing.assert_close(derivative.stems(x).sum(dim=1), y)
 
 
+@pytest.mark.parametrize("texts", [["Piano"], ["Guitar", "Piano"]], ids=len)
+def test_conditioned_leaves_out_the_copies_of_the_given_sources(texts):
+    """Against the normal equations, with every shift of every source as a column."""
+    length, lags, ridge = 12, 2, 1e-3
+    model = guided(GaussianDenoiser(length=length), W)
+    given, x = random(B, 2, C, length), random(B, len(texts) + (len(texts) > 1), C, length)
+    given[1, 0] = 0  # nothing is a copy of silence
+    z = x[:, -1:]
+    with_copies, without = (
+        inference.conditioned(model, given, ["Bass", "Drums"], texts, gamma_x=1.0, lags=value) for value in (None, lags)
+    )
+    estimate = z - SIGMA * with_copies(x, SIGMA)[:, -1:]
+    expected = []
+    for sources, signal in zip(given.numpy(), estimate.numpy(), strict=True):
+        sounding = [source / np.sqrt((source**2).sum()) for source in sources if source.any()]
+        columns = [np.roll(source, k, axis=-1).ravel() for source in sounding for k in range(-lags, lags + 1)]
+        A = np.stack(columns, axis=1)
+        copies = A @ np.linalg.solve(A.T @ A + ridge * np.eye(A.shape[1]), A.T @ signal.ravel())
+        expected.append(signal - copies.reshape(signal.shape))
+    found = without(x, SIGMA)
+    torch.testing.assert_close(found[:, -1:], (z - torch.from_numpy(np.stack(expected))) / SIGMA)
+    torch.testing.assert_close(found[:, :-1], with_copies(x, SIGMA)[:, :-1])
+
+
+def test_a_filtered_copy_is_found_and_another_signal_is_not():
+    rng = np.random.default_rng(5)
+    *given, other = torch.from_numpy(rng.normal(size=(3, 1, 4000)))
+    find = inference.Copies(torch.stack(given), lags=3)
+    copy = 0.5 * given[0].roll(2, -1) - 2 * given[1].roll(-3, -1)
+    assert (find(copy) - copy).square().sum() < 1e-5 * copy.square().sum()
+    assert find(other).square().sum() < 0.01 * other.square().sum()
+
+
 def test_single_is_the_plain_score():
     _, model = setup()
     x = random(B, 1, C, T)
@@ -341,6 +374,8 @@ def test_user_errors():
         lambda: inference.total(model, prompts(2), groups=[[0, 1], []], **gamma),
         lambda: inference.total(model, prompts(2), gamma_x=0.0, gamma_y=1.0),
         lambda: inference.partial(model, y.unsqueeze(1), ["Bass", "Drums"], ["Piano"], **gamma),
+        lambda: inference.conditioned(model, y.unsqueeze(1), ["Bass"], ["Piano"], share=1.5, gamma_x=1.0),
+        lambda: inference.conditioned(model, y.unsqueeze(1), ["Bass"], ["Piano"], lags=-1, gamma_x=1.0),
         lambda: inference.separator(model, y, ["Bass"], 0),
         lambda: inference.separator(model, y, ["Bass", "Drums"], "Piano"),
         lambda: inference.separator(model, y, ["Bass", "Drums"], 2),

@@ -64,7 +64,7 @@ OVERLAY = {
         "negatives": NEGATIVES,
         "single": {"solver": {"name": "heun", "sigma_max": 2}},
         "partial": {"solver": {"sigma_max": 2}},
-        "conditioned": {"share": 0.3, "negatives": False, "solver": {"name": "euler", "s_churn": 5}},
+        "conditioned": {"share": 0.3, "lags": 8, "negatives": False, "solver": {"name": "euler", "s_churn": 5}},
         "total": {"solver": {"steps": 9}, "w": 3, "gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
     },
 }
@@ -205,7 +205,7 @@ def test_settings_of_tasks(study):
     assert study.task_settings("partial_conditioned") == {
         **{**single, "task": "partial", "negatives": {}},
         "solver": {**adpm2, "name": "euler", "s_churn": 5},
-        "likelihood": {"share": 0.3},
+        "likelihood": {"share": 0.3, "lags": 8},
     }
     assert study.task_settings("partial_msdm") == {"system": "msdm", "task": "partial", "solver": adpm2, "best_of": 4}
     assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": heun}
