@@ -608,8 +608,9 @@ def coherences(
         windows: the test split.
 
     Returns:
-        The columns series, bar (the given stems), given (their number), harmony, onsets, clips; a row per series and
-        bar, also for the scale: the given stems with the others of their own chunk, and with those of another.
+        The columns series, bar (the given stems), given (their number), harmony, onsets, copied, clips; a row per
+        series and bar, also for the scale: the given stems with the others of their own chunk, and with those of
+        another.
     """
     from gmsdi.metrics.coherence import coherence
 
@@ -621,7 +622,7 @@ def coherences(
             # Neighbours are mostly of one track; clips far apart are not.
             chunks = group["chunk"].to_numpy()
             strange = np.roll(chunks, len(chunks) // 2)
-            found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+            found: dict[str, list[tuple[np.ndarray, ...]]] = {}
             for start in range(0, len(group), CALL):  # a few clips in memory
                 part = slice(start, start + CALL)
                 stems = audio[group.index[part].tolist()]
@@ -633,9 +634,9 @@ def coherences(
                     pair = stems[:, given].sum(axis=1), accompaniment.sum(axis=1)
                     found.setdefault(series, []).append(coherence(*pair, windows.sample_rate))
             for series, parts in found.items():
-                harmony, together = (np.concatenate(values).mean() for values in zip(*parts, strict=True))
-                numbers = {"harmony": harmony, "onsets": together, "clips": len(group)}
-                rows.append({"series": series, "bar": bar, "given": len(given), **numbers})
+                means = (np.concatenate(values).mean() for values in zip(*parts, strict=True))
+                numbers = dict(zip(("harmony", "onsets", "copied"), means, strict=True))
+                rows.append({"series": series, "bar": bar, "given": len(given), **numbers, "clips": len(group)})
     return pd.DataFrame(rows)
 
 

@@ -295,20 +295,21 @@ def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
 
 def coherence_sheet(table: pd.DataFrame) -> Sheet:
     """The rows of `experiments.coherences` as read: means over the bars with as many given stems."""
-    sizes = sorted(set(table["given"]))
+    sizes, names = sorted(set(table["given"])), ["harmony", "onsets", "copied"]
     rows = []
     for series, group in table.groupby("series", sort=False):
-        means = group.groupby("given")[["harmony", "onsets"]].mean()
-        rows.append([str(series), *(f"{means.at[k, name]:.2f}" for name in ("harmony", "onsets") for k in sizes)])
-    header = ["Accompaniment", *(f"{name}, {k} given" for name in ("Harmony", "Onsets") for k in sizes)]
+        means = group.groupby("given")[names].mean()
+        rows.append([str(series), *(f"{means.at[k, name]:.2f}" for name in names for k in sizes)])
+    header = ["Accompaniment", *(f"{name.capitalize()}, {k} given" for name in names for k in sizes)]
     return Sheet(
         "Beyond the paper. Do accompaniments go with the given stems?",
         header,
         rows,
         [
             "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their rises "
-            f"in level. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More than the real "
-            "stems have in common is no merit: they do not double each other."
+            "in level. Copied: the part of the accompaniment's power that a filter makes of the given stems, which "
+            f"pays in the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More than "
+            "the real stems have in common is no merit: they do not double each other."
         ],
     )
 

@@ -1,15 +1,16 @@
 """How well an accompaniment goes with what it accompanies: by the harmony and the onsets that both have in common.
 
 A Fréchet audio distance compares sounds with sounds and does not hear whether the stems of a clip belong together.
-These two numbers say nothing else. They are plain signal processing: read them beside those of real stems of the same
-song and of different songs, computed on the same pairs.
+These numbers say nothing else. The best harmony and onsets has who plays the given stems once more, so a third number
+tells how much of an accompaniment is a copy. They are plain signal processing: read them beside those of real stems of
+the same song and of different songs, computed on the same pairs.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import stft
+from scipy.signal import csd, stft, welch
 
 LOWEST, HIGHEST = 80.0, 1500.0
 """Range of the chroma in Hz; further up, overtones blur the harmony."""
@@ -18,6 +19,8 @@ HOP = 0.032
 SMOOTH = 0.5
 """Seconds over which a chroma vector is averaged: about a beat."""
 FLOOR = 1e-6
+COPY_SECONDS = 0.128
+"""Segments of the cross spectrum; independent noise has about the inverse of their number in common."""
 
 
 def chroma(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -55,7 +58,29 @@ def onsets(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     return rise - rise.mean(axis=-1, keepdims=True)
 
 
-def coherence(given: np.ndarray, made: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+def copied(given: np.ndarray, made: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The part of the accompaniment's power that a linear filter makes of the given signal.
+
+    The magnitude-squared coherence of the two by Welch's method, weighted by the power that the accompaniment has at
+    each frequency.
+
+    Args:
+        given: `[N, T]`.
+        made: `[N, T]`.
+        sample_rate: in Hz.
+
+    Returns:
+        `[N]`, from 0 to 1; 0 where one of the two is silent.
+    """
+    size = round(COPY_SECONDS * sample_rate)
+    cross = np.abs(csd(given, made, nperseg=size)[1]) ** 2
+    of_given, of_made = (welch(x, nperseg=size)[1] for x in (given, made))
+    explained = np.divide(cross, of_given, out=np.zeros_like(cross), where=of_given > 0).sum(axis=-1)
+    power = of_made.sum(axis=-1)
+    return np.divide(explained, power, out=np.zeros_like(power), where=power > 0)
+
+
+def coherence(given: np.ndarray, made: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compare given signals with what was made to go with them.
 
     Args:
@@ -65,10 +90,11 @@ def coherence(given: np.ndarray, made: np.ndarray, sample_rate: int) -> tuple[np
 
     Returns:
         The mean cosine of the chroma vectors of each pair, and the correlation of its onsets, both `[N]` from −1 to 1;
-        0 where one of the two is silent.
+        and what is `copied`. All are 0 where one of the two is silent.
     """
     harmony = _cosine(chroma(given, sample_rate), chroma(made, sample_rate), axis=1).mean(axis=-1)
-    return harmony, _cosine(onsets(given, sample_rate), onsets(made, sample_rate), axis=-1)
+    together = _cosine(onsets(given, sample_rate), onsets(made, sample_rate), axis=-1)
+    return harmony, together, copied(given, made, sample_rate)
 
 
 def _spectrogram(audio: np.ndarray, sample_rate: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gmsdi.metrics.coherence import chroma, coherence, onsets
+from gmsdi.metrics.coherence import chroma, coherence, copied, onsets
 
 RATE = 8000
 TIME = np.arange(4 * RATE) / RATE
@@ -64,3 +64,13 @@ def test_what_belongs_together_scores_high():
 
     silent = coherence(given, np.zeros_like(given), RATE)
     np.testing.assert_array_equal(silent, 0)
+
+
+def test_what_is_copied_is_the_power_that_a_filter_explains():
+    rng = np.random.default_rng(7)
+    given, other = rng.standard_normal((2, 3, 16 * RATE))
+    filtered = np.apply_along_axis(np.convolve, 1, given, [0, 0.6, 0, -0.8], mode="same")  # of the same power
+    for part in (0.0, 0.3, 1.0):
+        found = copied(given, np.sqrt(part) * filtered + np.sqrt(1 - part) * other, RATE)
+        np.testing.assert_allclose(found, part, atol=0.02)
+    assert (copied(given[:1], 0 * given[:1], RATE), copied(0 * given[:1], given[:1], RATE)) == (0, 0)
