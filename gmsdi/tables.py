@@ -308,8 +308,8 @@ def coherence_sheet(table: pd.DataFrame) -> Sheet:
         [
             "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their rises "
             "in level. Copied: the part of the accompaniment's power that a filter makes of the given stems, which "
-            f"pays in the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More than "
-            "the real stems have in common is no merit: they do not double each other."
+            f"pays in the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More "
+            "than the real stems have in common is no merit: they do not double each other."
         ],
     )
 
