@@ -213,7 +213,7 @@ def load(
     Args:
         path: a folder with `model.safetensors` and `config.json`.
         device: "auto" (CUDA if there is one), or a torch device.
-        precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware computes it.
+        precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
         max_batch: see `Pipeline`.
         fixed_batch: see `Pipeline`.
 

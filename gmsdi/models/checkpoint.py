@@ -173,7 +173,10 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype | None:
-    """The network's autocast type for "auto", "bf16" or "float32"; "auto" takes bf16 where the hardware computes it.
+    """The network's autocast type for "auto", "bf16" or "float32"; "auto" takes bf16 where it is the faster one.
+
+    Of CPUs, these are the ones with AMX, and AMD's with AVX-512 BF16. Intel's with AVX-512 BF16 and without AMX compute
+    bf16, but the bundled model takes 1.5 times as long as in float32.
 
     Raises:
         UserError: for any other word.
@@ -182,7 +185,9 @@ def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype
         if torch.device(device).type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            fast = bool(torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16"))
+            cpu = torch.cpu.get_capabilities()
+            amd = str(cpu.get("cpu_name", "")).startswith("AMD")
+            fast = bool(cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and amd))
         return torch.bfloat16 if fast else None
     if precision not in ("bf16", "float32"):
         raise UserError(f"precision is {precision!r}; choose auto, bf16 or float32")

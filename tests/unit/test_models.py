@@ -203,3 +203,18 @@ def test_bf16_runs_close_to_float32(model):
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.02)
     with pytest.raises(UserError, match="precision is 'fp8'"):
         resolve_precision("fp8", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "capabilities", "expected"),
+    [
+        ("AMD EPYC", {"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ("Intel Xeon", {"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ("Intel Xeon", {"avx512_bf16": True, "amx_bf16": False}, None),
+        ("AMD EPYC", {"avx512_bf16": False}, None),
+        ("", {}, None),
+    ],
+)
+def test_auto_precision_on_a_cpu_is_the_faster_type(monkeypatch, name, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name, **capabilities})
+    assert resolve_precision("auto", "cpu") is expected
