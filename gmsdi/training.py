@@ -33,6 +33,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from gmsdi import __version__
+from gmsdi.allocator import tune_allocator
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.files import atomic, remove_partials
@@ -516,20 +517,6 @@ def _copy_weights(folder: str, model: TrainableModel) -> None:
                 "make them the same, or leave training.initial out"
             )
     model.load_state_dict(given.state_dict())
-
-
-def tune_allocator() -> None:
-    """Let glibc keep freed memory instead of returning it to the system.
-
-    By default every large activation is mapped and unmapped anew, and a training step on a CPU spends much of its
-    time in page faults. Does nothing on other C libraries.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-        libc = ctypes.CDLL(None)
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_top_pad, 2**29)
 
 
 def _hardware() -> str:

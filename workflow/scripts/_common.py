@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from gmsdi.allocator import tune_allocator
 from gmsdi.errors import UserError
 from gmsdi.files import atomic, remove_partials
 
@@ -91,6 +92,7 @@ def system(snakemake: Any, name: str) -> Any:
 
     from gmsdi.experiments import CALL, load_system
 
+    tune_allocator()
     torch.set_num_threads(snakemake.threads)
     jobs, params = snakemake.config["jobs"], snakemake.params
     folders = dict.fromkeys(Path(file).parent for file in snakemake.input.model)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from _common import job, progress, windows_folder
 
+from gmsdi.allocator import tune_allocator
 from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import embed, reference_audio
 from gmsdi.files import atomic
@@ -14,6 +15,7 @@ from gmsdi.metrics.embeddings import get_embedding
 snakemake: Any
 
 with job(snakemake), progress("embedding, references") as update:
+    tune_allocator()
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
     embedding = get_embedding(**params.embedding)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from _common import job, progress, windows_folder
 
+from gmsdi.allocator import tune_allocator
 from gmsdi.data.windows import WindowSet
 from gmsdi.models.checkpoint import resolve_device
 from gmsdi.models.clap import clap_of
@@ -13,6 +14,7 @@ from gmsdi.models.clap_windows import embed_windows
 snakemake: Any
 
 with job(snakemake), progress(f"embedding windows, {snakemake.wildcards.part}") as update:
+    tune_allocator()
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
     windows = WindowSet(windows_folder(snakemake.input.windows))
