@@ -177,9 +177,10 @@ class Study:
             settings["solver"] |= baseline["solver"]
             return settings | {key: baseline[key] for key in ("best_of",) if key in baseline}
         negative = task == "single_negative" or own.get("negatives", False)
+        w = own.get("w_negatives" if task == "single_negative" else "w")
         return {
             **settings,
-            "guidance": {**generation["guidance"], "w": generation["w"] if own.get("w") is None else own["w"]},
+            "guidance": {**generation["guidance"], "w": generation["w"] if w is None else w},
             "negatives": generation["negatives"] if negative else {},
             "likelihood": {
                 key: own[key]

@@ -89,6 +89,18 @@ def test_the_papers_values_are_those_of_the_configuration():
     assert config["fad"]["embedding"].startswith("vggish")
 
 
+@pytest.mark.parametrize("overlay", ["slakh2100", "mtg_jamendo"])
+def test_generation_takes_nothing_from_the_demos_tuning(overlay):
+    study = Study(validate(load(REPO / "config" / "config.yaml", REPO / "config" / f"{overlay}.yaml"), SCHEMA))
+    for task in study.gmsdi_tasks:
+        found = study.task_settings(task)
+        assert found["guidance"] == {"convention": "paper", "interval": None, "clamp": 1.0, "w": 3}, task
+        del found["solver"]["steps"]
+        levels = {"sigma_min": 0.0001, "sigma_max": 3, "rho": 9}
+        sampler = {"name": "adpm2", "midpoint": "power", "midpoint_rho": 1, "s_churn": 0, "resamples": 1, "last": "step"}
+        assert found["solver"] == levels | sampler, task
+
+
 def settings(**data):
     config = load(REPO / "config" / "config.yaml")
     return validate(config | {"data": config["data"] | {"kind": "slakh", **data}}, SCHEMA)

@@ -62,7 +62,7 @@ OVERLAY = {
         "guidance": {"interval": [0.1, 10]},
         "w": 2,
         "negatives": NEGATIVES,
-        "single": {"solver": {"name": "heun", "sigma_max": 2}},
+        "single": {"solver": {"name": "heun", "sigma_min": 0.002}, "w_negatives": 1},
         "partial": {"solver": {"sigma_max": 2}},
         "conditioned": {"share": 0.3, "lags": 8, "negatives": False, "solver": {"name": "euler", "s_churn": 5}},
         "total": {"solver": {"steps": 9}, "w": 3, "gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
@@ -195,7 +195,8 @@ def test_settings_of_tasks(study):
     heun = {**adpm2, "name": "heun"}
     single = {"system": "gmsdi", "task": "single", "solver": heun, "guidance": guidance, "likelihood": {}}
     assert study.task_settings("single") == {**single, "negatives": {}}
-    assert study.task_settings("single_negative") == {**single, "negatives": NEGATIVES}
+    with_negatives = {**single, "guidance": {**guidance, "w": 1}, "negatives": NEGATIVES}
+    assert study.task_settings("single_negative") == with_negatives
     assert study.task_settings("total") == {
         **{**single, "task": "total", "negatives": NEGATIVES},
         "solver": {**adpm2, "steps": 9},
