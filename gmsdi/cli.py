@@ -45,7 +45,7 @@ StemNames = Annotated[
 ]
 Model = Annotated[Path | None, typer.Option(help="Model folder.", show_default="the bundled model")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="by task")]
-Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="2")]
+Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="by task")]
 Runs = Annotated[int, typer.Option(min=1, help="Runs whose mean is taken: better stems for as many times the work.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise.")]
 Negative = Annotated[
@@ -83,7 +83,7 @@ def separate(
     precision: Precision = "auto",
 ) -> None:
     """Split a song into stems that sum to it (GMSDI Separator, Eq. 13)."""
-    from gmsdi.pipeline import SEPARATION
+    from gmsdi.pipeline import SEPARATION, SEPARATION_GUIDANCE
 
     suffix = _suffix(format)
     pipe = _load(model, device, precision)
@@ -95,7 +95,7 @@ def separate(
             projected=projected,
             samples=samples,
             callback=callback,
-            **_sampling(SEPARATION, steps, w, seed, negative, pipe),
+            **_sampling(SEPARATION, SEPARATION_GUIDANCE, steps, w, seed, negative, pipe),
         )
     _write(out or Path(song.stem), result.stems, result, suffix)
 
@@ -119,7 +119,7 @@ def extract(
     precision: Precision = "auto",
 ) -> None:
     """Extract the stems of a song (GMSDI Extractor, Eq. 14). --stems names all that the song consists of."""
-    from gmsdi.pipeline import SEPARATION
+    from gmsdi.pipeline import SEPARATION, SEPARATION_GUIDANCE
 
     suffix = _suffix(format)
     pipe = _load(model, device, precision)
@@ -130,7 +130,7 @@ def extract(
             consistent=consistent,
             samples=samples,
             callback=callback,
-            **_sampling(SEPARATION, steps, w, seed, negative, pipe),
+            **_sampling(SEPARATION, SEPARATION_GUIDANCE, steps, w, seed, negative, pipe),
         )
     _write(out or Path(song.stem), result.stems, result, suffix)
 
@@ -152,7 +152,7 @@ def generate(
     precision: Precision = "auto",
 ) -> None:
     """Generate stems that belong together, and their mixture (total generation, Eq. 10)."""
-    from gmsdi.pipeline import GENERATION
+    from gmsdi.pipeline import GENERATION, GENERATION_GUIDANCE
 
     suffix = _suffix(format)
     pipe = _load(model, device, precision)
@@ -162,7 +162,7 @@ def generate(
             seconds=seconds,
             callback=callback,
             **_gammas(gamma_x, gamma_y),
-            **_sampling(GENERATION, steps, w, seed, negative, pipe),
+            **_sampling(GENERATION, GENERATION_GUIDANCE, steps, w, seed, negative, pipe),
         )
     _write(out, {**result.stems, "mixture": result.mixture}, result, suffix)
 
@@ -200,7 +200,7 @@ def accompany(
     precision: Precision = "auto",
 ) -> None:
     """Generate stems that go with given ones, and all of them together (partial generation, Eq. 12)."""
-    from gmsdi.pipeline import GENERATION
+    from gmsdi.pipeline import GENERATION, GENERATION_GUIDANCE
 
     suffix = _suffix(format)
     pipe = _load(model, device, precision)
@@ -214,7 +214,7 @@ def accompany(
             share=share,
             callback=callback,
             **_gammas(gamma_x, gamma_y),
-            **_sampling(GENERATION, steps, w, seed, negative, pipe),
+            **_sampling(GENERATION, GENERATION_GUIDANCE, steps, w, seed, negative, pipe),
         )
     _write(out, {**result.stems, "mixture": result.mixture}, result, suffix)
 
@@ -365,15 +365,18 @@ def _pairs(items: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _sampling(
-    solver: Solver, steps: int | None, w: float | None, seed: int, negative: Sequence[str] | None, pipe: Pipeline
+    solver: Solver,
+    guidance: Guidance,
+    steps: int | None,
+    w: float | None,
+    seed: int,
+    negative: Sequence[str] | None,
+    pipe: Pipeline,
 ) -> dict[str, Any]:
-    """The arguments that all tasks share."""
-    from gmsdi.pipeline import GUIDANCE
-
-    guidance: Guidance = GUIDANCE if w is None else replace(GUIDANCE, w=w)
+    """The arguments that all tasks share: those of a task, changed as told."""
     return {
         "solver": solver if steps is None else replace(solver, steps=steps),
-        "guidance": guidance,
+        "guidance": guidance if w is None else replace(guidance, w=w),
         "seed": seed,
         "negatives": {_label(key, pipe): value for key, value in _pairs(negative or [], "--negative").items()},
     }

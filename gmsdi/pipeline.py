@@ -194,8 +194,9 @@ class Stems:
 
 
 SEPARATION = Solver("euler", steps=25, sigma_min=2e-3, sigma_max=2.0, rho=7.0, s_churn=8.0)
-GENERATION = Solver("adpm2", steps=50, sigma_min=2e-3, sigma_max=2.0, rho=7.0)
-GUIDANCE = Guidance(w=2.0)
+SEPARATION_GUIDANCE = Guidance(w=2.0)
+GENERATION = Solver("dpmpp_2m", steps=25, sigma_min=0.015, sigma_max=8.0, rho=7.0)
+GENERATION_GUIDANCE = Guidance(w=1.0)
 OVERLAP = 0.25
 """What neighbouring windows of a longer signal share."""
 
@@ -558,7 +559,7 @@ class Pipeline:
         projected: bool = False,
         samples: int = 1,
         solver: Solver = SEPARATION,
-        guidance: Guidance = GUIDANCE,
+        guidance: Guidance = SEPARATION_GUIDANCE,
         seed: int = 0,
         negatives: Negatives = None,
         callback: Callback | None = None,
@@ -616,7 +617,7 @@ class Pipeline:
         consistent: bool = False,
         samples: int = 1,
         solver: Solver = SEPARATION,
-        guidance: Guidance = GUIDANCE,
+        guidance: Guidance = SEPARATION_GUIDANCE,
         seed: int = 0,
         negatives: Negatives = None,
         callback: Callback | None = None,
@@ -664,7 +665,7 @@ class Pipeline:
         gamma_x: Gamma | None = None,
         gamma_y: Gamma = math.inf,
         solver: Solver = GENERATION,
-        guidance: Guidance = GUIDANCE,
+        guidance: Guidance = GENERATION_GUIDANCE,
         seed: int = 0,
         negatives: Negatives = None,
         callback: Callback | None = None,
@@ -719,7 +720,7 @@ class Pipeline:
         given_noise: GivenNoise = "coupled",
         share: float | None = None,
         solver: Solver = GENERATION,
-        guidance: Guidance = GUIDANCE,
+        guidance: Guidance = GENERATION_GUIDANCE,
         seed: int = 0,
         negatives: Negatives = None,
         callback: Callback | None = None,

@@ -97,8 +97,8 @@ def test_generation_takes_nothing_from_the_demos_tuning(overlay):
         assert found["guidance"] == {"convention": "paper", "interval": None, "clamp": 1.0, "w": 3}, task
         del found["solver"]["steps"]
         levels = {"sigma_min": 0.0001, "sigma_max": 3, "rho": 9}
-        sampler = {"name": "adpm2", "midpoint": "power", "midpoint_rho": 1, "s_churn": 0, "resamples": 1, "last": "step"}
-        assert found["solver"] == levels | sampler, task
+        adpm2 = {"name": "adpm2", "midpoint": "power", "midpoint_rho": 1}
+        assert found["solver"] == {**levels, **adpm2, "s_churn": 0, "resamples": 1, "last": "step"}, task
 
 
 def settings(**data):
