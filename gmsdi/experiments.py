@@ -417,7 +417,8 @@ def generate(
         clips: rows of a `plan`.
         labels: the K labels.
         settings: `system`, `task` and `solver`; for the text-conditioned model `guidance` with w, `negatives` and
-            `likelihood` (gamma_x, gamma_y, alpha, beta; or for PARTIAL beyond the paper share); for "msdm" `best_of`.
+            `likelihood` (gamma_x, gamma_y, for TOTAL consistent, for PARTIAL alpha, beta; or beyond the paper share);
+            for "msdm" `best_of`.
         seed: the run's seed. Clips that differ only in their negative prompts share their noise.
         batch: clips that are sampled together.
         windows: PARTIAL: the test split.

@@ -65,6 +65,7 @@ def total(
     groups: Sequence[Sequence[int]] | None = None,
     gamma_x: Gamma,
     gamma_y: Gamma,
+    consistent: bool = False,
     join: Join = join_texts,
 ) -> Generation:
     """Total generation, Eq. 10: K coherent sources and their mixture, sampled in parallel.
@@ -81,6 +82,9 @@ def total(
         groups: the partition, lists of source indices from 0; None puts each source in a group of its own.
         gamma_x: γ of the sources' likelihood.
         gamma_y: γ of the mixture's likelihood; the paper sets it to ∞ here.
+        consistent: beyond the paper, `stems` moves the sources, all alike, to where they sum to the mixture row. The
+            last step leaves them apart by what noise its σ still has in them, which schedules of few steps make
+            audible. It suits γ_y = ∞, where the mixture is sampled as if it were alone.
         join: ⊗.
 
     Returns:
@@ -100,7 +104,11 @@ def total(
     else:
         rows = items
     return Generation(
-        model, [[*row, join(item)] for row, item in zip(rows, items, strict=True)], gamma_x=gamma_x, gamma_y=gamma_y
+        model,
+        [[*row, join(item)] for row, item in zip(rows, items, strict=True)],
+        gamma_x=gamma_x,
+        gamma_y=gamma_y,
+        consistent=consistent,
     )
 
 
@@ -339,10 +347,12 @@ class Generation:
         noise: Tensor | Noise | None = None,
         alpha: float = 1.0,
         beta: float = 1.0,
+        consistent: bool = False,
     ) -> None:
         self.model = model
         self.prompts = prompts
         self.rows = len(prompts[0])
+        self.consistent = consistent
         self.gamma_x, self.gamma_y = _positive("gamma_x", gamma_x), _positive("gamma_y", gamma_y)
         self.given, self.noise = given, noise
         self.alpha, self.beta = alpha, beta
@@ -366,8 +376,8 @@ class Generation:
         return self.given + sigma * noise
 
     def stems(self, x: Tensor) -> Tensor:
-        """The generated sources (or groups) `[B, S − 1, C, T]`."""
-        return x[:, :-1]
+        """The generated sources (or groups) `[B, S − 1, C, T]`; consistent ones sum to the mixture row."""
+        return _project(x[:, :-1], x[:, -1]) if self.consistent else x[:, :-1]
 
     def mixture_row(self, x: Tensor) -> Tensor:
         """The row y, `[B, C, T]`."""

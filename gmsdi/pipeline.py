@@ -392,6 +392,7 @@ class Pipeline:
         seeds: Sequence[int],
         gamma_x: Gamma,
         gamma_y: Gamma,
+        consistent: bool = False,
         groups: Sequence[Sequence[int]] | None = None,
         negatives: Negatives = None,
         length: int | None = None,
@@ -406,6 +407,7 @@ class Pipeline:
             seeds: one per item; their number is the batch size B.
             gamma_x: γ of the stems.
             gamma_y: γ of the mixture; the paper sets it to ∞.
+            consistent: the stems sum to the mixture row exactly (`inference.total`).
             groups: stems that are generated as one signal, as lists of indices.
             negatives: label to negative text.
             length: samples; None is the model's window.
@@ -423,6 +425,7 @@ class Pipeline:
             groups=groups,
             gamma_x=gamma_x,
             gamma_y=gamma_y,
+            consistent=consistent,
             join=self._join,
         )
         blank = torch.empty(len(seeds), self.channels, length or self.window, device=self.device)
@@ -676,7 +679,8 @@ class Pipeline:
             stems: the labels; None is all that the model knows.
             seconds: length; None is the model's window.
             gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
-            gamma_y: γ of the mixture.
+            gamma_y: γ of the mixture; with ∞ the stems are drawn to a mixture that is sampled as if it were alone, and
+                end as its parts (`consistent` of `inference.total`).
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seed: of the noise.
@@ -700,6 +704,7 @@ class Pipeline:
             seeds=[seed],
             gamma_x=_natural_gamma(len(labels)) if gamma_x is None else gamma_x,
             gamma_y=gamma_y,
+            consistent=gamma_y == math.inf,
             negatives=negatives,
             length=self._padded(samples),
             callback=callback,

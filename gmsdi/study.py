@@ -184,7 +184,7 @@ class Study:
             "negatives": generation["negatives"] if negative else {},
             "likelihood": {
                 key: own[key]
-                for key in ("gamma_x", "gamma_y", "alpha", "beta", "given_noise", "share", "lags")
+                for key in ("gamma_x", "gamma_y", "consistent", "alpha", "beta", "given_noise", "share", "lags")
                 if key in own
             },
         }

@@ -85,6 +85,12 @@ def test_total_is_equations_10_and_11(K, groups, gamma_x, gamma_y):
     assert torch.equal(derivative.stems(x), x[:, :M])
     assert torch.equal(derivative.mixture_row(x), x[:, M])
 
+    consistent = inference.total(model, prompts(K), groups=groups, gamma_x=gamma_x, gamma_y=gamma_y, consistent=True)
+    torch.testing.assert_close(consistent(x, SIGMA), derivative(x, SIGMA))
+    moved = consistent.stems(x) - x[:, :M]
+    torch.testing.assert_close(consistent.stems(x).sum(dim=1), consistent.mixture_row(x))
+    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved))  # the nearest such stems
+
 
 @pytest.mark.parametrize(("gamma_x", "gamma_y"), GAMMAS)
 @pytest.mark.parametrize(

@@ -71,6 +71,8 @@ def test_generated_and_accompanied_windows(pipe):
     options = {"solver": QUICK2, "guidance": GUIDED, "seeds": [1, 2], "gamma_x": math.inf, "gamma_y": math.inf}
     stems, mixture = pipe.generate_windows(["Bass", "Drums"], **options)
     assert (stems.shape, mixture.shape) == ((2, 2, 1, WINDOW), (2, 1, WINDOW))
+    stems, mixture = pipe.generate_windows(["Bass", "Drums"], consistent=True, **options)
+    torch.testing.assert_close(stems.sum(dim=1), mixture)
     grouped, _ = pipe.generate_windows(LABELS, groups=[[0, 2], [1], [3]], **options)
     assert grouped.shape == (2, 3, 1, WINDOW)
 
