@@ -47,8 +47,10 @@ def page(run: str, folder: Path) -> str:
         "\n".join(f"- {row.get('title') or method}: {row['chosen_by']}" for method, row in chosen.items()),
     ]
     shown = {name: title for name, title in FIGURES.items() if (folder / f"{name}.svg").is_file()}
-    blocks += [f"## {title}\n\n![{title}]({name}.svg)" for name, title in shown.items()]
-    blocks.append(markdown([coherence_sheet(pd.read_csv(folder / "coherence.csv"))]))
+    for name, title in shown.items():
+        blocks.append(f"## {title}\n\n![{title}]({name}.svg)")
+        if name == "figure3_fad_mixtures":
+            blocks.append(markdown([coherence_sheet(pd.read_csv(folder / "coherence.csv"))]))
     blocks.append("## Provenance")
     for title, facts in provenance.items():
         blocks.append("\n".join([f"| {title} | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())]))
