@@ -114,6 +114,15 @@ class MidiConfig:
     limits: Limits = field(default_factory=Limits)
     time_limit: float = 120.0
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> MidiConfig:
+        """From the configuration's nested mappings."""
+        variety = dict(settings.get("variety", {}))
+        if "section_sizes" in variety:
+            variety["section_sizes"] = {int(size): share for size, share in variety["section_sizes"].items()}
+        limits = Limits(**settings.get("limits", {}))
+        return cls(**{**settings, "variety": Variety(**variety), "limits": limits})
+
     def programs(self) -> dict[str, list[int]]:
         """The General MIDI programs of each class of pitched instruments, without those of "rest".
 
@@ -147,6 +156,7 @@ def list_songs(
     config: MidiConfig,
     *,
     seed: int,
+    split: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -160,6 +170,7 @@ def list_songs(
         sources: folders of MIDI files or game archives, or such files.
         config: see `MidiConfig`.
         seed: of the split.
+        split: that of all songs, if they are all of one.
         workers: number of processes.
         progress: called with (songs done, songs in all).
 
@@ -175,16 +186,16 @@ def list_songs(
     files: list[tuple[SongFile, str]] = []
     for source in sources:
         root = Path(source).expanduser()
-        own = [split for split in SPLITS if (root / split).is_dir()]
-        if own:
-            files += [(file, split) for split in own for file in find_songs(root / split)]
+        own = [name for name in SPLITS if (root / name).is_dir()]
+        if own and split is None:
+            files += [(file, name) for name in own for file in find_songs(root / name)]
         else:
-            files += [(file, "") for file in find_songs(root)]
+            files += [(file, split or "") for file in find_songs(root)]
     rows: list[dict[str, Any]] = []
     signatures: list[np.ndarray] = []
     jobs = [(_look, (file, config)) for file, _ in files]
-    for done, ((file, split), result) in enumerate(zip(files, _apart(jobs, config, workers), strict=True), 1):
-        row: dict[str, Any] = {"path": str(file.path), "member": file.member, "split": split, "skipped": ""}
+    for done, ((file, given), result) in enumerate(zip(files, _apart(jobs, config, workers), strict=True), 1):
+        row: dict[str, Any] = {"path": str(file.path), "member": file.member, "split": given, "skipped": ""}
         if isinstance(result, Unplayable):
             row["skipped"] = str(result)
         else:
