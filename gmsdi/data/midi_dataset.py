@@ -252,7 +252,7 @@ def render_split(
         out: the data set's folder.
         config: see `MidiConfig`.
         seed: same songs, settings and seed, same bytes.
-        first: only so many tracks.
+        first: only so many tracks, drawn from all sources.
         workers: number of processes.
         progress: called with (tracks done, tracks in all).
 
@@ -264,7 +264,8 @@ def render_split(
     config = replace(config, soundfonts=[str(find_soundfont(name)) for name in config.soundfonts])
     if not config.soundfonts:
         raise UserError("data.midi.soundfonts: name one at least")
-    wanted = songs[(songs["skipped"] == "") & (songs["split"] == split)]
+    # In the order of their digests, so that the first so many are of all sources.
+    wanted = songs[(songs["skipped"] == "") & (songs["split"] == split)].sort_values(["digest", "path", "member"])
     if wanted.empty:
         raise UserError(f"no song is in the split {split}; give more songs, or change data.midi.split_shares")
     out = Path(out)
