@@ -260,8 +260,12 @@ class Study:
     def dataset_id(self) -> str:
         """Folder name of the dataset: the same for all runs whose chunks are the same."""
         data, kind = self.config["data"], self.config["data"]["kind"]
-        used = {"mini": ("seed", "root", "mini"), "midi": ("seed", "tracks", "midi"), "slakh": ("root", "source", "tracks")}
-        own = {key: data[key] for key in used[kind]}
+        used = {
+            "mini": ("seed", "root", "mini"),
+            "midi": ("seed", "tracks", "midi"),
+            "slakh": ("root", "source", "tracks"),
+        }
+        own = {key: data[key] for key in used.get(kind, ())}
         if kind == "mini":
             own["mini"] = {key: value for key, value in data["mini"].items() if key != "tracks"}
         if kind == "midi":

@@ -1,7 +1,7 @@
 """MIDI files as they come: found in folders and game archives, read within limits, told apart by their notes.
 
-Nothing here trusts a file. Whatever is broken, empty, endless or hostile raises `Unplayable` with the reason, within the
-bounds of `Limits`.
+Nothing here trusts a file. Whatever is broken, empty, endless or hostile raises `Unplayable` with the reason, within
+the bounds of `Limits`.
 """
 
 from __future__ import annotations
@@ -280,7 +280,11 @@ def signature_of(song: Song) -> np.ndarray:
         line = line[np.lexsort((line[:, 2], line[:, 0]))]
         moves = np.stack([np.diff(line[:, 2]), np.round(np.diff(line[:, 0]) * 12)], axis=1).astype(np.int64)
         for start in range(len(moves) - _WINDOW + 2):
-            figures.add(int.from_bytes(hashlib.blake2b(moves[start : start + _WINDOW - 1].tobytes(), digest_size=4).digest(), "big"))
+            figures.add(
+                int.from_bytes(
+                    hashlib.blake2b(moves[start : start + _WINDOW - 1].tobytes(), digest_size=4).digest(), "big"
+                )
+            )
     if not figures:
         figures = {int(digest_of(song)[:7], 16)}
     values = np.array(sorted(figures), dtype=np.int64) % _PRIME
@@ -343,13 +347,13 @@ def _lumps(path: Path, limits: Limits) -> Iterator[tuple[str, bytes]]:
                 return
             count, offset = struct.unpack_from("<ii", header, 4)
             size = path.stat().st_size
-            if not (0 <= count and 12 <= offset <= size and 16 * count <= size - offset):
+            if not (count >= 0 and 12 <= offset <= size and 16 * count <= size - offset):
                 return
             file.seek(offset)
             directory = file.read(16 * count)
             seen: dict[str, int] = defaultdict(int)
             for start, length, raw in struct.iter_unpack("<ii8s", directory):
-                if not (0 <= start and 14 <= length <= limits.size and start + length <= size):
+                if not (start >= 0 and 14 <= length <= limits.size and start + length <= size):
                     continue
                 file.seek(start)
                 if file.read(4) != b"MThd":

@@ -69,9 +69,9 @@ class Variety:
 
     swap: float = 0.0
     transpose: int = 0
-    tempo: Sequence[float] = (1.0, 1.0)
+    tempo: tuple[float, float] = (1.0, 1.0)
     level_db: float = 0.0
-    sections: Sequence[float] | None = None
+    sections: tuple[float, float] | None = None
     section_sizes: Mapping[int, float] = field(default_factory=lambda: {1: 0.4, 2: 0.15, 3: 0.18, 4: 0.27})
 
 
@@ -118,8 +118,9 @@ class MidiConfig:
     def of(cls, settings: Mapping[str, Any]) -> MidiConfig:
         """From the configuration's nested mappings."""
         variety = dict(settings.get("variety", {}))
-        if "section_sizes" in variety:
-            variety["section_sizes"] = {int(size): share for size, share in variety["section_sizes"].items()}
+        sizes = {int(size): share for size, share in variety.pop("section_sizes", {}).items()}
+        variety |= {"section_sizes": sizes} if sizes else {}
+        variety |= {key: tuple(variety[key]) for key in ("tempo", "sections") if variety.get(key)}
         limits = Limits(**settings.get("limits", {}))
         return cls(**{**settings, "variety": Variety(**variety), "limits": limits})
 
@@ -336,8 +337,8 @@ def vary(
         notes = _rested(notes, resting[label])
         if not len(notes):
             continue
-        controls = [(max(0.0, (when - start) * pace + _LEAD), *what) for when, *what in part.controls]
-        bends = [(max(0.0, (when - start) * pace + _LEAD), value) for when, value in part.bends]
+        controls = [(max(0.0, (at - start) * pace + _LEAD), number, value) for at, number, value in part.controls]
+        bends = [(max(0.0, (at - start) * pace + _LEAD), value) for at, value in part.bends]
         result.append((label, Part(part.channel, program, part.drums, notes, controls, bends), soundfont, gain))
     return result
 
@@ -579,6 +580,6 @@ def _range(label: str, member: str | int) -> list[int]:
         if len(numbers) and numbers[-1] < 128:
             return list(numbers)
     raise UserError(
-        f"data.classes.{label}: {member!r} is no General MIDI program (0 to 127), no range of them like 32-39, and neither "
-        f"{DRUMS!r} nor {REST!r}"
+        f"data.classes.{label}: {member!r} is no General MIDI program (0 to 127), no range of them like 32-39, and "
+        f"neither {DRUMS!r} nor {REST!r}"
     )

@@ -200,6 +200,7 @@ def _soundfont(path: str) -> SoundFont:
 
 
 def default_soundfont() -> str:
+    """The file of TimGM6mb, which the pretty_midi package carries."""
     from importlib.util import find_spec
 
     spec = find_spec("pretty_midi")

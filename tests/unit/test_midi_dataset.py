@@ -1,4 +1,4 @@
-"""MIDI songs as multi-tracks: what the synthesizer plays against the SoundFont specification, splits, versions, failures."""
+"""MIDI songs as multi-tracks: what is played against the SoundFont specification; splits, versions and failures."""
 
 import json
 import os
@@ -228,7 +228,9 @@ def test_in_sections_some_classes_rest():
         parts = vary(found, settings, np.random.default_rng(seed), varied=True)
         for second in np.arange(2.0, 60.0, 1.0):
             playing = {
-                label for label, part, _, _ in parts if ((part.notes[:, 0] <= second) & (part.notes[:, 1] > second)).any()
+                label
+                for label, part, _, _ in parts
+                if ((part.notes[:, 0] <= second) & (part.notes[:, 1] > second)).any()
             }
             counts.append(len(playing))
     # The piano and the bass sound most of the time when they play, the drums' notes are short.

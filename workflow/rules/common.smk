@@ -132,7 +132,7 @@ def song_lists(split):
 def dataset(wildcards):
     """What says that the dataset of a part is there."""
     if config["data"]["kind"] in ("mini", "midi"):
-        return f"<data>/{wildcards.part}/slakh"
+        return f"<data>/{wildcards.part}/{'slakh' if config['data']['kind'] == 'mini' else 'tracks'}"
     return SLAKH if config["data"]["root"] else UNPACKED
 
 

@@ -2,24 +2,22 @@
 # MTG-Jamendo, where the model learns from it.
 
 
-if config["data"]["kind"] == "mini":
-
-    rule compose:
-        input:
-            sources(*(f"data/{name}.py" for name in ["mini", "composer", "soundfont"])),
-        output:
-            directory("<data>/{part}/slakh"),
-        log:
-            "<data>/{part}/compose.log",
-        conda:
-            "../../envs/core.yaml"
-        threads: 8
-        params:
-            mini={key: value for key, value in config["data"]["mini"].items() if key != "tracks"},
-            sample_rate=config["data"]["sample_rate"],
-            seed=config["data"]["seed"],
-        script:
-            "../scripts/compose.py"
+rule compose:
+    input:
+        sources(*(f"data/{name}.py" for name in ["mini", "composer", "soundfont"])),
+    output:
+        directory("<data>/{part}/slakh"),
+    log:
+        "<data>/{part}/compose.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        mini={key: value for key, value in config["data"]["mini"].items() if key != "tracks"},
+        sample_rate=config["data"]["sample_rate"],
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/compose.py"
 
 
 # MIDI songs. The composed ones are MIDI files first, like those that somebody brings.
@@ -85,28 +83,26 @@ def split_of(wildcards):
     return wildcards.part.split("-")[0]
 
 
-if config["data"]["kind"] == "midi":
-
-    rule render:
-        input:
-            songs=lambda wildcards: song_lists(split_of(wildcards)),
-            soundfonts=lambda wildcards: [
-                file for file in STUDY.midi(split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
-            ],
-            sources=MIDI_SOURCES + sources("data/synthesizer.py"),
-        output:
-            directory("<data>/{part}/slakh"),
-        log:
-            "<data>/{part}/render.log",
-        conda:
-            "../../envs/core.yaml"
-        threads: 8
-        params:
-            midi=lambda wildcards: STUDY.midi(split_of(wildcards)),
-            first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
-            seed=config["data"]["seed"],
-        script:
-            "../scripts/render.py"
+rule render:
+    input:
+        songs=lambda wildcards: song_lists(split_of(wildcards)),
+        soundfonts=lambda wildcards: [
+            file for file in STUDY.midi(split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
+        ],
+        sources=MIDI_SOURCES + sources("data/synthesizer.py"),
+    output:
+        directory("<data>/{part}/tracks"),
+    log:
+        "<data>/{part}/render.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        midi=lambda wildcards: STUDY.midi(split_of(wildcards)),
+        first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/render.py"
 
 
 # Archive and tracks are no outputs, but lie beside them: Snakemake would delete them before it runs a job again. The
