@@ -17,8 +17,8 @@ QUALITIES: dict[str, tuple[int, ...]] = {
     "7": (0, 4, 7, 10), "M7": (0, 4, 7, 11), "m7": (0, 3, 7, 10), "mM7": (0, 3, 7, 11), "m7b5": (0, 3, 6, 10),
     "dim7": (0, 3, 6, 9), "aug7": (0, 4, 8, 10), "7sus": (0, 5, 7, 10), "9": (0, 4, 7, 10, 14),
     "M9": (0, 4, 7, 11, 14), "m9": (0, 3, 7, 10, 14), "7b9": (0, 4, 7, 10, 13), "7#9": (0, 4, 7, 10, 15),
-    "7#11": (0, 4, 7, 10, 18), "M7#11": (0, 4, 7, 11, 18), "11": (0, 7, 10, 14, 17), "m11": (0, 3, 7, 10, 17),
-    "13": (0, 4, 7, 10, 14, 21), "sus9": (0, 5, 7, 10, 14), "7b5": (0, 4, 6, 10),
+    "7#11": (0, 4, 7, 10, 18), "M7#11": (0, 4, 7, 11, 18), "11": (0, 7, 10, 14, 17), "m11": (0, 3, 7, 10, 14, 17),
+    "13": (0, 4, 7, 10, 21), "sus9": (0, 5, 7, 10, 14), "7b5": (0, 4, 6, 10),
 }  # fmt: skip
 
 SCALES: dict[str, tuple[int, ...]] = {
@@ -302,7 +302,7 @@ def _paced(rng: np.random.Generator, bars: Bars) -> Bars:
     at = rng.random()
     if at < 0.12 and len(bars) <= 8:
         return [half for bar in bars for half in ([bar[: max(1, len(bar) // 2)], bar[len(bar) // 2 :]])]
-    if at < 0.24 and len(bars) % 2 == 0 and max(len(bar) for bar in bars) <= 2:
+    if at < 0.24 and len(bars) >= 4 and len(bars) % 2 == 0 and max(len(bar) for bar in bars) <= 2:
         return [first + second for first, second in zip(bars[::2], bars[1::2], strict=True)]
     return bars
 

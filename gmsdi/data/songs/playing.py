@@ -366,7 +366,7 @@ def lead(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) 
         if double == 12:
             notes.append(Note(start, end, within(pitch - 12, (register[0], high)), velocity))
         elif double:
-            scale = ladder(chord.scale, (max(0, pitch - 14), pitch))
+            scale = ladder(chord.scale, (max(register[0], pitch - 14), pitch))
             notes.append(Note(start, end, scale[-1 - min(double, len(scale) - 1)], velocity - 6))
         if grace and rng.random() < grace and start - 40 >= passage.start:
             notes.append(Note(start - 40, start, pitch - 1 if pitch > low else pitch + 1, velocity - 10))
