@@ -120,6 +120,19 @@ def test_arguments_that_make_no_sense(arguments, message, tmp_path):
     assert not (tmp_path / "songs").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (DrawnSettings(seconds=(60.0, 30.0)), "seconds"),
+        (DrawnSettings(present=1.5), "present 1.5"),
+        (ArrangedSettings(), "no settings of drawn"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        write_songs(tmp_path / "songs", "drawn", "train", 1, seed=0, settings=settings)
+
+
 # --- What is in the files ---------------------------------------------------------------------------------------------
 
 
@@ -397,7 +410,7 @@ def test_the_installed_library_is_divided_without_an_overlap():
     for split in SPLITS:
         for index in range(4):
             song = make_song("arranged", split, index, seed=1)
-            used[split] |= {groove.split(":")[0] for groove in song.about.removeprefix("arranged, ").split(", ")}
+            used[split] |= {groove.split(":")[0] for groove in song.about.split(": ", 1)[1].split(", ")}
         assert used[split] <= files[split]
 
 

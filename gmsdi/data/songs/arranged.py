@@ -173,10 +173,19 @@ def find_mma(settings: ArrangedSettings) -> tuple[Path, Path]:
     raise UserError(f"{places[0]}: no groove library of MMA; set `library` to the folder that holds stdlib/")
 
 
+def _environment() -> dict[str, str]:
+    """The environment without what is meant for this Python: MMA runs under another, whose hashing must not vary."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {**kept, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 @lru_cache(maxsize=4)
 def mma_version(program: Path) -> str:
     """What `mma -v` says."""
-    run = subprocess.run([str(program), "-v"], capture_output=True, text=True, timeout=_TIME_LIMIT, check=False)
+    run = subprocess.run(
+        [str(program), "-v"], env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        errors="replace", timeout=_TIME_LIMIT, check=False,
+    )  # fmt: skip
     numbers = re.findall(r"\d+\.\d+\S*", run.stdout)
     if run.returncode or not numbers:
         raise UserError(f"{program}: `mma -v` names no version; is it MMA (Musical MIDI Accompaniment)?")
@@ -396,7 +405,7 @@ def run_mma(text: str, settings: ArrangedSettings) -> list[Part]:
         (Path(private) / "empty.mma").write_text("")
         (Path(private) / "chart.mma").write_text(text)
         command = [str(program), "-w", "-i", "empty.mma", "-f", "out.mid", "chart.mma"]
-        environment = {**os.environ, "HOME": private, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**_environment(), "HOME": private}
         try:
             run = subprocess.run(
                 command, cwd=private, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -491,7 +500,8 @@ def _finish(rng: np.random.Generator, chart: Chart, parts: list[Part], settings:
     letters = [kind for kind, _ in chart.sections]
     swing = (TICKS_PER_BEAT, 2 / 3) if chart.swing and chart.beats != 6 else None
     song = Song([(0, float(chart.tempo))], (chart.beats, 4), kept)
-    song.about = "arranged, " + ", ".join(sorted({f"{g.file}:{g.name}" for g in chart.grooves}))
+    version = mma_version(find_mma(settings)[0])
+    song.about = f"arranged by MMA {version}: " + ", ".join(sorted({f"{g.file}:{g.name}" for g in chart.grooves}))
 
     _recast(rng, song)
     for name in ("Bass", "Guitar", "Piano"):
