@@ -357,11 +357,12 @@ def raise_by(chord: Harmony, semitones: int) -> Harmony:
 
 
 def bar_text(number: int, bar: Sequence[Harmony], beats: int) -> str:
-    """A bar as MMA reads it: a chord or "/" for each beat, up to the last chord."""
-    places = positions(len(bar), beats)
-    words = ["/"] * (places[-1] + 1)
-    for place, chord in zip(places, bar, strict=True):
-        words[place] = chord.name
+    """A bar as MMA reads it: chords, those after the first with their beat, so "12 Dm7 G7@3"."""
+    # Without "@", MMA spreads the chords of some metres (Time 6/8) over fewer places than beats.
+    words = [
+        chord.name + (f"@{place + 1}" if place else "")
+        for place, chord in zip(positions(len(bar), beats), bar, strict=True)
+    ]
     return f"{number} " + " ".join(words)
 
 
@@ -477,7 +478,8 @@ def _finish(rng: np.random.Generator, chart: Chart, parts: list[Part], settings:
     """Check the arrangement, give it the classes that it lacks and a line, and draw programs."""
     end = chart.bars * chart.beats * TICKS_PER_BEAT
     last = max((note.start for part in parts for note in part.notes), default=0)
-    if last >= end + TICKS_PER_BEAT // 4 or last < end // 2:
+    # Some grooves play late; a metre other than the chart's would be off by many beats.
+    if last >= end + TICKS_PER_BEAT or last < end - 2 * chart.beats * TICKS_PER_BEAT:
         raise Refused(f"{chart.bars} bars should end at tick {end}, and the last note is at {last}")
     kept: list[Part] = []
     kit = int(rng.choice(KITS))
