@@ -394,7 +394,7 @@ def test_charts_that_mma_refuses_are_counted_and_a_program_that_hangs_is_ended(s
     assert all(text.endswith("Error: no such groove") and "own/style" in text for text in refused)
 
     monkeypatch.setattr(arranged, "_TIME_LIMIT", 0.3)
-    hanging = _program(tmp_path / "hanging", "exec sleep 60")
+    hanging = _program(tmp_path / "hanging", "while :; do :; done")
     with pytest.raises(arranged.Refused, match="took more than"):
         arranged.run_mma("", ArrangedSettings(program=str(hanging), library=str(small_library)))
 
@@ -443,35 +443,38 @@ def test_mma_plays_each_quality_with_the_tones_that_our_players_take():
 
 
 @needs_mma
-@pytest.mark.parametrize(
-    "file",
-    ["stdlib/basicrock.mma", "stdlib/waltz.mma", "stdlib/jazz-54.mma", "stdlib/blues68.mma", "stdlib/68march.mma"],
-)
-def test_mma_and_our_players_meet_on_the_same_beats_and_in_the_same_key(file):
-    """Where a chord begins, the arrangement's bass is on its root far more often than on that of a chord nearby."""
-    settings = ArrangedSettings()
-    _, folder = arranged.find_mma(settings)
-    grooves = {file: arranged.library(folder)[file]}
-    chart = arranged.compose_chart(np.random.default_rng(6), grooves, settings)
-    parts = arranged.run_mma(chart.text, settings)
-    notes = [note for part in parts if part.name.startswith("Bass") for note in part.notes]
-    spans = [span for passage in arranged.passages(chart) for span in passage.spans]
-
-    def share(shift: int) -> float:
-        chords = [span.harmony for span in (*spans[shift:], *spans[:shift])]
-        return float(
-            np.mean(
-                [
-                    note.pitch % 12 in (chord.root, chord.bass)
-                    for span, chord in zip(spans, chords, strict=True)
-                    for note in notes
-                    if abs(note.start - span.start) < 100  # MMA may play a little early or late
-                ]
-            )
+@pytest.mark.parametrize(("time", "beats"), [("2", 2), ("3", 3), ("4", 4), ("5", 5), ("6", 6), ("6/8", 6)])
+def test_mma_changes_chords_on_the_beats_on_which_our_players_do(time, beats, tmp_path):
+    """A chart's bars, played by MMA on every beat: at each the chord is the one that the players have there."""
+    (tmp_path / "lib/own").mkdir(parents=True)
+    (tmp_path / "lib/own/any.mma").write_text(f"Time {time}\nDefGroove Any\n")
+    changes = 0
+    for seed in range(4):
+        chart = arranged.compose_chart(
+            np.random.default_rng(seed), arranged.library.__wrapped__(tmp_path / "lib"), ArrangedSettings()
         )
-
-    assert share(0) > 0.5
-    assert share(0) > 2.5 * max(share(shift) for shift in (1, 2, 3))
+        every = "; ".join(f"{beat + 1} 8 90" for beat in range(beats))
+        lines = [
+            "Tempo 120",
+            f"Time {time}",
+            "SeqClear",
+            "Begin Chord",
+            " Voice Piano1",
+            f" Sequence {{{every}}}",
+            "End",
+        ]
+        lines += [line for line in chart.text.splitlines() if line.split()[0].isdigit()]
+        parts = arranged.run_mma("\n".join(lines) + "\n", ArrangedSettings())
+        heard: dict[int, set[int]] = {}
+        for note in (note for part in parts for note in part.notes):
+            heard.setdefault(round(note.start / 480), set()).add(note.pitch % 12)
+        assert set(heard) == set(range(chart.bars * beats))
+        for passage in arranged.passages(chart):
+            for beat in range(passage.start // 480, passage.end // 480):
+                chord = passage.at(beat * 480)
+                assert heard[beat] - {chord.bass} == set(chord.tones) - {chord.bass}, (seed, beat, chord.name)
+            changes += sum(span.start % passage.meter.bar > 0 for span in passage.spans)
+    assert changes > 4  # chords that begin within a bar
 
 
 def test_realised_chords_of_one_symbol_are_one_object():
