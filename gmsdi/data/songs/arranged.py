@@ -1,7 +1,7 @@
 """Chord charts that we compose, arranged by MMA (Musical MIDI Accompaniment, https://www.mellowood.ca/mma).
 
-MMA is licensed under the GPL, version 2; it is run as a program and nothing of it is copied. Its grooves come in library
-files; the files are divided among the splits, so that a test song's grooves are unseen in training. Where an
+MMA is licensed under the GPL, version 2; it is run as a program and nothing of it is copied. Its grooves come in
+library files; the files are divided among the splits, so that a test song's grooves are unseen in training. Where an
 arrangement lacks an instrument, players of `gmsdi.data.songs.playing` join in, and lines are laid over it.
 """
 
@@ -43,25 +43,43 @@ _SHORT_VARIANT = {"fill": re.compile(r"[a-z0-9]F[A-D]$"), "ending": re.compile(r
 _TEMPOS: tuple[tuple[str, tuple[int, int]], ...] = (
     ("metal|thr|punk|hrk|mtl", (120, 190)), ("dnb", (155, 178)), ("hip-?hop|hip[0-9]|trip|team", (76, 104)),
     ("house|hous|techno|tech|trance|rave|dance|danc|disco", (112, 140)), ("slowbolero|slow.*swing", (66, 100)),
-    ("68march", (100, 132)), ("ambient|amb", (60, 100)), ("slow|bald|ballad|lullaby|nitejazz|evans|hymn", (56, 90)),
+    ("68march", (100, 132)), ("ambient|\\bamb", (60, 100)), ("slow|bald|ballad|lullaby|nitejazz|evans|hymn", (56, 90)),
     ("bebop|fast(?!waltz)", (170, 240)), ("fast.*waltz|viene", (150, 200)), ("waltz|34", (84, 165)),
-    ("samba|salsa|son$|merengue|mambo|quando", (100, 190)), ("polka|quickstep|dixie|charleston|ragtime|boneym", (110, 200)),
-    ("bossa|rhumba|beguine|calypso|chacha|bolero|tango", (96, 150)), ("swing|jazz|basie|bigband|foxtrot|broadway", (96, 190)),
-    ("16beat|16fus|16shuffle|16b", (72, 112)), ("ska", (120, 170)), ("reggae|regg", (66, 96)), ("funk|rnb|r&b|rb|soul|motown", (82, 120)),
+    ("samba|salsa|\\bson|merengue|mambo|quando", (100, 190)),
+    ("polka|quickstep|dixie|charleston|ragtime|boneym", (110, 200)),
+    ("bossa|rhumba|beguine|calypso|chacha|bolero|tango", (96, 150)),
+    ("swing|jazz|basie|bigband|foxtrot|broadway", (96, 190)),
+    ("16beat|16fus|16shuffle|16b", (72, 112)), ("ska", (120, 170)), ("reggae|regg", (66, 96)),
+    ("funk|rnb|r&b|\\brb|soul|motown", (82, 120)),
     ("shuffle|shfl|boog|blues|blus|twist|jive|50s|rock'?n", (92, 160)), ("march", (96, 124)),
     ("country|cntr|bluegrass|western|folk|zydeco", (84, 150)), ("rock", (90, 160)), ("", (80, 140)),
 )  # fmt: skip
 # Styles of chord progressions that suit, by words; "" is for all others.
 _HARMONY: tuple[tuple[str, dict[str | None, float]], ...] = (
-    ("blues|blus|boog|shuffle|shfl|jive|twist|50s", {"blues": 0.5, "rock": 0.15, "jazz": 0.1, "gospel": 0.1, None: 0.15}),
-    ("jazz|swing|bebop|basie|bigband|foxtrot|broadway|evans|dixie|charleston|ragtime", {"jazz": 0.6, "blues": 0.15, "gospel": 0.05, None: 0.2}),
-    ("bossa|samba|salsa|mambo|son|rhumba|tango|chacha|latin|latn|cuban|calypso|merengue|bolero|beguine", {"latin": 0.5, "jazz": 0.2, "minor": 0.15, None: 0.15}),
+    (
+        "blues|blus|boog|shuffle|shfl|jive|twist|50s",
+        {"blues": 0.5, "rock": 0.15, "jazz": 0.1, "gospel": 0.1, None: 0.15},
+    ),
+    (
+        "jazz|swing|bebop|basie|bigband|foxtrot|broadway|evans|dixie|charleston|ragtime",
+        {"jazz": 0.6, "blues": 0.15, "gospel": 0.05, None: 0.2},
+    ),
+    (
+        "bossa|samba|salsa|mambo|\\bson|rhumba|tango|chacha|latin|latn|cuban|calypso|merengue|bolero|beguine",
+        {"latin": 0.5, "jazz": 0.2, "minor": 0.15, None: 0.15},
+    ),
     ("metal|punk|thr|hrk|mtl|rock", {"rock": 0.5, "minor": 0.15, "modal": 0.1, "pop": 0.1, None: 0.15}),
-    ("funk|fus|rnb|r&b|rb|soul|motown|hip|trip|dnb", {"funk": 0.35, "modal": 0.2, "gospel": 0.15, "minor": 0.1, None: 0.2}),
+    (
+        "funk|fus|rnb|r&b|\\brb|soul|motown|hip|trip|dnb",
+        {"funk": 0.35, "modal": 0.2, "gospel": 0.15, "minor": 0.1, None: 0.2},
+    ),
     ("house|techno|trance|rave|dance|disco|ambient|tech", {"modal": 0.3, "minor": 0.3, "pop": 0.2, None: 0.2}),
-    ("country|folk|bluegrass|polka|march|waltz|western|cntr|zydeco|hymn|spiritual", {"folk": 0.45, "pop": 0.2, "gospel": 0.1, None: 0.25}),
+    (
+        "country|folk|bluegrass|polka|march|waltz|western|cntr|zydeco|hymn|spiritual",
+        {"folk": 0.45, "pop": 0.2, "gospel": 0.1, None: 0.25},
+    ),
     ("", {"pop": 0.4, "minor": 0.15, "folk": 0.1, "modal": 0.1, None: 0.25}),
-)  # fmt: skip
+)
 _TRIPLE_FEEL = re.compile(
     r"swing|jazz|shuffle|shfl|boog|blues|blus|bebop|basie|bigband|128|foxtrot|dixie", re.IGNORECASE
 )
@@ -76,6 +94,7 @@ class ArrangedSettings:
         seconds: least and greatest length; it decides within `bars`.
         joined: chance that a player joins for a class which the arrangement lacks.
         lines: chance of a line (a lead, a riff, runs) on guitar or piano over the arrangement.
+        percussion: chance of more percussion, crashes and fills over the arrangement's drums.
         program: MMA's program.
         library: folder of MMA's grooves; None finds the one that is installed with the program.
     """
@@ -84,6 +103,7 @@ class ArrangedSettings:
     seconds: tuple[float, float] = (36.0, 80.0)
     joined: float = 0.85
     lines: float = 0.45
+    percussion: float = 0.4
     program: str = "mma"
     library: str | None = None
 
@@ -153,10 +173,19 @@ def find_mma(settings: ArrangedSettings) -> tuple[Path, Path]:
     raise UserError(f"{places[0]}: no groove library of MMA; set `library` to the folder that holds stdlib/")
 
 
+def _environment() -> dict[str, str]:
+    """The environment without what is meant for this Python: MMA runs under another, whose hashing must not vary."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {**kept, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 @lru_cache(maxsize=4)
 def mma_version(program: Path) -> str:
     """What `mma -v` says."""
-    run = subprocess.run([str(program), "-v"], capture_output=True, text=True, timeout=_TIME_LIMIT, check=False)
+    run = subprocess.run(
+        [str(program), "-v"], env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        errors="replace", timeout=_TIME_LIMIT, check=False,
+    )  # fmt: skip
     numbers = re.findall(r"\d+\.\d+\S*", run.stdout)
     if run.returncode or not numbers:
         raise UserError(f"{program}: `mma -v` names no version; is it MMA (Musical MIDI Accompaniment)?")
@@ -328,11 +357,12 @@ def raise_by(chord: Harmony, semitones: int) -> Harmony:
 
 
 def bar_text(number: int, bar: Sequence[Harmony], beats: int) -> str:
-    """A bar as MMA reads it: a chord or "/" for each beat, up to the last chord."""
-    places = positions(len(bar), beats)
-    words = ["/"] * (places[-1] + 1)
-    for place, chord in zip(places, bar, strict=True):
-        words[place] = chord.name
+    """A bar as MMA reads it: chords, those after the first with their beat, so "12 Dm7 G7@3"."""
+    # Without "@", MMA spreads the chords of some metres (Time 6/8) over fewer places than beats.
+    words = [
+        chord.name + (f"@{place + 1}" if place else "")
+        for place, chord in zip(positions(len(bar), beats), bar, strict=True)
+    ]
     return f"{number} " + " ".join(words)
 
 
@@ -370,13 +400,13 @@ def run_mma(text: str, settings: ArrangedSettings) -> list[Part]:
     """
     import symusic
 
-    program, folder = find_mma(settings)
+    program, _ = find_mma(settings)
     with tempfile.TemporaryDirectory(prefix="gmsdi-mma-") as private:
         # Neither the user's own settings of MMA nor the hashing of Python may change what comes out.
         (Path(private) / "empty.mma").write_text("")
         (Path(private) / "chart.mma").write_text(text)
         command = [str(program), "-w", "-i", "empty.mma", "-f", "out.mid", "chart.mma"]
-        environment = {**os.environ, "HOME": private, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**_environment(), "HOME": private}
         try:
             run = subprocess.run(
                 command, cwd=private, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -448,7 +478,8 @@ def _finish(rng: np.random.Generator, chart: Chart, parts: list[Part], settings:
     """Check the arrangement, give it the classes that it lacks and a line, and draw programs."""
     end = chart.bars * chart.beats * TICKS_PER_BEAT
     last = max((note.start for part in parts for note in part.notes), default=0)
-    if last >= end + TICKS_PER_BEAT // 4 or last < end // 2:
+    # Some grooves play late; a metre other than the chart's would be off by many beats.
+    if last >= end + TICKS_PER_BEAT or last < end - 2 * chart.beats * TICKS_PER_BEAT:
         raise Refused(f"{chart.bars} bars should end at tick {end}, and the last note is at {last}")
     kept: list[Part] = []
     kit = int(rng.choice(KITS))
@@ -458,24 +489,39 @@ def _finish(rng: np.random.Generator, chart: Chart, parts: list[Part], settings:
             for n in part.notes
             if n.start < end - 10 and (not part.drums or n.pitch in DRUM_KEYS)
         ]
-        if part.drums and part.program == 0 and rng.random() < 0.6:
-            part.program = kit
+        if part.drums:
+            # MMA ends a drum's note at once, and some SoundFonts cut the sound there.
+            part.notes = once_each(
+                Note(n.start, min(end, max(n.end, n.start + drumming.ring(n.pitch))), n.pitch, n.velocity)
+                for n in part.notes
+            )
+            if part.program == 0 and rng.random() < 0.6:
+                part.program = kit
         kept.append(part)
     sections = passages(chart)
     letters = [kind for kind, _ in chart.sections]
     swing = (TICKS_PER_BEAT, 2 / 3) if chart.swing and chart.beats != 6 else None
     song = Song([(0, float(chart.tempo))], (chart.beats, 4), kept)
-    song.about = "arranged, " + ", ".join(sorted({f"{g.file}:{g.name}" for g in chart.grooves}))
+    version = mma_version(find_mma(settings)[0])
+    song.about = f"arranged by MMA {version}: " + ", ".join(sorted({f"{g.file}:{g.name}" for g in chart.grooves}))
 
     _recast(rng, song)
     for name in ("Bass", "Guitar", "Piano"):
         if name not in song.classes and rng.random() < settings.joined:
             kept.append(_joined(rng, name, sections, letters, swing))
+    drums = next((part for part in kept if part.drums and part.notes), None)
+    if drums is not None and rng.random() < settings.percussion:
+        drums.notes = once_each([*drums.notes, *_percussion(rng, sections, swing)])
     if "Drums" not in song.classes and rng.random() < settings.joined:
         kept.append(_drums(rng, sections, letters, swing, kit))
     if rng.random() < settings.lines:
         name = pick(rng, ("Guitar", "Piano"))
-        styles = {playing.lead: 0.6, playing.riff: 0.15, playing.fast_runs: 0.1, playing.locked_hands: 0.15}
+        styles: dict[playing.Style, float] = {
+            playing.lead: 0.6,
+            playing.riff: 0.15,
+            playing.fast_runs: 0.1,
+            playing.locked_hands: 0.15,
+        }
         kept.append(_joined(rng, name, sections, letters, swing, styles, float(rng.uniform(0.4, 1.0))))
     song.parts = [part for part in kept if part.notes]
     if not song.classes:
@@ -541,6 +587,19 @@ def _drums(
             notes.append(Note(start, max(start + 20, swung(n.end, swing)), n.pitch, n.velocity))
     notes = played(rng, once_each(notes), jitter=4.0, lag=0.0, accent=5.0, end=sections[-1].end)
     return Part("Drums joined", program, notes, True)
+
+
+def _percussion(rng: np.random.Generator, sections: Sequence[Passage], swing: tuple[int, float] | None) -> list[Note]:
+    """Extra keys on patterns of their own, crashes where sections begin, and fills where they end."""
+    drums = drumming.kit(rng)
+    pattern = drumming.percussion(rng, sections[0].meter, drums)
+    fills = float(rng.uniform(0, 0.8))
+    notes = []
+    for section in sections:
+        for n in drumming.perform(rng, section, drums, pattern, fill=rng.random() < fills):
+            start = swung(n.start, swing)
+            notes.append(Note(start, max(start + 20, swung(n.end, swing)), n.pitch, n.velocity))
+    return played(rng, once_each(notes), jitter=4.0, lag=0.0, accent=5.0, end=sections[-1].end)
 
 
 __all__ = ["NOTE_NAMES", "ArrangedSettings", "Chart", "Groove", "Refused", "arrange", "compose_chart"]

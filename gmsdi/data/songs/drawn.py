@@ -113,9 +113,9 @@ def _form(rng: np.random.Generator, meter: Meter, bars: int, tempo: float) -> tu
 
 
 def passage(meter: Meter, bars: Sequence[Sequence[Harmony]], length: int, start: int, tempo: float) -> Passage:
-    """`length` bars of chords that repeat, from tick `start`."""
-    beat = meter.step * (4 if meter.bar % (4 * meter.step) == 0 else 2)
-    beats = meter.bar // beat
+    """`length` bars of chords that repeat, from tick `start`; they change on the beats of the signature."""
+    beats = meter.signature[0]
+    beat = meter.bar // beats
     spans = []
     for index in range(length):
         bar = bars[index % len(bars)]

@@ -30,8 +30,10 @@ _TIMEKEEPERS = {
 _EXTRAS = (  # often heard, so drawn more often than the rest of the keys
     39, 54, 56, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 75, 76, 77, 80, 81, 82, 37, 31, 73, 74, 78, 79, 58, 71, 72,
 )  # fmt: skip
-_LONG = {46: 240, 49: 960, 57: 960, 52: 700, 55: 500, 51: 300, 59: 300, 53: 240, 58: 400, 72: 480, 74: 300, 71: 200, 79: 200,
-         81: 400, 84: 500, 28: 60, 30: 480, 29: 120, 86: 200, 87: 500}  # fmt: skip
+_RINGS = {  # ticks that a drum rings longer than most; a SoundFont may cut it short at its note's end
+    28: 60, 29: 120, 30: 480, 46: 240, 49: 960, 51: 300, 52: 700, 53: 240, 55: 500, 57: 960, 58: 400, 59: 300, 71: 200,
+    72: 480, 74: 300, 79: 200, 81: 400, 84: 500, 86: 200, 87: 500,
+}  # fmt: skip
 BEATS = {
     "backbeat": 0.3, "four": 0.12, "half": 0.07, "double": 0.06, "swing": 0.09, "shuffle": 0.06, "latin": 0.1,
     "toms": 0.05, "train": 0.04, "random": 0.11,
@@ -213,14 +215,22 @@ def beat(rng: np.random.Generator, meter: Meter, drums: Kit, style: str) -> Beat
                         strike(base + place, key, 0.5 + 0.4 * (place % 4 == 0))
     if rng.random() < 0.25:  # ghost notes
         sprinkle(drums.snare, float(rng.uniform(0.03, 0.2)), -0.3, -45)
+    return Beat((*hits, *percussion(rng, meter, drums).hits), bars)
+
+
+def percussion(rng: np.random.Generator, meter: Meter, drums: Kit) -> Beat:
+    """A pattern of the extra keys alone, of two bars; it may be empty."""
+    size = 2 * meter.steps
+    hits: list[tuple[float, int, int]] = []
     for key in drums.extras:
         if rng.random() < 0.75:
             pattern, length = motif(rng, meter)
-            level = float(rng.uniform(-25, 8))
-            for base in range(0, size, length * steps):
+            level = drums.level + float(rng.uniform(-25, 8))
+            for base in range(0, size, length * meter.steps):
                 for place in pattern:
-                    strike(base + place, key, 0.5 + 0.4 * (place % 4 == 0), level)
-    return Beat(tuple(hits), bars)
+                    accent = drums.depth * (0.3 if place % 4 == 0 else -0.1)
+                    hits.append((base + place, key, round(min(127.0, max(12.0, level + accent)))))
+    return Beat(tuple(hit for hit in hits if hit[0] < size), 2)
 
 
 def perform(rng: np.random.Generator, passage: Passage, drums: Kit, pattern: Beat, *, fill: bool) -> list[Note]:
@@ -251,10 +261,15 @@ def perform(rng: np.random.Generator, passage: Passage, drums: Kit, pattern: Bea
     return struck(hits, passage.end)
 
 
+def ring(key: int) -> int:
+    """Ticks of a drum's note."""
+    return _RINGS.get(key, 100)
+
+
 def struck(hits: list[tuple[int, int, int]], end: int) -> list[Note]:
     """Notes of (tick, key, velocity), each as long as its drum rings."""
     return [
-        Note(tick, min(end, tick + _LONG.get(key, 100)), key, min(127, max(8, velocity)))
+        Note(tick, min(end, tick + ring(key)), key, min(127, max(8, velocity)))
         for tick, key, velocity in hits
         if tick < end
     ]

@@ -154,10 +154,8 @@ def onsets(
     loosen = 0.12 if rng.random() < 0.3 else 0.0
     ticks: list[int] = []
     length = bars * meter.bar
-    count = 0
-    for base in range(passage.start, passage.end, length):
+    for count, base in enumerate(range(passage.start, passage.end, length)):
         chosen = other if count % every == every - 1 else pattern
-        count += 1
         for at in chosen:
             tick = base + round(at * meter.step)
             if at < bars * meter.steps and tick < passage.end and (not loosen or rng.random() > loosen):
@@ -368,7 +366,7 @@ def lead(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) 
         if double == 12:
             notes.append(Note(start, end, within(pitch - 12, (register[0], high)), velocity))
         elif double:
-            scale = ladder(chord.scale, (max(0, pitch - 14), pitch))
+            scale = ladder(chord.scale, (max(register[0], pitch - 14), pitch))
             notes.append(Note(start, end, scale[-1 - min(double, len(scale) - 1)], velocity - 6))
         if grace and rng.random() < grace and start - 40 >= passage.start:
             notes.append(Note(start - 40, start, pitch - 1 if pitch > low else pitch + 1, velocity - 10))
@@ -453,15 +451,12 @@ def bass_roots(rng: np.random.Generator, passage: Passage, register: tuple[int, 
         pulse(passage, int(rng.choice((1, 2, 2, 4)))) if steady else onsets(rng, passage, float(rng.uniform(0.1, 0.5)))
     )
     notes = []
-    last = -1
     for start, gap, strength in beat:
         chord = passage.at(start)
         pitch = near(chord.bass, centre)
-        if start == last or strength < 0.99:
-            if rng.random() < other:
-                pitch = pick(rng, (near(chord.fifth, centre + 3), pitch + 12, near(pick(rng, chord.tones), centre + 4),
-                                   near(pick(rng, chord.scale), centre + 2)))  # fmt: skip
-        last = start
+        if strength < 0.99 and rng.random() < other:
+            fifth, third = near(chord.fifth, centre + 3), near(pick(rng, chord.tones), centre + 4)
+            pitch = pick(rng, (fifth, pitch + 12, third, near(pick(rng, chord.scale), centre + 2)))
         notes.append(Note(start, hand.end(start, gap), within(pitch, register), hand.velocity(strength)))
     return notes
 
@@ -835,7 +830,7 @@ def locked_hands(rng: np.random.Generator, passage: Passage, register: tuple[int
     count = int(rng.integers(2, 5))
     notes = []
     for note in tune:
-        tones = [p for p in ladder(passage.at(note.start).tones, (max(register[0], note.pitch - 16), note.pitch - 2))]
+        tones = ladder(passage.at(note.start).tones, (max(register[0], note.pitch - 16), note.pitch - 2))
         under = [p for p in tones[::-1][: count - 1] if p < note.pitch]
         notes += [note, *(Note(note.start, note.end, p, max(8, note.velocity - 8)) for p in under)]
     return notes
@@ -881,5 +876,5 @@ STYLES: dict[str, dict[Style, float]] = {
 }  # fmt: skip
 
 # Lowest and highest pitch of each class; lines of one voice: these styles may be bent.
-REGISTERS = {"Bass": (26, 60), "Guitar": (40, 86), "Piano": (24, 100)}
+REGISTERS = {"Bass": (24, 62), "Guitar": (40, 86), "Piano": (24, 100)}
 SINGLE = (lead, riff, bass_roots, bass_walking, bass_octaves, bass_held, bass_pedal, bass_slap, bass_random)

@@ -117,6 +117,8 @@ def write(song: Song, path: str | Path) -> None:
     for tick, tempo in song.tempos:
         score.tempos.append(symusic.Tempo(tick, tempo))
     score.time_signatures.append(symusic.TimeSignature(0, *song.meter))
+    if song.about:
+        score.markers.append(symusic.TextMeta(0, song.about))
     parts = sorted((part for part in song.parts if part.notes), key=lambda part: part.instrument is None)
     for part in parts[:_MOST_PARTS]:
         track = symusic.Track(part.name, part.program, part.drums)

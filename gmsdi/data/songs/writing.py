@@ -150,6 +150,11 @@ def _checked(kind: str, split: str, settings: Settings | None) -> Settings:
     settings = settings or _DEFAULTS[kind]()
     if not isinstance(settings, _DEFAULTS[kind]):
         raise UserError(f"songs: {type(settings).__name__} are no settings of {kind} songs")
+    for name, value in asdict(settings).items():
+        if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
+            raise UserError(f"songs: {name} {value}; give the least and the greatest, both above 0")
+        if isinstance(value, float) and not 0 <= value <= 1:
+            raise UserError(f"songs: {name} {value}; give a chance from 0 to 1")
     if isinstance(settings, arranged.ArrangedSettings):
         arranged.find_mma(settings)
     return settings
