@@ -73,6 +73,7 @@ class TrainingConfig:
         lr: peak learning rate, of both optimisers.
         betas: AdamW's moment decays.
         momentum: of Muon.
+        muon_every: steps from one orthogonalisation of a matrix to the next; 1 is Muon as published.
         weight_decay: weight decay of both optimisers.
         warmup: steps of linear warm-up.
         decay: the last fraction of the steps, over which the rate falls linearly to zero.
@@ -110,6 +111,7 @@ class TrainingConfig:
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     momentum: float = 0.95
+    muon_every: int = 1
     weight_decay: float = 0.01
     warmup: int = 300
     decay: float = 0.4
@@ -399,6 +401,7 @@ class Training(LightningModule):
                 betas=c.betas,
                 weight_decay=c.weight_decay,
                 momentum=c.momentum,
+                every=c.muon_every,
                 dtype=self.model.autocast or torch.float32,
             )
         else:
