@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +49,8 @@ class Muon(torch.optim.Optimizer):
     convolution's weight is the matrix `[out, in · kernel]`. Matrices of equal shape are orthogonalised together.
 
     Orthogonalising costs about 6000 operations for each weight of matrices of 256 rows, whatever the batch. Where that
-    is much beside the gradients, `every` = k takes a k-th of the matrices in each step, in turn, and the others go on by
-    the O that they had: a new gradient is but a tenth of the momentum.
+    is much beside the gradients, `every` = k takes a k-th of the matrices in each step, in turn, and the others go on
+    by the O that they had: a new gradient is but a tenth of the momentum.
 
     Args:
         matrices: weights `[out, in, ...]` that Muon takes.
@@ -107,13 +107,13 @@ class Muon(torch.optim.Optimizer):
                 (self._adamw if group["kind"] == "others" else self._muon)(given, group)
         return loss
 
-    def _muon(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         rate, momentum, every = float(group["lr"]), group["momentum"], group["every"]
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter].update(momentum=torch.zeros_like(parameter), count=0)
         states = [self.state[parameter] for parameter in parameters]
-        torch._foreach_lerp_([x["momentum"] for x in states], [p.grad for p in parameters], 1 - momentum)
+        torch._foreach_lerp_([x["momentum"] for x in states], _gradients(parameters), 1 - momentum)
         due = [p for i, p in enumerate(parameters) if (n := self.state[p]["count"]) == 0 or n % every == i % every]
         updates = self._updates(due, momentum, transposed=group["kind"] == "transposed")
         torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
@@ -131,8 +131,8 @@ class Muon(torch.optim.Optimizer):
         """The orthogonalised `[out, in · kernel]` of each."""
         same: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         for parameter in parameters:
-            assert parameter.grad is not None
-            update = parameter.grad.lerp(self.state[parameter]["momentum"], momentum)
+            (gradient,) = _gradients([parameter])
+            update = gradient.lerp(self.state[parameter]["momentum"], momentum)
             matrix = (update.transpose(0, 1) if transposed else update).flatten(1)
             wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT).to(self.dtype)
             same.setdefault((wide.shape[0], wide.shape[1]), []).append((parameter, wide))
@@ -144,7 +144,7 @@ class Muon(torch.optim.Optimizer):
                 found[parameter] = result if rows <= parameter.numel() // rows else result.mT
         return found
 
-    def _adamw(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
@@ -152,8 +152,8 @@ class Muon(torch.optim.Optimizer):
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         states = [self.state[parameter] for parameter in parameters]
         adamw(
-            list(parameters),
-            [parameter.grad for parameter in parameters],  # type: ignore[misc]
+            parameters,
+            _gradients(parameters),
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -182,7 +182,8 @@ def divided(model: nn.Module, ends: Sequence[str] = ()) -> tuple[list[nn.Paramet
     Returns:
         Matrices, those of transposed convolutions, and others. What needs no gradient is in none of them.
     """
-    wide, transposed = set(), set()
+    wide: set[Tensor] = set()
+    transposed: set[Tensor] = set()
     for name, module in model.named_modules():
         if f"{name}.weight".startswith(tuple(ends)):
             continue
@@ -196,3 +197,7 @@ def divided(model: nn.Module, ends: Sequence[str] = ()) -> tuple[list[nn.Paramet
         [parameter for parameter in parameters if parameter in transposed],
         [parameter for parameter in parameters if parameter not in wide and parameter not in transposed],
     )
+
+
+def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    return [cast(Tensor, parameter.grad) for parameter in parameters]

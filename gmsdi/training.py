@@ -117,7 +117,7 @@ class TrainingConfig:
     decay: float = 0.4
     ema: float = 0.999
     ema_power: Sequence[float] | None = None
-    ema_snapshots: int = 10
+    ema_snapshots: int = 12
     clip: float = 1.0
     p_mean: float = -3.0
     p_std: float = 1.4
@@ -146,8 +146,9 @@ class TrainingConfig:
                 raise UserError("training.p_extra: share must be from 0 to 1, low above 0 and below high")
         for sigma_rel in self.ema_power or ():
             exponent(sigma_rel)
-        if self.ema_snapshots < 1:
-            raise UserError(f"training.ema_snapshots is {self.ema_snapshots}; it must be at least 1")
+        for name in ("ema_snapshots", "muon_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""
@@ -306,8 +307,7 @@ class Training(LightningModule):
 
     def setup(self, stage: str) -> None:
         precision = resolve_precision(self.config.precision, self.device)
-        for model in (self.model, self.averaged, *(power.module for power in self.powers or ())):
-            model.autocast = precision
+        self.model.autocast = self.averaged.autocast = precision
 
     @property
     def averaged(self) -> TrainableModel:

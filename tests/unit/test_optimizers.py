@@ -1,6 +1,5 @@
 """Muon against an SVD and PyTorch's Muon, and AdamW's part against PyTorch's AdamW."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -124,6 +123,8 @@ def test_a_models_matrices_are_its_linear_maps_and_convolutions_but_for_its_ends
     assert all(name.startswith("net.ups.") and ".up." in name for name in transposed)
     assert {"net.patch.conv.weight", "net.unpatch.block.conv.weight", "text.unconditional"} <= others
     assert "text.encoder.shared.weight" in others
-    share = sum(parameter.numel() for part in parts[:2] for parameter in part) / sum(p.numel() for p in model.parameters())
+    share = sum(parameter.numel() for part in parts[:2] for parameter in part) / sum(
+        p.numel() for p in model.parameters()
+    )
     assert share > 0.98
     assert not any(name.endswith("bias") or "norm" in name for name in matrices | transposed)
