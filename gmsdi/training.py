@@ -520,7 +520,7 @@ def train(
         validation_windows: the same for validation.
         out: the model folder, written at the end: averaged weights, configuration, provenance.
         seed: seed of the initial weights and of every draw.
-        work: folder of checkpoints and logs; a checkpoint found there is resumed.
+        work: folder of checkpoints and logs, and of the snapshots of `ema_power`; a checkpoint found there is resumed.
         description: first line of the provenance.
         progress: show a progress bar.
         train_embeddings: for a model whose text encoder is a CLAP, the folder of E(y) of the training windows, see
@@ -599,6 +599,8 @@ def train(
     remove_partials(last)
     averages = work / "averages"
     if config.ema_power:
+        for left in averages.glob(".*.partial.safetensors"):
+            remove_partials(averages / f"{left.name.split('.')[1]}.safetensors")
         with atomic(averages / "config.json") as path:
             path.write_text(json.dumps(model_config, indent=2) + "\n")
     callbacks: list[Callback] = [
