@@ -73,6 +73,7 @@ class TrainingConfig:
         lr: peak learning rate, of both optimisers.
         betas: AdamW's moment decays.
         momentum: of Muon.
+        muon_every: steps from one orthogonalisation of a matrix to the next; 1 is Muon as published.
         weight_decay: weight decay of both optimisers.
         warmup: steps of linear warm-up.
         decay: the last fraction of the steps, over which the rate falls linearly to zero.
@@ -110,12 +111,13 @@ class TrainingConfig:
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     momentum: float = 0.95
+    muon_every: int = 1
     weight_decay: float = 0.01
     warmup: int = 300
     decay: float = 0.4
     ema: float = 0.999
     ema_power: Sequence[float] | None = None
-    ema_snapshots: int = 10
+    ema_snapshots: int = 12
     clip: float = 1.0
     p_mean: float = -3.0
     p_std: float = 1.4
@@ -144,8 +146,9 @@ class TrainingConfig:
                 raise UserError("training.p_extra: share must be from 0 to 1, low above 0 and below high")
         for sigma_rel in self.ema_power or ():
             exponent(sigma_rel)
-        if self.ema_snapshots < 1:
-            raise UserError(f"training.ema_snapshots is {self.ema_snapshots}; it must be at least 1")
+        for name in ("ema_snapshots", "muon_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""
@@ -304,8 +307,7 @@ class Training(LightningModule):
 
     def setup(self, stage: str) -> None:
         precision = resolve_precision(self.config.precision, self.device)
-        for model in (self.model, self.averaged, *(power.module for power in self.powers or ())):
-            model.autocast = precision
+        self.model.autocast = self.averaged.autocast = precision
 
     @property
     def averaged(self) -> TrainableModel:
@@ -399,6 +401,7 @@ class Training(LightningModule):
                 betas=c.betas,
                 weight_decay=c.weight_decay,
                 momentum=c.momentum,
+                every=c.muon_every,
                 dtype=self.model.autocast or torch.float32,
             )
         else:
@@ -517,7 +520,7 @@ def train(
         validation_windows: the same for validation.
         out: the model folder, written at the end: averaged weights, configuration, provenance.
         seed: seed of the initial weights and of every draw.
-        work: folder of checkpoints and logs; a checkpoint found there is resumed.
+        work: folder of checkpoints and logs, and of the snapshots of `ema_power`; a checkpoint found there is resumed.
         description: first line of the provenance.
         progress: show a progress bar.
         train_embeddings: for a model whose text encoder is a CLAP, the folder of E(y) of the training windows, see
@@ -596,6 +599,8 @@ def train(
     remove_partials(last)
     averages = work / "averages"
     if config.ema_power:
+        for left in averages.glob(".*.partial.safetensors"):
+            remove_partials(averages / f"{left.name.split('.')[1]}.safetensors")
         with atomic(averages / "config.json") as path:
             path.write_text(json.dumps(model_config, indent=2) + "\n")
     callbacks: list[Callback] = [
