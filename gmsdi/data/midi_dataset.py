@@ -14,6 +14,8 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -243,9 +245,10 @@ def render_split(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the tracks of a split to `out`/`split`/Track00001/… ; complete ones are kept.
+    """Write the tracks of a split to `out`/`split`/Track00001 and so on.
 
-    Songs that cannot be played in time are named and left out; `out`/skipped.json has them.
+    They lie in a hidden folder beside `out` until all are there; a run that was interrupted goes on with those that are
+    missing. Songs that cannot be played in time are named and left out; `out`/skipped.json has them.
 
     Args:
         songs: see `list_songs`.
@@ -258,7 +261,7 @@ def render_split(
         progress: called with (tracks done, tracks in all).
 
     Raises:
-        UserError: if the split has no songs, a SoundFont is missing, or `out` holds tracks of other settings.
+        UserError: if the split has no songs, a SoundFont is missing, `out` exists, or no track can be rendered.
     """
     from gmsdi.data.synthesizer import find_soundfont
 
@@ -270,23 +273,30 @@ def render_split(
     if wanted.empty:
         raise UserError(f"no song is in the split {split}; give more songs, or change data.midi.split_shares")
     out = Path(out)
-    told = {**asdict(config), "soundfonts": [Path(name).name for name in config.soundfonts]}
-    settings = json.dumps({"version": VERSION, "seed": seed, **told}, indent=1, sort_keys=True) + "\n"
-    stamp = out / "midi.json"
-    if stamp.exists() and stamp.read_text() != settings:
-        raise UserError(f"{out}: holds tracks rendered with other settings; delete it or choose another folder")
-    if not stamp.exists():
-        with atomic(stamp) as temporary:
-            temporary.write_text(settings)
+    if out.exists():
+        raise UserError(f"{out}: exists already; delete it or choose another folder")
     versions = config.versions.get(split, 1)
     planned = [
         (SongFile(Path(row.path), row.member), row.digest, version)
         for version in range(versions)
         for row in wanted.itertuples()
     ][:first]
+    told = {
+        **asdict(config),
+        "soundfonts": [Path(name).name for name in config.soundfonts],
+        "songs": hashlib.sha256(json.dumps([entry[1:] for entry in planned]).encode()).hexdigest()[:16],
+    }
+    settings = json.dumps({"version": VERSION, "seed": seed, **told}, indent=1, sort_keys=True) + "\n"
+    work = out.with_name(f".{out.name}.rendering")
+    stamp = work / "midi.json"
+    if work.exists() and not (stamp.exists() and stamp.read_text() == settings):
+        shutil.rmtree(work)  # of other settings
+    if not stamp.exists():
+        with atomic(stamp) as temporary:
+            temporary.write_text(settings)
     jobs, names = [], []
     for number, (file, digest, version) in enumerate(planned, 1):
-        folder = out / split / f"Track{number:05d}"
+        folder = work / split / f"Track{number:05d}"
         if not folder.is_dir():
             jobs.append((_write_track, (file, digest, version, split, folder, config, seed)))
             names.append(file.member or file.path.name)
@@ -304,8 +314,8 @@ def render_split(
     if len(skipped) == len(planned):
         name, reason = next(iter(skipped.items()))
         raise UserError(f"none of the {len(planned)} tracks of {split} can be rendered; the first, {name}: {reason}")
-    with atomic(out / "skipped.json") as temporary:
-        temporary.write_text(json.dumps(skipped, indent=1) + "\n")
+    (work / "skipped.json").write_text(json.dumps(skipped, indent=1) + "\n")
+    os.replace(work, out)
 
 
 def vary(

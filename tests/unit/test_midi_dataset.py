@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from ctypes.util import find_library
 from dataclasses import replace
@@ -191,17 +190,37 @@ def test_tracks_are_the_same_bytes_in_any_number_of_processes(listed, tmp_path):
     assert len(tracks) == 2 * len(listed[(listed["split"] == "train") & (listed["skipped"] == "")])
     mixes = {(track / "mix.flac").read_bytes() for track in tracks}
     assert len(mixes) == len(tracks)  # versions differ
-    # A run that was interrupted goes on, and an edited setting is refused.
-    shutil.rmtree(tmp_path / "one" / "train" / "Track00002")
-    render_split(listed, "train", tmp_path / "one", settings, seed=3)
+    with pytest.raises(UserError, match="exists already"):
+        render_split(listed, "train", tmp_path / "one", settings, seed=3)
+
+
+def test_an_interrupted_run_goes_on_with_the_tracks_that_are_missing(listed, tmp_path):
+    def stop(done, _):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_split(listed, "test", tmp_path / "one", config(), seed=3, progress=stop)
+    assert not (tmp_path / "one").exists()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("mix.flac")}
+    assert kept
+    seen = []
+    render_split(listed, "test", tmp_path / "one", config(), seed=3, progress=lambda done, total: seen.append(done))
+    assert seen[0] == len(kept)
+    render_split(listed, "test", tmp_path / "two", config(), seed=3)
     assert files(tmp_path / "one") == files(tmp_path / "two")
-    with pytest.raises(UserError, match="other settings"):
-        render_split(listed, "train", tmp_path / "one", settings, seed=4)
+    # Tracks of other settings are not mixed in.
+    with pytest.raises(KeyboardInterrupt):
+        render_split(listed, "test", tmp_path / "three", config(), seed=3, progress=stop)
+    render_split(listed, "test", tmp_path / "three", config(), seed=4)
+    render_split(listed, "test", tmp_path / "four", config(), seed=4)
+    assert files(tmp_path / "three") == files(tmp_path / "four")
 
 
 def test_a_mix_is_the_sum_of_its_stems_at_the_level_that_is_asked_for(listed, tmp_path):
-    render_split(listed, "test", tmp_path, config(rms_db=-25.0), seed=3)
-    for track in sorted((tmp_path / "test").iterdir()):
+    root = tmp_path / "tracks"
+    render_split(listed, "test", root, config(rms_db=-25.0), seed=3)
+    for track in sorted((root / "test").iterdir()):
         mix, rate = soundfile.read(track / "mix.flac", dtype="int16")
         assert rate == 8000
         stems = [soundfile.read(file, dtype="int16")[0].astype(int) for file in sorted((track / "stems").iterdir())]
@@ -213,7 +232,7 @@ def test_a_mix_is_the_sum_of_its_stems_at_the_level_that_is_asked_for(listed, tm
         assert {stem["inst_class"] for stem in metadata["stems"].values()} == {"Bass", "Drums", "Piano"}
     out = tmp_path / "windows"
     build_windows(
-        tmp_path, "test", out, sample_rate=8000, window=16384, classes={name: [name] for name in CLASSES}, stems=True
+        root, "test", out, sample_rate=8000, window=16384, classes={name: [name] for name in CLASSES}, stems=True
     )
     windows = WindowSet(out)
     assert set(windows.table["active"]) == {"Bass, Drums, Piano"}
@@ -267,8 +286,8 @@ def test_songs_that_hang_or_end_their_process_are_named_and_the_others_go_on():
 
 
 def test_skipped_songs_are_told_and_a_split_without_songs_is_refused(listed, tmp_path):
-    render_split(listed, "test", tmp_path, config(), seed=1, first=1)
-    assert json.loads((tmp_path / "skipped.json").read_text()) == {}
-    assert len(list((tmp_path / "test").iterdir())) == 1
+    render_split(listed, "test", tmp_path / "one", config(), seed=1, first=1)
+    assert json.loads((tmp_path / "one" / "skipped.json").read_text()) == {}
+    assert len(list((tmp_path / "one" / "test").iterdir())) == 1
     with pytest.raises(UserError, match="no song is in the split train"):
         render_split(listed[listed["split"] == "test"], "train", tmp_path / "none", config(), seed=1)
