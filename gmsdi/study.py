@@ -26,6 +26,12 @@ WEAKLY = ", weakly supervised"
 """Ends the titles of rows of a model of labels beside them, which the paper's GMSDI of Table 2 is."""
 TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
 """Rows of the paper's Table 2 with its other systems."""
+IRRELEVANT = {
+    "mini": ("mini", "source", "tracks", "download", "stems"),  # of `data.mini` the number of tracks is
+    "slakh": ("mini", "seed", "download", "stems"),
+    "stems": ("mini", "source", "download"),
+}
+"""For each kind of data the keys of `data` that its chunks do not depend on."""
 
 
 class Study:
@@ -260,9 +266,8 @@ class Study:
     def dataset_id(self) -> str:
         """Folder name of the dataset: the same for all runs whose chunks are the same."""
         data, kind = self.config["data"], self.config["data"]["kind"]
-        left_out = ("mini", "seed", "download") if kind == "slakh" else ("mini", "source", "tracks", "download")
-        shared = {key: value for key, value in data.items() if key not in left_out}
-        mini = {} if kind == "slakh" else {key: value for key, value in data["mini"].items() if key != "tracks"}
+        shared = {key: value for key, value in data.items() if key not in IRRELEVANT.get(kind, ())}
+        mini = {key: value for key, value in data["mini"].items() if key != "tracks"} if kind == "mini" else {}
         return f"{kind}-{digest([shared, mini])}"
 
     @property

@@ -6,7 +6,8 @@ one folder down. A folder is a track if one of its files matches a class, wherev
 match none, as a mixture does, are left out, and a class that a track lacks is silent.
 
 Files of a track may differ in sample rate, number of channels and length: each is averaged to mono and resampled from
-its own rate, all start together, and a track is as long as its longest file, the others being silent from their ends on.
+its own rate, all start together, and a track is as long as its longest file, the others being silent from their ends
+on.
 
 Where a class sounds is told from the audio itself, see `active_spans`.
 """
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -145,8 +147,8 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
         parts = _folded(file.relative_to(root))
         for label, pattern in patterns:
             if len(pattern) <= len(parts) and _match(parts[-len(pattern) :], pattern):
-                found = stems.setdefault(file.parents[len(pattern) - 1], {}).setdefault(label, [])
-                found += [file] if file not in found else []
+                same = stems.setdefault(file.parents[len(pattern) - 1], {}).setdefault(label, [])
+                same += [file] if file not in same else []
     if not stems:
         what = f"an audio file is {files[0].relative_to(root)}" if files else "it holds no audio files"
         raise UserError(f"{root}: no file matches the patterns of data.classes; {what}; mend data.classes or data.root")
@@ -223,6 +225,21 @@ def split_tracks(
                 "list, or change the shares"
             )
     return found
+
+
+def find_tracks(data: Mapping[str, Any], needed: Sequence[str] = SPLITS) -> dict[str, list[Track]]:
+    """The tracks of each split that a configuration asks for.
+
+    Args:
+        data: the section `data`, every default filled in.
+        needed: the splits that must have a track.
+
+    Raises:
+        UserError: see `list_tracks` and `split_tracks`.
+    """
+    splits = Splits(**data["stems"]["splits"], seed=data["seed"])
+    found = split_tracks(list_tracks(data["root"], data["classes"]), splits, needed=needed, root=data["root"])
+    return {split: tracks[: data["tracks"][split]] for split, tracks in found.items()}
 
 
 def _draw(seed: int, name: str) -> float:

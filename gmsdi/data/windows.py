@@ -207,8 +207,8 @@ def build_multitrack_windows(
 
     As `build_windows`, but where a class sounds is told from its audio, and tracks that are shorter than a window or
     cannot be decoded are left out: they are told, and listed in `info.json`, which also counts the files that belong to
-    no class and the samples that are clipped, since stems are summed as they are. The place in `mix.npy` of a track that
-    turns out to be damaged holds zeros, and no window lies there.
+    no class and the samples that are clipped, since stems are summed as they are. The place in `mix.npy` of a track
+    that turns out to be damaged holds zeros, and no window lies there.
 
     Args:
         root: the folder of the tracks.
@@ -384,8 +384,8 @@ def _build(
     if clipped:
         worst = max(clipped, key=lambda name: clipped[name])
         _log.warning(
-            "%s: the stems of %d tracks exceed full scale and are clipped there, most of all in %s, %d samples; a negative "
-            "data.stems.gain_db avoids it",
+            "%s: the stems of %d tracks exceed full scale and are clipped there, most of all %s, %d samples; a "
+            "negative data.stems.gain_db avoids it",
             out,
             len(clipped),
             worst,
