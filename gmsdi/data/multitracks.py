@@ -134,8 +134,8 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
         classes: for each label its patterns.
 
     Raises:
-        UserError: if there is no such folder; if a pattern is malformed; if no file matches one; if a file matches
-            several classes; if a track lies in another.
+        UserError: if there is no such folder; if a pattern is malformed; if a class has no file at all; if a file
+            matches several classes; if a track lies in another.
     """
     root = Path(root)
     if not root.is_dir():
@@ -152,6 +152,12 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
     if not stems:
         what = f"an audio file is {files[0].relative_to(root)}" if files else "it holds no audio files"
         raise UserError(f"{root}: no file matches the patterns of data.classes; {what}; mend data.classes or data.root")
+    for label, members in classes.items():
+        if not any(label in found for found in stems.values()):
+            raise UserError(
+                f"config: data.classes.{label}: no file below {root} matches {', '.join(members)}; mend the patterns, "
+                "or leave the class out by null"
+            )
     _drop_nested(root, stems)
     within = Counter(parent for file in files for parent in file.parents)
     tracks = []
