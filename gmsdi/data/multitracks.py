@@ -163,16 +163,14 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
     tracks = []
     for path, found in sorted(stems.items()):
         taken: dict[Path, str] = {}
-        for label, members in found.items():
-            for file in members:
-                if taken.setdefault(file, label) != label:
-                    raise UserError(
-                        f"{file}: matches the patterns of {taken[file]} and of {label}; narrow those of one in "
-                        "data.classes"
-                    )
+        for label, file in ((label, file) for label, own in found.items() for file in own):
+            if taken.setdefault(file, label) != label:
+                raise UserError(
+                    f"{file}: matches the patterns of {taken[file]} and of {label}; narrow those of one in data.classes"
+                )
         name = path.relative_to(root).as_posix() if path != root else root.resolve().name
-        if not name.isprintable():
-            raise UserError(f"{path!r}: a control character in the name of a track; rename the folder")
+        if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+            raise UserError(f"{path!r}: a control character or a broken one in a track's name; rename the folder")
         tracks.append(
             Track(path, name, {label: found[label] for label in classes if label in found}, within[path] - len(taken))
         )
@@ -334,7 +332,7 @@ def decode(
 ) -> Decoded:
     """Decode the files of a track, once, and tell where its classes sound.
 
-    Memory: 2 K + 21 bytes a sample of the result, and a few blocks.
+    Memory: 2 K + 17 bytes a sample of the result, and a few blocks.
 
     Args:
         track: see `list_tracks`.

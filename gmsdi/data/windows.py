@@ -15,7 +15,7 @@ Mixtures without labels, MTG-Jamendo's, have neither classes nor stems nor activ
 Disk: 2 bytes a sample, and 2 K more with stems. The 1500 training tracks of Slakh2100 (104 hours) take 16.5 GB at
 22 050 Hz, and 66 GB more for their four stems; the 225 test tracks 2.5 and 9.9 GB; MTG-Jamendo (3 777 hours) 600 GB,
 6 GB a shard. Memory: a track at a time for each worker, however many there are. Of Slakh2100 it takes 14 bytes a sample
-of the files (250 MB for seven minutes at 44.1 kHz), of multi-tracks 2 K + 21 bytes a sample of the windows (270 MB for
+of the files (250 MB for seven minutes at 44.1 kHz), of multi-tracks 2 K + 22 bytes a sample of the windows (280 MB for
 seven minutes of four classes at 22 050 Hz), of MTG-Jamendo 2 bytes a sample of the windows (160 MB an hour at
 22 050 Hz).
 """
@@ -491,7 +491,7 @@ class _Store:
                 self._notes.touch()
                 with atomic(mark) as file:
                     file.write_text(text)
-            lines = self._notes.read_text().splitlines(keepends=True)
+            lines = self._notes.read_text(encoding="utf-8").splitlines(keepends=True)
         except OSError as error:
             raise UserError(f"{work}: cannot be written ({error.strerror}); choose another folder") from error
         # The last line may have been cut off.
@@ -522,7 +522,7 @@ class _Store:
     def note(self, track: str, fingerprint: str, heard: _Heard) -> None:
         """Remember that a track has been written."""
         more = f"\t{json.dumps(heard)}" if heard else ""
-        with self._lock, self._notes.open("a") as file:
+        with self._lock, self._notes.open("a", encoding="utf-8") as file:
             file.write(f"{track} {fingerprint}{more}\n")
             file.flush()
             os.fsync(file.fileno())
@@ -536,7 +536,7 @@ class _Store:
 
 
 class WindowSet:
-    """A folder written by one of this module's functions, read on demand.
+    """A folder of windows, read on demand.
 
     Args:
         folder: the windows folder.

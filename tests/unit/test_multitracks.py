@@ -155,7 +155,7 @@ def test_stems_that_exceed_full_scale_are_told_and_a_gain_avoids_it(tmp_path, ca
     assert soft.table.equals(loud.table)
 
 
-@pytest.mark.parametrize("name", ["001", "NA", 'Hand, "Foot"', "Á propos [live]"])
+@pytest.mark.parametrize("name", ["001", "NA", 'Hand, "Foot"', "Á propos [live]", "曲　名"])
 def test_a_track_may_have_any_name(tmp_path, name):
     write(tmp_path / "data" / name / "bass.wav", tone(110, 2, RATE), RATE)
     write(tmp_path / "data" / name / "drums.wav", tone(523, 2, RATE), RATE)
@@ -270,7 +270,7 @@ def move(root, before, after):
         ),
         (lambda r: move(r, "train", "../gone"), MUSDB, "no file matches .*; it holds no audio files"),
         (lambda r: move(r, ".", "../gone"), MUSDB, "no such folder; set data.root"),
-        (lambda r: move(r, "train/A", "train/A\n"), MUSDB, "a control character in the name of a track"),
+        (lambda r: move(r, "train/A", "train/A\n"), MUSDB, "a control character or a broken one in a track's name"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path, change, classes, message):

@@ -13,7 +13,7 @@ import yaml
 from gmsdi import plan
 from gmsdi.cli import main
 from gmsdi.config import load, validate
-from gmsdi.data.multitracks import Activity, Splits
+from gmsdi.data.multitracks import Activity, Splits, list_tracks
 from gmsdi.data.windows import WindowSet, build_multitrack_windows
 from gmsdi.study import Study
 from tests.unit.multitracks import MUSDB, write_moisesdb, write_musdb
@@ -83,6 +83,18 @@ def test_defaults_of_the_schema_are_those_of_the_classes():
     data = validate(load(REPO / "config" / "config.yaml"), SCHEMA)["data"]
     assert data["stems"]["activity"] == asdict(Activity())
     assert {**data["stems"]["splits"], "seed": data["seed"]} == asdict(Splits())
+
+
+def test_the_example_of_the_readme_is_a_configuration_and_its_patterns_are_apart(tmp_path):
+    section = (REPO / "workflow" / "README.md").read_text().split("## Your own multi-tracks")[1]
+    (tmp_path / "mine.yaml").write_text(section.split("```yaml\n")[1].split("```")[0])
+    config = validate(load(REPO / "config" / "config.yaml", tmp_path / "mine.yaml"), SCHEMA)
+    for name in ("bass.wav", "Sub 1.flac", "drums/kick.wav", "Lead Vox.mp3", "choir.flac", "mix.wav"):
+        (tmp_path / "album" / "song" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "album" / "song" / name).touch()
+    (track,) = list_tracks(tmp_path, config["data"]["classes"])
+    assert {label: len(files) for label, files in track.stems.items()} == {"Bass": 2, "Drums": 1, "Vocals": 2}
+    assert (track.name, track.unmatched) == ("album/song", 1)
 
 
 def test_without_its_folder_a_plan_asks_for_the_chunks(tmp_path, capsys, monkeypatch):
