@@ -140,7 +140,7 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; set data.root to the one that holds your tracks")
-    patterns = [(label, _parts(pattern, label)) for label, members in classes.items() for pattern in members]
+    patterns = [(label, _parts(str(pattern), label)) for label, members in classes.items() for pattern in members]
     stems: dict[Path, dict[str, list[Path]]] = {}
     files = sorted(_audio_files(root))
     for file in files:
@@ -154,9 +154,10 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
         raise UserError(f"{root}: no file matches the patterns of data.classes; {what}; mend data.classes or data.root")
     for label, members in classes.items():
         if not any(label in found for found in stems.values()):
+            wanted = ", ".join(map(str, members))
             raise UserError(
-                f"config: data.classes.{label}: no file below {root} matches {', '.join(members)}; mend the patterns, "
-                "or leave the class out by null"
+                f"config: data.classes.{label}: no file below {root} matches {wanted}; mend the patterns, or leave the "
+                "class out by null"
             )
     _drop_nested(root, stems)
     within = Counter(parent for file in files for parent in file.parents)

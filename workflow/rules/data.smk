@@ -20,6 +20,91 @@ rule compose:
         "../scripts/compose.py"
 
 
+# MIDI songs. The composed ones are MIDI files first, like those that somebody brings.
+MIDI_SOURCES = sources("data/midi.py", "data/midi_dataset.py")
+
+
+rule compose_songs:
+    input:
+        sources("data/songs", "data/composer.py"),
+    output:
+        directory("<data>/songs/{source}-{number}/{split}"),
+    log:
+        "<data>/songs/{source}-{number}/{split}.log",
+    wildcard_constraints:
+        source="arranged|composed|drawn",
+        number="[0-9]+",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        tracks=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["tracks"][
+            wildcards.split
+        ],
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/compose_songs.py"
+
+
+rule list_songs:
+    input:
+        folders=SONG_FOLDERS,
+        sources=MIDI_SOURCES,
+    output:
+        "<data>/songs/files.csv",
+    log:
+        "<data>/songs/files.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        midi=STUDY.midi("train"),
+        split=None,
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/list_songs.py"
+
+
+use rule list_songs as list_composed_songs with:
+    input:
+        folders=lambda wildcards: composed_songs(wildcards.split),
+        sources=MIDI_SOURCES,
+    output:
+        "<data>/songs/composed-{split}.csv",
+    log:
+        "<data>/songs/composed-{split}.log",
+    params:
+        midi=STUDY.midi("train"),
+        split=lambda wildcards: wildcards.split,
+        seed=config["data"]["seed"],
+
+
+def split_of(wildcards):
+    return wildcards.part.split("-")[0]
+
+
+rule render:
+    input:
+        songs=lambda wildcards: song_lists(split_of(wildcards)),
+        soundfonts=lambda wildcards: [
+            file for file in STUDY.midi(split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
+        ],
+        sources=MIDI_SOURCES + sources("data/synthesizer.py"),
+    output:
+        directory("<data>/{part}/tracks"),
+    log:
+        "<data>/{part}/render.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        midi=lambda wildcards: STUDY.midi(split_of(wildcards)),
+        first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/render.py"
+
+
 # Archive and tracks are no outputs, but lie beside them: Snakemake would delete them before it runs a job again. The
 # outputs say that they are there; a job that runs again checks them, and fetches and unpacks only what is missing. Mirrors
 # and the like are not parameters, since the bytes do not depend on them.
