@@ -264,6 +264,7 @@ class Study:
             "mini": ("seed", "root", "mini"),
             "midi": ("seed", "tracks", "midi"),
             "slakh": ("root", "source", "tracks"),
+            "stems": ("seed", "root", "tracks", "stems"),
         }
         own = {key: data[key] for key in used.get(kind, ())}
         if kind == "mini":

@@ -1,5 +1,5 @@
-# The dataset: composed and rendered here (mini), or Slakh2100, downloaded or in a folder; then cut into windows. And
-# MTG-Jamendo, where the model learns from it.
+# The dataset: composed and rendered here (mini), Slakh2100, downloaded or in a folder, or any folder of multi-tracks (stems);
+# then cut into windows. And MTG-Jamendo, where the model learns from it.
 
 
 rule compose:
@@ -149,7 +149,7 @@ rule unpack:
 rule chunk:
     input:
         dataset=dataset,
-        sources=sources("data/slakh.py", "data/versions.py", "data/windows.py"),
+        sources=sources(*CUT_BY),
     output:
         multiext("<data>/{part}/windows/", *WINDOW_FILES),
     log:
@@ -214,7 +214,7 @@ rule download_jamendo:
 rule chunk_jamendo:
     input:
         tracks=jamendo_tracks,
-        sources=sources("data/jamendo.py", "data/windows.py"),
+        sources=sources("data/decoding.py", "data/jamendo.py", "data/windows.py"),
     output:
         multiext("<jamendo>/{part}/windows/", *WINDOW_FILES),
     log:
