@@ -37,6 +37,7 @@ from gmsdi.allocator import tune_allocator
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.files import atomic, remove_partials
+from gmsdi.level import level_of_windows
 from gmsdi.models.base import TrainableModel
 from gmsdi.models.checkpoint import (
     MIXTURE,
@@ -500,6 +501,8 @@ def train(
             "data": json.loads((train_set.folder / "info.json").read_text()),
             **({} if embedded[0] is None else {"embeddings": embedded[0].info}),
         }
+        if model_config.get("kind") != "clap":
+            module.averaged.config["level"] = level_of_windows(train_set)
         extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
     return bool(trainer.is_global_zero)
