@@ -511,7 +511,7 @@ def train(
 def _copy_weights(folder: str, model: TrainableModel) -> None:
     """Start from another model's weights: of the same network, whatever it was trained on."""
     given = load_model(folder)
-    about_data = {"sample_rate", "window", "labels", "target"}
+    about_data = {"sample_rate", "window", "labels", "target", "level"}
     for part in ("kind", *(key for key in model.config if key not in about_data | {"kind"})):
         default = "diffusion" if part == "kind" else None
         if given.config.get(part, default) != model.config.get(part, default):
