@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmsdi.config import Config, load, validate
+from gmsdi.data.decoding import Unreadable
 from gmsdi.data.download import find_entry
+from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.slakh import list_tracks
 from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
@@ -591,8 +593,8 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
     """Lengths of a dataset part's tracks in samples, and how they are known.
 
     They are read from the windows where these are built; otherwise mini's tracks are composed (not rendered), the
-    first 64 of a part standing for the rest, and the headers of a Slakh folder are read. MTG-Jamendo's are all taken as
-    long as their mean. None is unknown.
+    first 64 of a part standing for the rest, and the headers of the files of Slakh or of multi-tracks are read.
+    MTG-Jamendo's are all taken as long as their mean. None is unknown.
     """
     data, shards = study.config["data"], study.jamendo_parts().get(part)
     dataset = study.dataset_id() if shards is None else study.jamendo_id()
@@ -615,6 +617,8 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
             piece = compose_track(mini, seed=data["seed"], split=split, index=index)
             looked.append(round((piece.seconds(piece.ticks) + 0.5) * data["sample_rate"]))
         return [looked[index % len(looked)] for index in range(int(count))], f"{part}: composed for the count"
+    if data["kind"] == "stems" and data["root"]:
+        return _multitrack_frames(data, split), f"{part}: the tracks in {data['root']}"
     if data["kind"] != "slakh":
         return None, f"{part}: unknown"
     version, first = VERSIONS[data["source"]], data["tracks"][split]
@@ -628,6 +632,18 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
 
     infos = [soundfile.info(file) for track in tracks for file in sorted(track.glob("mix.*"))[:1]]
     return [round(x.frames * data["sample_rate"] / x.samplerate) for x in infos], f"{part}: the tracks in {root}"
+
+
+def _multitrack_frames(data: Mapping[str, Any], split: str) -> list[int]:
+    """Lengths of the tracks of a split that can be read and are as long as a window."""
+    lengths = []
+    for track in find_tracks(data, [split])[split]:
+        try:
+            length = track.length(data["sample_rate"])
+        except Unreadable:
+            continue
+        lengths += [length] if length >= data["window"] else []
+    return lengths
 
 
 def count(config: Config, *, chunks: int | None = None, results: str | Path = "results") -> tuple[list[Job], list[str]]:

@@ -260,10 +260,35 @@ class Study:
     def dataset_id(self) -> str:
         """Folder name of the dataset: the same for all runs whose chunks are the same."""
         data, kind = self.config["data"], self.config["data"]["kind"]
-        left_out = ("mini", "seed", "download") if kind == "slakh" else ("mini", "source", "tracks", "download")
-        shared = {key: value for key, value in data.items() if key not in left_out}
-        mini = {} if kind == "slakh" else {key: value for key, value in data["mini"].items() if key != "tracks"}
-        return f"{kind}-{digest([shared, mini])}"
+        used = {
+            "mini": ("seed", "root", "mini"),
+            "midi": ("seed", "tracks", "midi"),
+            "slakh": ("root", "source", "tracks"),
+            "stems": ("seed", "root", "tracks", "stems"),
+        }
+        own = {key: data[key] for key in used.get(kind, ())}
+        if kind == "mini":
+            own["mini"] = {key: value for key, value in data["mini"].items() if key != "tracks"}
+        if kind == "midi":
+            own["midi"] = {key: value for key, value in data["midi"].items() if key != "time_limit"}
+        shared = {key: data[key] for key in ("kind", "sample_rate", "window", "min_active", "classes")}
+        return f"{kind}-{digest([shared, own])}"
+
+    def midi(self, split: str) -> dict[str, Any]:
+        """What `gmsdi.data.midi_dataset.MidiConfig` takes for a split."""
+        data = self.config["data"]
+        settings = {key: value for key, value in data["midi"].items() if key != "songs"}
+        settings["soundfonts"] = settings["soundfonts"][split]
+        return {**settings, "sample_rate": data["sample_rate"], "classes": data["classes"]}
+
+    def song_sources(self) -> dict[str, dict[str, Any]]:
+        """The sources of composed songs by the names of their folders, such as "arranged-1"."""
+        songs = enumerate(self.config["data"]["midi"]["songs"], 1)
+        return {f"{source['kind']}-{number}": source for number, source in songs if source["kind"] != "files"}
+
+    def song_folders(self) -> list[str]:
+        """The folders of songs in files."""
+        return [source["root"] for source in self.config["data"]["midi"]["songs"] if source["kind"] == "files"]
 
     @property
     def learns_from_data(self) -> bool:

@@ -16,8 +16,8 @@ import platform
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,16 +28,18 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from gmsdi import __version__
 from gmsdi.allocator import tune_allocator
+from gmsdi.averages import exponent, power_average, reconstruct, save_snapshot
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.files import atomic, remove_partials
 from gmsdi.level import level_of_windows
+from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.base import TrainableModel
 from gmsdi.models.checkpoint import (
     MIXTURE,
@@ -49,12 +51,16 @@ from gmsdi.models.checkpoint import (
     target_of,
 )
 from gmsdi.models.clap_windows import WindowEmbeddings
+from gmsdi.models.denoiser import EDMDenoiser
 from gmsdi.models.text import FrozenClapText, prompt_of
+from gmsdi.optimizers import Muon, divided
 
 DRAWS = 16
 """Uniform numbers that a batch holds for each item, for choices of the model's own."""
 LABELLED = ("tiny", "t5")
 """Kinds of text encoders that are trained on the labels of mixtures."""
+LENGTHS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
+"""σ_rel of the averages among which one is chosen at the end of a training with `ema_power`."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +70,34 @@ class TrainingConfig:
     Attributes:
         steps: optimiser steps.
         batch: windows of the global batch, over all devices.
-        lr: peak learning rate of AdamW.
+        optimizer: "adamw", or "muon" for matrices and AdamW for the rest, see `gmsdi.optimizers.Muon`.
+        lr: peak learning rate, of both optimisers.
         betas: AdamW's moment decays.
-        weight_decay: AdamW's weight decay.
+        momentum: of Muon.
+        muon_every: steps from one orthogonalisation of a matrix to the next; 1 is Muon as published.
+        weight_decay: weight decay of both optimisers.
         warmup: steps of linear warm-up.
         decay: the last fraction of the steps, over which the rate falls linearly to zero.
         ema: decay of the averaged weights, which are the ones that are saved.
+        ema_power: σ_rel of further averages by power functions of time, see `gmsdi.averages`, such as [0.05, 0.1].
+            Their snapshots give averages of any length; the one with the least validation loss is saved, if it is less
+            than that of `ema`.
+        ema_snapshots: how many snapshots are kept over the training, in float16, in the folder `averages` in the work
+            folder.
         clip: largest gradient norm.
         p_mean, p_std: mean and standard deviation of ln σ.
+        p_extra: more weight on a range of σ: a `share` of the windows has a σ whose logarithm is uniform from `low` to
+            `high`. Validation is without.
+        uncertainty: learn how uncertain the loss is at each σ, and weigh by that, see `Uncertainty`. Only for models of
+            noisy signals, as p_mean is.
         p_drop: probability that a prompt is replaced by z*.
         p_any: for a model of one stem, the probability that a window is drawn from all those in which something sounds,
             the stem or not, and not only from those in which the stem does; so the model learns of silence too.
         gain_db: half-width of the random gain.
         polarity: flip the sign of half of the windows.
         validate_every: steps between validations, each of `validation_batches` fixed batches.
+        level_windows: validation windows on which a validation also measures MSE/σ² at the noise levels of
+            `gmsdi.metrics.denoising.LEVELS`, and, once, that of a Wiener filter which knows the true power; 0 is none.
         checkpoint_every: steps between checkpoints.
         precision: "auto", "bf16" or "float32"; the type in which the network runs.
         save_as: "float32" or "float16", the type of the saved weights.
@@ -88,26 +108,48 @@ class TrainingConfig:
 
     steps: int
     batch: int = 16
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    momentum: float = 0.95
+    muon_every: int = 1
     weight_decay: float = 0.01
     warmup: int = 300
     decay: float = 0.4
     ema: float = 0.999
+    ema_power: Sequence[float] | None = None
+    ema_snapshots: int = 12
     clip: float = 1.0
     p_mean: float = -3.0
     p_std: float = 1.4
+    p_extra: Mapping[str, float] | None = None
+    uncertainty: bool = False
     p_drop: float = 0.1
     p_any: float = 0.1
     gain_db: float = 3.0
     polarity: bool = True
     validate_every: int = 500
     validation_batches: int = 8
+    level_windows: int = 0
     checkpoint_every: int = 250
     precision: str = "auto"
     save_as: Literal["float32", "float16"] = "float32"
     initial: str | None = None
     devices: int | str = 1
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "muon"):
+            raise UserError(f"training.optimizer is {self.optimizer!r}; choose adamw or muon")
+        if (extra := self.p_extra) is not None:
+            if set(extra) != {"share", "low", "high"}:
+                raise UserError(f"training.p_extra has {', '.join(extra) or 'no keys'}; give share, low and high")
+            if not (0 <= extra["share"] <= 1 and 0 < extra["low"] < extra["high"]):
+                raise UserError("training.p_extra: share must be from 0 to 1, low above 0 and below high")
+        for sigma_rel in self.ema_power or ():
+            exponent(sigma_rel)
+        for name in ("ema_snapshots", "muon_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""
@@ -196,6 +238,8 @@ class Batches(IterableDataset[dict[str, Any]]):
         dropped = rng.random() < c.p_drop
         noise = rng.standard_normal(signals.shape, dtype=np.float32)
         draws = rng.random(DRAWS, dtype=np.float32)
+        if c.p_extra is not None and rng.random() < c.p_extra["share"]:
+            sigma = math.exp(rng.uniform(math.log(c.p_extra["low"]), math.log(c.p_extra["high"])))
         return signals * np.float32(gain * sign), noise, sigma, given, dropped, draws
 
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, str | np.ndarray]:
@@ -214,8 +258,27 @@ class Batches(IterableDataset[dict[str, Any]]):
         return stems[0, self.windows.labels.index(self.target)], self.target
 
 
+class Uncertainty(nn.Module):
+    """u(σ), the logarithm of the loss to be expected at a noise level (Karras et al. 2024, EDM2).
+
+    Trained on exp(−u)·L + u, it becomes ln E[L | σ], and every noise level then counts the same. It is a sum of cosines
+    of c_noise = ln(σ)/4, from −2 to 2 (σ from e⁻⁸ to e⁸), and starts at zero.
+    """
+
+    def __init__(self, cosines: int = 32) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(torch.zeros(cosines))
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        """`[n]` -> `[n]`."""
+        orders = torch.arange(len(self.factors), device=sigma.device)
+        place = (sigma.log() / 4 + 2) / 4
+        # Divided by their norm, or gradients of these few numbers would be what the clipping of all gradients sees.
+        return torch.cos(math.pi * place[:, None] * orders) @ self.factors * (2 / len(self.factors)) ** 0.5
+
+
 class Training(LightningModule):
-    """A model, its averaged copy and the optimiser."""
+    """A model, its averaged copies and the optimiser."""
 
     def __init__(
         self,
@@ -232,10 +295,20 @@ class Training(LightningModule):
         self.target = target_of(model.config)
         self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
         self.ema.requires_grad_(False)
+        self.powers: nn.ModuleList | None = None
+        if config.ema_power:
+            self.powers = nn.ModuleList(
+                AveragedModel(model, multi_avg_fn=power_average(sigma_rel), use_buffers=False)
+                for sigma_rel in config.ema_power
+            ).requires_grad_(False)
+        self.noisy = isinstance(model, EDMDenoiser)
+        self.uncertainty = Uncertainty() if config.uncertainty and self.noisy else None
+        self._compared = False
         self.train_windows, self.validation_windows = train, validation
 
     def setup(self, stage: str) -> None:
-        self.model.autocast = self.averaged.autocast = resolve_precision(self.config.precision, self.device)
+        precision = resolve_precision(self.config.precision, self.device)
+        self.model.autocast = self.averaged.autocast = precision
 
     @property
     def averaged(self) -> TrainableModel:
@@ -256,43 +329,118 @@ class Training(LightningModule):
         return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        # Validation always draws the same windows, noise and noise levels, so that its curve shows the model alone.
-        batches = Batches(
+        batches = self.validation_data(rank=self.trainer.global_rank, world=self.trainer.world_size)
+        return DataLoader(batches, batch_size=None)
+
+    def validation_data(self, rank: int = 0, world: int = 1) -> Batches:
+        """Always the same windows, noise and noise levels, so that the loss shows the model alone."""
+        return Batches(
             self.validation_windows,
-            self.config,
+            replace(self.config, p_extra=None),
             self.seed + 1,
             target=self.target,
             embeddings=self.validation_embeddings,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
+            rank=rank,
+            world=world,
         )
-        return DataLoader(batches, batch_size=None)
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        loss = self.model.training_loss(batch).mean()
+        losses = self.model.training_loss(batch)
+        loss = losses.mean()
         # The loss of the global batch, so that all processes see one that is no number, and end together.
         self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
+        if self.uncertainty is not None:
+            expected = self.uncertainty(batch["sigma"])
+            return (losses * (-expected).exp() + expected).mean()
         return loss
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         loss = self.averaged.training_loss(batch).mean()
         self.log("val_loss", loss, prog_bar=True, batch_size=len(batch["sigma"]), sync_dist=True)
 
+    def on_validation_epoch_end(self) -> None:
+        if self.config.level_windows and self.noisy and self.trainer.is_global_zero:
+            for name, value in self._by_level().items():
+                self.log(name, value, rank_zero_only=True)
+
+    def _by_level(self) -> dict[str, float]:
+        """MSE/σ² of the averaged model, and the first time of the Wiener filter, over fixed windows as they are."""
+        plain = replace(self.config, batch=self.config.level_windows, p_drop=0.0, gain_db=0.0, polarity=False)
+        batch = Batches(
+            self.validation_windows,
+            replace(plain, p_extra=None),
+            self.seed + 2,
+            target=self.target,
+            embeddings=self.validation_embeddings,
+        ).batch(0)
+        batch = {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+        model = cast(EDMDenoiser, self.averaged)
+        found = {}
+        with torch.no_grad():
+            for sigma in LEVELS:
+                batch["sigma"] = torch.full_like(batch["sigma"], sigma)
+                loss = self.averaged.training_loss(batch).mean()
+                # The loss is weighted by (σ² + σ_data²)/(σ·σ_data)².
+                found[f"mse_{sigma:g}"] = float(loss) / (1 + (sigma / model.sigma_data) ** 2)
+                if not self._compared:
+                    found[f"wiener_{sigma:g}"] = float(oracle_wiener(batch["clean"], sigma, batch["noise"]).mean())
+        self._compared = True
+        return found
+
     def configure_optimizers(self) -> Any:
         c = self.config
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), c.lr, betas=c.betas, weight_decay=c.weight_decay, fused=True
-        )
+        extra = [] if self.uncertainty is None else list(self.uncertainty.parameters())
+        optimizer: torch.optim.Optimizer
+        if c.optimizer == "muon":
+            matrices, transposed, others = divided(self.model, self.model.ends)
+            optimizer = Muon(
+                matrices,
+                transposed,
+                others,
+                extra,
+                lr=c.lr,
+                betas=c.betas,
+                weight_decay=c.weight_decay,
+                momentum=c.momentum,
+                every=c.muon_every,
+                dtype=self.model.autocast or torch.float32,
+            )
+        else:
+            optimizer = torch.optim.AdamW(
+                self.model.parameters(), c.lr, betas=c.betas, weight_decay=c.weight_decay, fused=True
+            )
+            if extra:
+                optimizer.add_param_group({"params": extra, "weight_decay": 0.0})
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, c.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class _Averaging(Callback):
-    """Updates the averaged weights. A callback, because checkpoints are written before the module's own hooks run."""
+    """Updates the averaged weights. A callback, because checkpoints are written before the module's own hooks run.
+
+    Args:
+        folder: of the snapshots of those by power functions.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Training)
         pl_module.ema.update_parameters(pl_module.model)
+        if pl_module.powers is None:
+            return
+        for power in pl_module.powers:
+            cast(AveragedModel, power).update_parameters(pl_module.model)
+        config, step = pl_module.config, trainer.global_step
+        due = step % math.ceil(config.steps / config.ema_snapshots) == 0 or step == config.steps
+        if due and trainer.is_global_zero:
+            trained = {name for name, parameter in pl_module.model.named_parameters() if parameter.requires_grad}
+            averages = {
+                sigma_rel: {n: p for n, p in cast(AveragedModel, power).module.named_parameters() if n in trained}
+                for sigma_rel, power in zip(config.ema_power or (), pl_module.powers, strict=True)
+            }
+            save_snapshot(self.folder, step, averages)
 
 
 class _FiniteLoss(Callback):
@@ -373,7 +521,7 @@ def train(
         validation_windows: the same for validation.
         out: the model folder, written at the end: averaged weights, configuration, provenance.
         seed: seed of the initial weights and of every draw.
-        work: folder of checkpoints and logs; a checkpoint found there is resumed.
+        work: folder of checkpoints and logs, and of the snapshots of `ema_power`; a checkpoint found there is resumed.
         description: first line of the provenance.
         progress: show a progress bar.
         train_embeddings: for a model whose text encoder is a CLAP, the folder of E(y) of the training windows, see
@@ -436,6 +584,8 @@ def train(
         # Complains before the first step, not at the first validation.
         Batches(windows, config, seed, target=target, embeddings=embeddings)
     torch.manual_seed(seed)
+    if model_config.get("kind") != "clap":
+        model_config = {**model_config, "level": level_of_windows(train_set)}
     model = build_model(model_config)
     if config.initial is not None:
         _copy_weights(config.initial, model)
@@ -450,6 +600,12 @@ def train(
     work = Path(work)
     last = work / "last.ckpt"
     remove_partials(last)
+    averages = work / "averages"
+    if config.ema_power:
+        for left in averages.glob(".*.partial.safetensors"):
+            remove_partials(averages / f"{left.name.split('.')[1]}.safetensors")
+        with atomic(averages / "config.json") as path:
+            path.write_text(json.dumps(model_config, indent=2) + "\n")
     callbacks: list[Callback] = [
         ModelCheckpoint(
             dirpath=work,
@@ -457,7 +613,7 @@ def train(
             enable_version_counter=False,
             every_n_train_steps=config.checkpoint_every,
         ),
-        _Averaging(),
+        _Averaging(averages),
         _FiniteLoss(),
     ]
     if progress:
@@ -485,6 +641,9 @@ def train(
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        levels = {name: value for name, value in logged.items() if name.startswith(("mse_", "wiener_"))}
+        chosen = _choose(module, averages) if config.ema_power else {}
         provenance = {
             "description": description,
             "gmsdi": __version__,
@@ -496,16 +655,42 @@ def train(
             "windows_seen": trainer.global_step * config.batch,
             "seconds_of_last_run": round(time.time() - started),
             "resumed": resumed is not None,
-            "val_loss": float(trainer.callback_metrics["val_loss"]) if "val_loss" in trainer.callback_metrics else None,
+            "val_loss": logged.get("val_loss"),
+            **({"levels": levels} if levels else {}),
+            **({"averages": chosen} if chosen else {}),
             "training": asdict(config),
             "data": json.loads((train_set.folder / "info.json").read_text()),
             **({} if embedded[0] is None else {"embeddings": embedded[0].info}),
         }
-        if model_config.get("kind") != "clap":
-            module.averaged.config["level"] = level_of_windows(train_set)
         extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
     return bool(trainer.is_global_zero)
+
+
+@torch.no_grad()
+def _choose(module: Training, folder: Path) -> dict[str, Any]:
+    """Put the average with the least validation loss in the place of the plain one, and tell the losses of all."""
+    data = module.validation_data()
+    batches = [data.batch(step) for step in range(module.config.validation_batches)]
+    model = module.averaged.eval()
+    device = next(model.parameters()).device
+    batches = [{k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()} for batch in batches]
+
+    def loss() -> float:
+        return float(torch.stack([model.training_loss(batch).mean() for batch in batches]).mean())
+
+    plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    losses = {"ema": loss()}
+    best, found = plain, losses["ema"]
+    for sigma_rel in LENGTHS:
+        weights, _ = reconstruct(folder, sigma_rel)
+        model.load_state_dict(weights, strict=False)
+        losses[str(sigma_rel)] = here = loss()
+        if here < found:
+            best, found = weights, here
+    model.load_state_dict(plain)
+    model.load_state_dict(best, strict=False)
+    return {"val_loss": losses, "chosen": min(losses, key=losses.__getitem__)}
 
 
 def _copy_weights(folder: str, model: TrainableModel) -> None:

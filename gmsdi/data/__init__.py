@@ -1,1 +1,1 @@
-"""Data: the composed dataset "mini", the reader of the Slakh2100 layout and training windows."""
+"""Data: the composed dataset "mini", readers of Slakh2100, MTG-Jamendo and any folder of multi-tracks, and windows."""

@@ -15,16 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from gmsdi.audio import to_int16
+from gmsdi.data.decoding import header, stream
 from gmsdi.errors import UserError
 
-_BLOCK = 1 << 18  # samples that are decoded at a time; the last bit of a sample depends on it
-# Seconds by which a file may end before its header says: encoders round a length, and pad it, in their own ways.
-_SLACK = 0.1
 _FILE = re.compile(r"(\d+)\.low\.mp3")
-
-
-class Unreadable(UserError):
-    """A track cannot be decoded. The message is the reason, without the track's name."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +76,7 @@ def read_track(path: Path) -> Track:
     Raises:
         Unreadable: if it has none.
     """
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise Unreadable("not a readable audio file") from error
-    return Track(path, name_of(path), info.samplerate, info.frames)
+    return Track(path, name_of(path), *header(path))
 
 
 def decode(track: Track, sample_rate: int) -> np.ndarray:
@@ -107,32 +95,10 @@ def decode(track: Track, sample_rate: int) -> np.ndarray:
         Unreadable: if the file is damaged, ends more than a tenth of a second before its header says, or holds samples
             that are not finite.
     """
-    import soundfile
-    import soxr
-
     result = np.zeros(track.length(sample_rate), np.int16)
-    resampler = None
-    if track.sample_rate != sample_rate:
-        resampler = soxr.ResampleStream(track.sample_rate, sample_rate, 1, dtype="float32")
-    read = written = 0
-
-    def store(samples: np.ndarray) -> int:
+    written = 0
+    for samples in stream(track.path, track.frames, track.sample_rate, sample_rate):
         part = to_int16(samples[: len(result) - written])
         result[written : written + len(part)] = part
-        return len(part)
-
-    try:
-        with soundfile.SoundFile(track.path) as file:
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-                if not np.isfinite(block).all():
-                    raise Unreadable("holds samples that are not finite")
-                read += len(block)
-                mono = block.mean(axis=1)
-                written += store(mono if resampler is None else resampler.resample_chunk(mono))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise Unreadable("damaged, it cannot be decoded") from error
-    if read < track.frames - _SLACK * track.sample_rate:
-        raise Unreadable(f"ends after {read} of {track.frames} samples")
-    if resampler is not None:
-        store(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        written += len(part)
     return result

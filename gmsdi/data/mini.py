@@ -145,7 +145,7 @@ def compose_track(config: MiniConfig, *, seed: int, split: str, index: int) -> P
 
 def render(piece: Piece, config: MiniConfig) -> dict[str, np.ndarray]:
     """Each instrument's audio, float32 [T], at the level of the SoundFont."""
-    path = config.soundfont or _default_soundfont()
+    path = config.soundfont or default_soundfont()
     length = round((piece.seconds(piece.ticks) + 0.5) * config.sample_rate)
     audio = {}
     for name, notes in piece.notes.items():
@@ -199,7 +199,8 @@ def _soundfont(path: str) -> SoundFont:
     return SoundFont(path)
 
 
-def _default_soundfont() -> str:
+def default_soundfont() -> str:
+    """The file of TimGM6mb, which the pretty_midi package carries."""
     from importlib.util import find_spec
 
     spec = find_spec("pretty_midi")

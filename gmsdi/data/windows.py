@@ -15,7 +15,8 @@ Mixtures without labels, MTG-Jamendo's, have neither classes nor stems nor activ
 Disk: 2 bytes a sample, and 2 K more with stems. The 1500 training tracks of Slakh2100 (104 hours) take 16.5 GB at
 22 050 Hz, and 66 GB more for their four stems; the 225 test tracks 2.5 and 9.9 GB; MTG-Jamendo (3 777 hours) 600 GB,
 6 GB a shard. Memory: a track at a time for each worker, however many there are. Of Slakh2100 it takes 14 bytes a sample
-of the files (250 MB for seven minutes at 44.1 kHz), of MTG-Jamendo 2 bytes a sample of the windows (160 MB an hour at
+of the files (250 MB for seven minutes at 44.1 kHz), of multi-tracks 2 K + 22 bytes a sample of the windows (280 MB for
+seven minutes of four classes at 22 050 Hz), of MTG-Jamendo 2 bytes a sample of the windows (160 MB an hour at
 22 050 Hz).
 """
 
@@ -31,16 +32,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gmsdi import __version__
-from gmsdi.data import jamendo
-from gmsdi.data.jamendo import Unreadable
+from gmsdi.data import jamendo, multitracks
+from gmsdi.data.decoding import Unreadable
+from gmsdi.data.multitracks import Activity, Splits
 from gmsdi.data.slakh import Track, Unlabelled, list_tracks, read_track
 from gmsdi.data.transfer import claimed, require_space
 from gmsdi.errors import UserError
@@ -184,6 +186,108 @@ def build_mixture_windows(
         )
 
 
+def build_multitrack_windows(
+    root: str | Path,
+    split: str,
+    out: str | Path,
+    *,
+    sample_rate: int,
+    window: int,
+    classes: Mapping[str, Sequence[str]],
+    min_active: float = 0.5,
+    stems: bool = False,
+    splits: Splits | None = None,
+    activity: Activity | None = None,
+    gain_db: float = 0.0,
+    first: int | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the windows folder `out` of a split of any folder of multi-tracks, such as MUSDB18-HQ or MoisesDB.
+
+    As `build_windows`, but where a class sounds is told from its audio, and tracks that are shorter than a window or
+    cannot be decoded are left out: they are told, and listed in `info.json`, which also counts the files that belong to
+    no class and the samples that are clipped, since stems are summed as they are. The place in `mix.npy` of a track
+    that turns out to be damaged holds zeros, and no window lies there.
+
+    Args:
+        root: the folder of the tracks.
+        split: "train", "validation" or "test".
+        out: the folder to write; it appears when complete.
+        sample_rate: of the windows, in Hz.
+        window: length of a window in samples.
+        classes: for each label the patterns of its files, see `gmsdi.data.multitracks`.
+        min_active: how many seconds a label must sound in a window to count as active.
+        stems: also store the stems.
+        splits: which tracks make the split.
+        activity: how it is told where a class sounds.
+        gain_db: of all files, so that their sum does not exceed full scale.
+        first: take only so many tracks of the split, the first in order of name.
+        workers: see `build_windows`.
+        progress: see `build_windows`.
+
+    Raises:
+        UserError: see `gmsdi.data.multitracks.list_tracks` and `split_tracks`; if no track is left, or the disk is too
+            small.
+    """
+    out, labels, activity = Path(out), list(classes), activity or Activity()
+    found = multitracks.split_tracks(
+        multitracks.list_tracks(root, classes), splits or Splits(), needed=[split], root=root
+    )
+    tracks = found[split][:first]
+
+    def piece(track: multitracks.Track) -> _Piece | str:
+        """A track as it will be cut, or the reason why it cannot be."""
+        try:
+            length = track.length(sample_rate)
+        except Unreadable as error:
+            return str(error)
+        if length < window:
+            return "shorter than a window"
+        files = [file for own in track.stems.values() for file in own]
+
+        def read() -> tuple[np.ndarray, _Heard]:
+            decoded = multitracks.decode(
+                track, labels, sample_rate=sample_rate, length=length, activity=activity, gain_db=gain_db
+            )
+            spans = {label: own.tolist() for label, own in decoded.activity.items()}
+            return decoded.stems, {"activity": spans, "clipped": decoded.clipped}
+
+        return _Piece(track.name, files, length, {}, read)
+
+    with claimed(out), _threads(workers) as pool:
+        pieces, skipped = [], {}
+        for track, made in zip(tracks, pool.map(piece, tracks), strict=True):
+            if isinstance(made, str):
+                skipped[track.name] = made
+            else:
+                pieces.append(made)
+        if not pieces:
+            raise UserError(
+                f"{root}: no track of the {split} split is readable and as long as a window ({window} samples at "
+                f"{sample_rate} Hz); {_told(skipped)}"
+            )
+        _build(
+            out,
+            pieces,
+            pool,
+            split=split,
+            sample_rate=sample_rate,
+            window=window,
+            classes=classes,
+            min_active=min_active,
+            stems=stems,
+            source={"dataset": Path(root).name, "files_of_no_class": sum(track.unmatched for track in tracks)},
+            heard={**asdict(activity), "gain_db": gain_db},
+            skipped=skipped,
+            progress=progress,
+        )
+
+
+_Heard = dict[str, Any]
+"""What is known of a track once it is decoded: `activity`, spans of each label, and `clipped`, a number of samples."""
+
+
 @dataclass(frozen=True)
 class _Piece:
     """A track that will be cut.
@@ -192,15 +296,15 @@ class _Piece:
         name: unique.
         files: what it is read from.
         length: samples at the windows' rate.
-        activity: see `gmsdi.data.slakh.Track`.
-        read: returns its stems, or its mixture alone: int16 [K, length] or [1, length].
+        activity: see `gmsdi.data.slakh.Track`; empty if it is heard.
+        read: returns its stems, or its mixture alone, int16 [K, length] or [1, length]; and what was heard in them.
     """
 
     name: str
     files: Sequence[Path]
     length: int
     activity: Mapping[str, np.ndarray]
-    read: Callable[[], np.ndarray]
+    read: Callable[[], tuple[np.ndarray, _Heard]]
 
 
 def _build(
@@ -215,16 +319,21 @@ def _build(
     min_active: float,
     stems: bool,
     source: Mapping[str, object],
+    heard: Mapping[str, object] | None = None,
     skipped: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Cut the pieces, and write the folder `out`; `skipped` has what was left out before."""
+    """Cut the pieces, and write the folder `out`.
+
+    `heard` has the settings by which activity is heard, where it is; `skipped` what was left out before.
+    """
     import pandas as pd
 
     starts = [0, *np.cumsum([piece.length for piece in pieces]).tolist()]
     settings = {
         "sample_rate": sample_rate,
         "classes": {label: list(members) for label, members in classes.items()},
+        **({"heard": dict(heard)} if heard else {}),
         "versions": {"gmsdi": __version__, "soundfile": version_of("soundfile"), "soxr": version_of("soxr")},
     }
     layout = {"tracks": [piece.name for piece in pieces], "lengths": [piece.length for piece in pieces]}
@@ -234,40 +343,53 @@ def _build(
         {"mix.npy": (starts[-1],)} | ({"stems.npy": (len(classes), starts[-1])} if stems else {}),
     )
 
-    def cut(piece: _Piece, start: int) -> str | None:
-        """The reason why a piece cannot be cut, if there is one."""
+    def cut(piece: _Piece, start: int) -> str | _Heard:
+        """What was heard in a piece, or the reason why it cannot be cut."""
         content = _fingerprint(piece)
-        if store.has(piece.name, content):
-            return None
+        if (known := store.found(piece.name, content)) is not None:
+            return known
         try:
-            audio = piece.read()
+            audio, heard = piece.read()
         except Unreadable as error:
             return str(error)
         mix = audio[0]
         if len(audio) > 1:
             mix = np.clip(audio.sum(axis=0, dtype=np.int32), -_SCALE, _SCALE - 1).astype(np.int16)
         store.write(start, {"mix.npy": mix} | ({"stems.npy": audio} if stems else {}))
-        store.note(piece.name, content)
-        return None
+        store.note(piece.name, content, heard)
+        return heard
 
     tracks, spans, windows = [], [], []
-    left_out = dict(skipped or {})
-    for done, (piece, start, reason) in enumerate(zip(pieces, starts, pool.map(cut, pieces, starts), strict=False), 1):
+    left_out, clipped = dict(skipped or {}), {}
+    for done, (piece, start, result) in enumerate(zip(pieces, starts, pool.map(cut, pieces, starts), strict=False), 1):
         if progress:
             progress(done, len(pieces))
-        if reason is not None:
-            left_out[piece.name] = reason
+        if isinstance(result, str):
+            left_out[piece.name] = result
             continue
+        own = {label: np.reshape(found, (-1, 2)) for label, found in result.get("activity", piece.activity).items()}
         tracks.append((piece.name, start, piece.length))
-        spans += [(piece.name, label, *span) for label, found in piece.activity.items() for span in found.tolist()]
+        spans += [(piece.name, label, *span) for label, found in own.items() for span in found.tolist()]
+        if result.get("clipped"):
+            clipped[piece.name] = result["clipped"]
         for offset in range(0, piece.length - window + 1, window):
-            active = _active(piece.activity, offset / sample_rate, (offset + window) / sample_rate, min_active)
+            active = _active(own, offset / sample_rate, (offset + window) / sample_rate, min_active)
             windows.append((piece.name, split, offset, ", ".join(active)))
     if not tracks:
         raise UserError(f"{out}: no track can be decoded; {_told(left_out)}")
     if left_out:
         _log.warning(
             "%s: %d of %d tracks are left out; %s", out, len(left_out), len(tracks) + len(left_out), _told(left_out)
+        )
+    if clipped:
+        worst = max(clipped, key=lambda name: clipped[name])
+        _log.warning(
+            "%s: the stems of %d tracks exceed full scale and are clipped there, most of all %s, %d samples; a "
+            "negative data.stems.gain_db avoids it",
+            out,
+            len(clipped),
+            worst,
+            clipped[worst],
         )
     table = pd.DataFrame(tracks, columns=["track", "start", "length"])
     table.to_csv(store.folder / "tracks.csv", index=False)
@@ -277,6 +399,8 @@ def _build(
         store.folder / "windows.csv", index=False
     )
     described = {**source, "split": split, "tracks": len(tracks)}
+    if clipped:
+        described["clipped"] = clipped
     if left_out:
         described["skipped"] = dict(sorted(left_out.items()))
     info = {"window": window, "min_active": min_active, **settings, "source": described}
@@ -311,7 +435,7 @@ def _piece(track: Track, classes: Mapping[str, Sequence[str]], sample_rate: int)
     length = round(track.frames * sample_rate / track.sample_rate)
     files = [file for found in track.stems.values() for file in found]
     return _Piece(
-        track.path.name, files, length, track.activity, lambda: _stems(track, list(classes), sample_rate, length)
+        track.path.name, files, length, track.activity, lambda: (_stems(track, list(classes), sample_rate, length), {})
     )
 
 
@@ -325,14 +449,14 @@ def _described(path: Path) -> jamendo.Track | str:
 
 def _mixture_piece(track: jamendo.Track, sample_rate: int) -> _Piece:
     return _Piece(
-        track.name, [track.path], track.length(sample_rate), {}, lambda: jamendo.decode(track, sample_rate)[None]
+        track.name, [track.path], track.length(sample_rate), {}, lambda: (jamendo.decode(track, sample_rate)[None], {})
     )
 
 
 def _fingerprint(piece: _Piece) -> str:
     """Of the files' names, sizes and times."""
     files = [(file, file.stat()) for file in piece.files]
-    text = json.dumps([(file.name, stat.st_size, stat.st_mtime_ns) for file, stat in files])
+    text = json.dumps([(file.parent.name, file.name, stat.st_size, stat.st_mtime_ns) for file, stat in files])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -367,16 +491,17 @@ class _Store:
                 self._notes.touch()
                 with atomic(mark) as file:
                     file.write_text(text)
-            lines = self._notes.read_text().splitlines(keepends=True)
+            lines = self._notes.read_text(encoding="utf-8").splitlines(keepends=True)
         except OSError as error:
             raise UserError(f"{work}: cannot be written ({error.strerror}); choose another folder") from error
         # The last line may have been cut off.
-        self._done = {line.rstrip("\n") for line in lines if line.endswith("\n")}
+        notes = (line.rstrip("\n").partition("\t") for line in lines if line.endswith("\n"))
+        self._done: dict[str, _Heard] = {what: json.loads(heard or "{}") for what, _, heard in notes}
         self._offsets = {name: int(np.load(self.folder / name, mmap_mode="r").offset) for name in shapes}
 
-    def has(self, track: str, fingerprint: str) -> bool:
-        """Whether a track is there, of these files."""
-        return f"{track} {fingerprint}" in self._done
+    def found(self, track: str, fingerprint: str) -> _Heard | None:
+        """What was heard in a track of these files; None if it is not there."""
+        return self._done.get(f"{track} {fingerprint}")
 
     def write(self, start: int, parts: Mapping[str, np.ndarray]) -> None:
         """Store int16 [T] or [rows, T] of each array from sample `start` on."""
@@ -394,10 +519,11 @@ class _Store:
                 f"{self.folder}: cannot be written ({error.strerror}); free space, and cutting goes on from here"
             ) from error
 
-    def note(self, track: str, fingerprint: str) -> None:
+    def note(self, track: str, fingerprint: str, heard: _Heard) -> None:
         """Remember that a track has been written."""
-        with self._lock, self._notes.open("a") as file:
-            file.write(f"{track} {fingerprint}\n")
+        more = f"\t{json.dumps(heard)}" if heard else ""
+        with self._lock, self._notes.open("a", encoding="utf-8") as file:
+            file.write(f"{track} {fingerprint}{more}\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -410,7 +536,7 @@ class _Store:
 
 
 class WindowSet:
-    """A folder written by `build_windows` or `build_mixture_windows`, read on demand.
+    """A folder of windows, read on demand.
 
     Args:
         folder: the windows folder.
@@ -435,9 +561,11 @@ class WindowSet:
             self.window = int(info["window"])
             self.labels = list(info["classes"])
             self._min_active = float(info["min_active"])
-            self.table: pd.DataFrame = pd.read_csv(self.folder / "windows.csv", keep_default_na=False)
-            tracks = pd.read_csv(self.folder / "tracks.csv")
-            activity = pd.read_csv(self.folder / "activity.csv")
+            # A track may be called "001" or "NA".
+            names: dict[str, Any] = {"dtype": {"track": str, "label": str}, "keep_default_na": False}
+            self.table: pd.DataFrame = pd.read_csv(self.folder / "windows.csv", **names)
+            tracks = pd.read_csv(self.folder / "tracks.csv", **names)
+            activity = pd.read_csv(self.folder / "activity.csv", **names)
             self._mix = np.load(self.folder / "mix.npy", mmap_mode="r")
             stems = self.folder / "stems.npy"
             self._stems = np.load(stems, mmap_mode="r") if stems.exists() else None

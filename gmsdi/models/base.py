@@ -15,10 +15,12 @@ class TrainableModel(nn.Module):
     Attributes:
         config: what the model's `config.json` holds.
         autocast: the type in which the network runs, e.g. `torch.bfloat16`; None leaves it as it is.
+        ends: beginnings of the names of the parameters of its first and last layers, see `gmsdi.optimizers.divided`.
     """
 
     config: dict[str, Any]
     autocast: torch.dtype | None
+    ends: tuple[str, ...] = ()
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
         """The loss of each item of a training batch, `[n]`.

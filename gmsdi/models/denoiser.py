@@ -67,6 +67,8 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         config: what the model's `config.json` holds.
     """
 
+    ends = ("net.patch.", "net.unpatch.", "net.to_time.")
+
     def __init__(self, net: nn.Module, text: nn.Module, sigma_data: float, config: dict[str, Any]) -> None:
         super().__init__(net, sigma_data)
         self.text = text

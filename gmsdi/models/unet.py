@@ -35,6 +35,12 @@ class UNetConfig:
         multipliers: one more than there are levels.
         factors: down-sampling factor on entering each level.
         num_blocks: residual blocks of each level.
+        kernel_sizes: kernel size of the convolutions in each level's residual blocks, an odd number; None is 3
+            everywhere, as in the published class. The bottleneck keeps 3.
+        dilations: for each level, the dilations of the convolutions in its residual blocks, two of each block, in their
+            order and repeated as often as need be, on the way down and on the way up; None is 1 everywhere, as in the
+            published class.
+        patch_kernel: kernel size, in frames, of the convolutions of a "conv" patch, an odd number.
         attentions: whether a level ends in a self-attention block.
         cross_attentions: whether a level's residual blocks attend to the text; None is all of them.
         text_modulation: also add a projection of the mean text embedding to the noise-level features, so that every
@@ -59,6 +65,9 @@ class UNetConfig:
     multipliers: Sequence[int] = (1, 2, 4, 4, 4, 4, 4)
     factors: Sequence[int] = (4, 4, 4, 2, 2, 2)
     num_blocks: Sequence[int] = (2, 2, 2, 2, 2, 2)
+    kernel_sizes: Sequence[int] | None = None
+    dilations: Sequence[Sequence[int]] | None = None
+    patch_kernel: int = 3
     attentions: Sequence[bool] = (False, False, False, True, True, True)
     cross_attentions: Sequence[bool] | None = None
     text_modulation: bool = False
@@ -76,9 +85,10 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         levels = len(self.factors)
-        named = {"num_blocks": self.num_blocks, "attentions": self.attentions}
-        if self.cross_attentions is not None:
-            named["cross_attentions"] = self.cross_attentions
+        named: dict[str, Sequence[object]] = {"num_blocks": self.num_blocks, "attentions": self.attentions}
+        for name in ("cross_attentions", "kernel_sizes", "dilations"):
+            if getattr(self, name) is not None:
+                named[name] = getattr(self, name)
         for name, values in named.items():
             if len(values) != levels:
                 raise ValueError(f"{name} has {len(values)} entries for {levels} levels")
@@ -86,6 +96,15 @@ class UNetConfig:
             raise ValueError(f"multipliers has {len(self.multipliers)} entries, not one more than the {levels} levels")
         if self.patch not in ("resnet", "conv"):
             raise ValueError(f"patch is {self.patch!r}, neither 'resnet' nor 'conv'")
+        for name, sizes in (("kernel_sizes", self.kernel_sizes or ()), ("patch_kernel", (self.patch_kernel,))):
+            for size in sizes:
+                if size < 1 or size % 2 == 0:
+                    raise ValueError(f"{name} has {size}, which is no odd number of frames")
+        if self.patch == "resnet" and self.patch_kernel != 3:
+            raise ValueError("patch_kernel is for patch 'conv' alone")
+        for level, dilations in enumerate(self.dilations or ()):
+            if not dilations or min(dilations) < 1:
+                raise ValueError(f"dilations of level {level} are {list(dilations)}; give one or more, each at least 1")
 
     @property
     def stride(self) -> int:
@@ -174,7 +193,7 @@ class Conv(nn.Conv1d):
         if self.kernel_size == (1,):
             return F.linear(x.permute(0, 2, 3, 1), self.weight.squeeze(-1), self.bias).permute(0, 3, 1, 2)
         stride, padding = (1, self.stride[0]), (0, int(self.padding[0]))
-        return F.conv2d(x, self.weight.unsqueeze(2), self.bias, stride, padding)
+        return F.conv2d(x, self.weight.unsqueeze(2), self.bias, stride, padding, (1, self.dilation[0]))
 
 
 class ConvTranspose(nn.ConvTranspose1d):
@@ -194,10 +213,10 @@ class ConvTranspose(nn.ConvTranspose1d):
 class ConvBlock(nn.Module):
     """Group normalisation, optional modulation, SiLU, convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, groups: int, kernel: int = 3, dilation: int = 1) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, in_channels)
-        self.conv = Conv(in_channels, out_channels, kernel_size=3, padding=1)
+        self.conv = Conv(in_channels, out_channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
 
     def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Tensor:
         x = self.norm(x)
@@ -220,14 +239,16 @@ class ResnetBlock(nn.Module):
         text_features: int | None = None,
         heads: int = 0,
         head_features: int = 0,
+        kernel: int = 3,
+        dilations: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
-        self.block1 = ConvBlock(in_channels, out_channels, groups)
+        self.block1 = ConvBlock(in_channels, out_channels, groups, kernel, dilations[0])
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(mapping, out_channels * 2))
         self.cross_attention: CrossAttention | None = None
         if text_features is not None:
             self.cross_attention = CrossAttention(out_channels, text_features, heads, head_features)
-        self.block2 = ConvBlock(out_channels, out_channels, groups)
+        self.block2 = ConvBlock(out_channels, out_channels, groups, kernel, dilations[1])
         self.skip = Conv(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, mapping: Tensor, cond: Conditioning | None = None) -> Tensor:
@@ -268,12 +289,13 @@ class ResnetUnpatch(nn.Module):
 
 
 class ConvPatch(nn.Module):
-    """`patch_factor` samples become channels of one frame, then one convolution over three frames."""
+    """`patch_factor` samples become channels of one frame, then one convolution over few frames."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.factor = config.patch_factor
-        self.conv = Conv(config.in_channels * self.factor, config.channels, 3, padding=1)
+        kernel = config.patch_kernel
+        self.conv = Conv(config.in_channels * self.factor, config.channels, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
         return self.conv(_samples_to_channels(x, self.factor))
@@ -285,7 +307,8 @@ class ConvUnpatch(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.factor = config.patch_factor
-        self.block = ConvBlock(config.channels, config.in_channels * self.factor, config.resnet_groups)
+        outputs = config.in_channels * self.factor
+        self.block = ConvBlock(config.channels, outputs, config.resnet_groups, config.patch_kernel)
         nn.init.zeros_(self.block.conv.weight)
 
     def forward(self, x: Tensor, mapping: Tensor) -> Tensor:
@@ -302,7 +325,7 @@ class DownLevel(nn.Module):
         factor, kernel = config.factors[level], config.kernel_multiplier_downsample
         self.down = Conv(in_channels, channels, factor * kernel + 1, stride=factor, padding=factor * (kernel // 2))
         self.blocks = nn.ModuleList(
-            _resnet(config, channels, channels, mapping, text) for _ in range(config.num_blocks[level])
+            _resnet(config, channels, channels, mapping, text, level, i) for i in range(config.num_blocks[level])
         )
         self.transformer = TransformerBlock(config, channels) if config.attentions[level] else None
 
@@ -327,8 +350,8 @@ class UpLevel(nn.Module):
         super().__init__()
         self.skip_scale = 2**-0.5 if config.use_skip_scale else 1.0
         self.blocks = nn.ModuleList(
-            _resnet(config, 2 * channels, channels, mapping, text)
-            for _ in range(config.num_blocks[level] + int(config.attentions[level]))
+            _resnet(config, 2 * channels, channels, mapping, text, level, i)
+            for i in range(config.num_blocks[level] + int(config.attentions[level]))
         )
         self.transformer = TransformerBlock(config, channels) if config.attentions[level] else None
         self.up = _upsample(channels, out_channels, config.factors[level], config.use_nearest_upsample)
@@ -468,7 +491,22 @@ def _split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
     return x.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _resnet(config: UNetConfig, in_channels: int, channels: int, mapping: int, text: int | None) -> ResnetBlock:
+def _resnet(
+    config: UNetConfig,
+    in_channels: int,
+    channels: int,
+    mapping: int,
+    text: int | None,
+    level: int | None = None,
+    block: int = 0,
+) -> ResnetBlock:
+    """The residual block of a level with this number, or one of the bottleneck."""
+    kernel, dilations = 3, (1, 1)
+    if level is not None and config.kernel_sizes is not None:
+        kernel = config.kernel_sizes[level]
+    if level is not None and config.dilations is not None:
+        given = config.dilations[level]
+        dilations = (given[2 * block % len(given)], given[(2 * block + 1) % len(given)])
     return ResnetBlock(
         in_channels,
         channels,
@@ -477,6 +515,8 @@ def _resnet(config: UNetConfig, in_channels: int, channels: int, mapping: int, t
         text_features=text,
         heads=config.attention_heads,
         head_features=config.attention_features,
+        kernel=kernel,
+        dilations=dilations,
     )
 
 

@@ -51,13 +51,23 @@ TRAINING = TrainingConfig(
     precision="float32",
     devices=2,
 )
+EVERYTHING = replace(
+    TRAINING,
+    optimizer="muon",
+    uncertainty=True,
+    p_extra={"share": 0.3, "low": 0.01, "high": 0.1},
+    ema_power=[0.05, 0.1],
+    level_windows=3,
+)
 SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_ddp import MODEL, TRAINING
+import test_ddp
+from test_ddp import MODEL
 from gmsdi.training import train
 windows, out, work = sys.argv[1:]
-if train(MODEL, TRAINING, windows, windows, out, seed=3, work=work, progress=False):
+config = test_ddp.EVERYTHING if "everything" in out else test_ddp.TRAINING
+if train(MODEL, config, windows, windows, out, seed=3, work=work, progress=False):
     print("first")
 """
 
@@ -123,6 +133,21 @@ def check_equal(one, other):
 def test_two_devices_train_the_model_of_one(one, two):
     check_equal(one, two)
     assert one[1]["val_loss"].count() == 3
+
+
+@pytest.mark.slow
+def test_two_devices_agree_with_every_option(folder):
+    run(command(folder, "everything"))
+    config, windows, work = replace(EVERYTHING, devices=1), folder / "windows", folder / "alone_work"
+    train(MODEL, config, windows, windows, folder / "alone", seed=3, work=work, progress=False)
+    levels = [pd.read_csv(path / "csv" / "metrics.csv") for path in (work, folder / "everything_work")]
+    names = [name for name in levels[0] if name.startswith(("mse_", "wiener_", "val_", "train_"))]
+    assert len(names) == 14
+    first, second = (table.groupby("step").first()[names] for table in levels)
+    pd.testing.assert_frame_equal(first, second, rtol=2e-3)
+    assert {path.name for path in (work / "averages").iterdir()} == {
+        path.name for path in (folder / "everything_work" / "averages").iterdir()
+    }
 
 
 @pytest.mark.slow

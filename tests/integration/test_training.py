@@ -20,8 +20,10 @@ from safetensors.torch import load_file
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
+from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.training import Batches, TrainingConfig, train
+from gmsdi.models.text import unique_bank
+from gmsdi.training import Batches, TrainingConfig, Uncertainty, train
 
 MODEL = {
     "unet": {
@@ -101,6 +103,142 @@ def test_killed_training_resumes_to_the_same_weights(windows, tmp_path):
     losses = [pd.read_csv(folder / "csv" / "metrics.csv") for folder in (tmp_path / "work", work)]
     last = [table["val_loss"].dropna().iloc[-1] for table in losses]
     assert last[0] == last[1]
+
+
+EVERYTHING = replace(
+    TRAINING,
+    steps=24,
+    optimizer="muon",
+    muon_every=3,
+    uncertainty=True,
+    p_extra={"share": 0.3, "low": 0.01, "high": 0.1},
+    ema_power=[0.05, 0.1],
+    ema_snapshots=5,
+    level_windows=3,
+)
+
+
+@pytest.mark.parametrize("cut", [13, 17])
+def test_every_option_resumes_to_the_same_weights(windows, tmp_path, monkeypatch, cut):
+    """Of the model, of its averages and of the uncertainty, which goes into the gradients' common norm."""
+
+    def run(name):
+        work = tmp_path / f"{name}_work"
+        train(MODEL, EVERYTHING, windows, windows, tmp_path / name, seed=3, work=work, progress=False)
+        return load_file(tmp_path / name / "model.safetensors"), work
+
+    whole, work = run("whole")
+    batch = Batches.batch
+
+    def failing(self, step):
+        if step == cut and self.seed == 3:
+            raise RuntimeError("power cut")
+        return batch(self, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Batches, "batch", failing)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run("cut")
+    resumed, resumed_work = run("cut")
+    assert json.loads((tmp_path / "cut" / "provenance.json").read_text())["resumed"]
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    steps = [5, 10, 15, 20, 24]
+    for folder in (work, resumed_work):
+        files = sorted((folder / "averages").glob("*.safetensors"), key=lambda path: int(path.stem))
+        assert [int(path.stem) for path in files] == steps
+    for step in steps:
+        first, second = (load_file(folder / "averages" / f"{step}.safetensors") for folder in (work, resumed_work))
+        assert {name.partition("/")[0] for name in first} == {"0.05", "0.1"}
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    states = [torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (work, resumed_work)]
+    assert states[0]["uncertainty.factors"].abs().max() > 0
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not any("uncertainty" in name for name in whole)
+
+
+def test_the_average_with_the_least_loss_is_saved(windows, tmp_path):
+    config = replace(TRAINING, steps=24, ema=0.999, ema_power=[0.05, 0.1], validate_every=12, lr=3e-3)
+    train(MODEL, config, windows, windows, tmp_path / "m", seed=3, work=tmp_path / "w", progress=False)
+    told = json.loads((tmp_path / "m" / "provenance.json").read_text())
+    losses = told["averages"]["val_loss"]
+    assert losses["ema"] == pytest.approx(told["val_loss"], rel=1e-5)
+    assert told["averages"]["chosen"] == min(losses, key=losses.get) != "ema"
+    validation = Batches(WindowSet(windows), config, seed=4)
+    with torch.no_grad():
+        model = load_model(tmp_path / "m")
+        found = torch.stack([model.training_loss(validation.batch(step)).mean() for step in range(2)]).mean()
+    assert found == pytest.approx(min(losses.values()), rel=1e-5)
+
+
+def test_validation_measures_the_error_of_each_noise_level_beside_an_oracle(windows, tmp_path):
+    config = replace(TRAINING, steps=8, validate_every=4, level_windows=3)
+    train(MODEL, config, windows, windows, tmp_path / "m", seed=3, work=tmp_path / "w", progress=False)
+    logged = pd.read_csv(tmp_path / "w" / "csv" / "metrics.csv")
+    assert logged["val_loss"].count() == logged["mse_0.03"].count() == 2
+    assert logged["wiener_0.03"].count() == 1
+    levels = json.loads((tmp_path / "m" / "provenance.json").read_text())["levels"]
+    plain = replace(config, batch=3, gain_db=0.0, polarity=False, p_drop=0.0)
+    batch, model = Batches(WindowSet(windows), plain, seed=5).batch(0), load_model(tmp_path / "m")
+    assert None not in batch["texts"]
+    for sigma in LEVELS:
+        noisy = batch["clean"] + sigma * batch["noise"]
+        with torch.no_grad():
+            denoised = model(noisy, torch.full((3,), sigma), unique_bank(model.text, batch["texts"]))
+        error = (denoised - batch["clean"]).square().mean() / sigma**2
+        assert logged[f"mse_{sigma:g}"].dropna().iloc[-1] == pytest.approx(error.item(), rel=1e-4)
+        assert levels[f"mse_{sigma:g}"] == pytest.approx(error.item(), rel=1e-4)
+        oracle = oracle_wiener(batch["clean"], sigma, batch["noise"]).mean().item()
+        assert logged[f"wiener_{sigma:g}"].dropna().item() == pytest.approx(oracle, rel=1e-5)
+
+
+def test_more_weight_on_a_range_of_noise_changes_nothing_else(windows):
+    data, config = WindowSet(windows), replace(TRAINING, batch=200)
+    extra = replace(config, p_extra={"share": 0.3, "low": 0.01, "high": 0.1})
+    plain, more = (Batches(data, c, seed=5).batch(0) for c in (config, extra))
+    assert all(torch.equal(plain[name], more[name]) for name in ("clean", "noise", "draws"))
+    assert plain["texts"] == more["texts"]
+    changed = plain["sigma"] != more["sigma"]
+    assert 60 - 3 * 6.5 < changed.sum() < 60 + 3 * 6.5
+    place = more["sigma"][changed].log().sub(np.log(0.01)).div(np.log(10)).sort().values
+    assert place.min() > 0
+    assert (place - torch.linspace(0, 1, len(place))).abs().max() < 1.63 * len(place) ** -0.5  # Kolmogorov, 1 %
+
+
+def test_uncertainty_becomes_the_logarithm_of_the_expected_loss():
+    generator = torch.Generator().manual_seed(0)
+    model = Uncertainty()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    assert torch.equal(model(torch.tensor([0.01, 1.0])), torch.zeros(2))
+
+    def expected(sigma):
+        return 0.3 + torch.sigmoid(2 * sigma.log() + 4)
+
+    for step in range(2000):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 2000)
+        sigma = (1.5 * torch.randn(64, generator=generator) - 2).exp()
+        loss = expected(sigma) * -torch.rand(64, generator=generator).log()
+        u = model(sigma)
+        optimizer.zero_grad()
+        (loss / u.exp() + u).mean().backward()
+        optimizer.step()
+    sigma = torch.tensor([0.01, 0.03, 0.1, 0.3, 1.0])
+    torch.testing.assert_close(model(sigma).detach(), expected(sigma).log(), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"optimizer": "sgd"}, "training.optimizer is 'sgd'; choose adamw or muon"),
+        ({"p_extra": {"share": 0.5}}, "training.p_extra has share; give share, low and high"),
+        ({"p_extra": {"share": 0.5, "low": 1, "high": 0.1}}, "low above 0 and below high"),
+        ({"ema_power": [0.5]}, "sigma_rel is 0.5"),
+        ({"muon_every": 0}, "training.muon_every is 0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(wrong, says):
+    with pytest.raises(UserError, match=says):
+        replace(TRAINING, **wrong)
 
 
 def test_a_slurm_job_trains_as_any_process_does(windows, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import soxr
 import torch
 
 from gmsdi.config import load, validate
-from gmsdi.data import jamendo
+from gmsdi.data import decoding, jamendo
 from gmsdi.data import windows as windows_module
 from gmsdi.data.download import download_jamendo
 from gmsdi.data.windows import WindowSet, build_mixture_windows
@@ -228,7 +228,7 @@ def test_memory_is_that_of_the_windows_of_a_track(files, tmp_path, monkeypatch):
     seconds = 20
     noise = 0.1 * np.random.default_rng(0).standard_normal((seconds * 44100, 2)).astype(np.float32)
     root = shards.write(tmp_path / "data", {"00/100.low.mp3": shards.mp3(noise, 44100)})
-    monkeypatch.setattr(jamendo, "_BLOCK", 4096)
+    monkeypatch.setattr(decoding, "_BLOCK", 4096)
     build = {"shards": [0], "sample_rate": RATE, "window": WINDOW}
     build_mixture_windows(root, "train", tmp_path / "warm", **build)  # modules are loaded
     tracemalloc.start()

@@ -30,6 +30,9 @@ VARIANTS = [
     pytest.param({"patch": "conv", "residual_bottleneck": True, "text_modulation": True}, id="mini"),
     pytest.param({"use_nearest_upsample": True, "cross_attentions": (False, True)}, id="nearest"),
     pytest.param({"use_attention_bottleneck": False, "mapping_features": 24, "factors": (2, 1)}, id="slim"),
+    pytest.param(
+        {"kernel_sizes": (7, 5), "dilations": ((2,), (1, 4, 8)), "patch": "conv", "patch_kernel": 5}, id="wide"
+    ),
 ]
 
 
@@ -94,13 +97,38 @@ def test_convolutions_in_the_channels_last_layout_are_one_dimensional_ones():
     for layer, reference in (
         (unet.Conv(6, 8, 7, stride=3, padding=3), F.conv1d),
         (unet.Conv(6, 8, 1), F.conv1d),
+        (unet.Conv(6, 8, 5, padding=6, dilation=3), F.conv1d),
         (unet.ConvTranspose(6, 8, 6, stride=3, padding=2, output_padding=1), F.conv_transpose1d),
     ):
         options = {"stride": layer.stride, "padding": layer.padding}
         if isinstance(layer, unet.ConvTranspose):
             options["output_padding"] = layer.output_padding
+        else:
+            options["dilation"] = layer.dilation
         expected = reference(x, layer.weight, layer.bias, **options)
         torch.testing.assert_close(layer(wide).squeeze(2), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_convolutions_of_a_level_reach_as_far_as_their_kernels_and_dilations(blocks):
+    """By the response to an impulse, on the way down and up; the other level and the bottleneck have kernel 3."""
+    options = {"num_blocks": (blocks, 1), "kernel_sizes": (5, 3), "dilations": ((1, 2, 4), (1,)), "text_features": None}
+    net = scrambled(UNet1d(UNetConfig(**{**SMALL, **options}))).eval()
+
+    def reaches(*parts):
+        found = []
+        for layer in (half.conv for part in parts for half in (part.block1, part.block2)):
+            x = torch.zeros(1, layer.in_channels, 1, 41)
+            x[..., 20] = 1.0
+            with torch.no_grad():
+                heard = (layer(x) != layer(0 * x)).any(dim=1).flatten().nonzero().flatten()
+            assert heard.min() + heard.max() == 40
+            found.append(int(heard.max()) - 20)
+        return found
+
+    for level in (net.downs[0], net.ups[1]):
+        assert reaches(*level.blocks) == [2, 4, 8, 2, 4, 8][: 2 * blocks]
+    assert set(reaches(*net.downs[1].blocks, *net.ups[0].blocks, net.bottleneck.pre, net.bottleneck.post)) == {1}
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
@@ -173,6 +201,11 @@ def test_defaults_are_msdms_network(text, in_channels, millions):
         ({"multipliers": (1, 2)}, "multipliers has 2 entries, not one more than the 2 levels"),
         ({"cross_attentions": (True,)}, "cross_attentions has 1 entries for 2 levels"),
         ({"patch": "fft"}, "patch is 'fft'"),
+        ({"kernel_sizes": (3,)}, "kernel_sizes has 1 entries for 2 levels"),
+        ({"kernel_sizes": (3, 4)}, "kernel_sizes has 4, which is no odd number"),
+        ({"patch": "conv", "patch_kernel": 2}, "patch_kernel has 2, which is no odd number"),
+        ({"patch_kernel": 5}, "patch_kernel is for patch 'conv' alone"),
+        ({"dilations": ((1,), ())}, "dilations of level 1 are []"),
     ],
 )
 def test_contradictions_are_named(options, message):

@@ -6,7 +6,7 @@ use rule train as train_clap with:
     input:
         train=windows(part("train")),
         validation=windows(part("validation")),
-        sources=sources("training.py", "models", "data/windows.py"),
+        sources=sources("training.py", "optimizers.py", "averages.py", "models", "data/windows.py"),
     output:
         model=multiext("<results>/clap/model/", "model.safetensors", "config.json"),
         losses="<results>/clap/losses.csv",

@@ -8,6 +8,7 @@ REPO = Path(workflow.basedir).resolve().parent
 sys.path.insert(0, str(REPO))
 
 from gmsdi.config import digest, validate, writable
+from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study import Study, system_of
@@ -43,7 +44,7 @@ wildcard_constraints:
     part="(train|validation|test)-([0-9]+(-[0-9]+)?|all)",
     shard="[0-9]+",
     shards="[0-9]+",
-    split="test|validation",
+    split="train|test|validation",
     task="(single|total|partial)[a-z_]*",
     baseline="[a-z_A-Z0-9]+",
 
@@ -105,19 +106,65 @@ if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLA
     sys.exit(f"config: data.root: no folder {SLAKH}; set it to that of the data set, or to null to have it downloaded")
 
 
+# Your own multi-tracks: what is wrong with them is said before anything is done, once a run.
+if config["data"]["kind"] == "stems":
+    if not config["data"]["root"]:
+        sys.exit("config: data.root is not set; data.kind stems needs the folder that holds your tracks")
+    if workflow.is_main_process:
+        try:
+            find_tracks(config["data"], STUDY.splits())
+        except UserError as error:
+            sys.exit(str(error))
+
+
+# MIDI songs: the folders that the configuration names, and those that are composed here.
+SONG_FOLDERS = STUDY.song_folders() if config["data"]["kind"] == "midi" else []
+for folder in SONG_FOLDERS:
+    if not Path(folder).expanduser().exists():
+        sys.exit(f"config: data.midi.songs: no folder {folder}; set root to one of MIDI files")
+if config["data"]["kind"] == "midi" and not config["data"]["midi"]["songs"]:
+    sys.exit("config: data.midi.songs: names no source; give at least one, such as {kind: files, root: FOLDER}")
+
+
+def composed_songs(split):
+    """The folders of the composed songs of a split."""
+    return [
+        f"<data>/songs/{name}/{split}"
+        for name, source in STUDY.song_sources().items()
+        if source.get("tracks", {}).get(split)
+    ]
+
+
+def song_lists(split):
+    """The tables of the songs that a split has."""
+    found = ["<data>/songs/files.csv"] if SONG_FOLDERS else []
+    return found + ([f"<data>/songs/composed-{split}.csv"] if composed_songs(split) else [])
+
+
 def dataset(wildcards):
     """What says that the dataset of a part is there."""
-    if config["data"]["kind"] == "mini":
-        return f"<data>/{wildcards.part}/slakh"
+    if config["data"]["kind"] in ("mini", "midi"):
+        return f"<data>/{wildcards.part}/{'slakh' if config['data']['kind'] == 'mini' else 'tracks'}"
     return SLAKH if config["data"]["root"] else UNPACKED
 
 
+# What the windows of the dataset depend on.
+CUT_BY = ["data/slakh.py", "data/versions.py", "data/windows.py"]
+if config["data"]["kind"] == "stems":
+    CUT_BY = ["data/decoding.py", "data/multitracks.py", "data/windows.py"]
+
+
 def chunking(wildcards):
-    """Settings of gmsdi.data.windows.build_windows."""
+    """Settings of gmsdi.data.windows.build_windows, or of build_multitrack_windows."""
     data, split = config["data"], wildcards.part.split("-")[0]
     settings = {key: data[key] for key in ["sample_rate", "window", "classes", "min_active"]}
+    if data["kind"] == "midi":
+        return {**settings, "split": split, "classes": {label: [label] for label in data["classes"]}}
     if data["kind"] == "mini":
         return {**settings, "split": split}
+    if data["kind"] == "stems":
+        own = {"splits": {**data["stems"]["splits"], "seed": data["seed"]}, "first": data["tracks"][split]}
+        return {**settings, "split": split, **own, **{key: data["stems"][key] for key in ["activity", "gain_db"]}}
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
 
 

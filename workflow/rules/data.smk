@@ -1,5 +1,5 @@
-# The dataset: composed and rendered here (mini), or Slakh2100, downloaded or in a folder; then cut into windows. And
-# MTG-Jamendo, where the model learns from it.
+# The dataset: composed and rendered here (mini), Slakh2100, downloaded or in a folder, or any folder of multi-tracks (stems);
+# then cut into windows. And MTG-Jamendo, where the model learns from it.
 
 
 rule compose:
@@ -18,6 +18,91 @@ rule compose:
         seed=config["data"]["seed"],
     script:
         "../scripts/compose.py"
+
+
+# MIDI songs. The composed ones are MIDI files first, like those that somebody brings.
+MIDI_SOURCES = sources("data/midi.py", "data/midi_dataset.py")
+
+
+rule compose_songs:
+    input:
+        sources("data/songs", "data/composer.py"),
+    output:
+        directory("<data>/songs/{source}-{number}/{split}"),
+    log:
+        "<data>/songs/{source}-{number}/{split}.log",
+    wildcard_constraints:
+        source="arranged|composed|drawn",
+        number="[0-9]+",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        tracks=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["tracks"][
+            wildcards.split
+        ],
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/compose_songs.py"
+
+
+rule list_songs:
+    input:
+        folders=SONG_FOLDERS,
+        sources=MIDI_SOURCES,
+    output:
+        "<data>/songs/files.csv",
+    log:
+        "<data>/songs/files.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        midi=STUDY.midi("train"),
+        split=None,
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/list_songs.py"
+
+
+use rule list_songs as list_composed_songs with:
+    input:
+        folders=lambda wildcards: composed_songs(wildcards.split),
+        sources=MIDI_SOURCES,
+    output:
+        "<data>/songs/composed-{split}.csv",
+    log:
+        "<data>/songs/composed-{split}.log",
+    params:
+        midi=STUDY.midi("train"),
+        split=lambda wildcards: wildcards.split,
+        seed=config["data"]["seed"],
+
+
+def split_of(wildcards):
+    return wildcards.part.split("-")[0]
+
+
+rule render:
+    input:
+        songs=lambda wildcards: song_lists(split_of(wildcards)),
+        soundfonts=lambda wildcards: [
+            file for file in STUDY.midi(split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
+        ],
+        sources=MIDI_SOURCES + sources("data/synthesizer.py"),
+    output:
+        directory("<data>/{part}/tracks"),
+    log:
+        "<data>/{part}/render.log",
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        midi=lambda wildcards: STUDY.midi(split_of(wildcards)),
+        first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
+        seed=config["data"]["seed"],
+    script:
+        "../scripts/render.py"
 
 
 # Archive and tracks are no outputs, but lie beside them: Snakemake would delete them before it runs a job again. The
@@ -64,7 +149,7 @@ rule unpack:
 rule chunk:
     input:
         dataset=dataset,
-        sources=sources("data/slakh.py", "data/versions.py", "data/windows.py"),
+        sources=sources(*CUT_BY),
     output:
         multiext("<data>/{part}/windows/", *WINDOW_FILES),
     log:
@@ -129,7 +214,7 @@ rule download_jamendo:
 rule chunk_jamendo:
     input:
         tracks=jamendo_tracks,
-        sources=sources("data/jamendo.py", "data/windows.py"),
+        sources=sources("data/decoding.py", "data/jamendo.py", "data/windows.py"),
     output:
         multiext("<jamendo>/{part}/windows/", *WINDOW_FILES),
     log:

@@ -46,6 +46,7 @@ with job(snakemake):
     if first:
         logged = pd.read_csv(work / "csv" / "metrics.csv")
         columns = [name for name in ("step", "train_loss", "val_loss") if name in logged]
+        columns += [name for name in logged if name.startswith(("mse_", "wiener_"))]
         with atomic(losses) as path:
             logged[columns].to_csv(path, index=False)
         shutil.rmtree(work)

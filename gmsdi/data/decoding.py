@@ -1,0 +1,70 @@
+"""Decoding audio files block by block: mono, at another rate, in little memory however long they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gmsdi.errors import UserError
+
+_BLOCK = 1 << 18  # samples that are decoded at a time; the last bit of a sample depends on it
+# Seconds by which a file may end before its header says: encoders round a length, and pad it, in their own ways.
+_SLACK = 0.1
+
+
+class Unreadable(UserError):
+    """A track cannot be decoded. The message is the reason, without the track's name."""
+
+
+def header(path: Path) -> tuple[int, int]:
+    """Sample rate in Hz and number of samples of a file, as its header says.
+
+    Raises:
+        Unreadable: if it has none.
+    """
+    import soundfile
+
+    try:
+        info = soundfile.info(path)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise Unreadable("not a readable audio file") from error
+    return info.samplerate, info.frames
+
+
+def stream(path: Path, frames: int, source: int, target: int) -> Iterator[np.ndarray]:
+    """Decode a file block by block, channels averaged, and resample it.
+
+    Args:
+        path: the file.
+        frames: samples, as its header says.
+        source: its sample rate, in Hz.
+        target: of the result, in Hz.
+
+    Yields:
+        float32 `[n]`, one after another; in all about `frames * target / source` samples.
+
+    Raises:
+        Unreadable: if the file is damaged, ends more than a tenth of a second before its header says, or holds samples
+            that are not finite.
+    """
+    import soundfile
+    import soxr
+
+    resampler = None if source == target else soxr.ResampleStream(source, target, 1, dtype="float32")
+    read = 0
+    try:
+        with soundfile.SoundFile(path) as file:
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                if not np.isfinite(block).all():
+                    raise Unreadable("holds samples that are not finite")
+                read += len(block)
+                mono = block.mean(axis=1)
+                yield mono if resampler is None else resampler.resample_chunk(mono)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise Unreadable("damaged, it cannot be decoded") from error
+    if read < frames - _SLACK * source:
+        raise Unreadable(f"ends after {read} of {frames} samples")
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)

@@ -1,0 +1,595 @@
+"""A multi-track data set out of MIDI songs and SoundFonts, in the folder layout of Slakh2100.
+
+Two steps. `list_songs` looks at every song once: what cannot be used is named with the reason, songs of the same notes
+are found, and each song is given its split. `render_split` plays the songs of a split, each in one or several versions:
+with other programs of the same class, other SoundFonts, keys, tempi and levels, and rests.
+
+A track is a function of its song's notes, the settings and the seed, so that tracks can be rendered in any order, in
+parallel and again, with the same bytes. Songs are read and played in processes of their own, under a time limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gmsdi.data.midi import (
+    PEDAL,
+    Limits,
+    Part,
+    Song,
+    SongFile,
+    Unplayable,
+    digest_of,
+    find_songs,
+    group_songs,
+    read_song,
+    signature_of,
+)
+from gmsdi.errors import UserError
+from gmsdi.files import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "validation", "test")
+VERSION = 1  # of the tracks' sound: raise it with every change, so that no folder mixes two
+DRUMS, REST = "drums", "rest"
+"""Members of a class beside programs: the drum channel, and every program of no other class."""
+_TAIL = 1.5  # seconds of a track after its last note
+_LEAD = 0.25  # and before its first
+_GATE = 0.05  # seconds of a frame of the loudness measure
+_TICKS = 480  # per beat of the MIDI files that are written, at 120 beats a minute
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Variety:
+    """How versions of a song differ from the file. The defaults play it as it is.
+
+    Attributes:
+        swap: probability that a part is played by another program of its class, a drum part by another kit.
+        transpose: semitones, up or down at most; drums are not.
+        tempo: factors between which the tempo is drawn.
+        level_db: half-width of each part's random gain, in dB.
+        sections: shortest and longest section in seconds; in each some classes rest. None: nobody rests.
+        section_sizes: probability of each number of classes that play in a section; more than there are count as all.
+    """
+
+    swap: float = 0.0
+    transpose: int = 0
+    tempo: tuple[float, float] = (1.0, 1.0)
+    level_db: float = 0.0
+    sections: tuple[float, float] | None = None
+    section_sizes: Mapping[int, float] = field(default_factory=lambda: {1: 0.4, 2: 0.15, 3: 0.18, 4: 0.27})
+
+
+@dataclass(frozen=True)
+class MidiConfig:
+    """Settings of the data set.
+
+    Attributes:
+        classes: for each label its members: numbers or ranges of General MIDI programs from 0 ("32-39"), "drums", or
+            "rest" for whatever is in no other class. Parts of no class are left out.
+        soundfonts: .sf2 or .sf3 files, one drawn for each part; "TimGM6mb" is that of the pretty_midi package.
+        sample_rate: of the audio, in Hz.
+        channels: 1 or 2.
+        kits: programs of the drum kits that `Variety.swap` draws from.
+        required: labels that a song must have.
+        least_classes: how many classes a song must have at least.
+        rms_db: level of a mix, in dB relative to full scale: the root mean square of what sounds in it.
+        target_peak: greatest absolute sample of a mix in dB; a mix that would exceed it is quieter.
+        versions: how many versions of each song, by split.
+        variety: how they differ.
+        varied: the splits in which they do; the others play songs as they are.
+        split_shares: shares of the splits among the songs of a source without splits of its own.
+        limits: what a song may be at most.
+        time_limit: seconds of computing that a song may take, read or played.
+    """
+
+    classes: Mapping[str, Sequence[str | int]]
+    soundfonts: Sequence[str]
+    sample_rate: int = 8000
+    channels: int = 1
+    kits: Sequence[int] = (0, 8, 16, 24, 25, 32, 40)
+    required: Sequence[str] = ()
+    least_classes: int = 2
+    rms_db: float = -20.0
+    target_peak: float = -1.0
+    versions: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 1))
+    variety: Variety = field(default_factory=Variety)
+    varied: Sequence[str] = ("train",)
+    split_shares: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "validation": 0.1, "test": 0.1})
+    limits: Limits = field(default_factory=Limits)
+    time_limit: float = 120.0
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> MidiConfig:
+        """From the configuration's nested mappings."""
+        variety = dict(settings.get("variety", {}))
+        sizes = {int(size): share for size, share in variety.pop("section_sizes", {}).items()}
+        variety |= {"section_sizes": sizes} if sizes else {}
+        variety |= {key: tuple(variety[key]) for key in ("tempo", "sections") if variety.get(key)}
+        limits = Limits(**settings.get("limits", {}))
+        return cls(**{**settings, "variety": Variety(**variety), "limits": limits})
+
+    def programs(self) -> dict[str, list[int]]:
+        """The General MIDI programs of each class of pitched instruments, without those of "rest".
+
+        Raises:
+            UserError: if a member of a class is none, or two classes share one.
+        """
+        found: dict[str, list[int]] = {}
+        owner: dict[str | int, str] = {}
+        for label, members in self.classes.items():
+            found[label] = []
+            for member in members:
+                numbers = [member] if member in (DRUMS, REST) else _range(label, member)
+                for number in numbers:
+                    if owner.setdefault(number, label) != label:
+                        raise UserError(f"data.classes: {number} belongs to both {owner[number]} and {label}")
+                    if isinstance(number, int):
+                        found[label].append(number)
+        return found
+
+    def label_of(self, part: Part) -> str | None:
+        """The class of a part; None if it has none."""
+        programs = self.programs()
+        rest = next((label for label, members in self.classes.items() if REST in members), None)
+        if part.drums:
+            return next((label for label, members in self.classes.items() if DRUMS in members), rest)
+        return next((label for label, numbers in programs.items() if part.program in numbers), rest)
+
+
+def list_songs(
+    sources: Sequence[str | Path],
+    config: MidiConfig,
+    *,
+    seed: int,
+    split: str | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Look at all songs of some folders.
+
+    A source that consists of folders named train, validation and test keeps them as splits. The songs of the others are
+    shuffled by a keyed hash of their notes and shared out; songs that have much in common go to one split together. Of
+    songs with the very same notes all but the first are left out.
+
+    Args:
+        sources: folders of MIDI files or game archives, or such files.
+        config: see `MidiConfig`.
+        seed: of the split.
+        split: that of all songs, if they are all of one.
+        workers: number of processes.
+        progress: called with (songs done, songs in all).
+
+    Returns:
+        One row for each song: `path`, `member` (see `SongFile`), `split`, `digest`, `group`, `seconds`, `notes`,
+        `classes` (those that it has), and `skipped`, the reason why it is left out, "" if it is not.
+
+    Raises:
+        UserError: if a source has no song, or no song can be used.
+    """
+    import pandas as pd
+
+    files: list[tuple[SongFile, str]] = []
+    for source in sources:
+        root = Path(source).expanduser()
+        own = [name for name in SPLITS if (root / name).is_dir()]
+        if own and split is None:
+            files += [(file, name) for name in own for file in find_songs(root / name)]
+        else:
+            files += [(file, split or "") for file in find_songs(root)]
+    rows: list[dict[str, Any]] = []
+    signatures: list[np.ndarray] = []
+    jobs = [(_look, (file, config)) for file, _ in files]
+    for done, ((file, given), result) in enumerate(zip(files, _apart(jobs, config, workers), strict=True), 1):
+        row: dict[str, Any] = {"path": str(file.path), "member": file.member, "split": given, "skipped": ""}
+        if isinstance(result, Unplayable):
+            row["skipped"] = str(result)
+        else:
+            described, signature = result
+            row |= described
+            row["signature"] = len(signatures)
+            signatures.append(signature)
+        rows.append(row)
+        if progress:
+            progress(done, len(files))
+    usable = [row for row in rows if not row["skipped"]]
+    for row, group in zip(usable, group_songs(signatures), strict=True):
+        row["group"] = usable[group]["digest"]
+    first: dict[str, str] = {}
+    for row in usable:
+        name = row["member"] or Path(row["path"]).name
+        if row["digest"] in first:
+            row["skipped"] = f"has the same notes as {first[row['digest']]}"
+        else:
+            first[row["digest"]] = name
+    _share_out([row for row in usable if not row["skipped"]], config, seed)
+    columns = ["path", "member", "split", "digest", "group", "seconds", "notes", "classes", "skipped"]
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    table["notes"] = table["notes"].fillna(0).astype(int)
+    skipped = table[table["skipped"] != ""]
+    for _, row in skipped.iterrows():
+        _log.warning("%s is left out: %s", row["member"] or row["path"], row["skipped"])
+    if len(skipped) == len(table):
+        raise UserError(
+            f"{', '.join(map(str, sources))}: none of {len(table)} songs can be used; the first, "
+            f"{Path(rows[0]['path']).name}: {rows[0]['skipped']}"
+        )
+    return table.fillna({"digest": "", "group": "", "classes": "", "seconds": 0.0})
+
+
+def render_split(
+    songs: pd.DataFrame,
+    split: str,
+    out: str | Path,
+    config: MidiConfig,
+    *,
+    seed: int,
+    first: int | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the tracks of a split to `out`/`split`/Track00001 and so on.
+
+    They lie in a hidden folder beside `out` until all are there; a run that was interrupted goes on with those that are
+    missing. Songs that cannot be played in time are named and left out; `out`/skipped.json has them.
+
+    Args:
+        songs: see `list_songs`.
+        split: "train", "validation" or "test".
+        out: the data set's folder.
+        config: see `MidiConfig`.
+        seed: same songs, settings and seed, same bytes.
+        first: only so many tracks, drawn from all sources.
+        workers: number of processes.
+        progress: called with (tracks done, tracks in all).
+
+    Raises:
+        UserError: if the split has no songs, a SoundFont is missing, `out` exists, or no track can be rendered.
+    """
+    from gmsdi.data.synthesizer import find_soundfont
+
+    config = replace(config, soundfonts=[str(find_soundfont(name)) for name in config.soundfonts])
+    if not config.soundfonts:
+        raise UserError("data.midi.soundfonts: name one at least")
+    # In the order of their digests, so that the first so many are of all sources.
+    wanted = songs[(songs["skipped"] == "") & (songs["split"] == split)].sort_values(["digest", "path", "member"])
+    if wanted.empty:
+        raise UserError(f"no song is in the split {split}; give more songs, or change data.midi.split_shares")
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out}: exists already; delete it or choose another folder")
+    versions = config.versions.get(split, 1)
+    planned = [
+        (SongFile(Path(row.path), row.member), row.digest, version)
+        for version in range(versions)
+        for row in wanted.itertuples()
+    ][:first]
+    told = {
+        **asdict(config),
+        "soundfonts": [Path(name).name for name in config.soundfonts],
+        "songs": hashlib.sha256(json.dumps([entry[1:] for entry in planned]).encode()).hexdigest()[:16],
+    }
+    settings = json.dumps({"version": VERSION, "seed": seed, **told}, indent=1, sort_keys=True) + "\n"
+    work = out.with_name(f".{out.name}.rendering")
+    stamp = work / "midi.json"
+    if work.exists() and not (stamp.exists() and stamp.read_text() == settings):
+        shutil.rmtree(work)  # of other settings
+    if not stamp.exists():
+        with atomic(stamp) as temporary:
+            temporary.write_text(settings)
+    jobs, names = [], []
+    for number, (file, digest, version) in enumerate(planned, 1):
+        folder = work / split / f"Track{number:05d}"
+        if not folder.is_dir():
+            jobs.append((_write_track, (file, digest, version, split, folder, config, seed)))
+            names.append(file.member or file.path.name)
+    done = len(planned) - len(jobs)
+    skipped: dict[str, str] = {}
+    if progress:
+        progress(done, len(planned))
+    for name, result in zip(names, _apart(jobs, config, workers), strict=True):
+        if isinstance(result, Unplayable):
+            skipped[name] = str(result)
+            _log.warning("%s is left out: %s", name, result)
+        done += 1
+        if progress:
+            progress(done, len(planned))
+    if len(skipped) == len(planned):
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f"none of the {len(planned)} tracks of {split} can be rendered; the first, {name}: {reason}")
+    (work / "skipped.json").write_text(json.dumps(skipped, indent=1) + "\n")
+    os.replace(work, out)
+
+
+def vary(
+    song: Song, config: MidiConfig, rng: np.random.Generator, *, varied: bool
+) -> list[tuple[str, Part, str, float]]:
+    """One version of a song: (label, part, SoundFont, gain) of all parts of a class.
+
+    The first note of the song is brought to the start, and pedals are kept as they are.
+    """
+    variety = config.variety if varied else Variety()
+    programs = config.programs()
+    shift = int(rng.integers(-variety.transpose, variety.transpose + 1))
+    pace = 1 / rng.uniform(*variety.tempo)
+    labelled = [(label, part) for part in song.parts if (label := config.label_of(part)) is not None]
+    start = min(float(part.notes[0, 0]) for _, part in labelled)
+    end = max(float(part.notes[:, 1].max()) for _, part in labelled)
+    resting = _rests(variety, sorted({label for label, _ in labelled}), (end - start) * pace, rng)
+    result = []
+    for label, part in labelled:
+        program, pool = part.program, config.kits if part.drums else programs[label]
+        if rng.random() < variety.swap and len(pool):
+            program = int(rng.choice(list(pool)))
+        soundfont = str(rng.choice(list(config.soundfonts)))
+        gain = float(10 ** (rng.uniform(-variety.level_db, variety.level_db) / 20))
+        notes = part.notes.copy()
+        notes[:, :2] = (notes[:, :2] - start) * pace + _LEAD
+        if not part.drums:
+            notes[:, 2] = _within_keys(notes[:, 2] + shift)
+        notes = _rested(notes, resting[label])
+        if not len(notes):
+            continue
+        controls = [(max(0.0, (at - start) * pace + _LEAD), number, value) for at, number, value in part.controls]
+        bends = [(max(0.0, (at - start) * pace + _LEAD), value) for at, value in part.bends]
+        result.append((label, Part(part.channel, program, part.drums, notes, controls, bends), soundfont, gain))
+    return result
+
+
+def _look(file: SongFile, config: MidiConfig) -> tuple[dict[str, Any], np.ndarray]:
+    song = read_song(file.read(config.limits), config.limits)
+    found = sorted({label for part in song.parts if (label := config.label_of(part)) is not None})
+    if not found:
+        raise Unplayable("has no instrument of a class")
+    missing = [label for label in config.required if label not in found]
+    if missing:
+        raise Unplayable(f"has no {missing[0]}")
+    if len(found) < config.least_classes:
+        raise Unplayable(f"has only {', '.join(found)}, fewer than {config.least_classes} classes")
+    described = {
+        "digest": digest_of(song),
+        "seconds": round(song.seconds, 2),
+        "notes": sum(len(part.notes) for part in song.parts),
+        "classes": ", ".join(label for label in config.classes if label in found),
+    }
+    return described, signature_of(song)
+
+
+def _share_out(rows: Sequence[dict[str, Any]], config: MidiConfig, seed: int) -> None:
+    """Give each song without a split one, songs of a group the same."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if not row["split"]:
+            groups[row["group"]].append(row)
+    order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).hexdigest())
+    shares = {split: float(config.split_shares.get(split, 0)) for split in SPLITS}
+    total = sum(shares.values())
+    if not order:
+        return
+    if total <= 0:
+        raise UserError("data.midi.split_shares: give at least one split a share above 0")
+    # Every split with a share gets a song, if there are as many.
+    counts = {split: max(int(share > 0), round(len(order) * share / total)) for split, share in shares.items()}
+    largest = max(counts, key=lambda split: counts[split])
+    counts[largest] += len(order) - sum(counts.values())
+    at = 0
+    for split in SPLITS:
+        for group in order[at : at + max(0, counts[split])]:
+            for row in groups[group]:
+                row["split"] = split
+        at += max(0, counts[split])
+    for row in rows:
+        row["split"] = row["split"] or largest
+
+
+def _apart(
+    jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], config: MidiConfig, workers: int
+) -> Iterator[Any]:
+    """The results of jobs, each in a process of its own under the time limit; of a failed one an `Unplayable`."""
+    from pebble import ProcessExpired, ProcessPool
+
+    if not jobs:
+        return
+    # "spawn": the caller may hold threads of torch, which do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=max(1, min(workers, len(jobs))), context=context) as pool:
+        pending: list[Any] = []
+        ahead = 4 * max(1, workers)
+        try:
+            for position in range(len(jobs) + ahead):
+                if position < len(jobs):
+                    work, arguments = jobs[position]
+                    pending.append(pool.schedule(work, args=arguments, timeout=config.time_limit))
+                if position < ahead:
+                    continue
+                future = pending.pop(0) if pending else None
+                if future is None:
+                    return
+                try:
+                    yield future.result()
+                except Unplayable as error:
+                    yield error
+                except FutureTimeoutError:
+                    yield Unplayable(f"took longer than {config.time_limit:g} s")
+                except (ProcessExpired, MemoryError) as error:
+                    yield Unplayable(f"ended the process that played it ({type(error).__name__})")
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _write_track(
+    file: SongFile, digest: str, version: int, split: str, folder: Path, config: MidiConfig, seed: int
+) -> None:
+    import soundfile
+    import soxr
+    import yaml
+
+    from gmsdi.data.synthesizer import play, render_rate
+
+    song = read_song(file.read(config.limits), config.limits)
+    rng = np.random.default_rng([seed, int(digest, 16), version])
+    parts = vary(song, config, rng, varied=split in config.varied)
+    if not parts:
+        raise Unplayable("no instrument of a class plays")
+    seconds = max(float(part.notes[:, 1].max()) for _, part, _, _ in parts) + _TAIL
+    rate = render_rate(config.sample_rate)
+    length = round(seconds * config.sample_rate)
+    audio = np.zeros((len(parts), config.channels, length), np.float32)
+    for row, (_, part, soundfont, gain) in zip(audio, parts, strict=True):
+        played = play(part, soundfont, seconds, rate)
+        if config.channels == 1:
+            played = played.mean(axis=0, keepdims=True)
+        resampled = soxr.resample(played.T, rate, config.sample_rate).T[:, :length]
+        row[:, : resampled.shape[1]] = gain * resampled
+    mix = audio.sum(axis=0)
+    factor = _gain(mix, config)
+    if factor == 0:
+        raise Unplayable("is silent")
+    stems = np.round(np.clip(audio * factor, -1, 1) * 32767).astype(np.int16)
+    summed = np.clip(stems.sum(axis=0, dtype=np.int32), -32768, 32767).astype(np.int16)
+    ids = [f"S{number:02d}" for number in range(len(parts))]
+    with atomic(folder) as temporary:
+        (temporary / "stems").mkdir(parents=True)
+        (temporary / "MIDI").mkdir()
+        soundfile.write(temporary / "mix.flac", summed.T, config.sample_rate, subtype="PCM_16")
+        for name, stem, (_, part, _, _) in zip(ids, stems, parts, strict=True):
+            soundfile.write(temporary / "stems" / f"{name}.flac", stem.T, config.sample_rate, subtype="PCM_16")
+            _save_midi(temporary / "MIDI" / f"{name}.mid", [part])
+        _save_midi(temporary / "all_src.mid", [part for _, part, _, _ in parts])
+        metadata = {
+            "UUID": f"{digest}-{version}",
+            "song": file.member or file.path.name,
+            "version": version,
+            "audio_dir": "stems",
+            "midi_dir": "MIDI",
+            "overall_gain": round(float(factor), 6),
+            "stems": {
+                name: {
+                    "audio_rendered": True,
+                    "inst_class": label,
+                    "is_drum": part.drums,
+                    "midi_saved": True,
+                    "plugin_name": Path(soundfont).name,
+                    "program_num": 128 if part.drums else part.program,
+                    "preset": part.program,
+                    "gain_db": round(20 * float(np.log10(gain)), 2),
+                }
+                for name, (label, part, soundfont, gain) in zip(ids, parts, strict=True)
+            },
+        }
+        (temporary / "metadata.yaml").write_text(yaml.safe_dump(metadata, sort_keys=False))
+
+
+def _gain(mix: np.ndarray, config: MidiConfig) -> float:
+    """The factor that brings a mix [C, T] to its level: of the frames within 40 dB of the loudest the mean power."""
+    frame = max(1, round(_GATE * config.sample_rate))
+    power = np.square(mix.mean(axis=0, dtype=np.float64))
+    power = power[: len(power) // frame * frame].reshape(-1, frame).mean(axis=1)
+    if not len(power) or power.max() <= 1e-12:
+        return 0.0
+    level = np.sqrt(power[power > 1e-4 * power.max()].mean())
+    peak = float(np.abs(mix).max())
+    return float(min(10 ** (config.rms_db / 20) / level, 10 ** (config.target_peak / 20) / peak))
+
+
+def _rests(
+    variety: Variety, labels: Sequence[str], seconds: float, rng: np.random.Generator
+) -> dict[str, list[tuple[float, float]]]:
+    """For each label the spans in which it rests; neighbouring sections of the same rest are two spans."""
+    resting: dict[str, list[tuple[float, float]]] = {label: [] for label in labels}
+    if variety.sections is None or not labels:
+        return resting
+    sizes = [min(int(size), len(labels)) for size in variety.section_sizes]
+    weights = np.array(list(variety.section_sizes.values()), float)
+    at = 0.0
+    while at < seconds:
+        length = rng.uniform(*variety.sections)
+        size = int(rng.choice(sizes, p=weights / weights.sum()))
+        playing = set(rng.choice(len(labels), size, replace=False).tolist())
+        for number, label in enumerate(labels):
+            if number not in playing:
+                resting[label].append((at + _LEAD, at + length + _LEAD))
+        at += length
+    return resting
+
+
+def _rested(notes: np.ndarray, rests: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Without the notes that begin in a rest; those that reach into one end there."""
+    notes = notes.copy()
+    keep = np.ones(len(notes), bool)
+    for start, end in rests:
+        keep &= ~((notes[:, 0] >= start - 1e-6) & (notes[:, 0] < end - 1e-6))
+        reaching = (notes[:, 0] < start) & (notes[:, 1] > start)
+        notes[reaching, 1] = np.maximum(start, notes[reaching, 0] + 0.02)
+    return notes[keep]
+
+
+def _within_keys(pitches: np.ndarray) -> np.ndarray:
+    """Pitches brought into 0 to 127 by octaves."""
+    pitches = np.where(pitches > 127, pitches - 12 * np.ceil((pitches - 127) / 12), pitches)
+    return np.where(pitches < 0, pitches + 12 * np.ceil(-pitches / 12), pitches)
+
+
+def _save_midi(path: Path, parts: Sequence[Part]) -> None:
+    """The notes as they are heard, for labels: those that the pedal holds last until it is let go."""
+    import symusic
+
+    score = symusic.Score(_TICKS)
+    for part in parts:
+        track = symusic.Track("", part.program, part.drums)
+        for onset, end, pitch, velocity in _held(part).tolist():
+            start, stop = round(onset * 2 * _TICKS), round(end * 2 * _TICKS)
+            track.notes.append(symusic.Note(start, max(1, stop - start), int(pitch), int(velocity)))
+        score.tracks.append(track)
+    score.dump_midi(path)
+
+
+def _held(part: Part) -> np.ndarray:
+    """The notes, each until the sustain pedal is let go, or the same key is struck again."""
+    notes = part.notes.copy()
+    spans, down = [], None
+    for when, control, value in part.controls:
+        if control == PEDAL and value >= 64 and down is None:
+            down = when
+        elif control == PEDAL and value < 64 and down is not None:
+            spans.append((down, when))
+            down = None
+    if down is not None:
+        spans.append((down, float(notes[:, 1].max())))
+    for start, end in spans:
+        held = (notes[:, 1] >= start) & (notes[:, 1] < end)
+        notes[held, 1] = end
+    for pitch in np.unique(notes[:, 2]) if spans else []:
+        same = np.flatnonzero(notes[:, 2] == pitch)
+        notes[same[:-1], 1] = np.maximum(notes[same[:-1], 0], np.minimum(notes[same[:-1], 1], notes[same[1:], 0]))
+    return notes
+
+
+def _range(label: str, member: str | int) -> list[int]:
+    low, _, high = str(member).partition("-")
+    if low.isdigit() and (not high or high.isdigit()):
+        numbers = range(int(low), int(high or low) + 1)
+        if len(numbers) and numbers[-1] < 128:
+            return list(numbers)
+    raise UserError(
+        f"data.classes.{label}: {member!r} is no General MIDI program (0 to 127), no range of them like 32-39, and "
+        f"neither {DRUMS!r} nor {REST!r}"
+    )

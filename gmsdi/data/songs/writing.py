@@ -1,0 +1,179 @@
+"""Folders of songs as MIDI files, thousands of them, reproducible from a seed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gmsdi.data.songs import arranged, composed, drawn
+from gmsdi.data.songs.score import Song, write
+from gmsdi.errors import UserError
+from gmsdi.files import atomic
+
+VERSION = 1  # of the music: raise it with every change of it, so that no folder mixes two
+KINDS = ("arranged", "composed", "drawn")
+SPLITS = ("train", "validation", "test")
+_ATTEMPTS = 40  # charts for one song before MMA is given up
+_STAMP = "songs.json"
+
+Settings = arranged.ArrangedSettings | composed.ComposedSettings | drawn.DrawnSettings
+_DEFAULTS: dict[str, type[Settings]] = {
+    "arranged": arranged.ArrangedSettings,
+    "composed": composed.ComposedSettings,
+    "drawn": drawn.DrawnSettings,
+}
+
+
+@dataclass
+class Written:
+    """What `write_songs` did.
+
+    Attributes:
+        written: number of songs written now.
+        kept: number of songs that were there.
+        refused: for each chart that MMA refused, its grooves and MMA's words, with how often.
+    """
+
+    written: int = 0
+    kept: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def make_song(
+    kind: str, split: str, index: int, *, seed: int, settings: Settings | None = None, refused: list[str] | None = None
+) -> Song:
+    """Song `index` (from 0) of a split: a function of the arguments and `VERSION` (and of MMA, for arranged songs).
+
+    Args:
+        kind: one of `KINDS`.
+        split: one of `SPLITS`; no two splits share a random stream, nor, for arranged songs, a groove.
+        index: of the song.
+        seed: of the whole set.
+        settings: of the kind; None takes the defaults.
+        refused: charts that MMA refused are added here.
+
+    Raises:
+        UserError: if the kind or split is unknown, or MMA is needed and is missing or refuses chart after chart.
+    """
+    settings = _checked(kind, split, settings)
+    for attempt in range(_ATTEMPTS):
+        key = (KINDS.index(kind), SPLITS.index(split), index, attempt, VERSION)
+        rng = np.random.default_rng(np.random.SeedSequence(entropy=seed, spawn_key=key))
+        if isinstance(settings, drawn.DrawnSettings):
+            return drawn.draw(rng, settings)
+        if isinstance(settings, composed.ComposedSettings):
+            return composed.write_piece(rng, settings)
+        try:
+            return arranged.arrange(rng, split, settings)
+        except arranged.Refused as error:
+            last = str(error)
+            if refused is not None:
+                refused.append(last)
+    raise UserError(f"MMA refused {_ATTEMPTS} charts in a row, the last one with: {last}; is its library complete?")
+
+
+def write_songs(
+    folder: str | Path,
+    kind: str,
+    split: str,
+    count: int,
+    *,
+    seed: int,
+    settings: Settings | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Write songs to `folder`/`split`/00001.mid and on; complete ones are kept, so an interrupted run goes on.
+
+    A folder holds one kind of songs. With a greater `count` the first songs stay as they are.
+
+    Args:
+        folder: of the songs.
+        kind: "arranged", "composed" or "drawn".
+        split: "train", "validation" or "test".
+        count: number of songs.
+        seed: same seed, settings and version, same bytes.
+        settings: of the kind; None takes the defaults.
+        workers: number of processes.
+        progress: called with (songs done, songs in all).
+
+    Raises:
+        UserError: if the folder holds other songs, MMA is needed and missing, or an argument makes no sense.
+    """
+    settings = _checked(kind, split, settings)
+    if count < 0:
+        raise UserError(f"songs: a count of {count}; give 0 or more")
+    folder = Path(folder)
+    _stamp(folder, kind, seed, settings)
+    paths = [folder / split / f"{index + 1:05d}.mid" for index in range(count)]
+    jobs = [(path, kind, split, index, seed, settings) for index, path in enumerate(paths) if not path.exists()]
+    result = Written(kept=count - len(jobs))
+
+    def done(refused: list[str]) -> None:
+        result.written += 1
+        result.refused.update(refused)
+        if progress:
+            progress(result.kept + result.written, count)
+
+    if progress:
+        progress(result.kept, count)
+    if workers > 1 and len(jobs) > 1:
+        import multiprocessing
+
+        # "spawn": the caller may hold threads of torch, which do not survive a fork.
+        with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
+            for refused in pool.imap_unordered(_write_song, jobs, chunksize=4):
+                done(refused)
+    else:
+        for job in jobs:
+            done(_write_song(job))
+    return result
+
+
+def _write_song(job: tuple[Path, str, str, int, int, Settings]) -> list[str]:
+    path, kind, split, index, seed, settings = job
+    refused: list[str] = []
+    write(make_song(kind, split, index, seed=seed, settings=settings, refused=refused), path)
+    return refused
+
+
+def _checked(kind: str, split: str, settings: Settings | None) -> Settings:
+    if kind not in KINDS:
+        raise UserError(f"songs: unknown kind {kind!r}; the kinds are {', '.join(KINDS)}")
+    if split not in SPLITS:
+        raise UserError(f"songs: unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+    settings = settings or _DEFAULTS[kind]()
+    if not isinstance(settings, _DEFAULTS[kind]):
+        raise UserError(f"songs: {type(settings).__name__} are no settings of {kind} songs")
+    for name, value in asdict(settings).items():
+        if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
+            raise UserError(f"songs: {name} {value}; give the least and the greatest, both above 0")
+        if isinstance(value, float) and not 0 <= value <= 1:
+            raise UserError(f"songs: {name} {value}; give a chance from 0 to 1")
+    if isinstance(settings, arranged.ArrangedSettings):
+        arranged.find_mma(settings)
+    return settings
+
+
+def _stamp(folder: Path, kind: str, seed: int, settings: Settings) -> None:
+    """Name in the folder what its songs are of, or check it."""
+    values: dict[str, object] = {"kind": kind, "version": VERSION, "seed": seed, **asdict(settings)}
+    if isinstance(settings, arranged.ArrangedSettings):
+        # Where MMA lies does not matter; which one it is does.
+        values = {key: value for key, value in values.items() if key not in ("program", "library")}
+        values |= arranged.library_stamp(settings)
+    text = json.dumps(values, indent=1, sort_keys=True) + "\n"
+    path = folder / _STAMP
+    if path.exists():
+        if path.read_text() != text:
+            raise UserError(f"{folder}: holds songs made with other settings; delete it or choose another folder")
+    elif folder.is_dir() and next(folder.glob("*/*.mid"), None):
+        raise UserError(f"{folder}: holds MIDI files that were not written here; choose another folder")
+    else:
+        with atomic(path) as temporary:
+            temporary.write_text(text)
