@@ -191,6 +191,8 @@ def separate(
 ) -> np.ndarray:
     """Estimates of the stems of the chunks `ids`, float32 [N, K, T].
 
+    A chunk has the level of its track (see `gmsdi.level`), and a passage that is softer than the rest remains so.
+
     Args:
         system: what `load_system` gives for the method's name.
         windows: the test split.
@@ -206,6 +208,7 @@ def separate(
     """
     import torch
 
+    from gmsdi.level import track_levels
     from gmsdi.pipeline import Guidance, Solver
     from gmsdi.wiener import share_out, wiener
 
@@ -227,13 +230,15 @@ def separate(
     else:
         settings["constrained"] = None if method.get("projected") else method["constrained"]
     estimates = []
+    pieces = track_levels(windows, windows.table.loc[list(ids), "track"]) if system.level is not None else {}
     for part, callback in _batches(ids, max(1, batch // samples), progress):
         rows = windows.table.loc[part]
         seeds = [
             item_seed(seed, "separation", t, o) for t, o in zip(rows["track"], rows["offset"].tolist(), strict=True)
         ]
         mixture = torch.from_numpy(windows.mixture(part))
-        estimate = run(mixture, seeds=seeds, callback=callback, **settings)
+        levels = [pieces[track] for track in rows["track"]] if pieces else None
+        estimate = run(mixture, seeds=seeds, levels=levels, callback=callback, **settings)
         if "wiener" in method:
             estimate = wiener(estimate, mixture, sample_rate=windows.sample_rate, **method["wiener"])
         estimates.append(estimate[:, :, 0].numpy())
@@ -410,7 +415,9 @@ def generate(
     windows: WindowSet | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Sample the clips of a plan.
+    """Sample the clips of a plan, as loud as the model's training mixtures.
+
+    What goes with given stems is as loud as the mixture of their track was to them (see `gmsdi.level`).
 
     Args:
         system: what `load_system` gives for `settings["system"]`.
@@ -431,6 +438,7 @@ def generate(
     import torch
 
     from gmsdi.inference import gamma_from_config
+    from gmsdi.level import track_levels
     from gmsdi.pipeline import Guidance, Solver
     from gmsdi.sampling.guidance import Prompt
 
@@ -444,12 +452,20 @@ def generate(
     rows = 1 if task == SINGLE else len(labels) + 1
     audio = np.zeros((len(clips), rows, system.window), np.float32)
     done = 0
+    pieces: dict[str, float] = {}
+    if task == PARTIAL and system.level is not None:
+        assert windows is not None
+        pieces = track_levels(windows, windows.table.loc[clips["chunk"].tolist(), "track"])
     # A batch of PARTIAL shares its given stems; the other tasks mix bars freely.
     for bar, group in clips.groupby("bar", sort=False) if task == PARTIAL else [("", clips)]:
         places = clips.index.get_indexer(group.index)
         for part, callback in _batches(places.tolist(), batch, progress, done):
             chosen = clips.iloc[part]
             seeds = [item_seed(seed, task, b, c) for b, c in zip(chosen["bar"], chosen["clip"].tolist(), strict=True)]
+            levels = None
+            if pieces:
+                assert windows is not None
+                levels = [pieces[track] for track in windows.table.loc[chosen["chunk"].tolist(), "track"]]
             if name == "weak_msdm":
                 audio[part] = system.sample_windows(
                     chosen["bar"].tolist(), seeds=seeds, callback=callback, **common
@@ -464,7 +480,7 @@ def generate(
                         :, [i for i, x in enumerate(labels) if x in known]
                     ]
                     stems = system.accompany_windows(
-                        torch.from_numpy(original), known, seeds=seeds, callback=callback,
+                        torch.from_numpy(original), known, seeds=seeds, levels=levels, callback=callback,
                         best_of=settings["best_of"], **common,
                     )  # fmt: skip
                 audio[part] = torch.cat([stems, stems.sum(dim=1, keepdim=True)], dim=1)[:, :, 0].numpy()
@@ -484,7 +500,7 @@ def generate(
                 beyond = "share" in common
                 accompany = system.accompany_conditioned_windows if beyond else system.accompany_windows
                 stems, mixture = accompany(
-                    torch.from_numpy(original), known, wanted, seeds=seeds, negatives=negatives or None,
+                    torch.from_numpy(original), known, wanted, seeds=seeds, negatives=negatives or None, levels=levels,
                     callback=callback, **common,
                 )  # fmt: skip
                 for place, row in enumerate(part):

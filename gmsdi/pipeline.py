@@ -23,10 +23,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gmsdi import inference
+from gmsdi import inference, level
 from gmsdi.audio import Audio, Samples, as_audio, fit, resample, rounded
 from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, check_stability
+from gmsdi.level import Rests
 from gmsdi.sampling import samplers
 from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided, join
 from gmsdi.sampling.noise import CoupledNoise, SeededNoise, sample_seeds
@@ -240,11 +241,13 @@ class Pipeline:
         window: its length in samples.
         channels: its audio channels.
         labels: stem labels that it was trained with, in their order; empty for a model of free text.
+        level: of the mixtures that it was trained on, in dB relative to full scale, see `gmsdi.level`: mixtures are
+            brought to it, and what is generated has it. None leaves signals as they are.
         evaluations: signals that the network has denoised so far; guidance counts a signal twice.
 
     Args:
         denoiser: `D(x [N, C, T], sigma [N], cond)` with `encode(texts)`.
-        config: `sample_rate`, `window`, `labels`, and optionally `unet.in_channels`.
+        config: `sample_rate`, `window`, `labels`, and optionally `level` and `unet.in_channels`.
         device: where the denoiser is.
         max_batch: signals that the model denoises at once (guidance doubles the network's rows); it bounds the memory.
         fixed_batch: fill every call of the network up to `max_batch` signals. As all calls then have the same shape,
@@ -271,6 +274,7 @@ class Pipeline:
         self.window: int = config["window"]
         self.channels: int = config.get("unet", {}).get("in_channels", 1)
         self.labels: list[str] = list(config.get("labels") or [])
+        self.level = level.known_level(config)
 
     def separate_windows(
         self,
@@ -284,6 +288,7 @@ class Pipeline:
         samples: int = 1,
         inverted: bool = False,
         negatives: Negatives = None,
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Separate mixtures with the GMSDI Separator (Eq. 13).
@@ -300,24 +305,26 @@ class Pipeline:
             inverted: every other of these runs separates the mixture with its polarity inverted, so that their mean
                 takes out what the network makes of the polarity, which is no property of a sound.
             negatives: label to negative text; the paper uses none here.
+            levels: of the piece that each item is from, in dB relative to full scale (`gmsdi.level`); None measures
+                each item by itself.
             callback: called with (step, steps).
 
         Returns:
-            `[B, K, C, T]` float32 on the CPU; the stems sum to the mixture.
+            `[B, K, C, T]` float32 on the CPU; the stems sum to the mixture, and are silent where it is.
 
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        signs = _signs(samples, inverted)
-        y = _runs(self._signals(mixture, 3, "mixture"), signs)
         prompts = self._prompts(stems, negatives)
-        model = self._model(guidance)
-        derivative: inference.Separator | inference.Projected
-        if constrained is None:
-            derivative = inference.projected(model, y, prompts)
-        else:
-            derivative = inference.separator(model, y, prompts, constrained)
-        return self._mean_of_runs(derivative, y, solver, seeds, signs, callback)
+
+        def derivative(model: Model, y: Tensor) -> inference.Separator | inference.Projected:
+            if constrained is None:
+                return inference.projected(model, y, prompts)
+            return inference.separator(model, y, prompts, constrained)
+
+        return self._mean_of_runs(
+            derivative, mixture, len(prompts), solver, guidance, seeds, _signs(samples, inverted), levels, callback
+        )
 
     def extract_windows(
         self,
@@ -331,6 +338,7 @@ class Pipeline:
         samples: int = 1,
         inverted: bool = False,
         negatives: Negatives = None,
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Separate mixtures with the GMSDI Extractor (Eq. 14).
@@ -347,19 +355,24 @@ class Pipeline:
             inverted: see `separate_windows`.
             negatives: label to negative text, of the stems alone: the complementary mixtures have z*. The paper uses
                 them for Bass and Drums.
+            levels: of the piece that each item is from, in dB relative to full scale (`gmsdi.level`); None measures
+                each item by itself.
             callback: called with (step, steps).
 
         Returns:
-            `[B, K, C, T]` float32 on the CPU.
+            `[B, K, C, T]` float32 on the CPU, silent where the mixture is.
 
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
         """
-        signs = _signs(samples, inverted)
-        y = _runs(self._signals(mixture, 3, "mixture"), signs)
         prompts = self._prompts(stems, negatives)
-        derivative = inference.extractor(self._model(guidance), y, prompts, consistent=consistent, join=self._join)
-        return self._mean_of_runs(derivative, y, solver, seeds, signs, callback)
+
+        def derivative(model: Model, y: Tensor) -> inference.Extractor:
+            return inference.extractor(model, y, prompts, consistent=consistent, join=self._join)
+
+        return self._mean_of_runs(
+            derivative, mixture, len(prompts), solver, guidance, seeds, _signs(samples, inverted), levels, callback
+        )
 
     def sample_windows(
         self,
@@ -370,7 +383,7 @@ class Pipeline:
         seeds: Sequence[int],
         callback: Callback | None = None,
     ) -> Tensor:
-        """Plain text-to-music: one window per prompt, `[B, C, T]` float32 on the CPU.
+        """Plain text-to-music: one window per prompt, `[B, C, T]` float32 on the CPU, as loud as in training.
 
         Args:
             prompts: one per item; with a negative text as `Prompt(text, negative)`.
@@ -414,7 +427,8 @@ class Pipeline:
             callback: called with (step, steps).
 
         Returns:
-            The stems (or groups) `[B, K, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU.
+            The stems (or groups) `[B, K, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU, as loud as the
+            mixtures that the model was trained on.
 
         Raises:
             UserError: if the steps are unstable with these γ, among others.
@@ -447,6 +461,7 @@ class Pipeline:
         beta: float = 1.0,
         negatives: Negatives = None,
         given_noise: GivenNoise = "fixed",
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Partial generation (Eq. 12): stems that go with the given ones, which stay as they are.
@@ -466,39 +481,46 @@ class Pipeline:
             given_noise: of the given stems: drawn once ("fixed"), in every evaluation ("redrawn"), or once and together
                 with that of the others, so that the noises of all stems sum to the mixture's ("coupled", beyond the
                 paper, see `gmsdi.sampling.noise.CoupledNoise`).
+            levels: of the mixture that each item's stems are part of, in dB relative to full scale; None infers it from
+                the given ones, see `gmsdi.level.accompanied`.
             callback: called with (step, steps).
 
         Returns:
-            The generated stems `[B, J, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU.
+            The generated stems `[B, J, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU, as loud as goes with
+            the given ones.
 
         Raises:
             UserError: for input that is not finite or of another shape, or if the steps are unstable with these γ.
         """
-        x = self._signals(given, 4, "given stems")
-        noise: SeededNoise
-        known: Tensor | SeededNoise
-        if given_noise == "coupled":
-            noise = coupled = CoupledNoise(seeds)
-            known = coupled.given(x, len(stems))
-        elif given_noise in ("fixed", "redrawn"):
-            noise = SeededNoise(seeds)
-            known = noise(x) if given_noise == "fixed" else noise
-        else:
+        if given_noise not in ("fixed", "redrawn", "coupled"):
             raise UserError(f"given_noise is {given_noise!r}; choose fixed, redrawn or coupled")
-        derivative = inference.partial(
-            self._model(guidance),
-            x,
-            self._prompts(given_stems, negatives),
-            self._prompts(stems, negatives),
-            alpha=alpha,
-            beta=beta,
-            gamma_x=gamma_x,
-            gamma_y=gamma_y,
-            noise=known,
-            join=self._join,
-        )
-        state = self._run(derivative, x[:, 0], solver, noise, callback)
-        return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
+        known_prompts, prompts = self._prompts(given_stems, negatives), self._prompts(stems, negatives)
+
+        def sample(x: Tensor) -> tuple[Tensor, Tensor]:
+            noise: SeededNoise
+            known: Tensor | SeededNoise
+            if given_noise == "coupled":
+                noise = coupled = CoupledNoise(seeds)
+                known = coupled.given(x, len(stems))
+            else:
+                noise = SeededNoise(seeds)
+                known = noise(x) if given_noise == "fixed" else noise
+            derivative = inference.partial(
+                self._model(guidance),
+                x,
+                known_prompts,
+                prompts,
+                alpha=alpha,
+                beta=beta,
+                gamma_x=gamma_x,
+                gamma_y=gamma_y,
+                noise=known,
+                join=self._join,
+            )
+            state = self._run(derivative, x[:, 0], solver, noise, callback)
+            return derivative.stems(state), derivative.mixture_row(state)
+
+        return self._accompanied(sample, given, known_prompts, prompts, levels)
 
     def accompany_conditioned_windows(
         self,
@@ -513,6 +535,7 @@ class Pipeline:
         gamma_x: Gamma | None = None,
         lags: int | None = 16,
         negatives: Negatives = None,
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Partial generation beyond the paper: stems that are heard together with the clean given ones.
@@ -529,6 +552,7 @@ class Pipeline:
             lags: how far copies of the given stems are looked for, to leave them out: in samples, see
                 `inference.conditioned`; None leaves them in.
             negatives: label to negative text.
+            levels: see `accompany_windows`.
             callback: called with (step, steps).
 
         Returns:
@@ -538,19 +562,23 @@ class Pipeline:
         Raises:
             UserError: for input that is not finite or of another shape, or if the steps are unstable with this γ.
         """
-        x = self._signals(given, 4, "given stems")
-        derivative = inference.conditioned(
-            self._model(guidance),
-            x,
-            self._prompts(given_stems, negatives),
-            self._prompts(stems, negatives),
-            share=share,
-            gamma_x=_natural_gamma(len(stems) - 1) if gamma_x is None else gamma_x,
-            lags=lags,
-            join=self._join,
-        )
-        state = self._run(derivative, x[:, 0], solver, SeededNoise(seeds), callback)
-        return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
+        known_prompts, prompts = self._prompts(given_stems, negatives), self._prompts(stems, negatives)
+
+        def sample(x: Tensor) -> tuple[Tensor, Tensor]:
+            derivative = inference.conditioned(
+                self._model(guidance),
+                x,
+                known_prompts,
+                prompts,
+                share=share,
+                gamma_x=_natural_gamma(len(stems) - 1) if gamma_x is None else gamma_x,
+                lags=lags,
+                join=self._join,
+            )
+            state = self._run(derivative, x[:, 0], solver, SeededNoise(seeds), callback)
+            return derivative.stems(state), derivative.mixture_row(state)
+
+        return self._accompanied(sample, given, known_prompts, prompts, levels)
 
     def separate(
         self,
@@ -571,7 +599,8 @@ class Pipeline:
 
         The song is resampled to the model's rate and back. A model of one channel separates the channels of a song one
         by one, with the same noise. The stems sum to the song: exactly at the model's rate, and otherwise in the band
-        that the model hears.
+        that the model hears. A song that is louder or softer by a factor gives stems that are, if the model knows its
+        `level`; and where the song is silent, so are they.
 
         Args:
             source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
@@ -590,14 +619,14 @@ class Pipeline:
             The stems at the song's rate and length.
 
         Raises:
-            UserError: for unusable audio or stems.
+            UserError: for unusable audio or stems, or if the sampling diverged.
         """
         if projected and constrained is not None:
             raise UserError(f"constrained {constrained!r} and projected exclude each other; choose one")
         labels = self._labels(stems)
         if constrained is None and not projected:
             constrained = "Drums" if "Drums" in labels else labels[-1]
-        audio, mixture = self._song(source, sample_rate)
+        audio, mixture, song_level = self._song(source, sample_rate)
         separated = self.separate_windows(
             mixture,
             labels,
@@ -606,6 +635,7 @@ class Pipeline:
             solver=solver,
             guidance=guidance,
             seeds=[seed] * len(mixture),
+            levels=[song_level] * len(mixture),
             negatives=negatives,
             callback=callback,
         )
@@ -640,13 +670,13 @@ class Pipeline:
             callback: called with (step, steps).
 
         Returns:
-            The stems at the song's rate and length, for rates and channels see `separate`.
+            The stems at the song's rate and length; for rates, channels and levels see `separate`.
 
         Raises:
-            UserError: for unusable audio or stems.
+            UserError: for unusable audio or stems, or if the sampling diverged.
         """
         labels = self._labels(stems)
-        audio, mixture = self._song(source, sample_rate)
+        audio, mixture, song_level = self._song(source, sample_rate)
         separated = self.extract_windows(
             mixture,
             labels,
@@ -655,6 +685,7 @@ class Pipeline:
             solver=solver,
             guidance=guidance,
             seeds=[seed] * len(mixture),
+            levels=[song_level] * len(mixture),
             negatives=negatives,
             callback=callback,
         )
@@ -673,7 +704,7 @@ class Pipeline:
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> Stems:
-        """Generate coherent stems (Eq. 10) of any length, at the model's rate.
+        """Generate coherent stems (Eq. 10) of any length, at the model's rate and the level of its training mixtures.
 
         Args:
             stems: the labels; None is all that the model knows.
@@ -691,7 +722,7 @@ class Pipeline:
             The stems and their sum.
 
         Raises:
-            UserError: for unusable stems, or if the steps are unstable with these γ.
+            UserError: for unusable stems, or if the steps are unstable with these γ or the sampling diverged.
         """
         labels = self._labels(stems, at_least=1)
         samples = self.window if seconds is None else round(seconds * self.sample_rate)
@@ -710,6 +741,7 @@ class Pipeline:
             callback=callback,
         )
         parts = dict(zip(labels, generated[0, :, :, :samples].numpy(), strict=True))
+        self._require_plausible(parts, self.level)
         return Stems(parts, _sum(parts.values()), self.sample_rate)
 
     def accompany(
@@ -735,7 +767,8 @@ class Pipeline:
         The model hears the given stems at its own rate and number of channels (stereo is averaged for a model of one
         channel). The result has the rate and length of the given stems. What is generated is rounded to 16 bits, so
         that, in float and in 16-bit files alike, the mixture minus the generated stems gives 16-bit given stems back
-        bit for bit.
+        bit for bit. It is as loud as goes with the given stems, which count as their share of the whole
+        (`gmsdi.level.accompanied`), if the model knows its `level`.
 
         Args:
             given: label to a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`; all of one length and
@@ -759,7 +792,7 @@ class Pipeline:
             The generated stems, and as `mixture` the given stems and the generated ones together.
 
         Raises:
-            UserError: for unusable audio or stems, or if the steps are unstable with these γ.
+            UserError: for unusable audio or stems, or if the steps are unstable with these γ or the sampling diverged.
         """
         if not given:
             raise UserError("no stem is given; to generate all of them use generate")
@@ -802,15 +835,18 @@ class Pipeline:
                 given_noise=given_noise,
                 **common,
             )
-        parts = {
-            label: rounded(self._at_rate_of(reference, part))
-            for label, part in zip(labels, generated[0].numpy(), strict=True)
+        found = {
+            label: self._at_rate_of(reference, part) for label, part in zip(labels, generated[0].numpy(), strict=True)
         }
+        (heard_level,) = level.levels_of(whole.sum(dim=1), self.sample_rate)
+        about = None if self.level is None else heard_level if heard_level >= level.SILENCE else self.level
+        self._require_plausible(found, about)
+        parts = {label: rounded(part) for label, part in found.items()}
         together = _sum([*(audio.samples for audio in audios.values()), *parts.values()])
         return Stems(parts, together, reference.sample_rate)
 
-    def _model(self, guidance: Guidance) -> Model:
-        """The guided denoiser, over windows and in batches that fit the memory."""
+    def _model(self, guidance: Guidance, rests: Rests | None = None) -> Model:
+        """The guided denoiser, over windows and in batches that fit the memory; not asked where all of them rest."""
         low_high = None if guidance.interval is None else (float(guidance.interval[0]), float(guidance.interval[1]))
 
         def counted(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
@@ -826,21 +862,62 @@ class Pipeline:
             encode=self.denoiser.encode,
         )
 
-        return over_windows(batched(model, self.max_batch, fixed=self.fixed_batch), self.window, self._overlap)
+        model = batched(model, self.max_batch, fixed=self.fixed_batch)
+        return over_windows(model, self.window, self._overlap, rests)
 
     def _mean_of_runs(
         self,
-        derivative: inference.Separator | inference.Projected | inference.Extractor,
-        y: Tensor,
+        derivative: Callable[[Model, Tensor], inference.Separator | inference.Projected | inference.Extractor],
+        mixture: Tensor,
+        stems: int,
         solver: Solver,
+        guidance: Guidance,
         seeds: Sequence[int],
         signs: Sequence[float],
+        levels: Sequence[float] | None,
         callback: Callback | None,
     ) -> Tensor:
-        """The stems `[B, K, C, T]` on the CPU, averaged over the runs that follow each other in `y` (`_runs`)."""
-        noise = SeededNoise(sample_seeds(seeds, len(signs)))
-        stems = derivative.stems(self._run(derivative, y, solver, noise, callback)).unflatten(0, (-1, len(signs)))
-        return (stems * stems.new_tensor(signs).reshape(-1, 1, 1, 1)).mean(dim=1).cpu()
+        """The stems `[B, K, C, T]` on the CPU, averaged over runs with these signs, at the level of the mixture."""
+
+        def sample(y: Tensor, seeds: Sequence[int], rests: Rests | None) -> Tensor:
+            y = _runs(y, signs)
+            rests = None if rests is None else rests.repeated(len(signs))
+            separation = derivative(self._model(guidance, rests), y)
+            noise = SeededNoise(sample_seeds(seeds, len(signs)))
+            state = self._run(separation, y, solver, noise, callback, rests)
+            found = separation.stems(state).unflatten(0, (-1, len(signs)))
+            return (found * found.new_tensor(signs).reshape(-1, 1, 1, 1)).mean(dim=1)
+
+        return level.separated(
+            sample,
+            self._signals(mixture, 3, "mixture"),
+            seeds=seeds,
+            stems=stems,
+            known=self.level,
+            levels=levels,
+            sample_rate=self.sample_rate,
+        )
+
+    def _accompanied(
+        self,
+        sample: Callable[[Tensor], tuple[Tensor, Tensor]],
+        given: Tensor,
+        known_prompts: Sequence[Prompt],
+        prompts: Sequence[Prompt],
+        levels: Sequence[float] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """What `sample` makes of given stems, at their level; a joint prompt counts as its parts."""
+        counts = [sum(len(prompt.text.split(", ")) for prompt in some) for some in (known_prompts, prompts)]
+        made, mixture = level.accompanied(
+            sample,
+            self._signals(given, 4, "given stems"),
+            stems=counts[0],
+            others=counts[1],
+            known=self.level,
+            levels=levels,
+            sample_rate=self.sample_rate,
+        )
+        return made, mixture
 
     def _run(
         self,
@@ -849,12 +926,14 @@ class Pipeline:
         solver: Solver,
         noise: SeededNoise,
         callback: Callback | None,
+        rests: Rests | None = None,
     ) -> Tensor:
-        """Sample the state `[B, S, C, T]` of `derivative` for items like `like`, `[B, C, T]`."""
+        """Sample the state `[B, S, C, T]` of `derivative` for items like `like`, `[B, C, T]`, with these rests."""
         if len(noise.generators) != len(like):
             raise UserError(f"{len(noise.generators)} seeds for {len(like)} items; give one each")
         sigmas = solver.sigmas()
         check_stability(derivative, sigmas, step=solver.step)
+        derivative = derivative if rests is None else level.Resting(derivative, rests)
         with torch.no_grad():
             x = sigmas[0] * noise(like.unsqueeze(1).expand(-1, derivative.rows, -1, -1))
             return solver.sample(derivative, x, noise=noise, callback=callback)
@@ -899,18 +978,26 @@ class Pipeline:
             raise UserError(f"stems {', '.join(labels)}: each can be named once")
         return labels
 
-    def _song(self, source: Source, sample_rate: int | None) -> tuple[Audio, Tensor]:
-        """A song, and as a batch of items `[B, C, T]` for the model."""
+    def _song(self, source: Source, sample_rate: int | None) -> tuple[Audio, Tensor, float]:
+        """A song, as a batch of items `[B, C, T]` for the model, and its level."""
         audio = as_audio(source, sample_rate)
-        if self.channels == 1:
-            return audio, torch.from_numpy(self._at_model_rate(audio)).unsqueeze(1)
-        return audio, torch.from_numpy(self._at_model_rate(self._as_model_channels(audio))).unsqueeze(0)
+        heard = audio if self.channels == 1 else self._as_model_channels(audio)
+        samples = torch.from_numpy(resample(heard.samples, heard.sample_rate, self.sample_rate))
+        (song_level,) = level.levels_of(samples.unsqueeze(0), self.sample_rate)
+        items = torch.nn.functional.pad(samples, (0, self._padded(samples.shape[1]) - samples.shape[1]))
+        return audio, items.unsqueeze(1 if self.channels == 1 else 0), song_level
 
     def _separated(self, separated: Tensor, labels: Sequence[str], audio: Audio) -> Stems:
         """`[B, K, C, T]` back at the song's rate and length."""
         parts = separated.transpose(0, 1).flatten(1, 2).numpy()  # [K, B * C, T]: one of B and C is 1
         stems = {label: self._at_rate_of(audio, part) for label, part in zip(labels, parts, strict=True)}
+        level.require_plausible(stems, peak=float(np.abs(audio.samples).max()), what="its mixture has")
         return Stems(stems, audio.samples, audio.sample_rate)
+
+    def _require_plausible(self, parts: Mapping[str, Samples], about: float | None) -> None:
+        """Refuse generated stems whose peaks are out of all proportion to a level in dB; None is none known."""
+        peak = math.inf if about is None else 10 ** ((about + level.CREST) / 20)
+        level.require_plausible(parts, peak=peak, what="but music of this level reaches")
 
     def _as_model_channels(self, audio: Audio) -> Audio:
         """Average to one channel, or repeat one channel."""
@@ -952,13 +1039,14 @@ def batched(model: Model, size: int, *, fixed: bool = False) -> Model:
     return in_batches
 
 
-def over_windows(model: Model, window: int, overlap: int) -> Model:
+def over_windows(model: Model, window: int, overlap: int, rests: Rests | None = None) -> Model:
     """A model for signals longer than its window: denoised in overlapping windows, which are cross-faded linearly.
 
     Args:
         model: a model of windows.
         window: in samples.
         overlap: of neighbouring windows, in samples, between 1 and half a window.
+        rests: of the items, of which every one has as many signals; windows that rest throughout are zeros.
 
     Returns:
         A model of signals of up to `window`, which pass as they are, or of `window + k·(window − overlap)` samples.
@@ -973,7 +1061,14 @@ def over_windows(model: Model, window: int, overlap: int) -> Model:
             raise ValueError(f"{length} samples are not whole windows of {window} with an overlap of {overlap}")
         pieces = x.unfold(-1, window, hop).transpose(1, 2)  # [N, windows, C, window]
         repeated = [prompt for prompt in prompts for _ in range(pieces.shape[1])]
-        denoised = model(pieces.flatten(0, 1), sigma, repeated).unflatten(0, pieces.shape[:2])
+        flat = pieces.flatten(0, 1)
+        if rests is None:
+            denoised = model(flat, sigma, repeated)
+        else:
+            places, awake = rests.awake(len(x), window, hop)
+            denoised = torch.zeros_like(flat)
+            denoised[awake] = model(flat[awake], sigma, [repeated[i] for i in places])
+        denoised = denoised.unflatten(0, pieces.shape[:2])
         fade = (torch.arange(overlap, device=x.device, dtype=x.dtype) + 0.5) / overlap
         out = torch.zeros_like(x)
         for i in range(pieces.shape[1]):

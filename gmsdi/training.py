@@ -38,6 +38,7 @@ from gmsdi.averages import exponent, power_average, reconstruct, save_snapshot
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.files import atomic, remove_partials
+from gmsdi.level import level_of_windows
 from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.base import TrainableModel
 from gmsdi.models.checkpoint import (
@@ -583,6 +584,8 @@ def train(
         # Complains before the first step, not at the first validation.
         Batches(windows, config, seed, target=target, embeddings=embeddings)
     torch.manual_seed(seed)
+    if model_config.get("kind") != "clap":
+        model_config = {**model_config, "level": level_of_windows(train_set)}
     model = build_model(model_config)
     if config.initial is not None:
         _copy_weights(config.initial, model)
@@ -693,7 +696,7 @@ def _choose(module: Training, folder: Path) -> dict[str, Any]:
 def _copy_weights(folder: str, model: TrainableModel) -> None:
     """Start from another model's weights: of the same network, whatever it was trained on."""
     given = load_model(folder)
-    about_data = {"sample_rate", "window", "labels", "target"}
+    about_data = {"sample_rate", "window", "labels", "target", "level"}
     for part in ("kind", *(key for key in model.config if key not in about_data | {"kind"})):
         default = "diffusion" if part == "kind" else None
         if given.config.get(part, default) != model.config.get(part, default):

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from gmsdi import level
 from gmsdi.errors import UserError
 from gmsdi.models.base import TrainableModel
 from gmsdi.models.checkpoint import load_model, resolve_device, resolve_precision
@@ -121,6 +122,8 @@ class GibbsSeparator(TrainableModel):
 
     Attributes:
         labels: names of the K sources, in their order.
+        level: of the training mixtures, see `gmsdi.pipeline.Pipeline`. Each mixture is divided by its own standard
+            deviation anyway; this makes the floor of that deviation the same for soft and for loud ones.
         loss: name of the training loss.
         evaluations: mixtures that the network has separated so far.
         max_batch: mixtures that it takes at once.
@@ -132,6 +135,7 @@ class GibbsSeparator(TrainableModel):
         self.net = net
         self.config = config
         self.labels: list[str] = list(config["labels"])
+        self.level = level.known_level(config)
         self.loss: str = config.get("loss", "l1")
         self.autocast = None
         self.evaluations = 0
@@ -208,6 +212,7 @@ class GibbsSeparator(TrainableModel):
         seeds: Sequence[int],
         block: Block = "uniform",
         noise: float = 0.0,
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Separate mixtures by block Gibbs sampling, see `block_gibbs`.
@@ -219,6 +224,7 @@ class GibbsSeparator(TrainableModel):
             seeds: one per item.
             block: how many sources a step resamples.
             noise: spread of the conditionals relative to the mixture's standard deviation.
+            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
             callback: called with (step, steps).
 
         Returns:
@@ -233,28 +239,41 @@ class GibbsSeparator(TrainableModel):
         if not torch.isfinite(mixture).all():
             raise UserError("mixture: holds NaN or infinite samples; repair or exclude it")
         wanted = self._places(stems)
-
-        def batched(*inputs: Tensor) -> Tensor:
-            size, rows = self.max_batch, len(mixture)
-            if self.fixed_batch and (missing := -rows % size):
-                inputs = tuple(torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) for x in inputs)
-            parts = zip(*(x.split(size) for x in inputs), strict=True)
-            estimates = torch.cat([self(*part) for part in parts])
-            self.evaluations += len(estimates)
-            return estimates[:rows]
-
+        _check(steps, block, noise, len(self.labels))
         device = next(self.net.parameters()).device
-        separated = block_gibbs(
-            batched,
-            mixture[:, 0].to(device, torch.float32),
-            len(self.labels),
-            steps=steps,
+
+        def sample(y: Tensor, seeds: Sequence[int], rests: Any) -> Tensor:
+            def batched(*inputs: Tensor) -> Tensor:
+                size, rows = self.max_batch, len(y)
+                if self.fixed_batch and (missing := -rows % size):
+                    inputs = tuple(torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) for x in inputs)
+                parts = zip(*(x.split(size) for x in inputs), strict=True)
+                estimates = torch.cat([self(*part) for part in parts])
+                self.evaluations += len(estimates)
+                return estimates[:rows]
+
+            found = block_gibbs(
+                batched,
+                y[:, 0],
+                len(self.labels),
+                steps=steps,
+                seeds=seeds,
+                block=block,
+                noise=noise,
+                callback=callback,
+            )
+            return found.unsqueeze(2)
+
+        separated = level.separated(
+            sample,
+            mixture.to(device, torch.float32),
             seeds=seeds,
-            block=block,
-            noise=noise,
-            callback=callback,
+            stems=len(self.labels),
+            known=self.level,
+            levels=levels,
+            sample_rate=self.config["sample_rate"],
         )
-        return separated[:, wanted].unsqueeze(2).cpu()
+        return separated[:, wanted]
 
     def _places(self, stems: Sequence[str] | None) -> list[int]:
         """The stems as indices into the labels."""

@@ -20,9 +20,10 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor
 
-from gmsdi import inference
+from gmsdi import inference, level
 from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, Noise, check_stability
+from gmsdi.level import Rests
 from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, load_model, resolve_device, resolve_precision, target_of
 from gmsdi.models.denoiser import TextDenoiser
 from gmsdi.models.text import prompt_of
@@ -256,6 +257,7 @@ class _OnWindows:
         labels: of the K stems, in order.
         sample_rate: in Hz.
         window: T, in samples.
+        level: of the mixtures that the models' stems were of, see `gmsdi.pipeline.Pipeline`.
         evaluations: signals that networks have denoised so far; the K stems of a joint model are one.
     """
 
@@ -273,6 +275,7 @@ class _OnWindows:
         self.labels = list(labels)
         self.sample_rate: int = config["sample_rate"]
         self.window: int = config["window"]
+        self.level = level.known_level(config)
         self.device = torch.device(device)
         self.max_batch, self.fixed_batch = max_batch, fixed_batch
         self.clamp = clamp
@@ -288,15 +291,48 @@ class _OnWindows:
         model = guided(counted, 0.0, clamp=self.clamp, encode=denoiser.encode)
         return batched(model, self.max_batch, fixed=self.fixed_batch)
 
-    def _run(
-        self, derivative: Any, items: int, solver: Solver, noise: SeededNoise, callback: Callback | None
+    def _separated(
+        self,
+        derivative: Callable[[Tensor], Any],
+        mixture: Tensor,
+        stems: int,
+        solver: Solver,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None,
+        callback: Callback | None,
     ) -> Tensor:
-        """Sample the state `[B, S, 1, T]` of `derivative`."""
+        """The stems `[B, K, 1, T]` on the CPU, at the level of the mixture."""
+
+        def sample(y: Tensor, seeds: Sequence[int], rests: Rests | None) -> Tensor:
+            separation = derivative(y)
+            return separation.stems(self._run(separation, len(y), solver, SeededNoise(seeds), callback, rests))
+
+        return level.separated(
+            sample,
+            self._signals(mixture, 3, "mixture"),
+            seeds=seeds,
+            stems=stems,
+            known=self.level,
+            levels=levels,
+            sample_rate=self.sample_rate,
+        )
+
+    def _run(
+        self,
+        derivative: Any,
+        items: int,
+        solver: Solver,
+        noise: SeededNoise,
+        callback: Callback | None,
+        rests: Rests | None = None,
+    ) -> Tensor:
+        """Sample the state `[B, S, 1, T]` of `derivative`, whose mixtures have these rests."""
         if len(noise.generators) != items:
             raise UserError(f"{len(noise.generators)} seeds for {items} items; give one each")
         sigmas = solver.sigmas()
         # Not the step to 0: with MSDM's γ = 0.75·σ it overshoots, once, by no more than what is left at sigma_min.
         check_stability(derivative, sigmas[:-1], step=solver.step)
+        derivative = derivative if rests is None else level.Resting(derivative, rests)
         with torch.no_grad():
             x = sigmas[0] * noise(torch.empty(items, derivative.rows, 1, self.window, device=self.device))
             return solver.sample(derivative, x, noise=noise, callback=callback)
@@ -328,7 +364,7 @@ class JointMSDM(_OnWindows):
     Args:
         denoiser: `D(x [N, K, T], sigma [N], cond)` with `encode(texts)`. An unconditional one is meant; one with text
             is prompted with all labels.
-        config: `sample_rate`, `window` and `labels`.
+        config: `sample_rate`, `window`, `labels`, and optionally `level`.
         device: where the denoiser is.
         max_batch: items that the model denoises at once.
         fixed_batch: fill every call of the network up to `max_batch`, see `gmsdi.pipeline.Pipeline`.
@@ -351,7 +387,7 @@ class JointMSDM(_OnWindows):
         self.model: JointModel = lambda x, sigma: model(x, sigma, [prompt] * len(x))
 
     def generate_windows(self, *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None) -> Tensor:
-        """Total generation: coherent stems from nothing.
+        """Total generation: coherent stems from nothing, as loud as in training.
 
         Args:
             solver: how to integrate.
@@ -373,6 +409,7 @@ class JointMSDM(_OnWindows):
         seeds: Sequence[int],
         best_of: int = 1,
         given_noise: Literal["fixed", "redrawn"] = "redrawn",
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Partial generation by imputation: the other stems, to go with the given ones.
@@ -388,6 +425,7 @@ class JointMSDM(_OnWindows):
             seeds: one per item.
             best_of: n; as many are sampled at once as `max_batch` holds.
             given_noise: whether the noise of the given stems is drawn in every evaluation or once.
+            levels: of the mixture that each item's stems are part of, see `gmsdi.pipeline.Pipeline.accompany_windows`.
             callback: called with (step, steps), over all n samples.
 
         Returns:
@@ -406,24 +444,38 @@ class JointMSDM(_OnWindows):
         items, together = len(x), max(1, self.max_batch // len(x))
         candidates = [sample_seeds([seed], best_of) for seed in seeds]
         firsts = range(0, best_of, together)
-        kept = torch.empty(0, device=self.device)
-        for done, first in enumerate(firsts):
-            drawn = range(first, min(first + together, best_of))
-            noise = SeededNoise([per_item[i] for i in drawn for per_item in candidates])
-            repeated = x.repeat(len(drawn), 1, 1, 1)
-            derivative = partial(
-                self.model,
-                len(self.labels),
-                repeated,
-                places,
-                noise=noise if given_noise == "redrawn" else noise(repeated),
-            )
-            report = _later(callback, done, len(firsts))
-            samples = self._run(derivative, len(repeated), solver, noise, report).unflatten(0, (len(drawn), items))
-            samples = torch.cat([kept, samples]) if done else samples
-            loudest = samples.square().sum(dim=(2, 3, 4)).argmax(dim=0)
-            kept = samples[loudest, torch.arange(items, device=self.device)].unsqueeze(0)
-        return partial(self.model, len(self.labels), x, places, noise=x).stems(kept[0]).cpu()
+
+        def sample(x: Tensor) -> tuple[Tensor]:
+            kept = torch.empty(0, device=self.device)
+            for done, first in enumerate(firsts):
+                drawn = range(first, min(first + together, best_of))
+                noise = SeededNoise([per_item[i] for i in drawn for per_item in candidates])
+                repeated = x.repeat(len(drawn), 1, 1, 1)
+                derivative = partial(
+                    self.model,
+                    len(self.labels),
+                    repeated,
+                    places,
+                    noise=noise if given_noise == "redrawn" else noise(repeated),
+                )
+                report = _later(callback, done, len(firsts))
+                samples = self._run(derivative, len(repeated), solver, noise, report).unflatten(0, (len(drawn), items))
+                samples = torch.cat([kept, samples]) if done else samples
+                loudest = samples.square().sum(dim=(2, 3, 4)).argmax(dim=0)
+                kept = samples[loudest, torch.arange(items, device=self.device)].unsqueeze(0)
+            return (kept[0],)
+
+        (others,) = level.accompanied(
+            sample,
+            x,
+            stems=len(places),
+            others=len(self.labels) - len(places),
+            known=self.level,
+            levels=levels,
+            sample_rate=self.sample_rate,
+        )
+        x = x.cpu()
+        return partial(self.model, len(self.labels), x, places, noise=x).stems(others)
 
     def separate_windows(
         self,
@@ -432,6 +484,7 @@ class JointMSDM(_OnWindows):
         constrained: int | str,
         solver: Solver,
         seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Separate with the contextual Dirac separator (see `contextual`).
@@ -441,6 +494,7 @@ class JointMSDM(_OnWindows):
             constrained: the stem that is the mixture minus the others, by index or label.
             solver: how to integrate.
             seeds: one per item.
+            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
             callback: called with (step, steps).
 
         Returns:
@@ -449,9 +503,10 @@ class JointMSDM(_OnWindows):
         Raises:
             UserError: for input that is not finite or of another shape, or an unknown constrained stem.
         """
-        y = self._signals(mixture, 3, "mixture")
-        derivative = contextual(self.model, y, self.labels, constrained)
-        return derivative.stems(self._run(derivative, len(y), solver, SeededNoise(seeds), callback)).cpu()
+        return self._separated(
+            lambda y: contextual(self.model, y, self.labels, constrained),
+            mixture, len(self.labels), solver, seeds, levels, callback,
+        )  # fmt: skip
 
     def separate_gaussian_windows(
         self,
@@ -460,6 +515,7 @@ class JointMSDM(_OnWindows):
         gamma: Gamma = gaussian_gamma,
         solver: Solver,
         seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Separate with the Gaussian separator (see `gaussian`).
@@ -469,6 +525,7 @@ class JointMSDM(_OnWindows):
             gamma: γ of the likelihood.
             solver: how to integrate.
             seeds: one per item.
+            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
             callback: called with (step, steps).
 
         Returns:
@@ -477,9 +534,10 @@ class JointMSDM(_OnWindows):
         Raises:
             UserError: for input that is not finite or of another shape, or if the steps are unstable with this γ.
         """
-        y = self._signals(mixture, 3, "mixture")
-        derivative = gaussian(self.model, y, len(self.labels), gamma=gamma)
-        return self._run(derivative, len(y), solver, SeededNoise(seeds), callback).cpu()
+        count = len(self.labels)
+        return self._separated(
+            lambda y: gaussian(self.model, y, count, gamma=gamma), mixture, count, solver, seeds, levels, callback
+        )
 
 
 class WeakMSDM(_OnWindows):
@@ -488,7 +546,7 @@ class WeakMSDM(_OnWindows):
     Args:
         denoisers: label to `D(x [N, 1, T], sigma [N], cond)` with `encode(texts)`. Unconditional ones are meant; one
             with text is prompted with its label.
-        config: `sample_rate` and `window`.
+        config: `sample_rate`, `window`, and optionally `level`.
         device: where the denoisers are.
         max_batch: items that a model denoises at once.
         fixed_batch: see `JointMSDM`.
@@ -517,6 +575,7 @@ class WeakMSDM(_OnWindows):
         constrained: int | str,
         solver: Solver,
         seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Separate with Eq. 4.
@@ -527,6 +586,7 @@ class WeakMSDM(_OnWindows):
             constrained: the stem that is the mixture minus the others, by index or label.
             solver: how to integrate.
             seeds: one per item.
+            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
             callback: called with (step, steps).
 
         Returns:
@@ -535,16 +595,17 @@ class WeakMSDM(_OnWindows):
         Raises:
             UserError: for input that is not finite or of another shape, or unknown stems.
         """
-        y = self._signals(mixture, 3, "mixture")
-        stems = self.labels if stems is None else list(stems)
-        self._places(stems)
-        derivative = inference.separator(self.model, y, stems, constrained)
-        return derivative.stems(self._run(derivative, len(y), solver, SeededNoise(seeds), callback)).cpu()
+        named = self.labels if stems is None else list(stems)
+        self._places(named)
+        return self._separated(
+            lambda y: inference.separator(self.model, y, named, constrained),
+            mixture, len(named), solver, seeds, levels, callback,
+        )  # fmt: skip
 
     def sample_windows(
         self, stems: Sequence[str], *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None
     ) -> Tensor:
-        """Generate single stems.
+        """Generate single stems, as loud as in training.
 
         Args:
             stems: one label per item.

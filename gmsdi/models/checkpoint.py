@@ -32,9 +32,9 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
 
     Args:
         config: `kind`, "diffusion" (the default), "clap" or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz,
-            `window` in samples, `labels`; and for a diffusion model `unet` (see `UNetConfig`), `text` (see
-            `models.text.build_text`) and `sigma_data`, for the other kinds what `models.clap_training.build` and
-            `gmsdi.baselines.gibbs.build` take.
+            `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and for a diffusion
+            model `unet` (see `UNetConfig`), `text` (see `models.text.build_text`) and `sigma_data`, for the other kinds
+            what `models.clap_training.build` and `gmsdi.baselines.gibbs.build` take.
         prompts: embeddings of prompts that are known already, see `models.text.build_text`.
 
     Raises:

@@ -250,6 +250,10 @@ def test_a_slurm_job_trains_as_any_process_does(windows, tmp_path, monkeypatch):
     short = replace(TRAINING, steps=2)
     train(MODEL, short, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
     assert not json.loads((tmp_path / "m" / "provenance.json").read_text())["resumed"]
+    # The model has learned the level of its windows: two stems of uniform noise.
+    assert load_model(tmp_path / "m").config["level"] == pytest.approx(
+        20 * np.log10(1500 * (2 / 3) ** 0.5 / 32768), abs=0.3
+    )
 
 
 def test_devices_share_the_global_batch(windows):

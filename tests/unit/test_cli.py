@@ -28,16 +28,16 @@ def song(tmp_path):
 def test_separated_stems_sum_to_the_song(model, song, tmp_path, capsys, task):
     out = tmp_path / "out"
     command = [*task.split(), song, "--stems", "bass", "drums", "Piano", "--out", str(out), "--format", "wav"]
-    assert main([*command, "--model", model, "--steps", "3", "--seed", "1", "--precision", "float32"]) == 0
+    assert main([*command, "--model", model, "--steps", "12", "--seed", "1", "--precision", "float32"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["bass.wav", "drums.wav", "piano.wav"]
     stems = [read(path).samples for path in sorted(out.iterdir())]
     np.testing.assert_allclose(sum(stems), read(song).samples, atol=1e-5)
-    assert "3/3" in capsys.readouterr().err  # the progress bar
+    assert "12/12" in capsys.readouterr().err  # the progress bar
 
 
 def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    common = ["--model", model, "--steps", "2", "--w", "0.5"]
+    common = ["--model", model, "--steps", "12", "--w", "0.5"]
     assert main(["extract", song, "--stems", "Bass, Drums", *common, "--negative", "bass=Drums"]) == 0
     assert read("song/bass.flac").samples.shape == (2, 700)
     generate = ["generate", "--stems", "bass", "--stems", "piano", "--seconds", "0.05"]
@@ -57,7 +57,7 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
 def test_same_seed_same_bytes(model, song, tmp_path):
     def run(name, seed):
         out = tmp_path / name
-        assert main(["extract", song, "--out", str(out), "--model", model, "--steps", "2", "--seed", seed]) == 0
+        assert main(["extract", song, "--out", str(out), "--model", model, "--steps", "12", "--seed", seed]) == 0
         return (out / "bass.flac").read_bytes()
 
     assert run("a", "1") == run("b", "1") != run("c", "2")

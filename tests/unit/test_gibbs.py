@@ -309,7 +309,7 @@ def test_a_model_folder_round_trips(separator: GibbsSeparator, tmp_path: Any) ->
         ({"mixture": torch.zeros(2, 1024)}, r"\[items, 1, samples\]"),
         ({"mixture": torch.zeros(2, 2, 1024)}, r"\[items, 1, samples\]"),
         ({"mixture": torch.full((2, 1, 1024), math.inf)}, "NaN or infinite"),
-        ({"seeds": [1]}, "1 seeds for 2 mixtures"),
+        ({"seeds": [1]}, "1 seeds for 2 items"),
         ({"steps": -1}, "steps is -1"),
         ({"steps": 1.5}, "steps is 1.5"),
         ({"block": 4}, "from 1 to 3"),

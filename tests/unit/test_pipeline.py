@@ -22,6 +22,7 @@ LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 WINDOW = 64
 QUICK = Solver("euler", steps=4, s_churn=2.0)
 QUICK2 = Solver("adpm2", steps=4, sigma_max=1.0)
+STABLE = Solver("euler", steps=12, s_churn=2.0)  # of fewer steps, the Separator's diverge
 GUIDED = Guidance(w=1.0)
 
 
@@ -104,7 +105,7 @@ def test_unstable_likelihood_is_refused(pipe):
 
 def test_joint_prompts_follow_the_order_of_training(pipe):
     pipe.extract_windows(
-        torch.zeros(1, 1, WINDOW),
+        torch.ones(1, 1, WINDOW),
         ["Piano", Prompt("Drums"), "Bass"],
         solver=QUICK,
         guidance=GUIDED,
@@ -215,12 +216,12 @@ def test_windows_are_cross_faded_linearly():
 
 def test_a_stereo_song_of_any_length_is_the_sum_of_its_stems(pipe):
     song = noise(2, 1000)
-    result = pipe.separate(song, ["Bass", "Drums", "Piano"], sample_rate=8000, solver=QUICK)
+    result = pipe.separate(song, ["Bass", "Drums", "Piano"], sample_rate=8000, solver=STABLE)
     assert list(result.stems) == ["Bass", "Drums", "Piano"]
     assert {stem.shape for stem in result.stems.values()} == {(2, 1000)}
     np.testing.assert_allclose(sum(result.stems.values()), song, atol=1e-6)
     np.testing.assert_array_equal(result.mixture, song)
-    left = pipe.separate(song[0], ["Bass", "Drums", "Piano"], sample_rate=8000, solver=QUICK)
+    left = pipe.separate(song[0], ["Bass", "Drums", "Piano"], sample_rate=8000, solver=STABLE)
     np.testing.assert_allclose(left.stems["Bass"][0], result.stems["Bass"][0], atol=1e-6)
 
 
@@ -228,11 +229,11 @@ def test_other_rates_are_resampled_and_come_back(pipe, tmp_path):
     t = np.arange(5001) / 22050
     song = 0.3 * np.sin(2 * np.pi * 440 * t)[None].astype(np.float32)
     path = write(tmp_path / "song.wav", Audio(song, 22050))
-    result = pipe.separate(path, solver=QUICK, constrained="Bass")
+    result = pipe.separate(path, solver=STABLE, constrained="Bass")
     assert (result.sample_rate, list(result.stems)) == (22050, LABELS)
     inner = slice(500, -500)
     np.testing.assert_allclose(sum(result.stems.values())[:, inner], song[:, inner], atol=2e-3)
-    assert pipe.extract(path, ["Bass", "Piano"], solver=QUICK).stems["Piano"].shape == song.shape
+    assert pipe.extract(path, ["Bass", "Piano"], solver=STABLE).stems["Piano"].shape == song.shape
 
 
 def test_generate_any_length(pipe):

@@ -58,7 +58,7 @@ def sources(*names):
     return [str(path) for path in found]
 
 
-MODEL_SOURCES = sources("models", "sampling", "inference.py", "pipeline.py", "wiener.py", "baselines")
+MODEL_SOURCES = sources("models", "sampling", "inference.py", "level.py", "pipeline.py", "wiener.py", "baselines")
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
