@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -62,6 +63,9 @@ def si_sdri_windows(
     with fewer than two active targets is skipped; in the others all stems are scored, silent ones included:
     SI-SDRi = SI-SDR(estimate, target) − SI-SDR(mixture, target).
 
+    Every sample is read once: the scores follow from inner products, and those of a sub-window are sums of those of the
+    blocks between the sub-windows' ends. Time grows linearly with the track, and no signal is copied as a whole.
+
     Args:
         estimates: Separated stems `[..., K, T]`, a track's separated windows end to end; NumPy or torch.
         targets: True stems `[..., K, T]`; a missing stem is zeros.
@@ -74,55 +78,106 @@ def si_sdri_windows(
 
     Returns:
         One row per scored sub-window and stem: `sub` (number of the sub-window in its track, counting skipped ones, so
-        that it starts at `sub · hop` seconds), `stem`, `active` (is the target?), `si_sdri` in dB. With leading
-        dimensions, a column `item` (flattened index over them) comes first.
+        that it starts at `sub · hop` seconds), `stem`, `active` (is the target?), `si_sdri` in dB, and `level`, the
+        energy of the estimate relative to the mixture's in dB, which for a silent target is what has leaked into it.
+        With leading dimensions, a column `item` (flattened index over them) comes first.
 
     Raises:
         UserError: if the shapes do not fit together, or a value is not finite.
     """
     estimates, targets = _numpy(estimates), _numpy(targets)
-    mixture = targets.sum(-2, dtype=np.float64) if mixture is None else _numpy(mixture)
-    if targets.ndim < 2 or estimates.shape != targets.shape or mixture.shape != targets.shape[:-2] + targets.shape[-1:]:
-        shapes = f"estimates {estimates.shape}, targets {targets.shape}, mixture {mixture.shape}"
+    mixture = None if mixture is None else _numpy(mixture)
+    expected = targets.shape[:-2] + targets.shape[-1:]
+    mixed = expected if mixture is None else mixture.shape
+    if targets.ndim < 2 or estimates.shape != targets.shape or mixed != expected:
+        shapes = f"estimates {estimates.shape}, targets {targets.shape}, mixture {mixed}"
         raise UserError(f"SI-SDRi: shapes do not fit ({shapes}); expected [..., K, T] twice and [..., T]")
-    if len(labels) != targets.shape[-2]:
-        raise UserError(f"SI-SDRi: {len(labels)} labels ({', '.join(labels)}) for {targets.shape[-2]} stems")
-    for name, signal in (("estimates", estimates), ("targets", targets), ("mixture", mixture)):
-        if not np.isfinite(signal).all():
-            raise UserError(f"SI-SDRi: the {name} hold values that are not finite; check where they were made")
-    batched, stems, total = targets.ndim > 2, targets.shape[-2], targets.shape[-1]
-    estimates, targets = estimates.reshape(-1, stems, total), targets.reshape(-1, stems, total)
-    mixture = mixture.reshape(-1, 1, total)
-
+    stems, total = targets.shape[-2:]
+    if len(labels) != stems:
+        raise UserError(f"SI-SDRi: {len(labels)} labels ({', '.join(labels)}) for {stems} stems")
     length, step = int(seconds * sample_rate), int(seconds * sample_rate) - int((seconds - hop) * sample_rate)
     if length < 1 or not 1 <= step <= length:
         raise UserError(f"SI-SDRi: sub-windows of {seconds} s every {hop} s; expected 0 < hop <= seconds")
-    count = max(0, math.ceil((total - (length - step)) / step))
-    parts = []
-    for sub in range(count):  # a loop over time keeps the working set small; items and stems are vectorised
-        cut = slice(sub * step, sub * step + length)
-        target, mixed = targets[..., cut].astype(np.float64), mixture[..., cut].astype(np.float64)
-        active = np.sqrt((target * target).sum(-1)) / target.shape[-1] >= silence  # [items, K]
-        scored = np.flatnonzero(active.sum(-1) > 1)
-        if not scored.size:
-            continue
-        gain = si_sdr(estimates[scored][..., cut], target[scored]) - si_sdr(mixed[scored], target[scored])
-        parts.append(
-            pd.DataFrame(
-                {
-                    "item": np.repeat(scored, stems),
-                    "sub": sub,
-                    "stem": list(labels) * scored.size,
-                    "active": active[scored].ravel(),
-                    "si_sdri": gain.ravel(),
-                }
-            )
-        )
-    if not parts:
-        columns = {"item": "int64", "sub": "int64", "stem": "str", "active": "bool", "si_sdri": "float64"}
-        parts = [pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})]
-    table = pd.concat(parts).sort_values(["item", "sub"], kind="stable", ignore_index=True)
+
+    batched = targets.ndim > 2
+    estimates, targets = estimates.reshape(-1, stems, total), targets.reshape(-1, stems, total)
+    mixture = None if mixture is None else mixture.reshape(-1, total)
+    starts = step * np.arange(max(0, math.ceil((total - (length - step)) / step)))
+    ends = np.minimum(starts + length, total)
+    gain, level = (np.empty((len(targets), len(starts), stems)) for _ in range(2))
+    active = np.empty(gain.shape, dtype=bool)
+    for item, (estimate, target) in enumerate(zip(estimates, targets, strict=True)):
+        own = None if mixture is None else mixture[item]
+        with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are named, not warned of
+            ee, tt, et, mt, mm = _inner_products(estimate, target, own, starts, ends)
+        if not all(np.isfinite(products).all() for products in (ee, tt, mm)):
+            _require_finite({"estimates": estimate, "targets": target} | ({} if own is None else {"mixture": own}))
+        active[item] = np.sqrt(tt) / (ends - starts)[:, None] >= silence
+        level[item] = 10 * np.log10((ee + EPSILON) / (mm + EPSILON))
+        ours, lost = _si_sdr_of_products(ee, tt, et)
+        theirs, lost_mixture = _si_sdr_of_products(mm, tt, mt)
+        for sub, k in np.argwhere(lost | lost_mixture):
+            cut = slice(starts[sub], ends[sub])
+            mix = target[:, cut].sum(0, dtype=np.float64) if own is None else own[cut]
+            ours[sub, k], theirs[sub, k] = si_sdr(np.stack([estimate[k, cut], mix]), target[k, cut])
+        gain[item] = ours - theirs
+
+    scored = np.broadcast_to((active.sum(-1) > 1)[..., None], active.shape)
+    items, subs, rows = np.nonzero(scored)
+    table = pd.DataFrame(
+        {
+            "item": items,
+            "sub": subs,
+            "stem": pd.Series(np.array(labels, dtype=object)[rows], dtype="str"),
+            "active": active[scored],
+            "si_sdri": gain[scored],
+            "level": level[scored],
+        }
+    )
     return table if batched else table.drop(columns="item")
+
+
+def _inner_products(
+    estimate: np.ndarray, target: np.ndarray, mixture: np.ndarray | None, starts: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """‖e‖², ‖t‖², ⟨e, t⟩, ⟨m, t⟩ and ‖m‖² of every sub-window and stem, float64 `[W, K]`; the last `[W, 1]`.
+
+    Blocks lie between neighbouring starts and ends of sub-windows. Their products are added for each sub-window; a
+    difference of running sums would cost digits where a quiet passage follows a loud one.
+    """
+    K = len(target)
+    edges = np.unique(np.concatenate([starts, ends]))
+    blocks = np.empty((max(0, len(edges) - 1), 4 * K + 1))
+    buffer = np.empty((2 * K + 1, int(np.diff(edges).max(initial=0))))
+    for block, (start, end) in enumerate(pairwise(edges.tolist())):
+        signals = buffer[:, : end - start]
+        signals[:K], signals[K:-1] = estimate[:, start:end], target[:, start:end]
+        e, t, m = signals[:K], signals[K:-1], signals[-1]
+        if mixture is None:
+            np.add.reduce(t, axis=0, out=m)
+        else:
+            m[:] = mixture[start:end]
+        for place, (x, y) in enumerate(((e, e), (t, t), (e, t), (t, m))):
+            np.vecdot(x, y, out=blocks[block, place * K : (place + 1) * K])
+        blocks[block, -1] = np.vecdot(m, m)
+    first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
+    sums = np.array([blocks[i:j].sum(0) for i, j in zip(first, last, strict=True)]).reshape(-1, 4 * K + 1)
+    return tuple(np.split(sums, [K, 2 * K, 3 * K, 4 * K], axis=1))
+
+
+def _si_sdr_of_products(ee: np.ndarray, tt: np.ndarray, et: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`si_sdr` from inner products, and where it is lost to rounding: there the error is a small rest of large terms."""
+    a = (et + EPSILON) / (tt + EPSILON)
+    signal = a * a * tt
+    error = signal - 2 * a * et + ee
+    lost = error < 1e-7 * (signal + ee)
+    return 10 * np.log10((signal + EPSILON) / (np.maximum(error, 0.0) + EPSILON)), lost
+
+
+def _require_finite(signals: Mapping[str, np.ndarray]) -> None:
+    for name, signal in signals.items():
+        if not np.isfinite(signal).all():
+            raise UserError(f"SI-SDRi: the {name} hold values that are not finite; check where they were made")
 
 
 def bootstrap_ci(

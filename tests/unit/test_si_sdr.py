@@ -1,6 +1,7 @@
 """SI-SDR against closed forms; MSDM's protocol against a loop written from its description, sample by sample."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def test_a_perfect_estimate_is_bounded_by_epsilon():
 
 
 def protocol_by_loops(estimates, targets, mixture, rate, seconds=4.0, hop=2.0):
-    """PROTOCOL, section 5, in plain Python: returns (sub, stem index, active, SI-SDRi)."""
+    """PROTOCOL, section 5, in plain Python: returns (sub, stem index, active, SI-SDRi, level of the estimate)."""
     eps, rows = 1e-8, []
     stems, total = targets.shape
     length, overlap = int(seconds * rate), int((seconds - hop) * rate)
@@ -70,13 +71,25 @@ def protocol_by_loops(estimates, targets, mixture, rate, seconds=4.0, hop=2.0):
             continue
         for k in range(stems):
             t = targets[k, start:end]
-            gain = ratio(estimates[k, start:end], t) - ratio(mixture[start:end], t)
-            rows.append((sub, k, active[k], gain))
+            e, m = estimates[k, start:end], mixture[start:end]
+            level = 10 * math.log10((dot(e, e) + eps) / (dot(m, m) + eps))
+            rows.append((sub, k, active[k], ratio(e, t) - ratio(m, t), level))
     return rows
 
 
-@pytest.mark.parametrize(("total", "rate"), [(4000, 500), (4096, 1000), (4700, 441), (2100, 1000), (1900, 1000)])
-def test_protocol_equals_the_loops(total, rate):
+@pytest.mark.parametrize(
+    ("total", "rate", "seconds", "hop"),
+    [
+        (4000, 500, 4.0, 2.0),
+        (4096, 1000, 4.0, 2.0),
+        (4700, 441, 4.0, 2.0),
+        (2100, 1000, 4.0, 2.0),
+        (1900, 1000, 4.0, 2.0),
+        (2000, 200, 3.0, 0.7),  # sub-windows that are no whole number of hops
+        (2000, 200, 3.0, 3.0),
+    ],
+)
+def test_protocol_equals_the_loops(total, rate, seconds, hop):
     rng = np.random.default_rng(total)
     targets = rng.standard_normal((4, total)) * np.array([[0.1], [0.2], [0.05], [0.1]])
     targets[0, total // 3 :] = 0  # silent in part
@@ -84,16 +97,48 @@ def test_protocol_equals_the_loops(total, rate):
     targets[2] = 0  # missing
     targets[3, : total // 2] *= 1e-6  # below the threshold of silence, but not zero
     estimates = targets + 0.03 * rng.standard_normal(targets.shape)
-    expected = protocol_by_loops(estimates, targets, targets.sum(0), rate)
-    table = si_sdri_windows(estimates, targets, targets.sum(0), rate, labels=LABELS)
-    assert list(table.columns) == ["sub", "stem", "active", "si_sdri"]
+    expected = protocol_by_loops(estimates, targets, targets.sum(0), rate, seconds, hop)
+    options = {"labels": LABELS, "seconds": seconds, "hop": hop}
+    table = si_sdri_windows(estimates, targets, targets.sum(0), rate, **options)
+    assert list(table.columns) == ["sub", "stem", "active", "si_sdri", "level"]
     assert [tuple(row) for row in table[["sub", "stem", "active"]].itertuples(index=False)] == [
-        (sub, LABELS[k], active) for sub, k, active, _ in expected
+        (sub, LABELS[k], active) for sub, k, active, *_ in expected
     ]
-    np.testing.assert_allclose(table["si_sdri"], [gain for *_, gain in expected], atol=1e-6)
+    np.testing.assert_allclose(table["si_sdri"], [gain for *_, gain, _ in expected], atol=1e-6)
+    np.testing.assert_allclose(table["level"], [level for *_, level in expected], atol=1e-9)
     pd.testing.assert_frame_equal(
-        table, si_sdri_windows(torch.tensor(estimates), torch.tensor(targets), None, rate, labels=LABELS)
+        table, si_sdri_windows(torch.tensor(estimates), torch.tensor(targets), None, rate, **options)
     )
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-12, 1e-9, 1e-6, 1e-4])
+def test_nearly_perfect_estimates_keep_their_digits(error):
+    """Where the error is a small rest of large inner products; a quiet passage follows a loud one."""
+    rng = np.random.default_rng(4)
+    targets = rng.standard_normal((4, 3000)) * np.where(np.arange(3000) < 1200, 1e3, 1e-2)
+    estimates = np.array([[1.0], [3.0], [-0.5], [1.0]]) * (targets + error * np.abs(targets) * rng.standard_normal(3000))
+    expected = protocol_by_loops(estimates, targets, targets.sum(0), 200)
+    table = si_sdri_windows(estimates, targets, None, 200, labels=LABELS)
+    assert len(table) == 4 * 7
+    np.testing.assert_allclose(table["si_sdri"], [gain for *_, gain, _ in expected], atol=1e-4)
+
+
+def test_a_long_track_is_never_copied():
+    """A copy of the track for every sub-window would make the time of scoring quadratic in the track's length."""
+    rng = np.random.default_rng(0)
+    rate, hops, peaks = 1000, 60, []
+    block = 2 * rate * (2 * 4 + 1) * 8  # a hop of all signals in float64
+    for count in (hops, 2 * hops):
+        targets = 0.1 * rng.standard_normal((4, 2 * rate * count), dtype=np.float32)
+        estimates = targets + np.float32(0.02) * rng.standard_normal(targets.shape, dtype=np.float32)
+        tracemalloc.start()
+        table = si_sdri_windows(estimates, targets, None, rate, labels=LABELS)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(table) == 4 * (count - 1)
+    results = 4 * hops * 200  # bytes that the further rows and their scores take
+    assert peaks[1] < block + 2 * results < estimates.nbytes / 8
+    assert peaks[1] - peaks[0] < results
 
 
 def test_skipped_subwindows_keep_their_number_and_batches_equal_single_tracks():
