@@ -166,7 +166,7 @@ def _inner_products(
 
 
 def _si_sdr_of_products(ee: np.ndarray, tt: np.ndarray, et: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`si_sdr` from inner products, and where it is lost to rounding: there the error is a small rest of large terms."""
+    """`si_sdr` from inner products, and where rounding spoils it, as the error is a small rest of large terms there."""
     a = (et + EPSILON) / (tt + EPSILON)
     signal = a * a * tt
     error = signal - 2 * a * et + ee

@@ -116,7 +116,9 @@ def test_nearly_perfect_estimates_keep_their_digits(error):
     """Where the error is a small rest of large inner products; a quiet passage follows a loud one."""
     rng = np.random.default_rng(4)
     targets = rng.standard_normal((4, 3000)) * np.where(np.arange(3000) < 1200, 1e3, 1e-2)
-    estimates = np.array([[1.0], [3.0], [-0.5], [1.0]]) * (targets + error * np.abs(targets) * rng.standard_normal(3000))
+    estimates = np.array([[1.0], [3.0], [-0.5], [1.0]]) * (
+        targets + error * np.abs(targets) * rng.standard_normal(3000)
+    )
     expected = protocol_by_loops(estimates, targets, targets.sum(0), 200)
     table = si_sdri_windows(estimates, targets, None, 200, labels=LABELS)
     assert len(table) == 4 * 7
