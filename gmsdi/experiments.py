@@ -359,7 +359,7 @@ def _overall(scores: Sequence[pd.DataFrame], by: str) -> pd.DataFrame:
     from gmsdi.metrics.si_sdr import summarize
 
     rows = [
-        (model, constrained, float(w), summarize(group, resamples=1).set_index("stem").at["All", by])
+        (model, constrained, float(w), summarize(group).set_index("stem").at["All", by])
         for (model, constrained, w), group in pd.concat(scores).groupby(["model", "constrained", "w"])
     ]
     return pd.DataFrame(rows, columns=["model", "constrained", "w", "score"])

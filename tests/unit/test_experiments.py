@@ -32,7 +32,18 @@ from gmsdi.experiments import (
 )
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.tables import coherence_sheet, latex, markdown, table1, table1_sheets, table2, table2_brief, table2_sheets
+from gmsdi.tables import (
+    coherence_sheet,
+    differences_sheet,
+    latex,
+    markdown,
+    table1,
+    table1_sheets,
+    table2,
+    table2_brief,
+    table2_differences,
+    table2_sheets,
+)
 
 PAPER = Path(__file__).parents[2] / "workflow" / "resources"
 STEMS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -58,7 +69,7 @@ def scores(means, seed=0, **columns):
         for stem, mean in zip(STEMS, means, strict=True)
     ]
     table = pd.DataFrame(rows, columns=["track", "offset", "sub", "stem", "active", "si_sdri"])
-    return table.assign(**columns)
+    return table.assign(level=-10.0 - table.index % 7, **columns)
 
 
 class Windows:
@@ -190,7 +201,7 @@ def test_table1_marks_the_best_and_prints_the_paper_beside():
             scores([5, 5, 5, 5], model="extractor", constrained="", w=3.0),
         ]
     )
-    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False), resamples=100)
+    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False))
     overall = table[table["stem"] == "All"].set_index("w")
     expected = rows[rows["w"] == 3].groupby("stem")["si_sdri"].mean().mean()
     assert overall.at[3, "protocol"] == pytest.approx(expected)
@@ -206,7 +217,7 @@ def test_table2_is_the_papers_with_ours_filled_in():
     paper = pd.read_csv(PAPER / "paper_table2.csv")
     ours = {"separator": scores([9, 1, 9, 1], 1), "extractor": scores([1, 9, 1, 9], 2)}
     selection = {"separator": {"w": 3.0, "constrained": "Drums"}, "extractor": {"w": 7.5}}
-    table = table2(ours, selection, paper, resamples=100)
+    table = table2(ours, selection, paper)
     assert table["model"].unique().tolist() == paper["model"].tolist()
     cells = table.set_index(["model", "stem"])
     for stem, method in zip(STEMS, ["separator", "extractor"] * 2, strict=True):
@@ -225,7 +236,14 @@ def test_table2_is_the_papers_with_ours_filled_in():
     brief = markdown([table2_brief(again)])
     overall = cells.loc[("GMSDI Extractor", "All")]
     assert f"| {overall['active']:.2f} [{overall['active_low']:.2f}, {overall['active_high']:.2f}] |" in brief
-    assert "| Weakly Supervised MSDM |" + " not run |" * 6 + " 17.27 |" in brief
+    assert "| Weakly Supervised MSDM |" + " not run |" * 7 + " 17.27 |" in brief
+    silent = ours["extractor"][~ours["extractor"]["active"]]
+    assert set(silent["stem"]) == {"Piano"}
+    assert cells.at[("GMSDI Extractor", "Piano"), "silent_level"] == silent["level"].median()
+    assert np.isnan(cells.at[("GMSDI Extractor", "Bass"), "silent_level"])
+    for row in sheets[1].rows:
+        assert row[-1] == f"{cells.at[(row[0], 'All'), 'silent_level']:.1f}"
+    assert sheets[0].rows[1][-1] == "–"  # not run
 
 
 def test_table2_has_rows_beyond_the_paper():
@@ -243,7 +261,7 @@ def test_table2_has_rows_beyond_the_paper():
     selection["mean"] = {**plain, "title": "MEAN", "samples": 4, "inverted": True, "by_power": {"amount": 0.25}}
     # On validation data the Extractor is the better one for Bass too.
     validation = {"separator_validated": scores([0, 0, 9, 0], 6), "extractor_validated": scores([9, 9, 0, 9], 7)}
-    table = table2(ours, selection, paper, validation=validation, resamples=100)
+    table = table2(ours, selection, paper, validation=validation)
     assert table["model"].unique().tolist()[len(paper) :] == [
         "MEAN", "SEPARATOR_VALIDATED", "EXTRACTOR_VALIDATED", "Ensemble, chosen on validation chunks",
     ]  # fmt: skip
@@ -257,6 +275,34 @@ def test_table2_has_rows_beyond_the_paper():
     assert "chosen on validation chunks: Bass: Extractor, Drums: Extractor, Guitar: Separator" in text
 
 
+def test_differences_are_paired_over_tracks():
+    """Tracks differ by 10 dB, the methods by 1 dB on each: only the paired interval can tell."""
+    rng = np.random.default_rng(8)
+    one = scores([5, 5, 5, 5], 1)
+    tracks = one["track"].map(dict(zip(one["track"].unique(), 10 * rng.standard_normal(6), strict=True)))
+    one["si_sdri"] += tracks
+    other = one.assign(si_sdri=one["si_sdri"] - 1 + 0.1 * rng.standard_normal(len(one)))
+    ours = {"separator": other, "extractor": one, "mean": one.assign(si_sdri=one["si_sdri"] + 2)}
+    selection = {"separator": {"w": 3.0}, "extractor": {"w": 7.5}, "mean": {"w": 1.0, "title": "MEAN"}}
+    table = table2_differences(ours, selection)
+    cells = table.set_index(["model", "other", "stem"])
+    overall = cells.loc[("GMSDI Extractor", "GMSDI Separator", "All")]
+    assert overall["active"] == pytest.approx(1, abs=0.05)
+    assert 0.8 < overall["active_low"] < overall["active"] < overall["active_high"] < 1.2
+    own = table2(ours, selection, pd.read_csv(PAPER / "paper_table2.csv")).set_index(["model", "stem"])
+    assert own.at[("GMSDI Extractor", "All"), "active_low"] < own.at[("GMSDI Separator", "All"), "active_high"] - 5
+    back = cells.loc[("GMSDI Separator", "GMSDI Extractor", "All")]
+    assert back["protocol_low"] == pytest.approx(-overall["protocol_high"])
+    sheet = differences_sheet(pd.read_csv(io.StringIO(table.to_csv(index=False))))
+    assert sheet.header == ["Model", "minus GMSDI Separator", "minus GMSDI Extractor"]
+    by = {row[0]: row[1:] for row in sheet.rows}
+    assert by["MEAN"][1] == "**+2.00 [+2.00, +2.00]**"
+    assert by["GMSDI Separator"][0] == "–"
+    assert by["GMSDI Separator"][1].startswith("-")
+    with pytest.raises(UserError, match="different sub-windows"):
+        table2_differences({**ours, "mean": one.iloc[:-4]}, selection)
+
+
 def test_the_papers_numbers_stand_beside_the_model_of_labels():
     paper = pd.read_csv(PAPER / "paper_table2.csv")
     titles = {
@@ -266,7 +312,7 @@ def test_the_papers_numbers_stand_beside_the_model_of_labels():
     }
     ours = {method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(titles)}
     selection = {method: {"w": 1.0, "title": title} for method, title in titles.items()}
-    cells = table2(ours, selection, paper, resamples=100).set_index(["model", "stem"])
+    cells = table2(ours, selection, paper).set_index(["model", "stem"])
     weak = cells.loc[("GMSDI Extractor, weakly supervised", "All")]
     assert (weak["status"], weak["paper"]) == ("run", 10.30)
     assert cells.at[("GMSDI Separator", "All"), "status"] == "not run"
@@ -278,7 +324,7 @@ def test_the_papers_numbers_stand_beside_the_model_of_labels():
 
 def test_latex_is_balanced_and_escaped():
     rows = scores([1, 2, 3, 4], model="extractor", constrained="", w=3.0)
-    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False), resamples=100)
+    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False))
     text = latex(table1_sheets(table, convention="paper", steps={"extractor": 12, "separator": 16}))
     assert text.count("\\begin{") == text.count("\\end{") == 4
     assert text.count("{") == text.count("}")

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t as student
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.si_sdr import bootstrap_ci, ensemble, si_sdr, si_sdri_windows, summarize
+from gmsdi.metrics.si_sdr import differences, ensemble, mean_ci, si_sdr, si_sdri_windows, summarize
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 
@@ -201,9 +202,9 @@ def scores_table(rng, tracks=12, spread=4.0):
     return pd.DataFrame(rows, columns=["track", "sub", "stem", "active", "si_sdri"])
 
 
-def test_summary_equals_group_means_and_a_bootstrap_by_loops():
+def test_summary_equals_group_means_and_a_jackknife_by_loops():
     table = scores_table(np.random.default_rng(5))
-    summary = summarize(table, resamples=4000, seed=1).set_index("stem")
+    summary = summarize(table).set_index("stem")
     assert summary.index.tolist() == [*LABELS, "All"]
     for score, rows in (("protocol", table), ("active", table[table["active"]])):
         means = rows.groupby("stem")["si_sdri"].mean()
@@ -211,38 +212,83 @@ def test_summary_equals_group_means_and_a_bootstrap_by_loops():
         assert summary.loc["All", score] == pytest.approx(means.mean())
     assert summary.loc["All", "subwindows"] == len(table)
     assert summary.loc["Bass", "active_subwindows"] == table[table["stem"] == "Bass"]["active"].sum()
+    assert (summary["tracks"] == 12).all()
 
-    # Cluster bootstrap of "All", active rows, by concatenating drawn tracks.
-    rng = np.random.default_rng(99)
-    by_track = dict(list(table[table["active"]].groupby("track")))
-    names, draws = sorted(by_track), []
-    for _ in range(400):
-        sample = pd.concat([by_track[name] for name in rng.choice(names, len(names))])
-        draws.append(sample.groupby("stem")["si_sdri"].mean().mean())
-    low, high = np.quantile(draws, [0.025, 0.975])
-    width = high - low
-    assert summary.loc["All", "active_low"] == pytest.approx(low, abs=0.15 * width)
-    assert summary.loc["All", "active_high"] == pytest.approx(high, abs=0.15 * width)
-
-
-def test_bootstrap_is_deterministic_clustered_and_calibrated():
-    table = scores_table(np.random.default_rng(6))
-    pd.testing.assert_frame_equal(summarize(table, seed=3), summarize(table, seed=3))
-    shuffled = table.sample(frac=1, random_state=0)
-    assert bootstrap_ci(table["si_sdri"], table["track"]) == pytest.approx(
-        bootstrap_ci(shuffled["si_sdri"], shuffled["track"])
+    # Leaving one track out, active rows. The stems share their tracks' levels, so that All is no surer than a stem.
+    active = table[table["active"]]
+    without = pd.DataFrame(
+        {
+            track: active[active["track"] != track].groupby("stem")["si_sdri"].mean()
+            for track in active["track"].unique()
+        }
     )
-    # Independent values: the normal-theory interval of the mean.
-    values = np.random.default_rng(7).standard_normal(400)
-    low, high = bootstrap_ci(values, resamples=10000)
-    half = 1.96 * values.std() / math.sqrt(values.size)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
-    # Every value five times: as clusters nothing changes; taken for independent, the interval is too narrow by √5.
+    for stem, values in ((LABELS[0], without.loc["Bass"]), ("All", without.mean())):
+        half = student.ppf(0.975, 11) * math.sqrt(11 / 12 * ((values - values.mean()) ** 2).sum())
+        row = summary.loc[stem]
+        assert row["active_high"] - row["active"] == pytest.approx(half)
+        assert row["active"] - row["active_low"] == pytest.approx(half)
+
+
+def test_intervals_are_the_textbooks_and_clustered():
+    table = scores_table(np.random.default_rng(6))
+    shuffled = table.sample(frac=1, random_state=0)
+    assert mean_ci(table["si_sdri"], table["track"]) == pytest.approx(mean_ci(shuffled["si_sdri"], shuffled["track"]))
+    values = np.random.default_rng(7).standard_normal(10)
+    low, high = mean_ci(values, confidence=0.9)
+    assert (low, high) == pytest.approx(student.interval(0.9, 9, values.mean(), values.std(ddof=1) / math.sqrt(10)))
+    # Every value five times: as clusters nothing changes; taken for independent, the interval is far too narrow.
     fivefold, groups = np.repeat(values, 5), np.repeat(np.arange(values.size), 5)
-    assert bootstrap_ci(fivefold, groups, resamples=10000) == pytest.approx((low, high))
-    naive = bootstrap_ci(fivefold, resamples=10000)
-    assert naive[1] - naive[0] == pytest.approx((high - low) / math.sqrt(5), rel=0.1)
-    assert all(math.isnan(end) for end in bootstrap_ci(values, np.zeros(values.size)))
+    assert mean_ci(fivefold, groups, confidence=0.9) == pytest.approx((low, high))
+    naive = mean_ci(fivefold, confidence=0.9)
+    assert naive[1] - naive[0] < (high - low) / math.sqrt(5)
+    assert all(math.isnan(end) for end in mean_ci(values, np.zeros(values.size)))
+
+
+@pytest.mark.parametrize("clusters", [10, 20, 60])
+def test_intervals_cover_what_they_say(clusters):
+    """2000 sets of tracks with unequal numbers of sub-windows and a level each, of a normal and of a skewed kind."""
+    rng, covered = np.random.default_rng(clusters), {"normal": 0, "skewed": 0}
+    for _ in range(2000):
+        groups = np.repeat(np.arange(clusters), rng.integers(3, 12, clusters))
+        within = rng.standard_normal(len(groups))
+        levels = {"normal": rng.standard_normal(clusters), "skewed": rng.gamma(16, 0.25, clusters) - 4}
+        for kind, level in levels.items():
+            low, high = mean_ci(3 * level[groups] + within, groups)
+            covered[kind] += low <= 0 <= high
+    assert all(0.93 <= hits / 2000 <= 0.97 for hits in covered.values()), covered
+
+
+@pytest.mark.parametrize("clusters", [10, 60])
+def test_the_interval_of_all_covers_what_it_says(clusters):
+    """Stems that have half of a track's level in common and half of their own, active in part of the tracks."""
+    rng, hits, trials = np.random.default_rng(clusters), [], 600
+    subs, stems = 4, len(LABELS)
+    shape = (clusters, subs, stems)
+    index = pd.MultiIndex.from_product([range(clusters), range(subs), LABELS], names=["track", "sub", "stem"])
+    for _ in range(trials):
+        level = rng.standard_normal((clusters, 1, 1)) + rng.standard_normal((clusters, 1, stems))
+        values = level + rng.standard_normal(shape) + np.arange(stems)
+        active = np.broadcast_to(rng.random((clusters, 1, stems)) < [0.95, 0.9, 0.7, 0.4], shape)
+        table = pd.DataFrame({"active": active.ravel(), "si_sdri": values.ravel()}, index=index).reset_index()
+        row = summarize(table).iloc[-1]
+        if not np.isnan(row["active_low"]):  # where a stem is active in one track alone, there is no interval
+            hits.append(row["active_low"] <= 1.5 <= row["active_high"])  # the mean of 0, 1, 2, 3
+    assert len(hits) > 0.9 * trials
+    assert 0.93 <= np.mean(hits) <= 0.97
+
+
+def test_differences_are_those_of_single_subwindows():
+    rng = np.random.default_rng(11)
+    table = scores_table(rng)
+    other = table.assign(si_sdri=table["si_sdri"] - 0.5 - 0.1 * rng.random(len(table)))
+    result = differences(table, other.sample(frac=1, random_state=1)).set_index("stem")  # in any order
+    rows = table.assign(si_sdri=table["si_sdri"] - other["si_sdri"])
+    pd.testing.assert_frame_equal(result, summarize(rows).set_index("stem"))
+    assert 0.5 < result.loc["All", "active_low"] < result.loc["All", "active_high"] < 0.6
+    with pytest.raises(UserError, match="different sub-windows"):
+        differences(table, other.iloc[4:])
+    with pytest.raises(UserError, match="different sub-windows"):
+        differences(table, other.assign(active=~other["active"]))
 
 
 def test_a_stem_that_is_never_active_is_left_out_of_the_active_score():

@@ -44,7 +44,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
                 advance, update, sum(params.steps[:place]) * len(ids), sum(params.steps) * len(ids), steps
             ),
         )
-        scores = summarize(score_separation(windows, ids, estimates), **params.bootstrap, seed=params.seed)
+        scores = summarize(score_separation(windows, ids, estimates), **params.intervals)
         tables.append(
             scores.assign(
                 method=chosen.get("title") or NAMES[method],

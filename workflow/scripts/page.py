@@ -12,7 +12,7 @@ from _common import job, windows_folder
 from gmsdi import plots, report
 from gmsdi.files import atomic
 from gmsdi.study import Study
-from gmsdi.tables import NAMES, coherence_sheet, describe, table1_sheets, table2_sheets
+from gmsdi.tables import NAMES, coherence_sheet, describe, differences_sheet, table1_sheets, table2_sheets
 
 snakemake: Any
 
@@ -58,7 +58,10 @@ with job(snakemake):
     table1["constrained"] = table1["constrained"].fillna("")
     convention = config["separation"]["guidance"]["convention"]
     sheets1 = table1_sheets(table1, convention=convention, steps=Study(config).grid_steps())
-    sheets2 = table2_sheets(table2, chunks=chunks, confidence=config["bootstrap"]["confidence"])
+    sheets2 = [
+        *table2_sheets(table2, chunks=chunks, **config["intervals"]),
+        differences_sheet(pd.read_csv(files.differences), **config["intervals"]),
+    ]
     data, windows = config["data"], windows_folder(files.windows)
     others = sorted({Path(file).parent for file in files.others})
     provenance = [
