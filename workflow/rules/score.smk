@@ -168,6 +168,7 @@ rule fad:
     params:
         labels=STUDY.labels,
         embedding=EMBEDDING_LABEL,
+        intervals=config["intervals"],
         seed=config["seed"],
     script:
         "../scripts/fad.py"

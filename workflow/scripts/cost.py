@@ -26,7 +26,7 @@ def advance(update: Callable[[float, float], None], before: float, total: float,
 with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
     params, method = snakemake.params, snakemake.wildcards.method
     windows = WindowSet(windows_folder(snakemake.input.windows))
-    ids = select_chunks(windows.table, params.chunks)
+    ids = select_chunks(windows.table, params.chunks, seed=params.seed)
     chosen = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))[method]
     runner = system(snakemake, chosen["name"])
     tables = []

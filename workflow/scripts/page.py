@@ -28,7 +28,8 @@ with job(snakemake):
     chunks = sum(len(pd.read_csv(file)) for file in files.chunks)
     selection = json.loads(Path(files.selection).read_text(encoding="utf-8"))
     titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
-    columns = ["bar", "series", "fad", "fad_inf", "clips", "frames", "reference_clips", "reference_frames"]
+    columns = ["bar", "series", "fad", "fad_low", "fad_high", "fad_inf", "clips", "tracks", "frames"]
+    columns += ["reference_clips", "reference_tracks", "reference_frames", "shared_tracks"]
     figures = []
     for title, draw, text, file in zip(
         titles, (plots.fad_stems, plots.fad_mixtures), files.captions, files.scores, strict=True
