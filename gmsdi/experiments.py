@@ -118,13 +118,17 @@ def split_tracks(table: pd.DataFrame, labels: Sequence[str], seed: int) -> tuple
     return (set(tracks), set(tracks)) if len(full) < APART else (set(tracks[::2]), set(tracks[1::2]))
 
 
-def load_system(name: str, folders: Mapping[str, str | Path], *, labels: Sequence[str], **options: Any) -> Any:
+def load_system(
+    name: str, folders: Mapping[str, str | Path], *, labels: Sequence[str], clamp: float | None = None, **options: Any
+) -> Any:
     """Load what runs a method of Table 2 or a task of Figures 2 and 3.
 
     Args:
         name: "msdm", "weak_msdm" or "demucs_gibbs"; anything else is the text-conditioned model.
         folders: model folders by target: one called "mixture" or "stems", or one per label ("weak_msdm").
         labels: the K labels of the data.
+        clamp: of "msdm" and "weak_msdm" the limit of the denoised signal, see `baselines.msdm.JointMSDM`; the
+            text-conditioned model has one in its guidance.
         options: `device`, `precision` and `fixed_batch`, see `pipeline.load`.
 
     Raises:
@@ -135,11 +139,11 @@ def load_system(name: str, folders: Mapping[str, str | Path], *, labels: Sequenc
     if name == "weak_msdm":
         from gmsdi.baselines.msdm import load_weak
 
-        system: Any = load_weak(dict(folders), **options)
+        system: Any = load_weak(dict(folders), clamp=clamp, **options)
     elif name == "msdm":
         from gmsdi.baselines.msdm import load_joint
 
-        system = load_joint(folders["stems"], **options)
+        system = load_joint(folders["stems"], clamp=clamp, **options)
     elif name == "demucs_gibbs":
         from gmsdi.baselines.gibbs import load_gibbs
 

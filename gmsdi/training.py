@@ -69,7 +69,7 @@ class TrainingConfig:
         warmup: steps of linear warm-up.
         decay: the last fraction of the steps, over which the rate falls linearly to zero.
         ema: decay of the averaged weights, which are the ones that are saved.
-        clip: largest gradient norm.
+        clip: largest gradient norm; None does not limit it.
         p_mean, p_std: mean and standard deviation of ln σ.
         p_drop: probability that a prompt is replaced by z*.
         p_any: for a model of one stem, the probability that a window is drawn from all those in which something sounds,
@@ -77,6 +77,7 @@ class TrainingConfig:
         gain_db: half-width of the random gain.
         polarity: flip the sign of half of the windows.
         validate_every: steps between validations, each of `validation_batches` fixed batches.
+        keep: "last": the weights after the last step are saved; "best": those of the validation with the least loss.
         checkpoint_every: steps between checkpoints.
         precision: "auto", "bf16" or "float32"; the type in which the network runs.
         save_as: "float32" or "float16", the type of the saved weights.
@@ -93,7 +94,7 @@ class TrainingConfig:
     warmup: int = 300
     decay: float = 0.4
     ema: float = 0.999
-    clip: float = 1.0
+    clip: float | None = 1.0
     p_mean: float = -3.0
     p_std: float = 1.4
     p_drop: float = 0.1
@@ -102,6 +103,7 @@ class TrainingConfig:
     polarity: bool = True
     validate_every: int = 500
     validation_batches: int = 8
+    keep: Literal["last", "best"] = "last"
     checkpoint_every: int = 250
     precision: str = "auto"
     save_as: Literal["float32", "float16"] = "float32"
@@ -459,6 +461,9 @@ def train(
         _Averaging(),
         _FiniteLoss(),
     ]
+    best = ModelCheckpoint(dirpath=work, filename="best", monitor="val_loss", enable_version_counter=False)
+    if config.keep == "best":
+        callbacks.append(best)
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = Trainer(
@@ -484,6 +489,11 @@ def train(
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:
+        val_loss = trainer.callback_metrics.get("val_loss")
+        if best.best_model_path:
+            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
+            val_loss = best.best_model_score
         provenance = {
             "description": description,
             "gmsdi": __version__,
@@ -495,7 +505,7 @@ def train(
             "windows_seen": trainer.global_step * config.batch,
             "seconds_of_last_run": round(time.time() - started),
             "resumed": resumed is not None,
-            "val_loss": float(trainer.callback_metrics["val_loss"]) if "val_loss" in trainer.callback_metrics else None,
+            "val_loss": None if val_loss is None else float(val_loss),
             "training": asdict(config),
             "data": json.loads((train_set.folder / "info.json").read_text()),
             **({} if embedded[0] is None else {"embeddings": embedded[0].info}),

@@ -28,7 +28,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks, seed=params.seed)
     chosen = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))[method]
-    runner = system(snakemake, chosen["name"])
+    runner = system(snakemake, chosen["name"], chosen)
     tables = []
     for place, steps in enumerate(params.steps):
         before = runner.evaluations

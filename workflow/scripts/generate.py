@@ -18,7 +18,7 @@ with job(snakemake), progress(f"generating, {snakemake.wildcards.task}") as upda
     numbers = share(range(len(every)), int(wildcards.shard), int(wildcards.shards))
     clips = every.iloc[list(numbers)]
     audio = generate(
-        system(snakemake, params.settings["system"]),
+        system(snakemake, params.settings["system"], params.settings),
         clips,
         params.labels,
         params.settings,

@@ -22,7 +22,7 @@ with job(snakemake), progress(f"grid, {snakemake.wildcards.split}, {snakemake.wi
     params = snakemake.params
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks, seed=params.seed)
-    runner = system(snakemake, params.cells[0]["name"])
+    runner = system(snakemake, params.cells[0]["name"], params.cells[0])
     tables = []
     total = len(params.cells) * len(ids)
     for place, cell in enumerate(params.cells):

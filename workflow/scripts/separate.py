@@ -33,7 +33,7 @@ with job(snakemake), progress(f"separating, {snakemake.wildcards.method}") as up
         estimates = np.load(snakemake.input.twin)
     else:
         estimates = separate(
-            system(snakemake, chosen["name"]),
+            system(snakemake, chosen["name"], chosen),
             windows,
             ids,
             chosen,
