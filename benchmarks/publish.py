@@ -28,6 +28,7 @@ FIGURES = {
     "figure3_fad_mixtures": "Figure 3. Fréchet audio distance of total and partial generation",
     "figure4_costs": "Figure 4, beyond the paper. Separation against network evaluations per chunk",
 }
+TABLES = ("table1_grid", "table2_separation", "table2_differences")
 PARTS = (
     *("tables/*.csv", "tables/*.md", "figures/*.svg", "figures/*.png", "scores/fad_*.csv", "scores/costs.csv"),
     *("scores/coherence.csv", "config.yaml", "selection.json", "provenance.json"),
@@ -43,7 +44,7 @@ def page(run: str, folder: Path) -> str:
         f"Written by `make publish` from a run of `config/{run}.yaml`; the configuration with every default is in "
         "[config.yaml](config.yaml), what Table 2 uses of Table 1 in [selection.json](selection.json), model, data, "
         "software and times in [provenance.json](provenance.json), all numbers with their intervals in the CSV files.",
-        *((folder / f"{name}.md").read_text(encoding="utf-8") for name in ("table1_grid", "table2_separation")),
+        *((folder / f"{name}.md").read_text(encoding="utf-8") for name in TABLES),
         "\n".join(f"- {row.get('title') or method}: {row['chosen_by']}" for method, row in chosen.items()),
     ]
     shown = {name: title for name, title in FIGURES.items() if (folder / f"{name}.svg").is_file()}
@@ -61,7 +62,7 @@ def brief(folder: Path) -> str:
     """Table 2 in short, for README.md."""
     table = pd.read_csv(folder / "table2_separation.csv", keep_default_na=False, na_values=[""])
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return markdown([table2_brief(table, confidence=config["bootstrap"]["confidence"])])
+    return markdown([table2_brief(table, **config["intervals"])])
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, combinations, cycle, islice
 from pathlib import Path
@@ -45,14 +46,41 @@ def share(items: Sequence[Any], shard: int, shards: int) -> Sequence[Any]:
     return items[bounds[0] : bounds[1]]
 
 
-def select_chunks(table: pd.DataFrame, count: int | None, *, least_active: int = 2) -> list[int]:
-    """Ids of `count` chunks in which at least `least_active` stems are active, spread evenly over the tracks.
+def draw(table: pd.DataFrame, ids: Iterable[int], count: int | None, *purpose: object) -> list[int]:
+    """Draw `count` of the chunks `ids`, spread evenly over their tracks: one of each before a second of any.
 
-    Every track gives its first such chunks, so that the chunks of a track mostly follow one another.
+    Chunks of a track, and tracks among themselves, are in the order of a hash of `purpose` (which begins with the run's
+    seed), track and offset. Hence fewer chunks are a part of more, and no part of the music (its beginning) is
+    preferred.
+
+    Args:
+        table: `WindowSet.table`.
+        ids: chunks to draw from.
+        count: how many; None, or more than there are, takes all.
+        *purpose: what the draw is for; other purposes, other chunks.
+
+    Returns:
+        Ids in the order of the draw.
+    """
+    places: dict[str, list[tuple[int, int]]] = {}
+    for chunk in ids:
+        track, offset = table.at[chunk, "track"], int(table.at[chunk, "offset"])
+        places.setdefault(track, []).append((item_seed(*purpose, track, offset), chunk))
+    ranked = [
+        (rank, item_seed(*purpose, track), chunk)
+        for track, found in places.items()
+        for rank, (_, chunk) in enumerate(sorted(found))
+    ]
+    return [chunk for *_, chunk in sorted(ranked)][:count]
+
+
+def select_chunks(table: pd.DataFrame, count: int | None, *, seed: int, least_active: int = 2) -> list[int]:
+    """Ids, in order, of `count` chunks in which at least `least_active` stems are active, drawn evenly from the tracks.
 
     Args:
         table: `WindowSet.table`.
         count: None takes the whole split, whatever is active.
+        seed: the run's seed, see `draw`.
         least_active: number of stems.
 
     Raises:
@@ -61,24 +89,46 @@ def select_chunks(table: pd.DataFrame, count: int | None, *, least_active: int =
     if count is None:
         return table.index.tolist()
     number = table["active"].map(lambda active: len(active.split(", ")) if active else 0)
-    eligible = table[number >= least_active]
+    eligible = table.index[number >= least_active]
     if len(eligible) < count:
         raise UserError(
             f"{count} chunks with at least {least_active} active stems are wanted, but the test split has "
             f"{len(eligible)}; ask for fewer or compose more tracks"
         )
-    rank = eligible.groupby("track").cumcount()
-    order = sorted(eligible.index, key=lambda chunk: (rank[chunk], chunk))
-    return sorted(order[:count])
+    return sorted(draw(table, eligible, count, seed, "chunks"))
 
 
-def load_system(name: str, folders: Mapping[str, str | Path], *, labels: Sequence[str], **options: Any) -> Any:
+APART = 20
+"""Tracks of a test split from which on what is generated from or compared is kept apart from the references' tracks."""
+
+
+def split_tracks(table: pd.DataFrame, labels: Sequence[str], seed: int) -> tuple[set[str], set[str]]:
+    """The tracks that references are drawn from, and those of given stems, held-out chunks and shuffled stems.
+
+    A reference would otherwise be nearer to what was made of its own music. They are two halves of the tracks if at
+    least `APART` of them have a chunk with all stems active, such chunks shared out evenly; else all tracks twice.
+
+    Args:
+        table: `WindowSet.table` of the test split.
+        labels: the K labels.
+        seed: the run's seed.
+    """
+    full = set(table.loc[table["active"] == ", ".join(labels), "track"])
+    tracks = sorted(set(table["track"]), key=lambda track: (track not in full, item_seed(seed, "halves", track)))
+    return (set(tracks), set(tracks)) if len(full) < APART else (set(tracks[::2]), set(tracks[1::2]))
+
+
+def load_system(
+    name: str, folders: Mapping[str, str | Path], *, labels: Sequence[str], clamp: float | None = None, **options: Any
+) -> Any:
     """Load what runs a method of Table 2 or a task of Figures 2 and 3.
 
     Args:
         name: "msdm", "weak_msdm" or "demucs_gibbs"; anything else is the text-conditioned model.
         folders: model folders by target: one called "mixture" or "stems", or one per label ("weak_msdm").
         labels: the K labels of the data.
+        clamp: of "msdm" and "weak_msdm" the limit of the denoised signal, see `baselines.msdm.JointMSDM`; the
+            text-conditioned model has one in its guidance.
         options: `device`, `precision` and `fixed_batch`, see `pipeline.load`.
 
     Raises:
@@ -89,11 +139,11 @@ def load_system(name: str, folders: Mapping[str, str | Path], *, labels: Sequenc
     if name == "weak_msdm":
         from gmsdi.baselines.msdm import load_weak
 
-        system: Any = load_weak(dict(folders), **options)
+        system: Any = load_weak(dict(folders), clamp=clamp, **options)
     elif name == "msdm":
         from gmsdi.baselines.msdm import load_joint
 
-        system = load_joint(folders["stems"], **options)
+        system = load_joint(folders["stems"], clamp=clamp, **options)
     elif name == "demucs_gibbs":
         from gmsdi.baselines.gibbs import load_gibbs
 
@@ -364,7 +414,7 @@ def _overall(scores: Sequence[pd.DataFrame], by: str) -> pd.DataFrame:
     from gmsdi.metrics.si_sdr import summarize
 
     rows = [
-        (model, constrained, float(w), summarize(group, resamples=1).set_index("stem").at["All", by])
+        (model, constrained, float(w), summarize(group).set_index("stem").at["All", by])
         for (model, constrained, w), group in pd.concat(scores).groupby(["model", "constrained", "w"])
     ]
     return pd.DataFrame(rows, columns=["model", "constrained", "w", "score"])
@@ -373,7 +423,9 @@ def _overall(scores: Sequence[pd.DataFrame], by: str) -> pd.DataFrame:
 # --- Generation ------------------------------------------------------------------------------------------------------
 
 
-def plan(task: str, labels: Sequence[str], clips: int, windows: WindowSet | None = None) -> pd.DataFrame:
+def plan(
+    task: str, labels: Sequence[str], clips: int, windows: WindowSet | None = None, *, seed: int = 0
+) -> pd.DataFrame:
     """All clips of a generation task, clip by clip, so that every share of it holds some of every bar.
 
     Args:
@@ -383,9 +435,10 @@ def plan(task: str, labels: Sequence[str], clips: int, windows: WindowSet | None
         clips: clips of each bar.
         windows: PARTIAL: the test split, whose chunks with all stems active give the given stems. Every bar uses the
             same chunks; with fewer chunks than clips they are used again, with other noise.
+        seed: the run's seed: PARTIAL: of the draw of chunks.
 
     Returns:
-        DataFrame with the columns bar, clip, and for PARTIAL chunk.
+        DataFrame with the columns bar, clip, and for PARTIAL chunk and its track.
     """
     if task == SINGLE:
         bars = list(labels)
@@ -396,11 +449,14 @@ def plan(task: str, labels: Sequence[str], clips: int, windows: WindowSet | None
     table = pd.DataFrame([(bar, clip) for clip in range(clips) for bar in bars], columns=["bar", "clip"])
     if task == PARTIAL:
         assert windows is not None
-        full = (windows.table["active"] == ", ".join(labels)).sum()
-        if not full:
+        full = windows.table["active"] == ", ".join(labels)
+        if not full.any():
             raise UserError(f"{windows.folder}: no chunk with all of {', '.join(labels)} active; compose more tracks")
-        chunks = select_chunks(windows.table, min(clips, int(full)), least_active=len(labels))
+        _, tracks = split_tracks(windows.table, labels, seed)
+        eligible = windows.table.index[full & windows.table["track"].isin(tracks)]
+        chunks = sorted(draw(windows.table, eligible, clips, seed, "given"))
         table["chunk"] = [chunks[clip % len(chunks)] for clip in table["clip"]]
+        table["track"] = windows.table.loc[table["chunk"], "track"].to_numpy()
     return table
 
 
@@ -540,35 +596,67 @@ def embed(embedding: Embedding, clips: Iterable[np.ndarray], sample_rate: int) -
     return np.concatenate(found)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A set of clips that generated ones are compared with.
+
+    Attributes:
+        name: of the set.
+        tracks: for each clip the track that it comes from; "" for one that comes from none, or from several.
+        clips: the clips [T], read or made one by one when they are asked for.
+    """
+
+    name: str
+    tracks: list[str]
+    clips: Iterator[np.ndarray]
+
+
 def reference_audio(
     windows: WindowSet, *, clips: int, limit: int | None, mixtures: str, seed: int
-) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
-    """Everything that generated clips are compared with: (name, its clips [T] one by one).
+) -> Iterator[Reference]:
+    """Everything that generated clips are compared with.
 
-    For each label `stem/<label>`, the test chunks in which it is active, and `noise/<label>`, white noise at the
-    loudness (root mean square) of `clips` of them; `mixture` and `noise/mixture`; and `shuffled`, sums of stems from
-    different tracks. A clip is read or made when it is asked for.
+    For each label: `stem/<label>`, test chunks in which it is active; `held-out/<label>`, more of them from other
+    tracks; and `noise/<label>`, white noise at the loudness (root mean square) of the former. In the same way
+    `mixture`, `held-out/mixture` and `noise/mixture`; and `shuffled`, sums of stems from different tracks.
+
+    Where the split has few tracks (see `split_tracks`), the references take chunks of all tracks, and the held-out
+    chunks are those of half of them: leave these tracks out of the reference that they are compared with.
 
     Args:
         windows: the test split.
-        clips: number of noise clips and of shuffled mixtures.
+        clips: number of noise clips and of shuffled mixtures, and greatest number of held-out chunks.
         limit: greatest number of chunks of a reference, at random; None takes all.
         mixtures: which chunks are reference mixtures, those with "all" stems active or "any".
         seed: the run's seed.
 
     Raises:
-        UserError: if a reference has fewer than eight chunks.
+        UserError: if a reference has fewer than eight chunks, or if all of them are of one track.
     """
-    active = windows.table["active"].map(lambda text: set(text.split(", ")))
-    every, K = set(windows.labels), len(windows.labels)
+    table, K = windows.table, len(windows.labels)
+    active = table["active"].map(lambda text: set(text.split(", ")))
+    every = set(windows.labels)
+    ours, others = split_tracks(table, windows.labels, seed)
 
-    def pick(name: str, ids: Sequence[int]) -> list[int]:
-        if len(ids) < 8:
+    def pick(name: str, sounding: pd.Series) -> tuple[list[int], list[int]]:
+        """Chunks of the reference, and held-out ones."""
+        ids = table.index[sounding & table["track"].isin(ours)]
+        chosen = sorted(draw(table, ids, limit, seed, "reference", name))
+        if len(chosen) < 8:
             raise UserError(
-                f"{windows.folder}: {name} has {len(ids)} chunks, too few for a distance; compose more test tracks"
+                f"{windows.folder}: {name} has {len(chosen)} chunks, too few for a distance; compose more test tracks"
             )
-        rng = np.random.default_rng(item_seed(seed, "reference", name))
-        return sorted(rng.permutation(ids)[: limit or len(ids)].tolist())
+        apart = others
+        if ours == others:
+            tracks = sorted(set(table.loc[chosen, "track"]), key=lambda track: item_seed(seed, "held out", name, track))
+            if len(tracks) < 2:
+                raise UserError(f"{windows.folder}: {name} is in one track alone; compose more test tracks")
+            apart = set(tracks[: len(tracks) // 2])
+        ids = table.index[sounding & table["track"].isin(apart)]
+        return chosen, sorted(draw(table, ids, clips, seed, "held out", name))
+
+    def of(chunks: Sequence[int]) -> list[str]:
+        return table.loc[list(chunks), "track"].tolist()
 
     def stem(k: int, chunks: Iterable[int]) -> Iterator[np.ndarray]:
         return (windows.stems([chunk])[0, k, 0] for chunk in chunks)
@@ -584,12 +672,11 @@ def reference_audio(
 
     def shuffled(chunks: Sequence[int]) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(item_seed(seed, "shuffled"))
-        tracks = windows.table["track"]
         for _ in range(clips):
             # The first chunks of a random order that lie in different tracks; few tracks may have to serve twice.
             first: dict[str, int] = {}
             for chunk in rng.permutation(chunks).tolist():
-                first.setdefault(tracks[chunk], chunk)
+                first.setdefault(table.at[chunk, "track"], chunk)
                 if len(first) == K:
                     break
             clip = np.zeros(windows.window, np.float32)
@@ -597,15 +684,18 @@ def reference_audio(
                 clip += windows.stems([chunk])[0, k, 0]
             yield clip
 
+    def sets(name: str, audio: Callable[[Iterable[int]], Iterator[np.ndarray]], sounding: pd.Series) -> Iterator[Any]:
+        chosen, held_out = pick(name, sounding)
+        short = name.removeprefix("stem/")
+        yield Reference(name, of(chosen), audio(chosen))
+        yield Reference(f"held-out/{short}", of(held_out), audio(held_out))
+        yield Reference(f"noise/{short}", [""] * clips, noise(short, audio(islice(cycle(chosen), clips))))
+
     for k, label in enumerate(windows.labels):
-        chosen = pick(label, active.index[active.map(lambda s, x=label: x in s)])
-        yield f"stem/{label}", stem(k, chosen)
-        yield f"noise/{label}", noise(label, stem(k, islice(cycle(chosen), clips)))
-    full = active.index[active.map(lambda s: s == every if mixtures == "all" else len(s & every) > 0)]
-    chosen = pick("mixture", full)
-    yield "mixture", mixture(chosen)
-    yield "noise/mixture", noise("mixture", mixture(islice(cycle(chosen), clips)))
-    yield "shuffled", shuffled(full)
+        yield from sets(f"stem/{label}", partial(stem, k), active.map(lambda s, x=label: x in s))
+    full = active.map(lambda s: s == every if mixtures == "all" else len(s & every) > 0)
+    yield from sets("mixture", mixture, full)
+    yield Reference("shuffled", [""] * clips, shuffled(table.index[full & table["track"].isin(others)].tolist()))
 
 
 SERIES = {"total": "GMSDI", "partial": "GMSDI", "partial_conditioned": "GMSDI, conditioned",
@@ -663,6 +753,8 @@ def distances(
     references: Mapping[str, np.ndarray],
     *,
     seed: int,
+    tracks: Mapping[str, Sequence[str]],
+    confidence: float = 0.95,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Frechet audio distances of Figure 2 and Figure 3.
 
@@ -672,39 +764,55 @@ def distances(
             baselines "single_weak_msdm", "total_msdm", "partial_msdm") and bar, frames [N, F, D].
         references: frames of `reference_audio`, by name.
         seed: the run's seed.
+        tracks: for each of the references the tracks of its clips, and for each task whose clips are made of test
+            chunks their tracks, clip by clip; "" and what is left out are of no track.
+        confidence: coverage of the intervals.
 
     Returns:
-        Two tables with the columns bar, series, kind ("model", "line", or "other stem"), fad, fad_inf, clips, frames,
-        reference_clips, reference_frames. Lines are computed from as many clips as bars, as the distance depends on it.
+        Two tables with the columns bar, series, kind ("model", "line", or "other stem"), fad, fad_low, fad_high (see
+        `metrics.frechet.fad_ci`), fad_inf, clips, tracks (0: of none), frames, reference_clips, reference_tracks,
+        reference_frames, and shared_tracks, which are on both sides. Lines are computed from as many clips as bars
+        where there are as many, as the distance depends on it; the held-out one never shares a track.
     """
-    clips = len(next(iter(generated["total"].values())))
 
-    def row(bar: str, series: str, kind: str, frames: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
-        from gmsdi.metrics.frechet import fad, fad_inf
+    def row(
+        bar: str, series: str, kind: str, frames: np.ndarray, reference: str, of: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        from gmsdi.metrics.frechet import fad, fad_ci, fad_inf
 
-        a, b = frames.reshape(-1, frames.shape[-1]), reference.reshape(-1, reference.shape[-1])
+        compared, compared_tracks = references[reference], np.asarray(tracks[reference], dtype=str)
+        own = np.asarray([""] * len(frames) if of is None else of, dtype=str)
+        if series == HELD_OUT:
+            apart = ~np.isin(compared_tracks, own)
+            compared, compared_tracks = compared[apart], compared_tracks[apart]
+        # A clip of no track is a cluster by itself.
+        clusters = [track or f"clip {number}" for number, track in enumerate(own)]
+        a, b = frames.reshape(-1, frames.shape[-1]), compared.reshape(-1, compared.shape[-1])
+        seeded = {"seed": item_seed(seed, bar, series)}
+        low, high = fad_ci(compared, frames, compared_tracks.tolist(), clusters, confidence=confidence, **seeded)
         return {
             "bar": bar,
             "series": series,
             "kind": kind,
             "fad": fad(b, a),
-            "fad_inf": fad_inf(b, a, frames_per_clip=frames.shape[1], seed=item_seed(seed, bar, series)),
+            "fad_low": low,
+            "fad_high": high,
+            "fad_inf": fad_inf(b, a, frames_per_clip=frames.shape[1], **seeded),
             "clips": len(frames),
+            "tracks": len(set(own) - {""}),
             "frames": len(a),
-            "reference_clips": len(reference),
+            "reference_clips": len(compared),
+            "reference_tracks": len(set(compared_tracks)),
             "reference_frames": len(b),
+            "shared_tracks": len(set(own) & set(compared_tracks)),
         }
 
-    def sample(name: str) -> tuple[np.ndarray, np.ndarray]:
-        """As many clips of a reference as a bar has, at most half of it, and the rest."""
-        frames = references[name]
-        order = np.random.default_rng(item_seed(seed, "sample", name)).permutation(len(frames))
-        count = min(clips, len(frames) // 2)
-        return frames[order[:count]], frames[order[count:]]
+    def line(bar: str, series: str, kind: str, name: str, reference: str) -> dict[str, Any]:
+        return row(bar, series, kind, references[name], reference, tracks[name])
 
     stems = []
     for label in labels:
-        reference = references[f"stem/{label}"]
+        reference = f"stem/{label}"
         for task, series in (
             ("single", "without negative prompts"),
             ("single_negative", "with negative prompts"),
@@ -712,20 +820,19 @@ def distances(
         ):
             if task in generated:
                 stems.append(row(label, series, "model", generated[task][label], reference))
-        stems.append(row(label, HELD_OUT, "line", *sample(f"stem/{label}")))
-        stems.append(row(label, NOISE, "line", references[f"noise/{label}"], reference))
+        stems.append(line(label, HELD_OUT, "line", f"held-out/{label}", reference))
+        stems.append(line(label, NOISE, "line", f"noise/{label}", reference))
         for other in labels:
             if other != label:
-                stems.append(row(label, other, "other stem", sample(f"stem/{other}")[0], reference))
-    reference = references["mixture"]
+                stems.append(line(label, other, "other stem", f"held-out/{other}", reference))
     mixtures = [
-        row(bar, series, "model", frames, reference)
+        row(bar, series, "model", frames, "mixture", tracks.get(task))
         for task, series in SERIES.items()
         for bar, frames in generated.get(task, {}).items()
     ]
-    mixtures.append(row("", HELD_OUT, "line", *sample("mixture")))
-    mixtures.append(row("", SHUFFLED, "line", references["shuffled"], reference))
-    mixtures.append(row("", NOISE, "line", references["noise/mixture"], reference))
+    mixtures.append(line("", HELD_OUT, "line", "held-out/mixture", "mixture"))
+    mixtures.append(line("", SHUFFLED, "line", "shuffled", "mixture"))
+    mixtures.append(line("", NOISE, "line", "noise/mixture", "mixture"))
     return pd.DataFrame(stems), pd.DataFrame(mixtures)
 
 

@@ -29,6 +29,9 @@ COLOURS = {
     "held-out test chunks": "#3f7d4e",
 }
 OTHER_STEM = "#7a7a7a"
+HELD_OUT = "held-out test chunks"
+BAND = {"alpha": 0.15, "linewidth": 0, "zorder": 0}
+"""Of the interval of the held-out line."""
 LINES = {"white noise": (0, (1, 1)), "shuffled stems": (0, (4, 2)), "held-out test chunks": "solid"}
 
 COSTS_FLOOR = -3.0
@@ -54,6 +57,8 @@ def fad_stems(table: pd.DataFrame) -> Figure:
             for row in rows[rows["kind"] == "line"].itertuples():
                 style = {"color": COLOURS[row.series], "linestyle": LINES[row.series], "linewidth": 1.6}
                 ax.hlines(row.fad, k - 0.46, k + 0.46, label=row.series if k == 0 else None, **style)
+                if row.series == HELD_OUT:
+                    ax.fill_between([k - 0.46, k + 0.46], row.fad_low, row.fad_high, color=style["color"], **BAND)
             others = rows[rows["kind"] == "other stem"].sort_values("fad")
             for rank, row in enumerate(others.itertuples()):
                 label = "test chunks of another stem (initial; nearest thick)" if (k, rank) == (0, 0) else None
@@ -82,6 +87,8 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
             _bars(ax, np.arange(len(bars)) + (k - (len(series) - 1) / 2) * width, rows, width, name)
         for row in table[table["kind"] == "line"].itertuples():
             ax.axhline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
+            if row.series == HELD_OUT:
+                ax.fill_between([-0.5, len(bars) - 0.5], row.fad_low, row.fad_high, color=COLOURS[row.series], **BAND)
         ax.axvline(0.5, color="#cccccc", lw=0.8)
         ax.set_xticks(range(len(bars)), short)
         key = ", ".join(f"{_initial(stem, stems)} {stem}" for stem in stems)
@@ -162,8 +169,11 @@ def save(figure: Figure, *paths: str | Path) -> None:
 def _bars(ax: Axes, x: np.ndarray, rows: pd.DataFrame, width: float, name: str) -> None:
     ax.bar(x, rows["fad"], 0.92 * width, color=COLOURS.get(name), label=name, zorder=2)
     for place, value in zip(x, rows["fad"], strict=True):
-        text = ax.annotate(f"{value:.1f}", (place, value), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+        # Beside the error bar, which goes up from the bar's middle.
+        text = ax.annotate(f"{value:.1f}", (place, value), (2, 2), textcoords="offset points", fontsize=7)
         text.set(zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})
+    ends = np.abs(rows[["fad_low", "fad_high"]].to_numpy(float).T - rows["fad"].to_numpy())
+    ax.errorbar(x, rows["fad"], ends, fmt="none", ecolor="#222222", elinewidth=0.8, capsize=2, zorder=3)
     ax.plot(x, rows["fad_inf"], "D", ms=3.5, mfc="white", mec="#222222", mew=0.8, ls="none", zorder=3)
 
 
@@ -178,10 +188,13 @@ def _finish(ax: Axes, table: pd.DataFrame) -> None:
         ax.set_yscale("log")
     low, high = model["reference_frames"].min(), model["reference_frames"].max()
     frames = f"{low}" if low == high else f"{low} to {high}"
+    fewest, most = model["reference_tracks"].min(), model["reference_tracks"].max()
+    tracks = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     ax.set_ylabel("Fréchet audio distance")
     ax.set_title(
         f"{table['embedding'].iloc[0]}; {model['clips'].iloc[0]} clips = {model['frames'].iloc[0]} frames a bar, "
-        f"{frames} reference frames; diamonds: FAD∞",
+        f"{frames} reference frames of {tracks} tracks\n"
+        "diamonds: FAD∞; error bars and band: intervals over clips and tracks",
         fontsize=7.5,
         loc="left",
         color="#555555",

@@ -129,6 +129,7 @@ class Study:
         if system == DEMUCS_GIBBS:
             return settings | own
         settings["solver"] = {**self.config["separation"]["solver"], **own["solver"]}
+        settings |= self._clamp(system)
         if method == "msdm_gaussian":
             return settings | {"title": "MSDM, Gaussian likelihood", "gaussian": True}
         return settings | {"constrained": own["constrained"]}
@@ -174,8 +175,8 @@ class Study:
         }
         if system != GMSDI:
             baseline = self.baselines[system]["generation"]
-            settings["solver"] |= baseline["solver"]
-            return settings | {key: baseline[key] for key in ("best_of",) if key in baseline}
+            settings["solver"] |= baseline["solver"] | baseline.get(kind, {}).get("solver", {})
+            return settings | self._clamp(system) | {key: baseline[key] for key in ("best_of",) if key in baseline}
         negative = task == "single_negative" or own.get("negatives", False)
         w = own.get("w_negatives" if task == "single_negative" else "w")
         return {
@@ -188,6 +189,11 @@ class Study:
                 if key in own
             },
         }
+
+    def _clamp(self, system: str) -> dict[str, Any]:
+        """The limit of a baseline's denoised signal, if it has one."""
+        clamp = self.baselines[system]["clamp"]
+        return {} if clamp is None else {"clamp": clamp}
 
     # --- Models -------------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class TrainingConfig:
             than that of `ema`.
         ema_snapshots: how many snapshots are kept over the training, in float16, in the folder `averages` in the work
             folder.
-        clip: largest gradient norm.
+        clip: largest gradient norm; None does not limit it.
         p_mean, p_std: mean and standard deviation of ln σ.
         p_extra: more weight on a range of σ: a `share` of the windows has a σ whose logarithm is uniform from `low` to
             `high`. Validation is without.
@@ -98,6 +98,7 @@ class TrainingConfig:
         validate_every: steps between validations, each of `validation_batches` fixed batches.
         level_windows: validation windows on which a validation also measures MSE/σ² at the noise levels of
             `gmsdi.metrics.denoising.LEVELS`, and, once, that of a Wiener filter which knows the true power; 0 is none.
+        keep: "last": the weights after the last step are saved; "best": those of the validation with the least loss.
         checkpoint_every: steps between checkpoints.
         precision: "auto", "bf16" or "float32"; the type in which the network runs.
         save_as: "float32" or "float16", the type of the saved weights.
@@ -119,7 +120,7 @@ class TrainingConfig:
     ema: float = 0.999
     ema_power: Sequence[float] | None = None
     ema_snapshots: int = 12
-    clip: float = 1.0
+    clip: float | None = 1.0
     p_mean: float = -3.0
     p_std: float = 1.4
     p_extra: Mapping[str, float] | None = None
@@ -131,6 +132,7 @@ class TrainingConfig:
     validate_every: int = 500
     validation_batches: int = 8
     level_windows: int = 0
+    keep: Literal["last", "best"] = "last"
     checkpoint_every: int = 250
     precision: str = "auto"
     save_as: Literal["float32", "float16"] = "float32"
@@ -616,6 +618,9 @@ def train(
         _Averaging(averages),
         _FiniteLoss(),
     ]
+    best = ModelCheckpoint(dirpath=work, filename="best", monitor="val_loss", enable_version_counter=False)
+    if config.keep == "best":
+        callbacks.append(best)
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = Trainer(
@@ -644,6 +649,11 @@ def train(
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         levels = {name: value for name, value in logged.items() if name.startswith(("mse_", "wiener_"))}
         chosen = _choose(module, averages) if config.ema_power else {}
+        val_loss = logged.get("val_loss")
+        if best.best_model_path:
+            state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
+            val_loss = best.best_model_score
         provenance = {
             "description": description,
             "gmsdi": __version__,
@@ -655,7 +665,7 @@ def train(
             "windows_seen": trainer.global_step * config.batch,
             "seconds_of_last_run": round(time.time() - started),
             "resumed": resumed is not None,
-            "val_loss": logged.get("val_loss"),
+            "val_loss": None if val_loss is None else float(val_loss),
             **({"levels": levels} if levels else {}),
             **({"averages": chosen} if chosen else {}),
             "training": asdict(config),

@@ -53,7 +53,6 @@ TINY = {
     "separation": {method: {"solver": {"steps": 2}} for method in ("extractor", "separator")},
     "baselines": {"enabled": []},
     "grid": {"w": [3, 7.5], "chunks": 2},
-    "bootstrap": {"resamples": 100},
     "jobs": {"separation": 1, "threads": 1},
 }
 

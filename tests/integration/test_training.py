@@ -395,3 +395,33 @@ def test_a_diverging_loss_ends_the_run_in_one_line(windows, tmp_path):
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+; lower training\.lr"):
         train(MODEL, config, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
     assert not (tmp_path / "m").exists()
+
+
+def test_the_best_validation_is_kept(windows, tmp_path, monkeypatch):
+    """What is saved is what a run to that validation gives; from half of the steps on the gradient is climbed."""
+    monkeypatch.setattr(TrainingConfig, "rate", lambda _, step: 1.0 if step < 20 else -1.0)
+    config = replace(TRAINING, lr=0.01, ema=0.0, validate_every=8, checkpoint_every=1)
+
+    def weights(name, **changes):
+        changed = replace(config, **changes)
+        train(MODEL, changed, windows, windows, tmp_path / name, seed=1, work=tmp_path / "work" / name, progress=False)
+        known = json.loads((tmp_path / name / "provenance.json").read_text())
+        return load_file(tmp_path / name / "model.safetensors"), known
+
+    last, ended = weights("last")
+    losses = pd.read_csv(tmp_path / "work" / "last" / "csv" / "metrics.csv").dropna(subset="val_loss")
+    best = 8 * (1 + int(losses["val_loss"].to_numpy().argmin()))
+    assert len(losses) == 5
+    assert best < 40
+    expected, until_then = weights("until then", steps=best)
+    kept, known = weights("kept", keep="best")
+    assert known["steps"] == ended["steps"] == 40
+    assert known["val_loss"] == until_then["val_loss"] < ended["val_loss"]
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
+    assert not all(torch.equal(last[name], expected[name]) for name in expected)
+    # A run that was interrupted after the best one still knows it.
+    weights("resumed", steps=best + 2, keep="best")
+    shutil.rmtree(tmp_path / "resumed")
+    resumed, again = weights("resumed", keep="best")
+    assert again["resumed"]
+    assert all(torch.equal(resumed[name], kept[name]) for name in kept)

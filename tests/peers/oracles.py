@@ -312,6 +312,43 @@ def museval_sdr(taps: int) -> np.ndarray:
     return si_sdr(estimates, targets) - theirs[:, 0]
 
 
+def separated(seconds: float, rate: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates and targets of a track `[4, T]` in float32: stems that rest at times, with leakage and noise."""
+    rng = np.random.default_rng(seed)
+    targets = np.float32(0.1) * rng.standard_normal((4, round(seconds * rate)), dtype=np.float32)
+    for start in range(0, targets.shape[1], 5 * rate):
+        targets[rng.random(4) < 0.4, start : start + 5 * rate] = 0
+    mixing = np.eye(4, dtype=np.float32) + np.float32(0.05) * rng.standard_normal((4, 4), dtype=np.float32)
+    noise = np.float32(0.01) * rng.standard_normal(targets.shape, dtype=np.float32)
+    return mixing @ targets + noise, targets
+
+
+def msdm_scores(estimates: np.ndarray, targets: np.ndarray, rate: int) -> np.ndarray:
+    """SI-SDRi of every scored sub-window and stem, `[W, K]`, by the steps of MSDM's evaluator in PyTorch and float32.
+
+    Its steps: the mixture is the sum of the stems; for each 4 s every 2 s the active stems are counted, and with two
+    or more each stem's ratio is computed for the estimate and again for the mixture, ε = 1e-8.
+    """
+    eps, long, overlap = 1e-8, 4 * rate, 2 * rate
+    sources, found = [[torch.from_numpy(row)[None] for row in rows] for rows in (targets, estimates)]
+    mixture = torch.stack(sources).sum(dim=0)
+
+    def ratio(guess: Tensor, truth: Tensor) -> Tensor:
+        gain = ((guess * truth).sum(dim=-1, keepdim=True) + eps) / (truth.square().sum(dim=-1, keepdim=True) + eps)
+        wanted = gain * truth
+        rest = (wanted - guess).square().sum(dim=-1) + eps
+        return 10 * torch.log10((wanted.square().sum(dim=-1) + eps) / rest)
+
+    rows = []
+    for number in range(math.ceil((mixture.shape[-1] - overlap) / (long - overlap))):
+        cut = slice(number * (long - overlap), number * (long - overlap) + long)
+        active = sum(bool(torch.linalg.norm(x[:, cut]) / x[:, cut].shape[-1] >= 1.5e-5) for x in sources)
+        if active > 1:
+            pairs = zip(found, sources, strict=True)
+            rows.append([(ratio(e[:, cut], t[:, cut]) - ratio(mixture[:, cut], t[:, cut])).item() for e, t in pairs])
+    return np.array(rows)
+
+
 def torchmetrics_fad() -> float:
     """Our Fréchet distance against torchmetrics' FID formula on random Gaussians, relative."""
     from torchmetrics.image.fid import _compute_fid

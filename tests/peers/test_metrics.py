@@ -1,12 +1,16 @@
 """Published metrics agree where they define what we define, and differ where the protocol differs."""
 
 import numpy as np
+import pytest
 
+from gmsdi.metrics.si_sdr import si_sdri_windows
 from tests.peers.oracles import (
     clap_difference,
     fad_library_difference,
     fast_bss_eval_difference,
+    msdm_scores,
     museval_sdr,
+    separated,
     torchmetrics_fad,
     torchmetrics_si_sdr,
     vggish_difference,
@@ -15,6 +19,16 @@ from tests.peers.oracles import (
 
 def test_si_sdr_is_that_of_torchmetrics_without_mean_removal():
     np.testing.assert_allclose(torchmetrics_si_sdr(), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seconds", [23.0, 60.0])
+def test_the_protocol_is_that_of_msdms_evaluator(seconds):
+    estimates, targets = separated(seconds, 8000)
+    theirs = msdm_scores(estimates, targets, 8000)
+    table = si_sdri_windows(estimates, targets, None, 8000, labels=list("abcd"))
+    assert len(theirs) > seconds / 4
+    assert not table["active"].all()
+    np.testing.assert_allclose(table["si_sdri"].to_numpy().reshape(theirs.shape), theirs, rtol=0, atol=1e-4)
 
 
 def test_removing_the_mean_would_give_another_score():

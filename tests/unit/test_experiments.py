@@ -18,6 +18,7 @@ from gmsdi.experiments import (
     coherences,
     consecutive,
     distances,
+    draw,
     embed,
     item_seed,
     join_shards,
@@ -32,7 +33,18 @@ from gmsdi.experiments import (
 )
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.tables import coherence_sheet, latex, markdown, table1, table1_sheets, table2, table2_brief, table2_sheets
+from gmsdi.tables import (
+    coherence_sheet,
+    differences_sheet,
+    latex,
+    markdown,
+    table1,
+    table1_sheets,
+    table2,
+    table2_brief,
+    table2_differences,
+    table2_sheets,
+)
 
 PAPER = Path(__file__).parents[2] / "workflow" / "resources"
 STEMS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -58,7 +70,7 @@ def scores(means, seed=0, **columns):
         for stem, mean in zip(STEMS, means, strict=True)
     ]
     table = pd.DataFrame(rows, columns=["track", "offset", "sub", "stem", "active", "si_sdri"])
-    return table.assign(**columns)
+    return table.assign(level=-10.0 - table.index % 7, **columns)
 
 
 class Windows:
@@ -125,12 +137,35 @@ def test_seeds_differ_and_stay():
 
 def test_chunks_are_spread_over_tracks():
     table = chunk_table()
-    assert select_chunks(table, 3) == [0, 4, 8]
-    assert select_chunks(table, 5) == [0, 2, 4, 6, 8]
-    assert select_chunks(table, None) == list(range(12))
-    assert len(select_chunks(table, 8)) == 8
+    eligible = {0, 2, 3, 4, 6, 7, 8, 10}
+    for seed in range(20):
+        five = select_chunks(table, 5, seed=seed)
+        assert five == sorted(set(five))
+        assert set(five) <= eligible
+        assert sorted(table.loc[five, "track"].value_counts()) == [1, 2, 2]
+        assert len(set(table.loc[select_chunks(table, 3, seed=seed), "track"])) == 3
+        assert set(select_chunks(table, 3, seed=seed)) < set(five)  # fewer are a part of more
+    assert select_chunks(table, None, seed=1) == list(range(12))
+    assert select_chunks(table, 8, seed=1) == sorted(eligible)
     with pytest.raises(UserError, match="9 chunks with at least 2"):
-        select_chunks(table, 9)
+        select_chunks(table, 9, seed=1)
+
+
+def test_no_part_of_the_music_is_preferred():
+    """Over many seeds every chunk of a track, and every track, is as likely as any other; a draw is of its purpose."""
+    rows = [(f"Track{track}", 100 * k, "Bass, Drums") for track in range(5) for k in range(6)]
+    table = pd.DataFrame(rows, columns=["track", "offset", "active"])
+    seeds = 600
+    drawn = np.array([draw(table, table.index, 2, seed, "x") for seed in range(seeds)])
+    expected = 2 * seeds / 30
+    statistic = ((np.bincount(drawn.ravel(), minlength=30) - expected) ** 2 / expected).sum()
+    assert statistic < 52  # chi-squared with 29 degrees of freedom: p = 0.005
+    assert (table.loc[drawn[:, 0], "track"].to_numpy() != table.loc[drawn[:, 1], "track"].to_numpy()).all()
+    assert draw(table, table.index, 2, 1, "x") != draw(table, table.index, 2, 1, "y")
+    # A chunk keeps its place where the rest of its track is cut off, and the rows are in another order.
+    order = [chunk for chunk in draw(table, table.index, None, 3, "x") if chunk < 6]
+    kept = [1, 3, 4]
+    assert draw(table, reversed(kept), None, 3, "x") == [chunk for chunk in order if chunk in kept]
 
 
 def test_only_neighbours_are_joined():
@@ -142,7 +177,8 @@ def test_every_subset_of_given_stems_has_its_bar():
         table = chunk_table()
         folder = Path("windows")
 
-    bars = plan(PARTIAL, ["Bass", "Drums"], 12, Windows())
+    bars = plan(PARTIAL, ["Bass", "Drums"], 12, Windows(), seed=1)
+    assert (bars["track"] == Windows.table.loc[bars["chunk"], "track"].to_numpy()).all()
     assert set(bars["bar"]) == {"Bass", "Drums"}
     # Eight chunks have both stems; twelve clips use some of them again, the same in each bar.
     chunks = bars.groupby("bar")["chunk"].apply(list)
@@ -190,7 +226,7 @@ def test_table1_marks_the_best_and_prints_the_paper_beside():
             scores([5, 5, 5, 5], model="extractor", constrained="", w=3.0),
         ]
     )
-    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False), resamples=100)
+    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False))
     overall = table[table["stem"] == "All"].set_index("w")
     expected = rows[rows["w"] == 3].groupby("stem")["si_sdri"].mean().mean()
     assert overall.at[3, "protocol"] == pytest.approx(expected)
@@ -206,7 +242,7 @@ def test_table2_is_the_papers_with_ours_filled_in():
     paper = pd.read_csv(PAPER / "paper_table2.csv")
     ours = {"separator": scores([9, 1, 9, 1], 1), "extractor": scores([1, 9, 1, 9], 2)}
     selection = {"separator": {"w": 3.0, "constrained": "Drums"}, "extractor": {"w": 7.5}}
-    table = table2(ours, selection, paper, resamples=100)
+    table = table2(ours, selection, paper)
     assert table["model"].unique().tolist() == paper["model"].tolist()
     cells = table.set_index(["model", "stem"])
     for stem, method in zip(STEMS, ["separator", "extractor"] * 2, strict=True):
@@ -225,7 +261,14 @@ def test_table2_is_the_papers_with_ours_filled_in():
     brief = markdown([table2_brief(again)])
     overall = cells.loc[("GMSDI Extractor", "All")]
     assert f"| {overall['active']:.2f} [{overall['active_low']:.2f}, {overall['active_high']:.2f}] |" in brief
-    assert "| Weakly Supervised MSDM |" + " not run |" * 6 + " 17.27 |" in brief
+    assert "| Weakly Supervised MSDM |" + " not run |" * 7 + " 17.27 |" in brief
+    silent = ours["extractor"][~ours["extractor"]["active"]]
+    assert set(silent["stem"]) == {"Piano"}
+    assert cells.at[("GMSDI Extractor", "Piano"), "silent_level"] == silent["level"].median()
+    assert np.isnan(cells.at[("GMSDI Extractor", "Bass"), "silent_level"])
+    for row in sheets[1].rows:
+        assert row[-1] == f"{cells.at[(row[0], 'All'), 'silent_level']:.1f}"
+    assert sheets[0].rows[1][-1] == "–"  # not run
 
 
 def test_table2_has_rows_beyond_the_paper():
@@ -243,7 +286,7 @@ def test_table2_has_rows_beyond_the_paper():
     selection["mean"] = {**plain, "title": "MEAN", "samples": 4, "inverted": True, "by_power": {"amount": 0.25}}
     # On validation data the Extractor is the better one for Bass too.
     validation = {"separator_validated": scores([0, 0, 9, 0], 6), "extractor_validated": scores([9, 9, 0, 9], 7)}
-    table = table2(ours, selection, paper, validation=validation, resamples=100)
+    table = table2(ours, selection, paper, validation=validation)
     assert table["model"].unique().tolist()[len(paper) :] == [
         "MEAN", "SEPARATOR_VALIDATED", "EXTRACTOR_VALIDATED", "Ensemble, chosen on validation chunks",
     ]  # fmt: skip
@@ -257,6 +300,34 @@ def test_table2_has_rows_beyond_the_paper():
     assert "chosen on validation chunks: Bass: Extractor, Drums: Extractor, Guitar: Separator" in text
 
 
+def test_differences_are_paired_over_tracks():
+    """Tracks differ by 10 dB, the methods by 1 dB on each: only the paired interval can tell."""
+    rng = np.random.default_rng(8)
+    one = scores([5, 5, 5, 5], 1)
+    tracks = one["track"].map(dict(zip(one["track"].unique(), 10 * rng.standard_normal(6), strict=True)))
+    one["si_sdri"] += tracks
+    other = one.assign(si_sdri=one["si_sdri"] - 1 + 0.1 * rng.standard_normal(len(one)))
+    ours = {"separator": other, "extractor": one, "mean": one.assign(si_sdri=one["si_sdri"] + 2)}
+    selection = {"separator": {"w": 3.0}, "extractor": {"w": 7.5}, "mean": {"w": 1.0, "title": "MEAN"}}
+    table = table2_differences(ours, selection)
+    cells = table.set_index(["model", "other", "stem"])
+    overall = cells.loc[("GMSDI Extractor", "GMSDI Separator", "All")]
+    assert overall["active"] == pytest.approx(1, abs=0.05)
+    assert 0.8 < overall["active_low"] < overall["active"] < overall["active_high"] < 1.2
+    own = table2(ours, selection, pd.read_csv(PAPER / "paper_table2.csv")).set_index(["model", "stem"])
+    assert own.at[("GMSDI Extractor", "All"), "active_low"] < own.at[("GMSDI Separator", "All"), "active_high"] - 5
+    back = cells.loc[("GMSDI Separator", "GMSDI Extractor", "All")]
+    assert back["protocol_low"] == pytest.approx(-overall["protocol_high"])
+    sheet = differences_sheet(pd.read_csv(io.StringIO(table.to_csv(index=False))))
+    assert sheet.header == ["Model", "minus GMSDI Separator", "minus GMSDI Extractor"]
+    by = {row[0]: row[1:] for row in sheet.rows}
+    assert by["MEAN"][1] == "**+2.00 [+2.00, +2.00]**"
+    assert by["GMSDI Separator"][0] == "–"
+    assert by["GMSDI Separator"][1].startswith("-")
+    with pytest.raises(UserError, match="different sub-windows"):
+        table2_differences({**ours, "mean": one.iloc[:-4]}, selection)
+
+
 def test_the_papers_numbers_stand_beside_the_model_of_labels():
     paper = pd.read_csv(PAPER / "paper_table2.csv")
     titles = {
@@ -266,7 +337,7 @@ def test_the_papers_numbers_stand_beside_the_model_of_labels():
     }
     ours = {method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(titles)}
     selection = {method: {"w": 1.0, "title": title} for method, title in titles.items()}
-    cells = table2(ours, selection, paper, resamples=100).set_index(["model", "stem"])
+    cells = table2(ours, selection, paper).set_index(["model", "stem"])
     weak = cells.loc[("GMSDI Extractor, weakly supervised", "All")]
     assert (weak["status"], weak["paper"]) == ("run", 10.30)
     assert cells.at[("GMSDI Separator", "All"), "status"] == "not run"
@@ -278,7 +349,7 @@ def test_the_papers_numbers_stand_beside_the_model_of_labels():
 
 def test_latex_is_balanced_and_escaped():
     rows = scores([1, 2, 3, 4], model="extractor", constrained="", w=3.0)
-    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False), resamples=100)
+    table = table1(rows, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False))
     text = latex(table1_sheets(table, convention="paper", steps={"extractor": 12, "separator": 16}))
     assert text.count("\\begin{") == text.count("\\end{") == 4
     assert text.count("{") == text.count("}")
@@ -294,8 +365,13 @@ def test_distances_have_their_references():
 
     shifts = dict(zip(STEMS, (0, 1, 2, 3), strict=True))
     references = {f"stem/{stem}": frames(40, shift) for stem, shift in shifts.items()}
+    references |= {f"held-out/{stem}": frames(8, shift) for stem, shift in shifts.items()}
     references |= {f"noise/{stem}": frames(8, 9) for stem in STEMS}
-    references |= {"mixture": frames(40), "noise/mixture": frames(8, 9), "shuffled": frames(8, 2)}
+    references |= {"mixture": frames(40), "held-out/mixture": frames(8), "noise/mixture": frames(8, 9)}
+    references["shuffled"] = frames(8, 2)
+    real = [f"Track{clip // 4}" for clip in range(40)]
+    tracks = {name: real[: len(found)] if "noise" not in name else [""] * 8 for name, found in references.items()}
+    tracks |= {"shuffled": [""] * 8, "partial": ["Track1"] * 4 + ["Track20"] * 4}
     generated = {
         "single": {stem: frames(8, shift + 1.5) for stem, shift in shifts.items()},
         "single_negative": {stem: frames(8, shift) for stem, shift in shifts.items()},
@@ -303,7 +379,7 @@ def test_distances_have_their_references():
         "partial": {"Bass": frames(8, 1)},
         "partial_conditioned": {"Bass": frames(8, 0.5)},
     }
-    stems, mixtures = distances(STEMS, generated, references, seed=1)
+    stems, mixtures = distances(STEMS, generated, references, seed=1, tracks=tracks)
     bass = stems[stems["bar"] == "Bass"].set_index("series")["fad"]
     assert bass["with negative prompts"] < bass["without negative prompts"] < bass["white noise"]
     assert bass["held-out test chunks"] < bass["Drums"] < bass["Guitar"] < bass["Piano"]
@@ -313,6 +389,16 @@ def test_distances_have_their_references():
     model = stems[stems["kind"] == "model"]
     assert (model["frames"] == 24).all()
     assert (model["reference_frames"] == 120).all()
+    every = pd.concat([stems, mixtures])
+    assert (every["fad_low"] < every["fad"]).all()
+    assert (every["fad"] < every["fad_high"]).all()
+    # The held-out chunks are of two of the ten tracks, which the reference is then without.
+    counts = ["clips", "tracks", "reference_clips", "reference_tracks", "shared_tracks"]
+    facts = every.set_index(["bar", "series"])[counts]
+    assert facts.loc[("", "held-out test chunks")].tolist() == [8, 2, 32, 8, 0]
+    assert facts.loc[("Bass", "Drums")].tolist() == [8, 2, 40, 10, 2]
+    assert facts.loc[("Bass", "GMSDI")].tolist() == [8, 2, 40, 10, 1]
+    assert facts.loc[("All", "GMSDI")].tolist() == [8, 0, 40, 10, 0]
 
 
 def test_accompaniments_are_compared_with_real_ones(tmp_path):
@@ -394,33 +480,54 @@ def test_bss_eval_of_shards_is_that_of_the_whole(tmp_path, monkeypatch):
 
 
 def whole_references(windows, *, clips, limit, mixtures, seed):
-    """`reference_audio` of a small split, all arrays in memory at once."""
+    """The clips of `reference_audio` of a split of few tracks, and their tracks, all arrays in memory at once."""
     active = windows.table["active"].map(lambda text: set(text.split(", ")))
+    tracks, offsets = windows.table["track"], windows.table["offset"]
 
-    def pick(name, ids):
-        rng = np.random.default_rng(item_seed(seed, "reference", name))
-        return sorted(rng.permutation(ids)[: limit or len(ids)].tolist())
+    def order(ids, *purpose):
+        """One chunk of each track, then a second; tracks and chunks by their hashes."""
+        left = {
+            track: sorted(
+                (chunk for chunk in ids if tracks[chunk] == track),
+                key=lambda chunk: item_seed(seed, *purpose, tracks[chunk], offsets[chunk]),
+            )
+            for track in sorted(set(tracks[ids]), key=lambda track: item_seed(seed, *purpose, track))
+        }
+        found = []
+        while any(left.values()):
+            found += [chunks.pop(0) for chunks in left.values() if chunks]
+        return found
 
     def noise(name, like):
         rng = np.random.default_rng(item_seed(seed, "noise", name))
         level = np.sqrt(np.mean(like[np.arange(clips) % len(like)] ** 2, axis=-1, keepdims=True))
         return (level * rng.standard_normal((clips, like.shape[-1]))).astype(np.float32)
 
-    found = {}
+    found, of = {}, {}
+
+    def add(name, short, ids, audio):
+        chosen = sorted(order(ids, "reference", name)[:limit])
+        known = sorted(set(tracks[chosen]), key=lambda track: item_seed(seed, "held out", name, track))
+        apart = [chunk for chunk in ids if tracks[chunk] in known[: len(known) // 2]]
+        held_out = sorted(order(apart, "held out", name)[:clips])
+        found.update({name: audio(chosen), f"held-out/{short}": audio(held_out)})
+        found[f"noise/{short}"] = noise(short, found[name])
+        of.update({name: tracks[chosen].tolist(), f"held-out/{short}": tracks[held_out].tolist()})
+        of[f"noise/{short}"] = [""] * clips
+
     for k, label in enumerate(windows.labels):
-        audio = windows.stems(pick(label, active.index[[label in labels for labels in active]]))[:, k, 0]
-        found |= {f"stem/{label}": audio, f"noise/{label}": noise(label, audio)}
+        ids = active.index[[label in labels for labels in active]]
+        add(f"stem/{label}", label, ids, lambda chosen, k=k: windows.stems(chosen)[:, k, 0])
     full = active.index[[mixtures == "any" or len(labels) == len(windows.labels) for labels in active]]
-    audio = windows.mixture(pick("mixture", full))[:, 0]
-    found |= {"mixture": audio, "noise/mixture": noise("mixture", audio)}
-    rng, tracks = np.random.default_rng(item_seed(seed, "shuffled")), windows.table["track"]
-    found["shuffled"] = np.zeros((clips, windows.window), np.float32)
+    add("mixture", "mixture", full, lambda chosen: windows.mixture(chosen)[:, 0])
+    rng = np.random.default_rng(item_seed(seed, "shuffled"))
+    found["shuffled"], of["shuffled"] = np.zeros((clips, windows.window), np.float32), [""] * clips
     for clip in found["shuffled"]:
-        order = rng.permutation(full)
-        distinct = [chunk for i, chunk in enumerate(order) if tracks[chunk] not in set(tracks[order[:i]])]
+        shuffled = rng.permutation(full)
+        distinct = [chunk for i, chunk in enumerate(shuffled) if tracks[chunk] not in set(tracks[shuffled[:i]])]
         for k, chunk in enumerate((distinct * len(windows.labels))[: len(windows.labels)]):
             clip += windows.stems([chunk])[0, k, 0]
-    return found
+    return found, of
 
 
 @pytest.mark.parametrize(
@@ -429,15 +536,35 @@ def whole_references(windows, *, clips, limit, mixtures, seed):
 )
 def test_references_one_by_one_are_those_of_the_whole(tracks, options):
     windows = Windows(tracks, chunks=20, window=1100, sample_rate=500)
-    expected = whole_references(windows, **options, seed=3)
+    expected, tracks_of = whole_references(windows, **options, seed=3)
     windows.largest = 0
-    result = dict(reference_audio(windows, **options, seed=3))  # all begun before any is read
-    assert list(result) == list(expected)
-    for name, clips in result.items():
-        clips = np.stack(list(clips))
+    result = list(reference_audio(windows, **options, seed=3))  # all begun before any is read
+    assert [reference.name for reference in result] == list(expected)
+    for reference in result:
+        clips = np.stack(list(reference.clips))
         assert clips.dtype == np.float32
-        np.testing.assert_array_equal(clips, expected[name])
+        np.testing.assert_array_equal(clips, expected[reference.name])
+        assert reference.tracks == tracks_of[reference.name]
     assert windows.largest == 4 * 1100 * 4
+
+
+def test_nothing_is_compared_with_its_own_tracks_where_there_are_enough():
+    windows = Windows(60, chunks=4, window=40, sample_rate=20)
+    sets = {
+        reference.name: reference for reference in reference_audio(windows, clips=16, limit=40, mixtures="all", seed=5)
+    }
+    reference = {name: set(sets[name].tracks) for name in ("mixture", *(f"stem/{label}" for label in STEMS))}
+    used = set.union(*reference.values())
+    held_out = set.union(*(set(sets[name].tracks) for name in sets if name.startswith("held-out/")))
+    given = set(plan(PARTIAL, STEMS, 16, windows, seed=5)["track"])
+    assert min(map(len, reference.values())) >= 20  # a chunk of each track before a second of any
+    assert len(given) >= 10
+    assert not used & (held_out | given)
+    parts = []
+    windows.stems = lambda ids: parts.extend(windows.table.loc[list(ids), "track"]) or windows.audio[list(ids)]
+    list(sets["shuffled"].clips)
+    assert len(set(parts)) >= 10
+    assert not used & set(parts)
 
 
 @pytest.mark.parametrize("seconds", [3.4, 5.0, 12.0])  # one, five and nineteen windows a clip

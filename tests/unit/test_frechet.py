@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.frechet import fad, fad_inf, fit_fad_inf, frechet_distance
+from gmsdi.metrics.frechet import fad, fad_ci, fad_inf, fit_fad_inf, frechet_distance
 
 
 def by_sqrtm(mu1, cov1, mu2, cov2):
@@ -132,3 +132,46 @@ def test_extrapolation_is_deterministic_and_draws_whole_clips():
         fad_inf(reference, copies[:-1], frames_per_clip=3)
     with pytest.raises(UserError, match="three subset sizes"):
         fad_inf(reference, clips[:3])
+
+
+def test_intervals_of_distances_cover_what_they_say():
+    """Chunks of tracks, which vary by track, against clips that stand by themselves, and against their own tracks'."""
+    rng, dimensions = np.random.default_rng(0), 6
+
+    def chunks(tracks, shift=0.0, level=None):
+        level = rng.standard_normal((tracks, 1, 1, dimensions)) if level is None else level
+        within = rng.standard_normal((tracks, 3, 1, dimensions)) + 0.5 * rng.standard_normal((tracks, 3, 2, dimensions))
+        return (shift + level + within).reshape(-1, 2, dimensions), np.repeat(np.arange(tracks), 3).astype(str), level
+
+    def clips(number):
+        frames = rng.standard_normal((number, 1, dimensions)) + 0.5 * rng.standard_normal((number, 2, dimensions))
+        return 0.6 + 1.3 * frames, [f"clip {clip}" for clip in range(number)]
+
+    def apart():
+        reference, tracks, _ = chunks(20)
+        frames, names = clips(30)
+        return reference, frames, tracks, names
+
+    def together():
+        reference, tracks, level = chunks(20)
+        return reference, chunks(20, 0.7, level)[0], tracks, tracks
+
+    widths = []
+    for draw in (apart, together):
+        flat = [[x.reshape(-1, dimensions) for x in draw()[:2]] for _ in range(800)]
+        expected = np.mean([fad(*pair) for pair in flat])
+        intervals = np.array([fad_ci(*draw(), seed=trial) for trial in range(300)])
+        assert 0.92 <= np.mean((intervals[:, 0] <= expected) & (expected <= intervals[:, 1])) <= 0.985
+        widths.append(np.diff(intervals).mean() / expected)
+    assert widths[1] < 0.8 * widths[0]  # what tracks have in common does not count as a difference
+
+
+def test_intervals_of_distances_need_clusters():
+    frames = np.random.default_rng(0).standard_normal((6, 2, 3))
+    assert np.isnan(fad_ci(frames, frames, list("aabbcc"), ["x"] * 6)).all()
+    with pytest.raises(UserError, match="for 5 clips"):
+        fad_ci(frames, frames, list("aabbcc"), list("xyxyx"))
+    one = fad_ci(frames, frames + 1, list("abcdef"), list("uvwxyz"), seed=3)
+    assert one == fad_ci(frames, frames + 1, list("abcdef"), list("uvwxyz"), seed=3)
+    score = fad(frames.reshape(-1, 3), frames.reshape(-1, 3) + 1)
+    assert one[0] < score < one[1]

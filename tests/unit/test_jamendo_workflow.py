@@ -71,7 +71,7 @@ def test_the_papers_values_are_those_of_the_configuration():
         for name in key.split("."):
             found = found[name]
         assert found == value, key
-    assert Study(config).selection()["tracks"] == [[1876, 2101]]  # of Slakh2100 no other split is unpacked
+    assert Study(config).selection()["splits"] == ["test"]  # of Slakh2100 no other split is unpacked
 
 
 # --- From the server to windows ---------------------------------------------------------------------------------------

@@ -20,17 +20,20 @@ def fad_table(bars, series, lines):
     rows += [(bar, name, kind, value) for bar, name, kind, value in lines]
     table = pd.DataFrame(rows, columns=["bar", "series", "kind", "fad"])
     facts = {"clips": 16, "frames": 48, "reference_clips": 100, "reference_frames": 300, "embedding": "an embedding"}
-    return table.assign(fad_inf=table["fad"] - 1, **facts)
+    intervals = {"fad_low": table["fad"] - 0.5, "fad_high": table["fad"] + 0.75, "reference_tracks": 12}
+    return table.assign(fad_inf=table["fad"] - 1, **facts, **intervals)
 
 
 @pytest.fixture
 def mixtures():
-    return fad_table(["All", "Bass", "Bass, Drums"], ["GMSDI"], [("", "white noise", "line", 9.0)])
+    lines = [("", "white noise", "line", 9.0), ("", "held-out test chunks", "line", 2.0)]
+    return fad_table(["All", "Bass", "Bass, Drums"], ["GMSDI"], lines)
 
 
 def test_figures_are_the_same_bytes_each_time(tmp_path, mixtures):
     lines = [(stem, "white noise", "line", 50.0) for stem in ("Bass", "Drums")]
     lines += [("Bass", "Drums", "other stem", 6.0), ("Drums", "Bass", "other stem", 5.0)]
+    lines += [(stem, "held-out test chunks", "line", 4.0) for stem in ("Bass", "Drums")]
     stems = fad_table(["Bass", "Drums"], ["without negative prompts", "with negative prompts"], lines)
     for draw, table in ((plots.fad_stems, stems), (plots.fad_mixtures, mixtures)):
         written = []
@@ -46,7 +49,10 @@ def test_figure_shows_bars_and_lines_at_their_height(mixtures):
     assert [patch.get_height() for patch in axes.patches] == [3.0, 3.0, 3.0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["All", "B", "B+D"]
     assert any(list(line.get_ydata()) == [9.0, 9.0] for line in axes.lines)
-    assert "48 frames a bar, 300 reference frames" in axes.get_title(loc="left")
+    bars, band = axes.collections
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[2.5, 3.75]] * 3
+    assert set(band.get_paths()[0].vertices[:, 1]) == {1.5, 2.75}
+    assert "48 frames a bar, 300 reference frames of 12 tracks" in axes.get_title(loc="left")
 
 
 def test_spectrogram_shows_a_tone_in_its_band():

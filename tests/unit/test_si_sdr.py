@@ -1,14 +1,16 @@
 """SI-SDR against closed forms; MSDM's protocol against a loop written from its description, sample by sample."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t as student
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.si_sdr import bootstrap_ci, ensemble, si_sdr, si_sdri_windows, summarize
+from gmsdi.metrics.si_sdr import differences, ensemble, mean_ci, si_sdr, si_sdri_windows, summarize
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 
@@ -47,7 +49,7 @@ def test_a_perfect_estimate_is_bounded_by_epsilon():
 
 
 def protocol_by_loops(estimates, targets, mixture, rate, seconds=4.0, hop=2.0):
-    """PROTOCOL, section 5, in plain Python: returns (sub, stem index, active, SI-SDRi)."""
+    """PROTOCOL, section 5, in plain Python: returns (sub, stem index, active, SI-SDRi, level of the estimate)."""
     eps, rows = 1e-8, []
     stems, total = targets.shape
     length, overlap = int(seconds * rate), int((seconds - hop) * rate)
@@ -70,13 +72,25 @@ def protocol_by_loops(estimates, targets, mixture, rate, seconds=4.0, hop=2.0):
             continue
         for k in range(stems):
             t = targets[k, start:end]
-            gain = ratio(estimates[k, start:end], t) - ratio(mixture[start:end], t)
-            rows.append((sub, k, active[k], gain))
+            e, m = estimates[k, start:end], mixture[start:end]
+            level = 10 * math.log10((dot(e, e) + eps) / (dot(m, m) + eps))
+            rows.append((sub, k, active[k], ratio(e, t) - ratio(m, t), level))
     return rows
 
 
-@pytest.mark.parametrize(("total", "rate"), [(4000, 500), (4096, 1000), (4700, 441), (2100, 1000), (1900, 1000)])
-def test_protocol_equals_the_loops(total, rate):
+@pytest.mark.parametrize(
+    ("total", "rate", "seconds", "hop"),
+    [
+        (4000, 500, 4.0, 2.0),
+        (4096, 1000, 4.0, 2.0),
+        (4700, 441, 4.0, 2.0),
+        (2100, 1000, 4.0, 2.0),
+        (1900, 1000, 4.0, 2.0),
+        (2000, 200, 3.0, 0.7),  # sub-windows that are no whole number of hops
+        (2000, 200, 3.0, 3.0),
+    ],
+)
+def test_protocol_equals_the_loops(total, rate, seconds, hop):
     rng = np.random.default_rng(total)
     targets = rng.standard_normal((4, total)) * np.array([[0.1], [0.2], [0.05], [0.1]])
     targets[0, total // 3 :] = 0  # silent in part
@@ -84,16 +98,50 @@ def test_protocol_equals_the_loops(total, rate):
     targets[2] = 0  # missing
     targets[3, : total // 2] *= 1e-6  # below the threshold of silence, but not zero
     estimates = targets + 0.03 * rng.standard_normal(targets.shape)
-    expected = protocol_by_loops(estimates, targets, targets.sum(0), rate)
-    table = si_sdri_windows(estimates, targets, targets.sum(0), rate, labels=LABELS)
-    assert list(table.columns) == ["sub", "stem", "active", "si_sdri"]
+    expected = protocol_by_loops(estimates, targets, targets.sum(0), rate, seconds, hop)
+    options = {"labels": LABELS, "seconds": seconds, "hop": hop}
+    table = si_sdri_windows(estimates, targets, targets.sum(0), rate, **options)
+    assert list(table.columns) == ["sub", "stem", "active", "si_sdri", "level"]
     assert [tuple(row) for row in table[["sub", "stem", "active"]].itertuples(index=False)] == [
-        (sub, LABELS[k], active) for sub, k, active, _ in expected
+        (sub, LABELS[k], active) for sub, k, active, *_ in expected
     ]
-    np.testing.assert_allclose(table["si_sdri"], [gain for *_, gain in expected], atol=1e-6)
+    np.testing.assert_allclose(table["si_sdri"], [gain for *_, gain, _ in expected], atol=1e-6)
+    np.testing.assert_allclose(table["level"], [level for *_, level in expected], atol=1e-9)
     pd.testing.assert_frame_equal(
-        table, si_sdri_windows(torch.tensor(estimates), torch.tensor(targets), None, rate, labels=LABELS)
+        table, si_sdri_windows(torch.tensor(estimates), torch.tensor(targets), None, rate, **options)
     )
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-12, 1e-9, 1e-6, 1e-4])
+def test_nearly_perfect_estimates_keep_their_digits(error):
+    """Where the error is a small rest of large inner products; a quiet passage follows a loud one."""
+    rng = np.random.default_rng(4)
+    targets = rng.standard_normal((4, 3000)) * np.where(np.arange(3000) < 1200, 1e3, 1e-2)
+    estimates = np.array([[1.0], [3.0], [-0.5], [1.0]]) * (
+        targets + error * np.abs(targets) * rng.standard_normal(3000)
+    )
+    expected = protocol_by_loops(estimates, targets, targets.sum(0), 200)
+    table = si_sdri_windows(estimates, targets, None, 200, labels=LABELS)
+    assert len(table) == 4 * 7
+    np.testing.assert_allclose(table["si_sdri"], [gain for *_, gain, _ in expected], atol=1e-4)
+
+
+def test_a_long_track_is_never_copied():
+    """A copy of the track for every sub-window would make the time of scoring quadratic in the track's length."""
+    rng = np.random.default_rng(0)
+    rate, hops, peaks = 1000, 60, []
+    block = 2 * rate * (2 * 4 + 1) * 8  # a hop of all signals in float64
+    for count in (hops, 2 * hops):
+        targets = 0.1 * rng.standard_normal((4, 2 * rate * count), dtype=np.float32)
+        estimates = targets + np.float32(0.02) * rng.standard_normal(targets.shape, dtype=np.float32)
+        tracemalloc.start()
+        table = si_sdri_windows(estimates, targets, None, rate, labels=LABELS)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(table) == 4 * (count - 1)
+    results = 4 * hops * 200  # bytes that the further rows and their scores take
+    assert peaks[1] < block + 2 * results < estimates.nbytes / 8
+    assert peaks[1] - peaks[0] < results
 
 
 def test_skipped_subwindows_keep_their_number_and_batches_equal_single_tracks():
@@ -154,9 +202,9 @@ def scores_table(rng, tracks=12, spread=4.0):
     return pd.DataFrame(rows, columns=["track", "sub", "stem", "active", "si_sdri"])
 
 
-def test_summary_equals_group_means_and_a_bootstrap_by_loops():
+def test_summary_equals_group_means_and_a_jackknife_by_loops():
     table = scores_table(np.random.default_rng(5))
-    summary = summarize(table, resamples=4000, seed=1).set_index("stem")
+    summary = summarize(table).set_index("stem")
     assert summary.index.tolist() == [*LABELS, "All"]
     for score, rows in (("protocol", table), ("active", table[table["active"]])):
         means = rows.groupby("stem")["si_sdri"].mean()
@@ -164,38 +212,83 @@ def test_summary_equals_group_means_and_a_bootstrap_by_loops():
         assert summary.loc["All", score] == pytest.approx(means.mean())
     assert summary.loc["All", "subwindows"] == len(table)
     assert summary.loc["Bass", "active_subwindows"] == table[table["stem"] == "Bass"]["active"].sum()
+    assert (summary["tracks"] == 12).all()
 
-    # Cluster bootstrap of "All", active rows, by concatenating drawn tracks.
-    rng = np.random.default_rng(99)
-    by_track = dict(list(table[table["active"]].groupby("track")))
-    names, draws = sorted(by_track), []
-    for _ in range(400):
-        sample = pd.concat([by_track[name] for name in rng.choice(names, len(names))])
-        draws.append(sample.groupby("stem")["si_sdri"].mean().mean())
-    low, high = np.quantile(draws, [0.025, 0.975])
-    width = high - low
-    assert summary.loc["All", "active_low"] == pytest.approx(low, abs=0.15 * width)
-    assert summary.loc["All", "active_high"] == pytest.approx(high, abs=0.15 * width)
-
-
-def test_bootstrap_is_deterministic_clustered_and_calibrated():
-    table = scores_table(np.random.default_rng(6))
-    pd.testing.assert_frame_equal(summarize(table, seed=3), summarize(table, seed=3))
-    shuffled = table.sample(frac=1, random_state=0)
-    assert bootstrap_ci(table["si_sdri"], table["track"]) == pytest.approx(
-        bootstrap_ci(shuffled["si_sdri"], shuffled["track"])
+    # Leaving one track out, active rows. The stems share their tracks' levels, so that All is no surer than a stem.
+    active = table[table["active"]]
+    without = pd.DataFrame(
+        {
+            track: active[active["track"] != track].groupby("stem")["si_sdri"].mean()
+            for track in active["track"].unique()
+        }
     )
-    # Independent values: the normal-theory interval of the mean.
-    values = np.random.default_rng(7).standard_normal(400)
-    low, high = bootstrap_ci(values, resamples=10000)
-    half = 1.96 * values.std() / math.sqrt(values.size)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
-    # Every value five times: as clusters nothing changes; taken for independent, the interval is too narrow by √5.
+    for stem, values in ((LABELS[0], without.loc["Bass"]), ("All", without.mean())):
+        half = student.ppf(0.975, 11) * math.sqrt(11 / 12 * ((values - values.mean()) ** 2).sum())
+        row = summary.loc[stem]
+        assert row["active_high"] - row["active"] == pytest.approx(half)
+        assert row["active"] - row["active_low"] == pytest.approx(half)
+
+
+def test_intervals_are_the_textbooks_and_clustered():
+    table = scores_table(np.random.default_rng(6))
+    shuffled = table.sample(frac=1, random_state=0)
+    assert mean_ci(table["si_sdri"], table["track"]) == pytest.approx(mean_ci(shuffled["si_sdri"], shuffled["track"]))
+    values = np.random.default_rng(7).standard_normal(10)
+    low, high = mean_ci(values, confidence=0.9)
+    assert (low, high) == pytest.approx(student.interval(0.9, 9, values.mean(), values.std(ddof=1) / math.sqrt(10)))
+    # Every value five times: as clusters nothing changes; taken for independent, the interval is far too narrow.
     fivefold, groups = np.repeat(values, 5), np.repeat(np.arange(values.size), 5)
-    assert bootstrap_ci(fivefold, groups, resamples=10000) == pytest.approx((low, high))
-    naive = bootstrap_ci(fivefold, resamples=10000)
-    assert naive[1] - naive[0] == pytest.approx((high - low) / math.sqrt(5), rel=0.1)
-    assert all(math.isnan(end) for end in bootstrap_ci(values, np.zeros(values.size)))
+    assert mean_ci(fivefold, groups, confidence=0.9) == pytest.approx((low, high))
+    naive = mean_ci(fivefold, confidence=0.9)
+    assert naive[1] - naive[0] < (high - low) / math.sqrt(5)
+    assert all(math.isnan(end) for end in mean_ci(values, np.zeros(values.size)))
+
+
+@pytest.mark.parametrize("clusters", [10, 20, 60])
+def test_intervals_cover_what_they_say(clusters):
+    """2000 sets of tracks with unequal numbers of sub-windows and a level each, of a normal and of a skewed kind."""
+    rng, covered = np.random.default_rng(clusters), {"normal": 0, "skewed": 0}
+    for _ in range(2000):
+        groups = np.repeat(np.arange(clusters), rng.integers(3, 12, clusters))
+        within = rng.standard_normal(len(groups))
+        levels = {"normal": rng.standard_normal(clusters), "skewed": rng.gamma(16, 0.25, clusters) - 4}
+        for kind, level in levels.items():
+            low, high = mean_ci(3 * level[groups] + within, groups)
+            covered[kind] += low <= 0 <= high
+    assert all(0.93 <= hits / 2000 <= 0.97 for hits in covered.values()), covered
+
+
+@pytest.mark.parametrize("clusters", [10, 60])
+def test_the_interval_of_all_covers_what_it_says(clusters):
+    """Stems that have half of a track's level in common and half of their own, active in part of the tracks."""
+    rng, hits, trials = np.random.default_rng(clusters), [], 600
+    subs, stems = 4, len(LABELS)
+    shape = (clusters, subs, stems)
+    index = pd.MultiIndex.from_product([range(clusters), range(subs), LABELS], names=["track", "sub", "stem"])
+    for _ in range(trials):
+        level = rng.standard_normal((clusters, 1, 1)) + rng.standard_normal((clusters, 1, stems))
+        values = level + rng.standard_normal(shape) + np.arange(stems)
+        active = np.broadcast_to(rng.random((clusters, 1, stems)) < [0.95, 0.9, 0.7, 0.4], shape)
+        table = pd.DataFrame({"active": active.ravel(), "si_sdri": values.ravel()}, index=index).reset_index()
+        row = summarize(table).iloc[-1]
+        if not np.isnan(row["active_low"]):  # where a stem is active in one track alone, there is no interval
+            hits.append(row["active_low"] <= 1.5 <= row["active_high"])  # the mean of 0, 1, 2, 3
+    assert len(hits) > 0.9 * trials
+    assert 0.93 <= np.mean(hits) <= 0.97
+
+
+def test_differences_are_those_of_single_subwindows():
+    rng = np.random.default_rng(11)
+    table = scores_table(rng)
+    other = table.assign(si_sdri=table["si_sdri"] - 0.5 - 0.1 * rng.random(len(table)))
+    result = differences(table, other.sample(frac=1, random_state=1)).set_index("stem")  # in any order
+    rows = table.assign(si_sdri=table["si_sdri"] - other["si_sdri"])
+    pd.testing.assert_frame_equal(result, summarize(rows).set_index("stem"))
+    assert 0.5 < result.loc["All", "active_low"] < result.loc["All", "active_high"] < 0.6
+    with pytest.raises(UserError, match="different sub-windows"):
+        differences(table, other.iloc[4:])
+    with pytest.raises(UserError, match="different sub-windows"):
+        differences(table, other.assign(active=~other["active"]))
 
 
 def test_a_stem_that_is_never_active_is_left_out_of_the_active_score():

@@ -28,7 +28,8 @@ PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
-TABLES = ["table1_grid", "table2_separation", *(["table2_bss_eval"] if config["separation"]["bss_eval"] else [])]
+TABLES = ["table1_grid", "table2_separation", "table2_differences"]
+TABLES += ["table2_bss_eval"] if config["separation"]["bss_eval"] else []
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures", *(["figure4_costs"] if config["costs"]["steps"] else [])]
 THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none of them is left alone at the end
 

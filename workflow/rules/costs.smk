@@ -24,7 +24,7 @@ rule cost:
         steps=config["costs"]["steps"],
         chunks=config["costs"]["chunks"],
         guidance=config["separation"]["guidance"],
-        bootstrap=config["bootstrap"],
+        intervals=config["intervals"],
         seed=config["seed"],
     script:
         "../scripts/cost.py"

@@ -97,6 +97,7 @@ rule page:
         config="<results>/config.yaml",
         table1="<results>/tables/table1_grid.csv",
         table2="<results>/tables/table2_separation.csv",
+        differences="<results>/tables/table2_differences.csv",
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],

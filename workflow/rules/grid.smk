@@ -47,10 +47,9 @@ rule table1:
     conda:
         "../../envs/core.yaml"
     params:
-        bootstrap=config["bootstrap"],
+        intervals=config["intervals"],
         convention=config["separation"]["guidance"]["convention"],
         steps=STUDY.grid_steps(),
-        seed=config["seed"],
     script:
         "../scripts/table1.py"
 

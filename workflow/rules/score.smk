@@ -35,14 +35,14 @@ rule table2:
             labels={"table": "2: source separation"},
         ),
         multiext("<results>/tables/table2_separation", ".md", ".tex"),
+        differences=multiext("<results>/tables/table2_differences", ".csv", ".md", ".tex"),
     log:
         "<results>/logs/table2.log",
     conda:
         "../../envs/core.yaml"
     params:
-        bootstrap=config["bootstrap"],
+        intervals=config["intervals"],
         methods=STUDY.methods,
-        seed=config["seed"],
     script:
         "../scripts/table2.py"
 
@@ -168,6 +168,7 @@ rule fad:
     params:
         labels=STUDY.labels,
         embedding=EMBEDDING_LABEL,
+        intervals=config["intervals"],
         seed=config["seed"],
     script:
         "../scripts/fad.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -86,8 +86,11 @@ def progress(description: str) -> Iterator[Callable[[float, float], None]]:
         yield update
 
 
-def system(snakemake: Any, name: str) -> Any:
-    """What runs the rule's method or task, on its threads; no result depends on how the work is cut."""
+def system(snakemake: Any, name: str, settings: Mapping[str, Any]) -> Any:
+    """What runs the rule's method or task with these settings, on its threads.
+
+    No result depends on how the work is cut.
+    """
     import torch
 
     from gmsdi.experiments import CALL, load_system
@@ -100,6 +103,7 @@ def system(snakemake: Any, name: str) -> Any:
         name,
         dict(zip(params.targets, folders, strict=True)),
         labels=list(snakemake.config["data"]["classes"]),
+        clamp=settings.get("clamp"),
         device=jobs["device"],
         precision=jobs["precision"],
         max_batch=CALL,

@@ -26,9 +26,9 @@ def advance(update: Callable[[float, float], None], before: float, total: float,
 with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
     params, method = snakemake.params, snakemake.wildcards.method
     windows = WindowSet(windows_folder(snakemake.input.windows))
-    ids = select_chunks(windows.table, params.chunks)
+    ids = select_chunks(windows.table, params.chunks, seed=params.seed)
     chosen = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))[method]
-    runner = system(snakemake, chosen["name"])
+    runner = system(snakemake, chosen["name"], chosen)
     tables = []
     for place, steps in enumerate(params.steps):
         before = runner.evaluations
@@ -44,7 +44,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
                 advance, update, sum(params.steps[:place]) * len(ids), sum(params.steps) * len(ids), steps
             ),
         )
-        scores = summarize(score_separation(windows, ids, estimates), **params.bootstrap, seed=params.seed)
+        scores = summarize(score_separation(windows, ids, estimates), **params.intervals)
         tables.append(
             scores.assign(
                 method=chosen.get("title") or NAMES[method],

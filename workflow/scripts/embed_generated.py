@@ -26,6 +26,8 @@ with job(snakemake), progress(f"embedding, {snakemake.wildcards.task}") as updat
         update(done, len(bars))
         one_by_one = (mixdown(audio[[row]])[0] for row in group.index)
         frames[bar] = embed(embedding, one_by_one, sample_rate)
+        if "track" in group:  # the same for every bar
+            frames["tracks"] = group["track"].to_numpy(dtype=str)
     update(len(bars), len(bars))
     with atomic(snakemake.output[0]) as path:
         np.savez(path, **frames)

@@ -27,11 +27,12 @@ with job(snakemake), progress("embedding, references") as update:
         mixtures=params.mixtures,
         seed=params.seed,
     )
-    total = 2 * len(windows.labels) + 3
+    total = 3 * len(windows.labels) + 4
     frames: dict[str, Any] = {}
-    for done, (name, clips) in enumerate(sets):
+    for done, reference in enumerate(sets):
         update(done, total)
-        frames[name] = embed(embedding, clips, windows.sample_rate)
+        frames[reference.name] = embed(embedding, reference.clips, windows.sample_rate)
+        frames[f"tracks/{reference.name}"] = np.array(reference.tracks, dtype=str)
     update(total, total)
     with atomic(snakemake.output[0]) as path:
         np.savez(path, **frames)

@@ -13,8 +13,12 @@ snakemake: Any
 
 with job(snakemake):
     generated = {Path(file).stem: dict(np.load(file)) for file in snakemake.input.generated}
-    references = dict(np.load(snakemake.input.references))
-    tables = distances(snakemake.params.labels, generated, references, seed=snakemake.params.seed)
+    tracks = {task: bars.pop("tracks") for task, bars in generated.items() if "tracks" in bars}
+    loaded = dict(np.load(snakemake.input.references))
+    references = {name: frames for name, frames in loaded.items() if not name.startswith("tracks/")}
+    tracks |= {name: loaded[f"tracks/{name}"] for name in references}
+    params = snakemake.params
+    tables = distances(params.labels, generated, references, seed=params.seed, tracks=tracks, **params.intervals)
     for table, output in zip(tables, (snakemake.output.stems, snakemake.output.mixtures), strict=True):
         with atomic(output) as path:
             table.assign(embedding=snakemake.params.embedding).to_csv(path, index=False)

@@ -14,11 +14,11 @@ snakemake: Any
 with job(snakemake), progress(f"generating, {snakemake.wildcards.task}") as update:
     params, wildcards = snakemake.params, snakemake.wildcards
     windows = WindowSet(windows_folder(snakemake.input.windows)) if snakemake.input.windows else None
-    every = plan(params.settings["task"], params.labels, params.clips, windows)
+    every = plan(params.settings["task"], params.labels, params.clips, windows, seed=params.seed)
     numbers = share(range(len(every)), int(wildcards.shard), int(wildcards.shards))
     clips = every.iloc[list(numbers)]
     audio = generate(
-        system(snakemake, params.settings["system"]),
+        system(snakemake, params.settings["system"], params.settings),
         clips,
         params.labels,
         params.settings,

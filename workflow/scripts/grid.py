@@ -21,8 +21,8 @@ def advance(update: Callable[[float, float], None], before: int, total: int, don
 with job(snakemake), progress(f"grid, {snakemake.wildcards.split}, {snakemake.wildcards.method}") as update:
     params = snakemake.params
     windows = WindowSet(windows_folder(snakemake.input.windows))
-    ids = select_chunks(windows.table, params.chunks)
-    runner = system(snakemake, params.cells[0]["name"])
+    ids = select_chunks(windows.table, params.chunks, seed=params.seed)
+    runner = system(snakemake, params.cells[0]["name"], params.cells[0])
     tables = []
     total = len(params.cells) * len(ids)
     for place, cell in enumerate(params.cells):

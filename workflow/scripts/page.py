@@ -12,7 +12,7 @@ from _common import job, windows_folder
 from gmsdi import plots, report
 from gmsdi.files import atomic
 from gmsdi.study import Study
-from gmsdi.tables import NAMES, coherence_sheet, describe, table1_sheets, table2_sheets
+from gmsdi.tables import NAMES, coherence_sheet, describe, differences_sheet, table1_sheets, table2_sheets
 
 snakemake: Any
 
@@ -28,7 +28,8 @@ with job(snakemake):
     chunks = sum(len(pd.read_csv(file)) for file in files.chunks)
     selection = json.loads(Path(files.selection).read_text(encoding="utf-8"))
     titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
-    columns = ["bar", "series", "fad", "fad_inf", "clips", "frames", "reference_clips", "reference_frames"]
+    columns = ["bar", "series", "fad", "fad_low", "fad_high", "fad_inf", "clips", "tracks", "frames"]
+    columns += ["reference_clips", "reference_tracks", "reference_frames", "shared_tracks"]
     figures = []
     for title, draw, text, file in zip(
         titles, (plots.fad_stems, plots.fad_mixtures), files.captions, files.scores, strict=True
@@ -58,7 +59,10 @@ with job(snakemake):
     table1["constrained"] = table1["constrained"].fillna("")
     convention = config["separation"]["guidance"]["convention"]
     sheets1 = table1_sheets(table1, convention=convention, steps=Study(config).grid_steps())
-    sheets2 = table2_sheets(table2, chunks=chunks, confidence=config["bootstrap"]["confidence"])
+    sheets2 = [
+        *table2_sheets(table2, chunks=chunks, **config["intervals"]),
+        differences_sheet(pd.read_csv(files.differences), **config["intervals"]),
+    ]
     data, windows = config["data"], windows_folder(files.windows)
     others = sorted({Path(file).parent for file in files.others})
     provenance = [

@@ -25,14 +25,15 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 with job(snakemake), progress(f"separating, {snakemake.wildcards.method}") as update:
     params, wildcards = snakemake.params, snakemake.wildcards
     windows = WindowSet(windows_folder(snakemake.input.windows))
-    ids = list(share(select_chunks(windows.table, params.chunks), int(wildcards.shard), int(wildcards.shards)))
+    chosen_chunks = select_chunks(windows.table, params.chunks, seed=params.seed)
+    ids = list(share(chosen_chunks, int(wildcards.shard), int(wildcards.shards)))
     selection = json.loads(Path(snakemake.input.selection).read_text())
     chosen = selection[wildcards.method]
     if snakemake.input.twin and same(chosen, selection[VALIDATED[wildcards.method]]):
         estimates = np.load(snakemake.input.twin)
     else:
         estimates = separate(
-            system(snakemake, chosen["name"]),
+            system(snakemake, chosen["name"], chosen),
             windows,
             ids,
             chosen,

@@ -13,5 +13,5 @@ with job(snakemake):
     params = snakemake.params
     scores = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.scores])
     paper = pd.read_csv(snakemake.input.paper, keep_default_na=False)
-    table = table1(scores, paper, **params.bootstrap, seed=params.seed)
+    table = table1(scores, paper, **params.intervals)
     write_table(snakemake.output, table, table1_sheets(table, convention=params.convention, steps=params.steps))

@@ -1,4 +1,4 @@
-"""Table 2 from the scores of the separation of the test split."""
+"""Table 2, and the differences of its rows, from the scores of the separation of the test split."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 from _common import job, write_table
 
 from gmsdi.study import VALIDATED
-from gmsdi.tables import table2, table2_sheets
+from gmsdi.tables import differences_sheet, table2, table2_differences, table2_sheets
 
 snakemake: Any
 
@@ -28,9 +28,13 @@ with job(snakemake):
         selection,
         pd.read_csv(snakemake.input.paper),
         validation=validation,
-        **params.bootstrap,
-        seed=params.seed,
+        **params.intervals,
     )
     chunks = sum(len(pd.read_csv(file)) for file in snakemake.input.chunks)
-    sheets = table2_sheets(table, chunks=chunks, confidence=params.bootstrap["confidence"])
-    write_table(snakemake.output, table, sheets)
+    write_table(
+        [file for file in snakemake.output if "differences" not in Path(file).stem],
+        table,
+        table2_sheets(table, chunks=chunks, **params.intervals),
+    )
+    pairs = table2_differences(scores, selection, validation=validation, **params.intervals)
+    write_table(snakemake.output.differences, pairs, [differences_sheet(pairs, **params.intervals)])
