@@ -217,7 +217,7 @@ def test_settings_of_tasks(study):
         "likelihood": {"share": 0.3, "lags": 8},
     }
     joint = {"system": "msdm", "solver": adpm2, "clamp": 0.5, "best_of": 4}
-    assert study.task_settings("total_msdm") == {**joint, "task": "total"}
+    assert study.task_settings("total_msdm") == {**joint, "task": "total", "solver": {**adpm2, "steps": 9}}
     assert study.task_settings("partial_msdm") == {**joint, "task": "partial", "solver": {**adpm2, "s_churn": 3}}
     assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": heun}
 
