@@ -48,7 +48,8 @@ OVERLAY = {
         "train": True,
         "msdm": {
             "separation": {"constrained": None, "solver": {"steps": 25, "sigma_max": 1, "s_churn": 12}},
-            "generation": {"best_of": 4},
+            "generation": {"best_of": 4, "partial": {"solver": {"s_churn": 3}}},
+            "clamp": 0.5,
         },
         "weak_msdm": {
             "separation": {"constrained": None},
@@ -143,11 +144,18 @@ def test_names_and_their_systems(study):
                 **{"chosen_on": "validation", "title": "Mean"},
             },
         ),
-        ("msdm", {"name": "msdm", "title": "MSDM", "chosen_on": "test", "solver": MSDM, "constrained": None}),
+        (
+            "msdm",
+            {
+                **{"name": "msdm", "title": "MSDM", "chosen_on": "test", "solver": MSDM, "constrained": None},
+                "clamp": 0.5,
+            },
+        ),
         (
             "msdm_gaussian",
             {
                 **{"name": "msdm", "title": "MSDM, Gaussian likelihood", "chosen_on": "test", "solver": MSDM},
+                "clamp": 0.5,
                 "gaussian": True,
             },
         ),
@@ -208,7 +216,9 @@ def test_settings_of_tasks(study):
         "solver": {**adpm2, "name": "euler", "s_churn": 5},
         "likelihood": {"share": 0.3, "lags": 8},
     }
-    assert study.task_settings("partial_msdm") == {"system": "msdm", "task": "partial", "solver": adpm2, "best_of": 4}
+    joint = {"system": "msdm", "solver": adpm2, "clamp": 0.5, "best_of": 4}
+    assert study.task_settings("total_msdm") == {**joint, "task": "total", "solver": {**adpm2, "steps": 9}}
+    assert study.task_settings("partial_msdm") == {**joint, "task": "partial", "solver": {**adpm2, "s_churn": 3}}
     assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": heun}
 
 

@@ -122,6 +122,20 @@ def test_clips_of_every_task(folders, windows, name, task):
         np.testing.assert_allclose(audio[:, :3].sum(axis=1), audio[:, 3], atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "task"), [("msdm", TOTAL), ("weak_msdm", SINGLE)])
+def test_a_baselines_clamp_limits_what_it_denoises(folders, name, task):
+    """The last step ends at the denoised signal."""
+    bars = LABELS if task == SINGLE else ["All"] * 3
+    clips = pd.DataFrame({"bar": bars, "clip": range(3)})
+    settings = {"system": name, "task": task, "solver": {**SOLVER, "s_churn": 0.0}}
+    peaks = []
+    for clamp in (None, 0.01):
+        runner = load_system(name, folders[name], labels=LABELS, clamp=clamp, device="cpu", precision="float32")
+        peaks.append(np.abs(generate(runner, clips, LABELS, settings, seed=1, batch=8)[:, : len(LABELS)]).max())
+    assert peaks[1] == pytest.approx(0.01)
+    assert peaks[0] > 0.02
+
+
 def test_models_of_other_labels_or_targets_are_refused(folders):
     for path in (folders["msdm"]["stems"], folders["weak_msdm"]["Bass"], folders["demucs_gibbs"]["stems"]):
         with pytest.raises(UserError, match="model of mixtures"):
