@@ -653,7 +653,7 @@ def train(
         if best.best_model_path:
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
-            val_loss = best.best_model_score
+            val_loss = None if best.best_model_score is None else float(best.best_model_score)
         provenance = {
             "description": description,
             "gmsdi": __version__,
@@ -665,7 +665,7 @@ def train(
             "windows_seen": trainer.global_step * config.batch,
             "seconds_of_last_run": round(time.time() - started),
             "resumed": resumed is not None,
-            "val_loss": None if val_loss is None else float(val_loss),
+            "val_loss": val_loss,
             **({"levels": levels} if levels else {}),
             **({"averages": chosen} if chosen else {}),
             "training": asdict(config),
