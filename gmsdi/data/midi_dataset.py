@@ -16,7 +16,7 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import asdict, dataclass, field, replace
@@ -402,37 +402,44 @@ def _share_out(rows: Sequence[dict[str, Any]], config: MidiConfig, seed: int) ->
 def _apart(
     jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], config: MidiConfig, workers: int
 ) -> Iterator[Any]:
-    """The results of jobs, each in a process of its own under the time limit; of a failed one an `Unplayable`."""
-    from pebble import ProcessExpired, ProcessPool
+    """The results of jobs in processes of their own, under the time limit; of a failed one an `Unplayable`."""
+    from pebble import ProcessPool
 
-    if not jobs:
-        return
     # "spawn": the caller may hold threads of torch, which do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=max(1, min(workers, len(jobs))), context=context) as pool:
-        pending: list[Any] = []
-        ahead = 4 * max(1, workers)
+    workers = max(1, min(workers, len(jobs)))
+    pending: deque[Any] = deque()
+    with ProcessPool(max_workers=workers, context=context) as pool:
         try:
-            for position in range(len(jobs) + ahead):
-                if position < len(jobs):
-                    work, arguments = jobs[position]
-                    pending.append(pool.schedule(work, args=arguments, timeout=config.time_limit))
-                if position < ahead:
-                    continue
-                future = pending.pop(0) if pending else None
-                if future is None:
-                    return
-                try:
-                    yield future.result()
-                except Unplayable as error:
-                    yield error
-                except FutureTimeoutError:
-                    yield Unplayable(f"took longer than {config.time_limit:g} s")
-                except (ProcessExpired, MemoryError) as error:
-                    yield Unplayable(f"ended the process that played it ({type(error).__name__})")
+            for position, (work, arguments) in enumerate(jobs):
+                pending.append(pool.schedule(work, args=arguments, timeout=config.time_limit))
+                if len(pending) > 4 * workers:
+                    yield _outcome(pending.popleft(), jobs[position - len(pending)], config)
+            while pending:
+                yield _outcome(pending.popleft(), jobs[len(jobs) - 1 - len(pending)], config)
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _outcome(future: Any, job: tuple[Callable[..., Any], tuple[Any, ...]], config: MidiConfig) -> Any:
+    from pebble import ProcessExpired, ProcessPool
+
+    try:
+        try:
+            return future.result()
+        except ProcessExpired:
+            # Not for sure by this job: a process that ends may take the result of the job before with it.
+            with ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn")) as pool:
+                return pool.schedule(job[0], args=job[1], timeout=config.time_limit).result()
+    except Unplayable as error:
+        return error
+    except FutureTimeoutError:
+        return Unplayable(f"took longer than {config.time_limit:g} s")
+    except MemoryError:
+        return Unplayable("takes too much memory")
+    except ProcessExpired:
+        return Unplayable("ended the process that played it")
 
 
 def _write_track(

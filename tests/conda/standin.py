@@ -16,6 +16,7 @@ import re
 import sys
 import venv
 from collections.abc import Iterable, Iterator
+from ctypes.util import find_library
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NoReturn
@@ -93,7 +94,8 @@ def create(file: Path, prefix: Path) -> None:
     environment = yaml.safe_load(file.read_text(encoding="utf-8"))
     packages = closure(requirements(environment))
     names = {re.split("[ =<>!]", entry)[0] for entry in environment["dependencies"] if isinstance(entry, str)}
-    if unknown := names - {"python", "pip"}:
+    # Of conda's own packages only libraries, where the system has them.
+    if unknown := {name for name in names - {"python", "pip"} if find_library(name) is None}:
         raise LookupError(f"{', '.join(sorted(unknown))}: the stand-in has no packages of conda's own")
     venv.create(prefix, symlinks=True)
     site = _site(prefix)

@@ -9,7 +9,7 @@ import soundfile
 import yaml
 
 from gmsdi.data.composer import BAR, BARS, INSTRUMENTS
-from gmsdi.data.mini import SPLITS, MiniConfig, _default_soundfont, compose_dataset, compose_track
+from gmsdi.data.mini import SPLITS, MiniConfig, compose_dataset, compose_track, default_soundfont
 from gmsdi.data.slakh import list_tracks, read_track
 from gmsdi.data.soundfont import SoundFont
 from gmsdi.errors import UserError
@@ -161,7 +161,7 @@ def test_tones_are_in_tune(program, high):
     """Energy lies on the first eight harmonics of the key's frequency and not between keys."""
     rate, seconds = 16000, 2.0
     key = (31 if 32 <= program < 40 else 52) + 12 * high
-    audio = SoundFont(_default_soundfont()).tone(0, program, key, seconds, rate).audio
+    audio = SoundFont(default_soundfont()).tone(0, program, key, seconds, rate).audio
     spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio)))) ** 2
     frequency = np.arange(len(spectrum)) / seconds
 
@@ -177,7 +177,7 @@ def test_tones_are_in_tune(program, high):
 
 
 def test_tones_do_not_depend_on_the_rate_below_its_nyquist_frequency():
-    font = SoundFont(_default_soundfont())
+    font = SoundFont(default_soundfont())
     low, high = (font.tone(0, 1, 57, 1.0, rate).audio for rate in (8000, 32000))
     low, high = (np.fft.rfft(x)[:3000] / len(x) for x in (low, high))
     assert np.linalg.norm(low - high) < 0.02 * np.linalg.norm(high)
