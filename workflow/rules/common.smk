@@ -127,6 +127,11 @@ if config["data"]["kind"] == "midi" and not config["data"]["midi"]["songs"]:
     sys.exit("config: data.midi.songs: names no source; give at least one, such as {kind: files, root: FOLDER}")
 
 
+def split_of(wildcards):
+    """The split of a part."""
+    return wildcards.part.split("-")[0]
+
+
 def composed_songs(split):
     """The folders of the composed songs of a split."""
     return [
@@ -157,7 +162,7 @@ if config["data"]["kind"] == "stems":
 
 def chunking(wildcards):
     """Settings of gmsdi.data.windows.build_windows, or of build_multitrack_windows."""
-    data, split = config["data"], wildcards.part.split("-")[0]
+    data, split = config["data"], split_of(wildcards)
     settings = {key: data[key] for key in ["sample_rate", "window", "classes", "min_active"]}
     if data["kind"] == "midi":
         return {**settings, "split": split, "classes": {label: [label] for label in data["classes"]}}

@@ -79,10 +79,6 @@ use rule list_songs as list_composed_songs with:
         seed=config["data"]["seed"],
 
 
-def split_of(wildcards):
-    return wildcards.part.split("-")[0]
-
-
 rule render:
     input:
         songs=lambda wildcards: song_lists(split_of(wildcards)),
