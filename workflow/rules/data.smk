@@ -1,5 +1,5 @@
-# The dataset: composed and rendered here (mini), Slakh2100, downloaded or in a folder, or any folder of multi-tracks (stems);
-# then cut into windows. And MTG-Jamendo, where the model learns from it.
+# The dataset: composed and rendered here (mini), MIDI songs (midi), Slakh2100, downloaded or in a folder (slakh), or any
+# folder of multi-tracks (stems); then cut into windows. And MTG-Jamendo, where the model learns from it.
 
 
 rule compose:
