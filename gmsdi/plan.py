@@ -480,10 +480,13 @@ def jobs_of(
                 after=after(system),
             )
         add(part, "embed_generated", task, memory=audio(1, rows) + embedded)
+        if rows > 1:
+            add(part, "embed_stems", task, memory=audio(CALL, rows) + embedded)
     add(FIGURE2, "figure2")
     add(FIGURE3, "figure3")
     # The stems of a few clips, as made, of their own chunks and of others.
     add(FIGURE3, "coherence", memory=audio(CALL, 3 * K + 1))
+    add(FIGURE3, "stems_of_mixtures", memory=audio(CALL, 2 * K + 1))
     add(FIGURES, "embed_references", memory=audio(1, K) + embedded)
     add(FIGURES, "fad")
 

@@ -190,6 +190,10 @@ class Study:
             },
         }
 
+    def rows(self, task: str) -> list[str]:
+        """What the stems of a task of mixtures are called, in the order of its audio."""
+        return self.labels
+
     def _clamp(self, system: str) -> dict[str, Any]:
         """The limit of a baseline's denoised signal, if it has one."""
         clamp = self.baselines[system]["clamp"]

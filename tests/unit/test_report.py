@@ -90,6 +90,7 @@ def test_page_renders_what_it_is_given():
         "figures": [
             {"title": "F", "image": "data:image/svg+xml;base64,AA==", "caption": "c", "table": "<table></table>"}
         ],
+        "stems": "<table>4</table>",
         "coherence": "<table>3</table>",
         "gallery": [{"title": "T", "text": "t", "examples": [{"title": "E", "rows": [row]}]}],
         "provenance": [("Model", [("size", "1 MB")])],
@@ -101,7 +102,7 @@ def test_page_renders_what_it_is_given():
     assert "a &amp; b" in page
     assert "&lt;Bass&gt;" in page
     assert "<table>1</table>" in page
-    assert "<table>3</table>" in page
+    assert "<table>4</table>\n<table>3</table>" in page
     assert "http" not in page
     assert "short training" not in page.lower()
 

@@ -102,6 +102,7 @@ rule page:
         selection="<results>/selection.json",
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
         coherence="<results>/scores/coherence.csv",
+        stems="<results>/scores/stems_of_mixtures.csv",
         captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
         costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
         costs_caption=f"{REPO}/workflow/report/figure4.rst",
