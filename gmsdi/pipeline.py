@@ -38,6 +38,7 @@ Source: TypeAlias = str | Path | Audio | ArrayLike
 Stem: TypeAlias = str | Prompt
 Negatives: TypeAlias = Mapping[str, str] | None
 GivenNoise: TypeAlias = Literal["fixed", "redrawn", "coupled"]
+TotalNoise: TypeAlias = Literal["independent", "coupled"]
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "euler": samplers.euler,
@@ -405,6 +406,7 @@ class Pipeline:
         seeds: Sequence[int],
         gamma_x: Gamma,
         gamma_y: Gamma,
+        noise: TotalNoise = "independent",
         consistent: bool = False,
         groups: Sequence[Sequence[int]] | None = None,
         negatives: Negatives = None,
@@ -420,6 +422,8 @@ class Pipeline:
             seeds: one per item; their number is the batch size B.
             gamma_x: γ of the stems.
             gamma_y: γ of the mixture; the paper sets it to ∞.
+            noise: of the rows: "independent", or beyond the paper "coupled", so that the mixture row's noise is the sum
+                of the stems', at the start and wherever the solver adds noise (`gmsdi.sampling.noise.CoupledNoise`).
             consistent: the stems sum to the mixture row exactly (`inference.total`).
             groups: stems that are generated as one signal, as lists of indices.
             negatives: label to negative text.
@@ -433,6 +437,8 @@ class Pipeline:
         Raises:
             UserError: if the steps are unstable with these γ, among others.
         """
+        if noise not in ("independent", "coupled"):
+            raise UserError(f"noise is {noise!r}; choose independent or coupled")
         derivative = inference.total(
             self._model(guidance),
             self._prompts(stems, negatives),
@@ -443,7 +449,8 @@ class Pipeline:
             join=self._join,
         )
         blank = torch.empty(len(seeds), self.channels, length or self.window, device=self.device)
-        state = self._run(derivative, blank, solver, SeededNoise(seeds), callback)
+        drawn = CoupledNoise(seeds) if noise == "coupled" else SeededNoise(seeds)
+        state = self._run(derivative, blank, solver, drawn, callback)
         return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
 
     def accompany_windows(
@@ -698,6 +705,7 @@ class Pipeline:
         seconds: float | None = None,
         gamma_x: Gamma | None = None,
         gamma_y: Gamma = math.inf,
+        noise: TotalNoise = "independent",
         solver: Solver = GENERATION,
         guidance: Guidance = GENERATION_GUIDANCE,
         seed: int = 0,
@@ -712,6 +720,7 @@ class Pipeline:
             gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
             gamma_y: γ of the mixture; with ∞ the stems are drawn to a mixture that is sampled as if it were alone, and
                 end as its parts (`consistent` of `inference.total`).
+            noise: see `generate_windows`.
             solver: how to integrate.
             guidance: strength and kind of the guidance.
             seed: of the noise.
@@ -735,6 +744,7 @@ class Pipeline:
             seeds=[seed],
             gamma_x=_natural_gamma(len(labels)) if gamma_x is None else gamma_x,
             gamma_y=gamma_y,
+            noise=noise,
             consistent=gamma_y == math.inf,
             negatives=negatives,
             length=self._padded(samples),

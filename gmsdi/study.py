@@ -185,7 +185,17 @@ class Study:
             "negatives": generation["negatives"] if negative else {},
             "likelihood": {
                 key: own[key]
-                for key in ("gamma_x", "gamma_y", "consistent", "alpha", "beta", "given_noise", "share", "lags")
+                for key in (
+                    "gamma_x",
+                    "gamma_y",
+                    "noise",
+                    "consistent",
+                    "alpha",
+                    "beta",
+                    "given_noise",
+                    "share",
+                    "lags",
+                )
                 if key in own
             },
         }

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ WINDOW = 64
 QUICK = Solver("euler", steps=4, s_churn=2.0)
 QUICK2 = Solver("adpm2", steps=4, sigma_max=1.0)
 STABLE = Solver("euler", steps=12, s_churn=2.0)  # of fewer steps, the Separator's diverge
-GUIDED = Guidance(w=1.0)
+GUIDED, PLAIN = Guidance(w=1.0), Guidance()
 
 
 @pytest.fixture
@@ -94,6 +95,36 @@ def test_generated_and_accompanied_windows(pipe):
         torch.testing.assert_close(given.sum(dim=1) + stems.sum(dim=1), mixture)
     with pytest.raises(UserError, match="given_noise is 'none'; choose"):
         pipe.accompany_windows(given, ["Bass", "Drums"], ["Piano"], given_noise="none", **options)
+
+
+class Alike:
+    """Denoises all signals alike, whatever their prompts: D(x, σ) = x/(1 + σ²)."""
+
+    def encode(self, texts):
+        return SimpleNamespace(select=lambda index: None)
+
+    def __call__(self, x, sigma, cond):
+        return x / (1 + sigma.reshape(-1, 1, 1) ** 2)
+
+
+@pytest.mark.parametrize("groups", [None, [[0, 2], [1, 3]]])
+@pytest.mark.parametrize("solver", [QUICK, QUICK2], ids=lambda solver: solver.name)
+def test_coupled_noise_leaves_nothing_for_the_likelihood_to_do(solver, groups):
+    """All rows are scaled alike, so that the mixture stays the sum of the stems if its noise is the sum of theirs.
+
+    Then the terms of Eq. 10 are 0 at every noise level, churn included; with independent noise they are not.
+    """
+    pipe = Pipeline(Alike(), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS})
+    options = {"solver": solver, "guidance": PLAIN, "seeds": [1, 2], "groups": groups, "gamma_y": math.inf}
+    for noise, same in (("coupled", True), ("independent", False)):
+        pulled, mixture = pipe.generate_windows(LABELS, noise=noise, gamma_x=lambda s: 2 * s, **options)
+        free, alone = pipe.generate_windows(LABELS, noise=noise, gamma_x=math.inf, **options)
+        assert torch.allclose(pulled, free, atol=1e-5) == same
+        assert torch.allclose(free.sum(dim=1), mixture, atol=1e-5) == same
+        assert torch.equal(mixture, alone)
+        assert not torch.allclose(mixture[0], mixture[1])
+    with pytest.raises(UserError, match="noise is 'none'; choose"):
+        pipe.generate_windows(LABELS, noise="none", gamma_x=1.0, **options)
 
 
 def test_unstable_likelihood_is_refused(pipe):

@@ -209,7 +209,7 @@ def test_settings_of_tasks(study):
         **{**single, "task": "total", "negatives": NEGATIVES},
         "solver": {**adpm2, "steps": 9},
         "guidance": {**guidance, "w": 3},
-        "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf"), "consistent": True},
+        "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf"), "noise": "coupled", "consistent": True},
     }
     assert study.task_settings("partial_conditioned") == {
         **{**single, "task": "partial", "negatives": {}},
