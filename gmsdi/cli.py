@@ -55,7 +55,9 @@ Negative = Annotated[
 Format = Annotated[str, typer.Option(help="flac (16 bits) or wav (float).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Precision = Annotated[str, typer.Option(help="Of the network: auto, bf16 or float32.")]
-GammaText = Annotated[str | None, typer.Option(help='A number, "inf", or "2*sigma".', show_default="by task")]
+GammaText = Annotated[
+    str | None, typer.Option(help='A number, "inf", or "2*sigma", also "2*sigma above 0.1".', show_default="by task")
+]
 
 SPREADING = ("--stems", "--given")
 """Options that take all values up to the next option."""
@@ -390,12 +392,16 @@ def _gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
     for name, text in (("gamma_x", gamma_x), ("gamma_y", gamma_y)):
         if text is None:
             continue
-        number, star, _ = text.partition("*sigma")
+        number, star, rest = text.partition("*sigma")
+        words = rest.split()
         try:
             value = float(number)
+            limits = {key: float(level) for key, level in zip(words[::2], words[1::2], strict=True)}
         except ValueError:
-            raise UserError(f'--{name.replace("_", "-")} {text!r}: write a number, "inf", or "2*sigma"') from None
-        result[name] = gamma_from_config({"sigma": value} if star else value)
+            raise UserError(
+                f'--{name.replace("_", "-")} {text!r}: write a number, "inf", or "2*sigma" (also "2*sigma above 0.1")'
+            ) from None
+        result[name] = gamma_from_config({"sigma": value, **limits} if star else value)
     return result
 
 

@@ -72,6 +72,7 @@ def test_same_seed_same_bytes(model, song, tmp_path):
         (["separate", "SONG", "--stems", "bass", "--constrained", "piano"], "stems"),
         (["extract", "SONG", "--negative", "bass"], "LABEL=VALUE"),
         (["generate", "--gamma-x", "many"], "--gamma-x"),
+        (["generate", "--gamma-x", "2*sigma above"], "--gamma-x"),
         (["generate", "--gamma-x", "0.5*sigma"], "unstable"),
         (["accompany", "--given", "SONG"], "LABEL=VALUE"),
         (["extract", "SONG", "--device", "abacus"], "abacus"),
