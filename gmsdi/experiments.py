@@ -480,16 +480,17 @@ def generate(
         clips: rows of a `plan`.
         labels: the K labels.
         settings: `system`, `task` and `solver`; for the text-conditioned model `guidance` with w, `negatives` and
-            `likelihood` (gamma_x, gamma_y, for TOTAL consistent, for PARTIAL alpha, beta; or beyond the paper share);
-            for "msdm" `best_of`.
+            `likelihood` (gamma_x, gamma_y, for TOTAL noise and consistent, for PARTIAL alpha, beta; or beyond the paper
+            share); of TOTAL maybe `groups` of labels, or `way`, "sequential" (with `order`, labels or None) or
+            "extracted" (with `extraction`, settings of `separate` with `guidance`); for "msdm" `best_of`.
         seed: the run's seed. Clips that differ only in their negative prompts share their noise.
         batch: clips that are sampled together.
         windows: PARTIAL: the test split.
         progress: see `Progress`.
 
     Returns:
-        SINGLE: float32 [N, 1, T]. TOTAL and PARTIAL: [N, K + 1, T], the K stems, those given unchanged, and the model's
-        mixture row y; the baselines have none, there it is the sum of the stems.
+        SINGLE: float32 [N, 1, T]. TOTAL and PARTIAL: [N, K + 1, T], the K stems (or groups), those given unchanged, and
+        the model's mixture row y; the baselines have none, there it is the sum of the stems.
     """
     import torch
 
@@ -505,7 +506,7 @@ def generate(
         common["guidance"] = Guidance(**settings["guidance"])
     for key, value in settings.get("likelihood", {}).items():
         common[key] = gamma_from_config(value) if key.startswith("gamma") else value
-    rows = 1 if task == SINGLE else len(labels) + 1
+    rows = 1 if task == SINGLE else len(settings.get("groups") or labels) + 1
     audio = np.zeros((len(clips), rows, system.window), np.float32)
     done = 0
     pieces: dict[str, float] = {}
@@ -544,8 +545,9 @@ def generate(
                 prompts = [Prompt(label, negatives.get(label)) for label in chosen["bar"]]
                 audio[part] = system.sample_windows(prompts, seeds=seeds, callback=callback, **common).numpy()
             elif task == TOTAL:
-                stems, mixture = system.generate_windows(
-                    list(labels), seeds=seeds, negatives=negatives or None, callback=callback, **common
+                made, options = _total(system, labels, settings)
+                stems, mixture = made(
+                    list(labels), seeds=seeds, negatives=negatives or None, callback=callback, **options, **common
                 )
                 audio[part] = torch.cat([stems, mixture[:, None]], dim=1)[:, :, 0].numpy()
             else:
@@ -565,6 +567,31 @@ def generate(
                     audio[row, -1] = mixture[place, 0].numpy()
         done += len(group)
     return audio
+
+
+def _total(
+    system: Any, labels: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What generates the clips of TOTAL with the text-conditioned model, and the options that it has of its own."""
+    from gmsdi.pipeline import Guidance, Solver, indices_of
+    from gmsdi.wiener import share_out
+
+    way = settings.get("way")
+    if way == "sequential":
+        order = settings["order"]
+        return system.generate_sequential_windows, {"order": order and [labels.index(label) for label in order]}
+    if way == "extracted":
+        own = settings["extraction"]
+        options = {
+            "separation_solver": Solver(**own["solver"]),
+            "separation_guidance": Guidance(w=own["w"], **own["guidance"]),
+            "samples": own["samples"],
+        }
+        if own["by_power"]:
+            options["consistent"] = partial(share_out, sample_rate=system.sample_rate, **own["by_power"])
+        return system.generate_extracted_windows, options
+    groups = settings.get("groups")
+    return system.generate_windows, {"groups": groups and indices_of(groups, labels)}
 
 
 def mixdown(audio: np.ndarray) -> np.ndarray:
@@ -612,7 +639,13 @@ class Reference:
 
 
 def reference_audio(
-    windows: WindowSet, *, clips: int, limit: int | None, mixtures: str, seed: int
+    windows: WindowSet,
+    *,
+    clips: int,
+    limit: int | None,
+    mixtures: str,
+    seed: int,
+    groups: Sequence[Sequence[str]] | None = None,
 ) -> Iterator[Reference]:
     """Everything that generated clips are compared with.
 
@@ -629,6 +662,7 @@ def reference_audio(
         limit: greatest number of chunks of a reference, at random; None takes all.
         mixtures: which chunks are reference mixtures, those with "all" stems active or "any".
         seed: the run's seed.
+        groups: labels whose sum is a reference, too, `stem/<label>, <label>`: chunks in which all of them are active.
 
     Raises:
         UserError: if a reference has fewer than eight chunks, or if all of them are of one track.
@@ -660,6 +694,9 @@ def reference_audio(
 
     def stem(k: int, chunks: Iterable[int]) -> Iterator[np.ndarray]:
         return (windows.stems([chunk])[0, k, 0] for chunk in chunks)
+
+    def together(members: Sequence[int], chunks: Iterable[int]) -> Iterator[np.ndarray]:
+        return (windows.stems([chunk])[0, members, 0].sum(axis=0) for chunk in chunks)
 
     def mixture(chunks: Iterable[int]) -> Iterator[np.ndarray]:
         return (windows.mixture([chunk])[0, 0] for chunk in chunks)
@@ -693,13 +730,19 @@ def reference_audio(
 
     for k, label in enumerate(windows.labels):
         yield from sets(f"stem/{label}", partial(stem, k), active.map(lambda s, x=label: x in s))
+    for group in groups or []:
+        members = [windows.labels.index(label) for label in group]
+        if len(group) > 1:
+            sounding = active.map(lambda s, x=set(group): x <= s)
+            yield from sets(f"stem/{', '.join(group)}", partial(together, members), sounding)
     full = active.map(lambda s: s == every if mixtures == "all" else len(s & every) > 0)
     yield from sets("mixture", mixture, full)
     yield Reference("shuffled", [""] * clips, shuffled(table.index[full & table["track"].isin(others)].tolist()))
 
 
 SERIES = {"total": "GMSDI", "partial": "GMSDI", "partial_conditioned": "GMSDI, conditioned",
-          "total_msdm": "MSDM", "partial_msdm": "MSDM"}  # fmt: skip
+          "total_sequential": "GMSDI, one by one", "total_extracted": "GMSDI, extracted",
+          "total_groups": "GMSDI, groups", "total_msdm": "MSDM", "partial_msdm": "MSDM"}  # fmt: skip
 """What Figure 3 and its table call the tasks."""
 REAL, OTHER = "real stems of the chunk", "real stems of another chunk"
 STEMS_OF = {"single": "GMSDI, single stems", "single_negative": "GMSDI, single stems, negative prompts",

@@ -628,7 +628,7 @@ def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[
 def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
     """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
 
-    With c·σ the likelihood may be limited to noise levels, by `{"sigma": c, "above": s, "below": t}` (or one of the two)
+    With c·σ the likelihood may be limited to noise levels: by `{"sigma": c, "above": s, "below": t}`, or one of them,
     to s ≤ σ < t; elsewhere γ = ∞. What a clip is made of, its notes and their instruments, is settled at high noise
     levels; further down a term only moves what each row's denoiser has to make of it.
 
@@ -647,7 +647,7 @@ def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
     elif _is_number(value) and float(value) > 0:
         return float(value)
     raise UserError(
-        f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma, and there maybe above '
+        f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma, maybe with above '
         "and below, the noise levels between which it acts"
     )
 

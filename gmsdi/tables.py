@@ -439,10 +439,10 @@ def stems_sheet(table: pd.DataFrame) -> Sheet:
         rows,
         [
             "Fréchet audio distance of each generated stem to test chunks of its own kind; in brackets the kind that "
-            f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem, in partial generation of all "
-            "subsets of given stems in turn. Cosines: of the waveforms of two stems of one clip, the mean over clips, "
-            "over pairs of stems and its range; parts of one signal that is shared out are near 1, and real stems near "
-            "0. Figure 3 shows sums of stems alone and cannot tell: with gamma_y = inf, the bar All is a plain sample "
+            f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem, in partial generation of "
+            "all subsets of given stems in turn. Cosines: of the waveforms of two stems of a clip, the mean over "
+            "clips, over pairs of stems and its range; parts of one signal are near 1, and real stems near 0. "
+            "Figure 3 shows sums of stems alone and cannot tell: with gamma_y = inf, the bar All is a plain sample "
             "of a mixture, as if there were no stems."
         ],
     )

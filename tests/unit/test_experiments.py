@@ -533,7 +533,7 @@ def test_bss_eval_of_shards_is_that_of_the_whole(tmp_path, monkeypatch):
         np.testing.assert_array_equal(estimate, 0.5 * target)
 
 
-def whole_references(windows, *, clips, limit, mixtures, seed):
+def whole_references(windows, *, clips, limit, mixtures, seed, groups=()):
     """The clips of `reference_audio` of a split of few tracks, and their tracks, all arrays in memory at once."""
     active = windows.table["active"].map(lambda text: set(text.split(", ")))
     tracks, offsets = windows.table["track"], windows.table["offset"]
@@ -572,6 +572,10 @@ def whole_references(windows, *, clips, limit, mixtures, seed):
     for k, label in enumerate(windows.labels):
         ids = active.index[[label in labels for labels in active]]
         add(f"stem/{label}", label, ids, lambda chosen, k=k: windows.stems(chosen)[:, k, 0])
+    for group in groups:
+        ids, members = active.index[active >= set(group)], [windows.labels.index(label) for label in group]
+        name = ", ".join(group)
+        add(f"stem/{name}", name, ids, lambda chosen, m=members: windows.stems(chosen)[:, m, 0].sum(axis=1))
     full = active.index[[mixtures == "any" or len(labels) == len(windows.labels) for labels in active]]
     add("mixture", "mixture", full, lambda chosen: windows.mixture(chosen)[:, 0])
     rng = np.random.default_rng(item_seed(seed, "shuffled"))
@@ -586,7 +590,10 @@ def whole_references(windows, *, clips, limit, mixtures, seed):
 
 @pytest.mark.parametrize(
     ("tracks", "options"),
-    [(6, {"limit": None, "mixtures": "any", "clips": 70}), (2, {"limit": 9, "mixtures": "all", "clips": 5})],
+    [
+        (6, {"limit": None, "mixtures": "any", "clips": 70, "groups": [["Bass", "Piano"], ["Drums", "Guitar"]]}),
+        (2, {"limit": 9, "mixtures": "all", "clips": 5}),
+    ],
 )
 def test_references_one_by_one_are_those_of_the_whole(tracks, options):
     windows = Windows(tracks, chunks=20, window=1100, sample_rate=500)

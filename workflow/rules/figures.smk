@@ -85,6 +85,7 @@ rule gallery:
         "../../envs/core.yaml"
     params:
         examples=config["gallery"]["examples"],
+        groups=config["generation"]["groups"],
         labels=STUDY.labels,
     script:
         "../scripts/gallery.py"

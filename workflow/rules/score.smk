@@ -149,6 +149,7 @@ rule embed_references:
         mixtures=config["fad"]["mixtures"],
         clips=config["generation"]["clips"],
         seed=config["seed"],
+        groups=config["generation"]["groups"],
     script:
         "../scripts/embed_references.py"
 
