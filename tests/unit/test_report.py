@@ -55,6 +55,16 @@ def test_figure_shows_bars_and_lines_at_their_height(mixtures):
     assert "48 frames a bar, 300 reference frames of 12 tracks" in axes.get_title(loc="left")
 
 
+def test_bars_of_a_series_that_has_not_all_leave_no_gap(mixtures):
+    """The bars of each place stand side by side around its middle, and all are as wide."""
+    more = mixtures[mixtures["bar"] == "All"].assign(series="GMSDI, one by one")
+    axes = plots.fad_mixtures(pd.concat([mixtures, more])).axes[0]
+    spans = sorted((patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches)
+    assert len(spans) == 4
+    assert [round(sum(span) / 2, 6) for span in spans] == [-0.19, 0.19, 1.0, 2.0]
+    assert len({round(end - start, 6) for start, end in spans}) == 1
+
+
 def test_spectrogram_shows_a_tone_in_its_band():
     rate = 8000
     t = np.arange(2 * rate) / rate
