@@ -873,18 +873,19 @@ def stems_of_mixtures(
     from gmsdi.metrics.frechet import fad, fad_ci
 
     stems = [name.removeprefix("stem/") for name in references if name.startswith("stem/")]
-    sets = {STEMS_OF.get(task, SERIES.get(task, task)): (task, made) for task, made in generated.items()}
-    sets[HELD_OUT] = (HELD_OUT, {stem: references[f"held-out/{stem}"] for stem in stems if ", " not in stem})
+    held_out = {stem: references[f"held-out/{stem}"] for stem in stems}
     rows = []
-    for series, (task, made) in sets.items():
+    for task, made in [*generated.items(), (HELD_OUT, held_out)]:
+        mixed = f"{SERIES[task]}, {task.split('_')[0]} generation" if task in SERIES else task
+        series = STEMS_OF.get(task, mixed)
         pairs = cosines[task].set_index(["stem", "other"]) if task in cosines else None
         for stem, frames in made.items():
             found: list[dict[str, Any]] = []
             own_tracks = np.asarray(tracks[f"held-out/{stem}"] if task == HELD_OUT else [""] * len(frames), dtype=str)
             clusters = [track or f"clip {number}" for number, track in enumerate(own_tracks)]
             for other in stems:
-                if ", " in other and other != stem:
-                    continue  # joint references are those of groups
+                if ", " in other and not (", " in stem and other in made):
+                    continue  # joint references are for groups
                 compared, compared_tracks = references[f"stem/{other}"], np.asarray(tracks[f"stem/{other}"], dtype=str)
                 if task == HELD_OUT:
                     apart = ~np.isin(compared_tracks, own_tracks)

@@ -461,20 +461,22 @@ def test_stems_that_are_shared_out_of_a_mixture_are_found_out(tmp_path):
     generated = {
         "single": {stem: frames(8, 2 * k) for k, stem in enumerate(STEMS)},
         "total": {stem: frames(8, 2.2) for stem in STEMS},
+        "partial": {stem: frames(8, 5.9) for stem in STEMS},
     }
     table = stems_of_mixtures(generated, {"total": pairs}, references, seed=1, tracks=tracks)
-    assert len(table) == 3 * 4 * 4
+    assert len(table) == 4 * 4 * 4
     nearest = table[table["nearest"]].set_index(["series", "stem"])["reference"]
-    assert nearest["GMSDI"].tolist() == ["Drums"] * 4
+    assert nearest["GMSDI, total generation"].tolist() == ["Drums"] * 4
+    assert nearest["GMSDI, partial generation"].tolist() == ["Piano"] * 4
     for series in ("GMSDI, single stems", "held-out test chunks"):
         assert nearest[series].to_dict() == dict(zip(STEMS, STEMS, strict=True))
-    one = table.set_index(["series", "stem", "reference"]).loc[("GMSDI", "Piano", "Bass")]
+    one = table.set_index(["series", "stem", "reference"]).loc[("GMSDI, total generation", "Piano", "Bass")]
     flat = [x.reshape(-1, 5) for x in (references["stem/Bass"], generated["total"]["Piano"])]
     moments = [moment for x in flat for moment in (x.mean(axis=0), np.cov(x.T))]
     assert one["fad"] == pytest.approx(frechet_distance(*moments), rel=1e-4)
     assert one["cosine"] == pytest.approx(by.at[("Piano", "Bass"), "cosine"])
     text = markdown([stems_sheet(table)])
-    assert re.search(r"GMSDI \| [\d.]+ \(Drums [\d.]+\) \| [\d.]+ \| [\d.]+ \(Drums", text)
+    assert re.search(r"GMSDI, total generation \| [\d.]+ \(Drums [\d.]+\) \| [\d.]+ \| [\d.]+ \(Drums", text)
     assert re.search(r"GMSDI, single stems \|( [\d.]+ \|){4}", text)
 
 
