@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from gmsdi.files import atomic
-from gmsdi.tables import coherence_sheet, markdown, table2_brief
+from gmsdi.tables import coherence_sheet, markdown, stems_sheet, table2_brief
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
@@ -31,7 +31,7 @@ FIGURES = {
 TABLES = ("table1_grid", "table2_separation", "table2_differences")
 PARTS = (
     *("tables/*.csv", "tables/*.md", "figures/*.svg", "figures/*.png", "scores/fad_*.csv", "scores/costs.csv"),
-    *("scores/coherence.csv", "config.yaml", "selection.json", "provenance.json"),
+    *("scores/coherence.csv", "scores/stems_of_mixtures.csv", "config.yaml", "selection.json", "provenance.json"),
 )
 
 
@@ -51,7 +51,10 @@ def page(run: str, folder: Path) -> str:
     for name, title in shown.items():
         blocks.append(f"## {title}\n\n![{title}]({name}.svg)")
         if name == "figure3_fad_mixtures":
-            blocks.append(markdown([coherence_sheet(pd.read_csv(folder / "coherence.csv"))]))
+            sheets = [coherence_sheet(pd.read_csv(folder / "coherence.csv"))]
+            if (folder / "stems_of_mixtures.csv").is_file():  # a page that was published before there was one
+                sheets.insert(0, stems_sheet(pd.read_csv(folder / "stems_of_mixtures.csv")))
+            blocks.append(markdown(sheets))
     blocks.append("## Provenance")
     for title, facts in provenance.items():
         blocks.append("\n".join([f"| {title} | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())]))

@@ -7,8 +7,8 @@
     gmsdi import-msdm msdm.ckpt models/msdm
     gmsdi plan --config config/mini_full.yaml --devices 4
 
-Several values may follow `--stems` and `--given`, up to the next option; they may also be repeated or, for stems, be
-separated by commas. Labels are matched to the model's without regard to case.
+Several values may follow `--stems`, `--given` and `--groups`, up to the next option; they may also be repeated or, for
+stems, be separated by commas. Labels are matched to the model's without regard to case.
 """
 
 from __future__ import annotations
@@ -55,9 +55,11 @@ Negative = Annotated[
 Format = Annotated[str, typer.Option(help="flac (16 bits) or wav (float).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Precision = Annotated[str, typer.Option(help="Of the network: auto, bf16 or float32.")]
-GammaText = Annotated[str | None, typer.Option(help='A number, "inf", or "2*sigma".', show_default="by task")]
+GammaText = Annotated[
+    str | None, typer.Option(help='A number, "inf", or "2*sigma", also "2*sigma above 0.1".', show_default="by task")
+]
 
-SPREADING = ("--stems", "--given")
+SPREADING = ("--stems", "--given", "--groups")
 """Options that take all values up to the next option."""
 
 
@@ -140,6 +142,23 @@ def generate(
     stems: StemNames = None,
     seconds: Annotated[float | None, typer.Option(help="Length.", show_default="the model's window")] = None,
     out: Annotated[Path, typer.Option(help="Folder.")] = Path("generated"),
+    method: Annotated[
+        str,
+        typer.Option(
+            help="total (Eq. 10); beyond the paper: sequential, one stem after the other, or extracted, a mixture that "
+            "is taken apart."
+        ),
+    ] = "total",
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Stems that are generated as one signal (Eq. 11), as "bass, drums" "guitar, piano".',
+            show_default="each by itself",
+        ),
+    ] = None,
+    noise: Annotated[
+        str, typer.Option(help="Of Eq. 10: independent, or coupled, the stems' noises sum to the mixture's.")
+    ] = "independent",
     gamma_x: GammaText = None,
     gamma_y: GammaText = None,
     model: Model = None,
@@ -151,15 +170,22 @@ def generate(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate stems that belong together, and their mixture (total generation, Eq. 10)."""
-    from gmsdi.pipeline import GENERATION, GENERATION_GUIDANCE
+    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11, and beyond)."""
+    from gmsdi.pipeline import GENERATION, GENERATION_GUIDANCE, SEPARATION
 
     suffix = _suffix(format)
     pipe = _load(model, device, precision)
+    joint = [_stems([group], pipe) or [] for group in groups or []]
+    # Groups that come without stems say what they are.
+    chosen = _stems(stems, pipe) or ([label for group in joint for label in group] or None)
     with _bar("generate") as callback:
         result = pipe.generate(
-            _stems(stems, pipe),
+            chosen,
+            method=method,  # type: ignore[arg-type]  # checked there
+            groups=joint or None,
+            noise=noise,  # type: ignore[arg-type]
             seconds=seconds,
+            separation_solver=SEPARATION if steps is None else replace(SEPARATION, steps=steps),
             callback=callback,
             **_gammas(gamma_x, gamma_y),
             **_sampling(GENERATION, GENERATION_GUIDANCE, steps, w, seed, negative, pipe),
@@ -390,12 +416,16 @@ def _gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
     for name, text in (("gamma_x", gamma_x), ("gamma_y", gamma_y)):
         if text is None:
             continue
-        number, star, _ = text.partition("*sigma")
+        number, star, rest = text.partition("*sigma")
+        words = rest.split()
         try:
             value = float(number)
+            limits = {key: float(level) for key, level in zip(words[::2], words[1::2], strict=True)}
         except ValueError:
-            raise UserError(f'--{name.replace("_", "-")} {text!r}: write a number, "inf", or "2*sigma"') from None
-        result[name] = gamma_from_config({"sigma": value} if star else value)
+            raise UserError(
+                f'--{name.replace("_", "-")} {text!r}: write a number, "inf", or "2*sigma" (also "2*sigma above 0.1")'
+            ) from None
+        result[name] = gamma_from_config({"sigma": value, **limits} if star else value)
     return result
 
 

@@ -63,6 +63,7 @@ def validate(config: Mapping[str, Any], schema: str | Path) -> Config:
         raise UserError(_one_line(errors[0]))
     _check_data(filled)
     _check_extras(filled)
+    _check_generation(filled)
     _check_training_data(filled)
     return filled
 
@@ -178,6 +179,24 @@ def _check_extras(config: Config) -> None:
         implied = extra["of"] == "extractor" or extra.get("projected")
         if extra.get("solver", {}).get("last") == "estimate" and not implied:
             raise UserError(f"{where}.solver.last is estimate, which needs projected: true of a separator; use step")
+
+
+def _check_generation(config: Config) -> None:
+    generation, known = config.get("generation", {}), list(config.get("data", {}).get("classes", {}))
+    named = {
+        "groups": [label for group in generation.get("groups") or [] for label in group],
+        "sequential.order": (generation.get("sequential") or {}).get("order") or [],
+    }
+    for key, labels in named.items():
+        if labels and sorted(labels) != sorted(known):
+            raise UserError(
+                f"config: generation.{key} has {', '.join(labels)}; name each of data.classes once: {', '.join(known)}"
+            )
+    for task in ("total", "partial"):
+        for key in ("gamma_x", "gamma_y"):
+            gamma = generation.get(task, {}).get(key)
+            if isinstance(gamma, dict) and gamma.get("above", 0) >= gamma.get("below", float("inf")):
+                raise UserError(f"config: generation.{task}.{key}: above is not under below; no noise level is left")
 
 
 def _check_training_data(config: Config) -> None:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, combinations, cycle, islice
+from itertools import chain, combinations, cycle, islice, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -480,16 +480,17 @@ def generate(
         clips: rows of a `plan`.
         labels: the K labels.
         settings: `system`, `task` and `solver`; for the text-conditioned model `guidance` with w, `negatives` and
-            `likelihood` (gamma_x, gamma_y, for TOTAL consistent, for PARTIAL alpha, beta; or beyond the paper share);
-            for "msdm" `best_of`.
+            `likelihood` (gamma_x, gamma_y, for TOTAL noise and consistent, for PARTIAL alpha, beta; or beyond the paper
+            share); of TOTAL maybe `groups` of labels, or `way`, "sequential" (with `order`, labels or None) or
+            "extracted" (with `extraction`, settings of `separate` with `guidance`); for "msdm" `best_of`.
         seed: the run's seed. Clips that differ only in their negative prompts share their noise.
         batch: clips that are sampled together.
         windows: PARTIAL: the test split.
         progress: see `Progress`.
 
     Returns:
-        SINGLE: float32 [N, 1, T]. TOTAL and PARTIAL: [N, K + 1, T], the K stems, those given unchanged, and the model's
-        mixture row y; the baselines have none, there it is the sum of the stems.
+        SINGLE: float32 [N, 1, T]. TOTAL and PARTIAL: [N, K + 1, T], the K stems (or groups), those given unchanged, and
+        the model's mixture row y; the baselines have none, there it is the sum of the stems.
     """
     import torch
 
@@ -505,7 +506,7 @@ def generate(
         common["guidance"] = Guidance(**settings["guidance"])
     for key, value in settings.get("likelihood", {}).items():
         common[key] = gamma_from_config(value) if key.startswith("gamma") else value
-    rows = 1 if task == SINGLE else len(labels) + 1
+    rows = 1 if task == SINGLE else len(settings.get("groups") or labels) + 1
     audio = np.zeros((len(clips), rows, system.window), np.float32)
     done = 0
     pieces: dict[str, float] = {}
@@ -544,8 +545,9 @@ def generate(
                 prompts = [Prompt(label, negatives.get(label)) for label in chosen["bar"]]
                 audio[part] = system.sample_windows(prompts, seeds=seeds, callback=callback, **common).numpy()
             elif task == TOTAL:
-                stems, mixture = system.generate_windows(
-                    list(labels), seeds=seeds, negatives=negatives or None, callback=callback, **common
+                made, options = _total(system, labels, settings)
+                stems, mixture = made(
+                    list(labels), seeds=seeds, negatives=negatives or None, callback=callback, **options, **common
                 )
                 audio[part] = torch.cat([stems, mixture[:, None]], dim=1)[:, :, 0].numpy()
             else:
@@ -565,6 +567,31 @@ def generate(
                     audio[row, -1] = mixture[place, 0].numpy()
         done += len(group)
     return audio
+
+
+def _total(
+    system: Any, labels: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What generates the clips of TOTAL with the text-conditioned model, and the options that it has of its own."""
+    from gmsdi.pipeline import Guidance, Solver, indices_of
+    from gmsdi.wiener import share_out
+
+    way = settings.get("way")
+    if way == "sequential":
+        order = settings["order"]
+        return system.generate_sequential_windows, {"order": order and [labels.index(label) for label in order]}
+    if way == "extracted":
+        own = settings["extraction"]
+        options = {
+            "separation_solver": Solver(**own["solver"]),
+            "separation_guidance": Guidance(w=own["w"], **own["guidance"]),
+            "samples": own["samples"],
+        }
+        if own["by_power"]:
+            options["consistent"] = partial(share_out, sample_rate=system.sample_rate, **own["by_power"])
+        return system.generate_extracted_windows, options
+    groups = settings.get("groups")
+    return system.generate_windows, {"groups": groups and indices_of(groups, labels)}
 
 
 def mixdown(audio: np.ndarray) -> np.ndarray:
@@ -612,7 +639,13 @@ class Reference:
 
 
 def reference_audio(
-    windows: WindowSet, *, clips: int, limit: int | None, mixtures: str, seed: int
+    windows: WindowSet,
+    *,
+    clips: int,
+    limit: int | None,
+    mixtures: str,
+    seed: int,
+    groups: Sequence[Sequence[str]] | None = None,
 ) -> Iterator[Reference]:
     """Everything that generated clips are compared with.
 
@@ -629,6 +662,7 @@ def reference_audio(
         limit: greatest number of chunks of a reference, at random; None takes all.
         mixtures: which chunks are reference mixtures, those with "all" stems active or "any".
         seed: the run's seed.
+        groups: labels whose sum is a reference, too, `stem/<label>, <label>`: chunks in which all of them are active.
 
     Raises:
         UserError: if a reference has fewer than eight chunks, or if all of them are of one track.
@@ -660,6 +694,9 @@ def reference_audio(
 
     def stem(k: int, chunks: Iterable[int]) -> Iterator[np.ndarray]:
         return (windows.stems([chunk])[0, k, 0] for chunk in chunks)
+
+    def together(members: Sequence[int], chunks: Iterable[int]) -> Iterator[np.ndarray]:
+        return (windows.stems([chunk])[0, members, 0].sum(axis=0) for chunk in chunks)
 
     def mixture(chunks: Iterable[int]) -> Iterator[np.ndarray]:
         return (windows.mixture([chunk])[0, 0] for chunk in chunks)
@@ -693,15 +730,24 @@ def reference_audio(
 
     for k, label in enumerate(windows.labels):
         yield from sets(f"stem/{label}", partial(stem, k), active.map(lambda s, x=label: x in s))
+    for group in groups or []:
+        members = [windows.labels.index(label) for label in group]
+        if len(group) > 1:
+            sounding = active.map(lambda s, x=set(group): x <= s)
+            yield from sets(f"stem/{', '.join(group)}", partial(together, members), sounding)
     full = active.map(lambda s: s == every if mixtures == "all" else len(s & every) > 0)
     yield from sets("mixture", mixture, full)
     yield Reference("shuffled", [""] * clips, shuffled(table.index[full & table["track"].isin(others)].tolist()))
 
 
 SERIES = {"total": "GMSDI", "partial": "GMSDI", "partial_conditioned": "GMSDI, conditioned",
-          "total_msdm": "MSDM", "partial_msdm": "MSDM"}  # fmt: skip
+          "total_sequential": "GMSDI, one by one", "total_extracted": "GMSDI, extracted",
+          "total_groups": "GMSDI, groups", "total_msdm": "MSDM", "partial_msdm": "MSDM"}  # fmt: skip
 """What Figure 3 and its table call the tasks."""
 REAL, OTHER = "real stems of the chunk", "real stems of another chunk"
+STEMS_OF = {"single": "GMSDI, single stems", "single_negative": "GMSDI, single stems, negative prompts",
+            "single_weak_msdm": "weakly supervised MSDM, single stems"}  # fmt: skip
+"""What the table of the stems of mixtures calls the tasks of single stems; for the others `SERIES`."""
 
 
 def coherences(
@@ -745,6 +791,120 @@ def coherences(
                 numbers = dict(zip(("harmony", "onsets", "copied"), means, strict=True))
                 rows.append({"series": series, "bar": bar, "given": len(given), **numbers, "clips": len(group)})
     return pd.DataFrame(rows)
+
+
+def made_stems(
+    clips: pd.DataFrame, audio: Shards, rows: Sequence[str], *, count: int
+) -> tuple[dict[str, list[int]], pd.DataFrame]:
+    """Which clips the stems of a task are judged by, and how alike the waveforms of a clip's stems are.
+
+    Args:
+        clips: of TOTAL or PARTIAL, see `join_shards`.
+        audio: [N, R + 1, T], the R stems and the mixture row.
+        rows: what the R stems are called: the labels, or joint ones.
+        count: clips of each stem. A stem that several bars generate takes its clips from all of them in turn, so that
+            it has no more than in total generation: the distance depends on their number.
+
+    Returns:
+        For each of the `rows` the numbers of its clips. And for each ordered pair of them the columns stem, other,
+        cosine (the mean over clips of ⟨x, x'⟩/(‖x‖·‖x'‖), where neither is silent), and absolute (the mean of its
+        absolute value), over all clips in which `stem` is generated.
+    """
+    given = [set() if bar == "All" else set(bar.split(", ")) for bar in clips["bar"]]
+    chosen: dict[str, list[int]] = {}
+    for row in rows:
+        bars = [group.index for bar, group in clips.groupby("bar", sort=False) if row not in bar.split(", ")]
+        # The k-th clip, of another bar than its neighbours.
+        chosen[row] = [int(bars[k % len(bars)][k]) for k in range(min(count, *map(len, bars)))]
+    found: dict[tuple[str, str], list[float]] = {}
+    for start in range(0, len(clips), CALL):
+        numbers = list(range(start, min(start + CALL, len(clips))))
+        for number, stems in zip(numbers, audio[numbers][:, :-1], strict=True):
+            products = stems.astype(np.float64) @ stems.T.astype(np.float64)
+            norms = np.sqrt(np.diag(products))
+            for (i, stem), (j, other) in permutations(enumerate(rows), 2):
+                if stem not in given[number] and norms[i] > 0 and norms[j] > 0:
+                    found.setdefault((stem, other), []).append(products[i, j] / (norms[i] * norms[j]))
+    pairs = [(*pair, np.mean(values), np.mean(np.abs(values))) for pair, values in found.items()]
+    return chosen, pd.DataFrame(pairs, columns=["stem", "other", "cosine", "absolute"])
+
+
+def real_cosines(windows: WindowSet, *, clips: int, seed: int) -> pd.DataFrame:
+    """The cosines of `made_stems` of real stems, in at most `clips` chunks of the test split where all are active."""
+    full = windows.table.index[windows.table["active"] == ", ".join(windows.labels)]
+    chunks = sorted(draw(windows.table, full, clips, seed, "cosines"))
+    table = pd.DataFrame({"bar": ["All"] * len(chunks)})
+
+    class Real:
+        def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
+            stems = windows.stems([chunks[row] for row in rows])[:, :, 0]
+            return np.concatenate([stems, stems.sum(axis=1, keepdims=True)], axis=1)
+
+    return made_stems(table, Real(), windows.labels, count=clips)[1]  # type: ignore[arg-type]
+
+
+def stems_of_mixtures(
+    generated: Mapping[str, Mapping[str, np.ndarray]],
+    cosines: Mapping[str, pd.DataFrame],
+    references: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+    tracks: Mapping[str, Sequence[str]],
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Whether the stems of total and partial generation are the stems that they are called.
+
+    The distance of a clip's sum from real mixtures does not say so: stems that are fractions of one mixture sum to it.
+
+    Args:
+        generated: for each task and stem frames [N, F, D]; also of single stems, for the scale.
+        cosines: for each task the pairs of `made_stems`, and those of `real_cosines` as HELD_OUT.
+        references: frames of `reference_audio`, by name.
+        seed: the run's seed.
+        tracks: for each of the references the tracks of its clips.
+        confidence: coverage of the intervals.
+
+    Returns:
+        A row per series, stem and reference, with the columns series, stem, reference, own (whether it is the stem's),
+        nearest (whether none is nearer, among those of single labels and its own), fad; for its own also fad_low and
+        fad_high (`metrics.frechet.fad_ci`), and for the others the cosines of `made_stems` with the stem that the
+        reference is of; clips, frames and reference_clips. Held-out chunks are compared as in `distances`.
+    """
+    from gmsdi.metrics.frechet import fad, fad_ci
+
+    stems = [name.removeprefix("stem/") for name in references if name.startswith("stem/")]
+    held_out = {stem: references[f"held-out/{stem}"] for stem in stems}
+    rows = []
+    for task, made in [*generated.items(), (HELD_OUT, held_out)]:
+        mixed = f"{SERIES[task]}, {task.split('_')[0]} generation" if task in SERIES else task
+        series = STEMS_OF.get(task, mixed)
+        pairs = cosines[task].set_index(["stem", "other"]) if task in cosines else None
+        for stem, frames in made.items():
+            found: list[dict[str, Any]] = []
+            own_tracks = np.asarray(tracks[f"held-out/{stem}"] if task == HELD_OUT else [""] * len(frames), dtype=str)
+            clusters = [track or f"clip {number}" for number, track in enumerate(own_tracks)]
+            for other in stems:
+                if ", " in other and not (", " in stem and other in made):
+                    continue  # joint references are for groups
+                compared, compared_tracks = references[f"stem/{other}"], np.asarray(tracks[f"stem/{other}"], dtype=str)
+                if task == HELD_OUT:
+                    apart = ~np.isin(compared_tracks, own_tracks)
+                    compared, compared_tracks = compared[apart], compared_tracks[apart]
+                row: dict[str, Any] = {"series": series, "stem": stem, "reference": other, "own": other == stem}
+                row["fad"] = fad(compared.reshape(-1, compared.shape[-1]), frames.reshape(-1, frames.shape[-1]))
+                if other == stem:
+                    row["fad_low"], row["fad_high"] = fad_ci(
+                        compared, frames, compared_tracks.tolist(), clusters, confidence=confidence,
+                        seed=item_seed(seed, "stems", series, stem),
+                    )  # fmt: skip
+                elif pairs is not None and (stem, other) in pairs.index:
+                    row |= pairs.loc[(stem, other), ["cosine", "absolute"]].to_dict()
+                row |= {"clips": len(frames), "frames": frames.shape[0] * frames.shape[1]}
+                found.append({**row, "reference_clips": len(compared)})
+            least = min(row["fad"] for row in found)
+            rows += [{**row, "nearest": row["fad"] == least} for row in found]
+    order = ["series", "stem", "reference", "own", "nearest", "fad", "fad_low", "fad_high", "cosine", "absolute"]
+    return pd.DataFrame(rows).reindex(columns=[*order, "clips", "frames", "reference_clips"])
 
 
 def distances(

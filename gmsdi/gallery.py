@@ -28,6 +28,15 @@ TITLES = {
         "One stem from its label alone, without and with a negative prompt, from the same noise.",
     ),
     "total": ("Total generation", "Eq. 10. All stems and their mixture, sampled in parallel."),
+    "total_sequential": (
+        "Total generation, one by one",
+        "Beyond the paper. One stem after the other, each to go with those that are there.",
+    ),
+    "total_extracted": (
+        "Total generation, extracted",
+        "Beyond the paper. A mixture from the joint prompt alone, taken apart by the consistent Extractor.",
+    ),
+    "total_groups": ("Total generation in groups", "Eq. 11. Several stems are generated as one signal."),
     "partial": ("Partial generation", "Eq. 12. Accompaniments to given stems of the test split, which stay unchanged."),
     "partial_conditioned": (
         "Partial generation, conditioned",
@@ -43,6 +52,7 @@ def write_gallery(
     generations: Mapping[str, Made],
     *,
     examples: int,
+    groups: Sequence[Sequence[str]] | None = None,
 ) -> None:
     """Write FLAC files, PNG spectrograms and `gallery.json` to `folder`, which appears when complete.
 
@@ -53,13 +63,17 @@ def write_gallery(
             examples are read.
         generations: for each task a shard's table (bar, clip, and chunk for partial) and audio [N, R, T].
         examples: number of examples of each task.
+        groups: of the labels, if "total_groups" is among the tasks.
     """
     labels = windows.labels
     chosen: list[tuple[str, Iterator[Example]]] = [
         (method, _separated(windows, *made, examples)) for method, made in separations.items()
     ]
     chosen.append(("single", _single(generations, labels, examples)))
-    chosen.append(("total", _total(*generations["total"], labels, examples)))
+    for task in generations:
+        if task.startswith("total"):
+            rows = [", ".join(group) for group in groups or []] if task == "total_groups" else labels
+            chosen.append((task, _total(*generations[task], rows, examples)))
     partial = [task for task in ("partial", "partial_conditioned") if task in generations]
     chosen += [(task, _partial(*generations[task], labels, examples)) for task in partial]
     with atomic(folder) as out:

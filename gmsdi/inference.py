@@ -628,18 +628,28 @@ def check_stability(derivative: Any, sigmas: Sequence[float], *, step: Callable[
 def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
     """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
 
+    With c·σ the likelihood may be limited to noise levels: by `{"sigma": c, "above": s, "below": t}`, or one of them,
+    to s ≤ σ < t; elsewhere γ = ∞. What a clip is made of, its notes and their instruments, is settled at high noise
+    levels; further down a term only moves what each row's denoiser has to make of it.
+
     Raises:
-        UserError: for anything else, or if the number is not positive.
+        UserError: for anything else, or if a number is not positive, or no noise level is left.
     """
     if isinstance(value, Mapping):
-        c = value.get("sigma")
-        if value.keys() == {"sigma"} and _is_number(c) and c > 0:
-            return math.inf if math.isinf(c) else lambda sigma: c * sigma
+        c, above, below = value.get("sigma"), value.get("above", 0.0), value.get("below", math.inf)
+        known = value.keys() <= {"sigma", "above", "below"}
+        if known and _is_number(c) and c > 0 and _is_number(above) and _is_number(below) and 0 <= above < below:
+            if math.isinf(c):
+                return math.inf
+            return lambda sigma: c * sigma if above <= sigma < below else math.inf
     elif value == "inf":
         return math.inf
     elif _is_number(value) and float(value) > 0:
         return float(value)
-    raise UserError(f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma')
+    raise UserError(
+        f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma, maybe with above '
+        "and below, the noise levels between which it acts"
+    )
 
 
 def _is_number(value: object) -> TypeGuard[float]:

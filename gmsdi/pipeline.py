@@ -38,6 +38,8 @@ Source: TypeAlias = str | Path | Audio | ArrayLike
 Stem: TypeAlias = str | Prompt
 Negatives: TypeAlias = Mapping[str, str] | None
 GivenNoise: TypeAlias = Literal["fixed", "redrawn", "coupled"]
+GenerationMethod: TypeAlias = Literal["total", "sequential", "extracted"]
+TotalNoise: TypeAlias = Literal["independent", "coupled"]
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "euler": samplers.euler,
@@ -405,6 +407,7 @@ class Pipeline:
         seeds: Sequence[int],
         gamma_x: Gamma,
         gamma_y: Gamma,
+        noise: TotalNoise = "independent",
         consistent: bool = False,
         groups: Sequence[Sequence[int]] | None = None,
         negatives: Negatives = None,
@@ -420,6 +423,8 @@ class Pipeline:
             seeds: one per item; their number is the batch size B.
             gamma_x: γ of the stems.
             gamma_y: γ of the mixture; the paper sets it to ∞.
+            noise: of the rows: "independent", or beyond the paper "coupled", so that the mixture row's noise is the sum
+                of the stems', at the start and wherever the solver adds noise (`gmsdi.sampling.noise.CoupledNoise`).
             consistent: the stems sum to the mixture row exactly (`inference.total`).
             groups: stems that are generated as one signal, as lists of indices.
             negatives: label to negative text.
@@ -433,6 +438,8 @@ class Pipeline:
         Raises:
             UserError: if the steps are unstable with these γ, among others.
         """
+        if noise not in ("independent", "coupled"):
+            raise UserError(f"noise is {noise!r}; choose independent or coupled")
         derivative = inference.total(
             self._model(guidance),
             self._prompts(stems, negatives),
@@ -443,8 +450,122 @@ class Pipeline:
             join=self._join,
         )
         blank = torch.empty(len(seeds), self.channels, length or self.window, device=self.device)
-        state = self._run(derivative, blank, solver, SeededNoise(seeds), callback)
+        drawn = CoupledNoise(seeds) if noise == "coupled" else SeededNoise(seeds)
+        state = self._run(derivative, blank, solver, drawn, callback)
         return derivative.stems(state).cpu(), derivative.mixture_row(state).cpu()
+
+    def generate_sequential_windows(
+        self,
+        stems: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        order: Sequence[int] | None = None,
+        share: float = 0.3,
+        lags: int | None = 16,
+        negatives: Negatives = None,
+        length: int | None = None,
+        callback: Callback | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Total generation beyond the paper: one stem after the other, each to go with those that are there.
+
+        The first is sampled from its label alone, every other one by `inference.conditioned`, so that no two stems have
+        a part in the same sound by construction.
+
+        Args:
+            stems: the K labels, or prompts.
+            solver: how to integrate.
+            guidance: strength and kind of the guidance.
+            seeds: one per item; their number is the batch size B.
+            order: in which stems are generated, as indices; None draws an order for each item by its seed, so that a
+                mean over items is one over orders, too.
+            share: see `accompany_conditioned_windows`.
+            lags: see `accompany_conditioned_windows`.
+            negatives: label to negative text.
+            length: samples; None is the model's window.
+            callback: called with (step, steps), over all stems.
+
+        Returns:
+            The stems `[B, K, C, T]` and their sum `[B, C, T]`, float32 on the CPU.
+
+        Raises:
+            UserError: if `order` does not have every stem once, among others.
+        """
+        prompts, K = self._prompts(stems, negatives), len(stems)
+        if order is not None and sorted(order) != list(range(K)):
+            raise UserError(f"order {list(order)} does not name each of the {K} stems once, by indices from 0")
+        orders = [drawn_order(seed, K) if order is None else list(order) for seed in seeds]
+        model, noise = self._model(guidance), SeededNoise(seeds)
+        blank = torch.empty(len(seeds), self.channels, length or self.window, device=self.device)
+        made = blank.new_empty(len(seeds), 0, *blank.shape[1:])
+        for place in range(K):
+            following = [prompts[turns[place]] for turns in orders]
+            derivative: inference.Single | inference.Conditioned
+            if place == 0:
+                derivative = inference.single(model, following)
+            else:
+                known = [[prompts[k] for k in turns[:place]] for turns in orders]
+                derivative = inference.conditioned(
+                    model, made, known, [[x] for x in following], share=share, gamma_x=math.inf, lags=lags,
+                    join=self._join,
+                )  # fmt: skip
+            part = _part(callback, place * solver.steps, K * solver.steps)
+            made = torch.cat([made, derivative.stems(self._run(derivative, blank, solver, noise, part))], dim=1)
+        found = torch.stack([item[torch.tensor(turns).argsort()] for item, turns in zip(made, orders, strict=True)])
+        return found.cpu(), found.sum(dim=1).cpu()
+
+    def generate_extracted_windows(
+        self,
+        stems: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        separation_solver: Solver,
+        separation_guidance: Guidance,
+        consistent: bool | inference.Consistency = True,
+        samples: int = 1,
+        negatives: Negatives = None,
+        length: int | None = None,
+        callback: Callback | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Total generation beyond the paper: a mixture from the joint prompt alone, taken apart by the Extractor.
+
+        Args:
+            stems: the K labels, or prompts.
+            solver: of the mixture.
+            guidance: of the mixture.
+            seeds: one per item; their number is the batch size B.
+            separation_solver: of the Extractor.
+            separation_guidance: of the Extractor.
+            consistent: see `extract_windows`.
+            samples: see `extract_windows`.
+            negatives: label to negative text, for the Extractor.
+            length: samples; None is the model's window.
+            callback: called with (step, steps), over both.
+
+        Returns:
+            The stems `[B, K, C, T]` and the mixture `[B, C, T]`, float32 on the CPU; consistent stems sum to it.
+        """
+        joint = self._join(self._prompts(stems, None))
+        blank = torch.empty(len(seeds), self.channels, length or self.window, device=self.device)
+        steps = solver.steps, separation_solver.steps
+        derivative = inference.single(self._model(guidance), [joint])
+        mixture = self._run(derivative, blank, solver, SeededNoise(seeds), _part(callback, 0, sum(steps)))[:, 0]
+        found = self.extract_windows(
+            mixture,
+            stems,
+            solver=separation_solver,
+            guidance=separation_guidance,
+            seeds=sample_seeds(seeds, 2)[1::2],  # not the noise that the mixture is made of
+            consistent=consistent,
+            samples=samples,
+            negatives=negatives,
+            levels=None if self.level is None else [self.level] * len(seeds),
+            callback=_part(callback, steps[0], sum(steps)),
+        )
+        return found, mixture.cpu()
 
     def accompany_windows(
         self,
@@ -695,10 +816,14 @@ class Pipeline:
         self,
         stems: Sequence[str] | None = None,
         *,
+        method: GenerationMethod = "total",
+        groups: Sequence[Sequence[str]] | None = None,
         seconds: float | None = None,
         gamma_x: Gamma | None = None,
         gamma_y: Gamma = math.inf,
+        noise: TotalNoise = "independent",
         solver: Solver = GENERATION,
+        separation_solver: Solver = SEPARATION,
         guidance: Guidance = GENERATION_GUIDANCE,
         seed: int = 0,
         negatives: Negatives = None,
@@ -708,11 +833,16 @@ class Pipeline:
 
         Args:
             stems: the labels; None is all that the model knows.
+            method: "total", Eq. 10 and 11; or beyond the paper "sequential" (`generate_sequential_windows`) or
+                "extracted" (`generate_extracted_windows`, with the settings of `extract`, consistent).
+            groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
             seconds: length; None is the model's window.
             gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
             gamma_y: γ of the mixture; with ∞ the stems are drawn to a mixture that is sampled as if it were alone, and
                 end as its parts (`consistent` of `inference.total`).
+            noise: see `generate_windows`.
             solver: how to integrate.
+            separation_solver: of the Extractor of "extracted".
             guidance: strength and kind of the guidance.
             seed: of the noise.
             negatives: label to negative text.
@@ -728,18 +858,36 @@ class Pipeline:
         samples = self.window if seconds is None else round(seconds * self.sample_rate)
         if samples < 1:
             raise UserError(f"seconds is {seconds}; it must be positive")
-        generated, _ = self.generate_windows(
-            labels,
-            solver=solver,
-            guidance=guidance,
-            seeds=[seed],
-            gamma_x=_natural_gamma(len(labels)) if gamma_x is None else gamma_x,
-            gamma_y=gamma_y,
-            consistent=gamma_y == math.inf,
-            negatives=negatives,
-            length=self._padded(samples),
-            callback=callback,
-        )
+        if method not in ("total", "sequential", "extracted"):
+            raise UserError(f"method is {method!r}; choose total, sequential or extracted")
+        if method != "total" and (groups is not None or gamma_x is not None or gamma_y != math.inf):
+            raise UserError(f"groups, gamma_x and gamma_y belong to method total, not to {method}; choose one")
+        common: dict[str, Any] = {
+            "solver": solver,
+            "guidance": guidance,
+            "seeds": [seed],
+            "negatives": negatives,
+            "length": self._padded(samples),
+            "callback": callback,
+        }
+        if method == "sequential":
+            generated, _ = self.generate_sequential_windows(labels, **common)
+        elif method == "extracted":
+            generated, _ = self.generate_extracted_windows(
+                labels, separation_solver=separation_solver, separation_guidance=SEPARATION_GUIDANCE, **common
+            )
+        else:
+            rows = len(labels) if groups is None else len(groups)
+            generated, _ = self.generate_windows(
+                labels,
+                groups=None if groups is None else indices_of(groups, labels),
+                gamma_x=_natural_gamma(rows) if gamma_x is None else gamma_x,
+                gamma_y=gamma_y,
+                noise=noise,
+                consistent=gamma_y == math.inf,
+                **common,
+            )
+            labels = labels if groups is None else [", ".join(group) for group in groups]
         parts = dict(zip(labels, generated[0, :, :, :samples].numpy(), strict=True))
         self._require_plausible(parts, self.level)
         return Stems(parts, _sum(parts.values()), self.sample_rate)
@@ -1081,6 +1229,29 @@ def over_windows(model: Model, window: int, overlap: int, rests: Rests | None = 
         return out
 
     return whole
+
+
+def indices_of(groups: Sequence[Sequence[str]], labels: Sequence[str]) -> list[list[int]]:
+    """Groups of labels as indices.
+
+    Raises:
+        UserError: if they do not have every label once.
+    """
+    if sorted(label for group in groups for label in group) != sorted(labels) or not all(groups):
+        named = "; ".join(", ".join(group) for group in groups)
+        raise UserError(f"groups {named} do not have each of {', '.join(labels)} once")
+    return [[labels.index(label) for label in group] for group in groups]
+
+
+def drawn_order(seed: int, stems: int) -> list[int]:
+    """The order of an item's stems in `Pipeline.generate_sequential_windows`, a function of its seed."""
+    order: list[int] = np.random.default_rng([seed, stems]).permutation(stems).tolist()
+    return order
+
+
+def _part(callback: Callback | None, before: int, whole: int) -> Callback | None:
+    """The callback of one of several runs that together have `whole` steps."""
+    return None if callback is None else lambda step, steps: callback(before + step, whole)
 
 
 def _signs(samples: int, inverted: bool) -> list[float]:

@@ -310,7 +310,7 @@ def generation_evaluations(
         times = passes(settings["solver"], settings["guidance"], settings["guidance"]["w"])
     else:
         times = len(evaluation_sigmas(settings["solver"]))
-    signals = 0
+    signals = extra = 0
     groups = list(map(list, _by_bar(clips))) if task == "partial" else [list(clips)]
     for group in groups:
         start = 0
@@ -325,13 +325,21 @@ def generation_evaluations(
                 signals += sum(filled(drawn * size, CALL) for drawn in batch_sizes(settings["best_of"], together))
             elif system == "msdm" or task == "single":
                 signals += filled(size, CALL)
-            else:  # the stems that are generated, and the mixture's row
+            elif settings.get("way") == "sequential":  # a stem, and then each by itself and in the mixture
+                signals += filled(size, CALL) + (len(labels) - 1) * filled(2 * size, CALL)
+            elif settings.get("way") == "extracted":
+                signals += filled(size, CALL)
+                own = settings["extraction"]
+                extra += separation_evaluations(
+                    own, own["guidance"], labels=len(labels), items=size, batch=size * own["samples"]
+                )
+            else:  # the stems (or groups) that are generated, and the mixture's row
                 given = len(part[0].split(", ")) if task == "partial" else 0
-                rows = len(labels) - given + 1
+                rows = len(settings.get("groups") or labels) - given + 1
                 if "share" in settings["likelihood"]:  # and the accompaniment's, if it is more than one stem
                     rows += rows > 2
                 signals += filled(size * rows, CALL)
-    return times * signals
+    return times * signals + extra
 
 
 def batch_sizes(items: int, size: int) -> list[int]:
@@ -480,10 +488,13 @@ def jobs_of(
                 after=after(system),
             )
         add(part, "embed_generated", task, memory=audio(1, rows) + embedded)
+        if rows > 1:
+            add(part, "embed_stems", task, memory=audio(CALL, rows) + embedded)
     add(FIGURE2, "figure2")
     add(FIGURE3, "figure3")
     # The stems of a few clips, as made, of their own chunks and of others.
     add(FIGURE3, "coherence", memory=audio(CALL, 3 * K + 1))
+    add(FIGURE3, "stems_of_mixtures", memory=audio(CALL, 2 * K + 1))
     add(FIGURES, "embed_references", memory=audio(1, K) + embedded)
     add(FIGURES, "fad")
 

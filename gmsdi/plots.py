@@ -22,6 +22,9 @@ COLOURS = {
     "without negative prompts": "#a9c6dd",
     "GMSDI": "#33658a",
     "GMSDI, conditioned": "#7a5c8e",
+    "GMSDI, one by one": "#7a5c8e",
+    "GMSDI, extracted": "#4f9d9a",
+    "GMSDI, groups": "#a9c6dd",
     "MSDM": "#d98e4a",
     "weakly supervised MSDM": "#d98e4a",
     "white noise": "#8c2f39",
@@ -80,11 +83,17 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
     stems = list(dict.fromkeys(stem for bar in bars for stem in bar.split(", ") if bar != "All"))
     short = ["All" if bar == "All" else "+".join(_initial(stem, stems) for stem in bar.split(", ")) for bar in bars]
     with _style() as plt:
-        figure, ax = plt.subplots(figsize=(max(6.0, 1.5 + 0.52 * len(bars) * len(series)), 3.8), layout="constrained")
-        width = 0.76 / len(series)
-        for k, name in enumerate(series):
-            rows = model[model["series"] == name].set_index("bar").reindex(bars)  # a series need not have all bars
-            _bars(ax, np.arange(len(bars)) + (k - (len(series) - 1) / 2) * width, rows, width, name)
+        # Not every series has all bars: those of a bar stand side by side, all of them as wide as fits the most.
+        present = {bar: [name for name in series if name in set(rows["series"])] for bar, rows in model.groupby("bar")}
+        most = max(map(len, present.values()))
+        figure, ax = plt.subplots(figsize=(max(6.0, 1.5 + 0.52 * len(bars) * most), 3.8), layout="constrained")
+        width = 0.76 / most
+        for name in series:
+            rows = model[model["series"] == name].set_index("bar")
+            places = [
+                bars.index(bar) + (present[bar].index(name) - (len(present[bar]) - 1) / 2) * width for bar in rows.index
+            ]
+            _bars(ax, np.array(places), rows, width, name)
         for row in table[table["kind"] == "line"].itertuples():
             ax.axhline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
             if row.series == HELD_OUT:

@@ -24,6 +24,8 @@ UNSUPERVISED = ", unsupervised (CLAP)"
 """Ends the titles of rows whose model has seen no labels."""
 WEAKLY = ", weakly supervised"
 """Ends the titles of rows of a model of labels beside them, which the paper's GMSDI of Table 2 is."""
+SEQUENTIAL, EXTRACTED, GROUPS = TOTALS = ("sequential", "extracted", "groups")
+"""Tasks of total generation that have keys of their own below `generation`; the last is Eq. 11."""
 TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
 """Rows of the paper's Table 2 with its other systems."""
 
@@ -80,8 +82,9 @@ class Study:
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
 
         negative = ["single_negative"] if config["generation"]["negatives"] else []
+        beyond = [f"total_{way}" for way in TOTALS if config["generation"][way]]
         conditioned = ["partial_conditioned"] if config["generation"]["conditioned"] else []
-        self.gmsdi_tasks = ["single", *negative, "total", "partial", *conditioned]
+        self.gmsdi_tasks = ["single", *negative, "total", *beyond, "partial", *conditioned]
         self.tasks = [
             *self.gmsdi_tasks,
             *(["single_weak_msdm"] if WEAK_MSDM in self.baselines else []),
@@ -167,7 +170,10 @@ class Study:
     def task_settings(self, task: str) -> dict[str, Any]:
         """What `gmsdi.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
         generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
+        way = task.split("_")[1] if task.startswith("total_") and system == GMSDI else None
         own = generation["conditioned" if task == "partial_conditioned" else kind]
+        if way in (SEQUENTIAL, EXTRACTED):
+            own = generation[way]
         settings: dict[str, Any] = {
             "system": system,
             "task": kind,
@@ -177,6 +183,21 @@ class Study:
             baseline = self.baselines[system]["generation"]
             settings["solver"] |= baseline["solver"] | baseline.get(kind, {}).get("solver", {})
             return settings | self._clamp(system) | {key: baseline[key] for key in ("best_of",) if key in baseline}
+        if way == GROUPS:
+            settings["groups"] = generation["groups"]
+        elif way is not None:
+            settings["way"] = way
+        if way == SEQUENTIAL:
+            settings["order"] = own["order"]
+        if way == EXTRACTED:
+            separation, extraction = self.config["separation"], own["extraction"]
+            solver = {**separation["solver"], **separation["extractor"]["solver"], **extraction["solver"]}
+            settings["extraction"] = {
+                **extraction,
+                "name": "extractor",
+                "solver": solver,
+                "guidance": separation["guidance"],
+            }
         negative = task == "single_negative" or own.get("negatives", False)
         w = own.get("w_negatives" if task == "single_negative" else "w")
         return {
@@ -185,10 +206,25 @@ class Study:
             "negatives": generation["negatives"] if negative else {},
             "likelihood": {
                 key: own[key]
-                for key in ("gamma_x", "gamma_y", "consistent", "alpha", "beta", "given_noise", "share", "lags")
+                for key in (
+                    "gamma_x",
+                    "gamma_y",
+                    "noise",
+                    "consistent",
+                    "alpha",
+                    "beta",
+                    "given_noise",
+                    "share",
+                    "lags",
+                )
                 if key in own
             },
         }
+
+    def rows(self, task: str) -> list[str]:
+        """What the stems of a task of mixtures are called, in the order of its audio."""
+        groups = self.config["generation"]["groups"] if task == f"total_{GROUPS}" else None
+        return self.labels if groups is None else [", ".join(group) for group in groups]
 
     def _clamp(self, system: str) -> dict[str, Any]:
         """The limit of a baseline's denoised signal, if it has one."""

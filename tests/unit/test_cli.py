@@ -46,6 +46,13 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     mixture = read("generated/mixture.wav")
     assert (mixture.samples.shape, mixture.sample_rate) == ((1, 400), 8000)
     np.testing.assert_allclose(sum(stems), mixture.samples, atol=1e-5)
+    assert main(["generate", "--groups", "bass, piano", "drums", "--noise", "coupled", "--out", "groups", *common]) == 0
+    assert sorted(os.listdir("groups")) == ["bass_piano.flac", "drums.flac", "mixture.flac"]
+    for method in ("sequential", "extracted"):
+        words = ["generate", "--method", method, "--out", method, "--stems", "bass", "piano", "--format", "wav"]
+        assert main([*words, *common]) == 0
+        bass, mixture, piano = (read(f"{method}/{name}.wav").samples for name in ("bass", "mixture", "piano"))
+        np.testing.assert_allclose(bass + piano, mixture, atol=1e-5)
     gammas = ["--gamma-x", "2*sigma", "--gamma-y", "inf"]
     assert main(["accompany", "--given", f"bass={song}", "--stems", "drums", *gammas, *common]) == 0
     assert sorted(os.listdir("accompaniment")) == ["drums.flac", "mixture.flac"]
@@ -72,7 +79,10 @@ def test_same_seed_same_bytes(model, song, tmp_path):
         (["separate", "SONG", "--stems", "bass", "--constrained", "piano"], "stems"),
         (["extract", "SONG", "--negative", "bass"], "LABEL=VALUE"),
         (["generate", "--gamma-x", "many"], "--gamma-x"),
+        (["generate", "--gamma-x", "2*sigma above"], "--gamma-x"),
         (["generate", "--gamma-x", "0.5*sigma"], "unstable"),
+        (["generate", "--method", "magic"], "magic"),
+        (["generate", "--groups", "bass, drums", "drums, piano"], "once"),
         (["accompany", "--given", "SONG"], "LABEL=VALUE"),
         (["extract", "SONG", "--device", "abacus"], "abacus"),
     ],

@@ -74,6 +74,16 @@ def extra(config):
         (lambda c: extra(c).update(samples=1, inverted=True), "has inverted, which is for samples of 2 or more"),
         (lambda c: extra(c).update(model="bundled"), "has a model of its own"),
         (lambda c: c["separation"]["extras"].update(my_msdm=extra(c)), "separation.extras"),
+        (lambda c: c["generation"].update(groups=[["Bass", "Drums"], ["Guitar"]]), "generation.groups has Bass"),
+        (
+            lambda c: c["generation"].update(groups=[["Bass"], ["Bass", "Drums", "Guitar", "Piano"]]),
+            "generation.groups has Bass",
+        ),
+        (lambda c: c["generation"].update(sequential={"order": ["Bass"]}), "generation.sequential.order has Bass"),
+        (
+            lambda c: c["generation"]["total"].update(gamma_x={"sigma": 1, "above": 2, "below": 1}),
+            "generation.total.gamma_x: above is not under below",
+        ),
         (lambda c: c.pop("data"), "key 'data' is missing"),
         (lambda c: c["data"].update(source="slakh"), "data.source is"),
         (lambda c: c["fad"].update(checkpoint="vggish.pth"), "fad.checkpoint is for VGGish and CLAP"),

@@ -1,6 +1,7 @@
 """What the workflow's jobs do with chunks, clips and scores."""
 
 import io
+import re
 import tracemalloc
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.distance import cosine as cosine_distance
 
 from gmsdi.errors import UserError
 from gmsdi.experiments import (
@@ -22,6 +24,7 @@ from gmsdi.experiments import (
     embed,
     item_seed,
     join_shards,
+    made_stems,
     mixdown,
     open_audio,
     plan,
@@ -30,14 +33,17 @@ from gmsdi.experiments import (
     score_separation,
     select_chunks,
     share,
+    stems_of_mixtures,
 )
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.embeddings import get_embedding
+from gmsdi.metrics.frechet import frechet_distance
 from gmsdi.tables import (
     coherence_sheet,
     differences_sheet,
     latex,
     markdown,
+    stems_sheet,
     table1,
     table1_sheets,
     table2,
@@ -424,6 +430,56 @@ def test_accompaniments_are_compared_with_real_ones(tmp_path):
     assert f"| {by.loc['GMSDI', 'onsets'].iloc[:4].mean():.2f} |" in text
 
 
+def test_stems_that_are_shared_out_of_a_mixture_are_found_out(tmp_path):
+    """Cosines against numpy's; fractions of one signal are alike and nearest to what the signal is."""
+    rng = np.random.default_rng(11)
+    every = plan(PARTIAL, STEMS, 6, Windows(tracks=9, chunks=2, window=8, sample_rate=4))
+    audio = rng.standard_normal((len(every), 5, 50)).astype(np.float32)
+    audio[:, 2] = 0.5 * audio[:, 1] + 0.1 * audio[:, 2]  # Guitar is mostly Drums
+    audio[3] = 0  # silent clips have no cosines
+    made = join_shards(*write_shards(tmp_path / "a", every.drop(columns="chunk"), audio, [20]))
+    chosen, pairs = made_stems(*made, STEMS, count=6)
+    by = pairs.set_index(["stem", "other"])
+    assert len(by) == 12
+    for i, j in ((1, 2), (0, 3)):
+        rows = [n for n, bar in enumerate(every["bar"]) if STEMS[i] not in bar.split(", ") and n != 3]
+        expected = [1 - cosine_distance(audio[n, i], audio[n, j]) for n in rows]
+        means = [np.mean(expected), np.mean(np.abs(expected))]
+        np.testing.assert_allclose(by.loc[(STEMS[i], STEMS[j])], means, rtol=1e-4)
+    assert by.at[("Guitar", "Drums"), "cosine"] > 0.9 > 0.2 > by["absolute"].min()
+    for stem, numbers in chosen.items():
+        bars = every.loc[numbers, "bar"]
+        assert not any(stem in bar.split(", ") for bar in bars)
+        assert (len(numbers), bars.nunique(), every.loc[numbers, "clip"].nunique()) == (6, 6, 6)
+
+    def frames(clips, shift):
+        return (rng.standard_normal((clips, 3, 5)) + shift).astype(np.float32)
+
+    references = {f"stem/{stem}": frames(40, 2 * k) for k, stem in enumerate(STEMS)}
+    references |= {f"held-out/{stem}": frames(8, 2 * k) for k, stem in enumerate(STEMS)}
+    tracks = {name: [f"Track{clip // 4}" for clip in range(len(found))] for name, found in references.items()}
+    generated = {
+        "single": {stem: frames(8, 2 * k) for k, stem in enumerate(STEMS)},
+        "total": {stem: frames(8, 2.2) for stem in STEMS},
+        "partial": {stem: frames(8, 5.9) for stem in STEMS},
+    }
+    table = stems_of_mixtures(generated, {"total": pairs}, references, seed=1, tracks=tracks)
+    assert len(table) == 4 * 4 * 4
+    nearest = table[table["nearest"]].set_index(["series", "stem"])["reference"]
+    assert nearest["GMSDI, total generation"].tolist() == ["Drums"] * 4
+    assert nearest["GMSDI, partial generation"].tolist() == ["Piano"] * 4
+    for series in ("GMSDI, single stems", "held-out test chunks"):
+        assert nearest[series].to_dict() == dict(zip(STEMS, STEMS, strict=True))
+    one = table.set_index(["series", "stem", "reference"]).loc[("GMSDI, total generation", "Piano", "Bass")]
+    flat = [x.reshape(-1, 5) for x in (references["stem/Bass"], generated["total"]["Piano"])]
+    moments = [moment for x in flat for moment in (x.mean(axis=0), np.cov(x.T))]
+    assert one["fad"] == pytest.approx(frechet_distance(*moments), rel=1e-4)
+    assert one["cosine"] == pytest.approx(by.at[("Piano", "Bass"), "cosine"])
+    text = markdown([stems_sheet(table)])
+    assert re.search(r"GMSDI, total generation \| [\d.]+ \(Drums [\d.]+\) \| [\d.]+ \| [\d.]+ \(Drums", text)
+    assert re.search(r"GMSDI, single stems \|( [\d.]+ \|){4}", text)
+
+
 # --- Memory: a run of chunks, or the clips of a call, and never all shards --------------------------------------------
 
 
@@ -479,7 +535,7 @@ def test_bss_eval_of_shards_is_that_of_the_whole(tmp_path, monkeypatch):
         np.testing.assert_array_equal(estimate, 0.5 * target)
 
 
-def whole_references(windows, *, clips, limit, mixtures, seed):
+def whole_references(windows, *, clips, limit, mixtures, seed, groups=()):
     """The clips of `reference_audio` of a split of few tracks, and their tracks, all arrays in memory at once."""
     active = windows.table["active"].map(lambda text: set(text.split(", ")))
     tracks, offsets = windows.table["track"], windows.table["offset"]
@@ -518,6 +574,10 @@ def whole_references(windows, *, clips, limit, mixtures, seed):
     for k, label in enumerate(windows.labels):
         ids = active.index[[label in labels for labels in active]]
         add(f"stem/{label}", label, ids, lambda chosen, k=k: windows.stems(chosen)[:, k, 0])
+    for group in groups:
+        ids, members = active.index[active >= set(group)], [windows.labels.index(label) for label in group]
+        name = ", ".join(group)
+        add(f"stem/{name}", name, ids, lambda chosen, m=members: windows.stems(chosen)[:, m, 0].sum(axis=1))
     full = active.index[[mixtures == "any" or len(labels) == len(windows.labels) for labels in active]]
     add("mixture", "mixture", full, lambda chosen: windows.mixture(chosen)[:, 0])
     rng = np.random.default_rng(item_seed(seed, "shuffled"))
@@ -532,7 +592,10 @@ def whole_references(windows, *, clips, limit, mixtures, seed):
 
 @pytest.mark.parametrize(
     ("tracks", "options"),
-    [(6, {"limit": None, "mixtures": "any", "clips": 70}), (2, {"limit": 9, "mixtures": "all", "clips": 5})],
+    [
+        (6, {"limit": None, "mixtures": "any", "clips": 70, "groups": [["Bass", "Piano"], ["Drums", "Guitar"]]}),
+        (2, {"limit": 9, "mixtures": "all", "clips": 5}),
+    ],
 )
 def test_references_one_by_one_are_those_of_the_whole(tracks, options):
     windows = Windows(tracks, chunks=20, window=1100, sample_rate=500)

@@ -342,6 +342,26 @@ def test_stability_bound():
         check_stability(negative, sigmas)
 
 
+def test_a_limited_likelihood_acts_between_its_noise_levels_and_is_checked_there():
+    """Above the level Eq. 10 as it is, below it plain sampling; a γ that only the last steps refuse is then stable."""
+    _, model = setup()
+    K, x = 3, random(B, 4, C, T)
+    limited = inference.total(
+        model, prompts(K), gamma_x=gamma_from_config({"sigma": 1.1, "above": 0.5}), gamma_y=gamma_from_config(3)
+    )
+    for sigma, gamma_x in ((0.6, lambda s: 1.1 * s), (0.5, lambda s: 1.1 * s), (0.49, math.inf)):
+        expected = inference.total(model, prompts(K), gamma_x=gamma_x, gamma_y=3.0)
+        torch.testing.assert_close(limited(x, sigma), expected(x, sigma))
+        assert limited.coupling(sigma) == pytest.approx(expected.coupling(sigma))
+    sigmas = karras(20, 1e-3, 1.0, 7)
+    check_stability(limited, sigmas)  # K/c² = 2.5: the step to 0 would multiply the error by −1.5
+    for gamma in ({"sigma": 1.1}, {"sigma": 0.4, "above": 0.5}):
+        with pytest.raises(UserError, match="step 20" if len(gamma) == 1 else "step 1 of 20"):
+            check_stability(
+                inference.total(model, prompts(K), gamma_x=gamma_from_config(gamma), gamma_y=math.inf), sigmas
+            )
+
+
 def test_instability_is_real():
     """Just beyond the bound the error of the mixture grows where the bound says so."""
     sigmas = [0.5, 0.4]
@@ -358,14 +378,24 @@ def test_instability_is_real():
 
 @pytest.mark.parametrize(
     ("value", "at_two"),
-    [(0.5, 0.5), (3, 3.0), ("inf", math.inf), (math.inf, math.inf), ({"sigma": 2}, 4.0)],
+    [
+        *((0.5, 0.5), (3, 3.0), ("inf", math.inf), (math.inf, math.inf), ({"sigma": 2}, 4.0)),
+        *(({"sigma": 2, "above": 2.0}, 4.0), ({"sigma": 2, "above": 2.1}, math.inf)),
+        *(({"sigma": 2, "below": 2.0}, math.inf), ({"sigma": 2, "above": 1, "below": 3}, 4.0)),
+    ],
 )
 def test_gamma_from_config(value, at_two):
     gamma = gamma_from_config(value)
     assert (gamma(2.0) if callable(gamma) else gamma) == at_two
 
 
-@pytest.mark.parametrize("value", [0, -1, True, "1", "infinite", {}, {"sigma": 0}, {"c": 1}, None, math.nan])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, -1, True, "1", "infinite", {}, {"sigma": 0}, {"c": 1}, None, math.nan),
+        *({"above": 1}, {"sigma": 1, "over": 1}, {"sigma": 1, "above": -1}, {"sigma": 1, "above": 2, "below": 1}),
+    ],
+)
 def test_gamma_from_config_refuses(value):
     with pytest.raises(UserError, match="gamma"):
         gamma_from_config(value)

@@ -3,16 +3,19 @@
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from gmsdi import inference
 from gmsdi.audio import Audio, as_audio, fit, read, resample, to_int16, write
 from gmsdi.errors import UserError
-from gmsdi.pipeline import Guidance, Pipeline, Solver, load, over_windows
-from gmsdi.sampling.guidance import Prompt
+from gmsdi.pipeline import Guidance, Pipeline, Solver, drawn_order, load, over_windows
+from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.wiener import share_out
 from tests.unit import tiny
@@ -23,7 +26,7 @@ WINDOW = 64
 QUICK = Solver("euler", steps=4, s_churn=2.0)
 QUICK2 = Solver("adpm2", steps=4, sigma_max=1.0)
 STABLE = Solver("euler", steps=12, s_churn=2.0)  # of fewer steps, the Separator's diverge
-GUIDED = Guidance(w=1.0)
+GUIDED, PLAIN = Guidance(w=1.0), Guidance()
 
 
 @pytest.fixture
@@ -96,6 +99,85 @@ def test_generated_and_accompanied_windows(pipe):
         pipe.accompany_windows(given, ["Bass", "Drums"], ["Piano"], given_noise="none", **options)
 
 
+class Alike:
+    """Denoises all signals alike, whatever their prompts: D(x, σ) = x/(1 + σ²)."""
+
+    def encode(self, texts):
+        return SimpleNamespace(select=lambda index: None)
+
+    def __call__(self, x, sigma, cond):
+        return x / (1 + sigma.reshape(-1, 1, 1) ** 2)
+
+
+@pytest.mark.parametrize("groups", [None, [[0, 2], [1, 3]]])
+@pytest.mark.parametrize("solver", [QUICK, QUICK2], ids=lambda solver: solver.name)
+def test_coupled_noise_leaves_nothing_for_the_likelihood_to_do(solver, groups):
+    """All rows are scaled alike, so that the mixture stays the sum of the stems if its noise is the sum of theirs.
+
+    Then the terms of Eq. 10 are 0 at every noise level, churn included; with independent noise they are not.
+    """
+    pipe = Pipeline(Alike(), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS})
+    options = {"solver": solver, "guidance": PLAIN, "seeds": [1, 2], "groups": groups, "gamma_y": math.inf}
+    for noise, same in (("coupled", True), ("independent", False)):
+        pulled, mixture = pipe.generate_windows(LABELS, noise=noise, gamma_x=lambda s: 2 * s, **options)
+        free, alone = pipe.generate_windows(LABELS, noise=noise, gamma_x=math.inf, **options)
+        assert torch.allclose(pulled, free, atol=1e-5) == same
+        assert torch.allclose(free.sum(dim=1), mixture, atol=1e-5) == same
+        assert torch.equal(mixture, alone)
+        assert not torch.allclose(mixture[0], mixture[1])
+    with pytest.raises(UserError, match="noise is 'none'; choose"):
+        pipe.generate_windows(LABELS, noise="none", gamma_x=1.0, **options)
+
+
+def test_sequential_stems_are_those_of_one_conditioned_run_after_another(pipe):
+    """Item by item, by hand, each in its own order; orders are drawn by the seed alone, and all are."""
+    names, seeds = LABELS[:3], [4, 1, 9]
+    negatives = {"Drums": "Bass"}
+    options = {"solver": QUICK, "guidance": GUIDED, "negatives": negatives, "share": 0.4, "lags": 2}
+    stems, mixture = pipe.generate_sequential_windows(names, seeds=seeds, **options)
+    torch.testing.assert_close(stems.sum(dim=1), mixture)
+    model = guided(pipe.denoiser, 1.0, encode=pipe.denoiser.encode)
+    for item, seed in enumerate(seeds):
+        draw = SeededNoise([seed])
+        made = torch.zeros(1, 0, 1, WINDOW)
+        turns = drawn_order(seed, 3)
+        for place, k in enumerate(turns):
+            prompt = Prompt(names[k], negatives.get(names[k]))
+            if place == 0:
+                derivative = inference.single(model, [prompt])
+            else:
+                known = [Prompt(names[j], negatives.get(names[j])) for j in turns[:place]]
+                derivative = inference.conditioned(
+                    model, made, known, [prompt], share=0.4, gamma_x=1.0, lags=2, join=pipe._join
+                )
+            x = QUICK.sigmas()[0] * draw(torch.empty(1, 1, 1, WINDOW))
+            made = torch.cat([made, QUICK.sample(derivative, x, noise=draw)], dim=1)
+        torch.testing.assert_close(stems[item, turns], made[0])
+        given, _ = pipe.generate_sequential_windows(names, seeds=[seed], order=turns, **options)
+        torch.testing.assert_close(given[0], stems[item])
+    assert {tuple(drawn_order(seed, 3)) for seed in range(60)} == set(permutations(range(3)))
+    with pytest.raises(UserError, match="order"):
+        pipe.generate_sequential_windows(names, seeds=[1], order=[0, 1], **options)
+
+
+def test_extracted_stems_are_the_parts_of_a_plain_sample(pipe):
+    seeds, seen = [3, 5], []
+    options = {"separation_solver": STABLE, "separation_guidance": PLAIN, "samples": 2}
+    stems, mixture = pipe.generate_extracted_windows(
+        LABELS, solver=QUICK2, guidance=GUIDED, seeds=seeds, callback=lambda *step: seen.append(step), **options
+    )
+    torch.testing.assert_close(
+        mixture, pipe.sample_windows([", ".join(LABELS)] * 2, solver=QUICK2, guidance=GUIDED, seeds=seeds)
+    )
+    torch.testing.assert_close(stems.sum(dim=1), mixture)
+    others = [sample_seeds([seed], 2)[1] for seed in seeds]
+    expected = pipe.extract_windows(
+        mixture, LABELS, solver=STABLE, guidance=PLAIN, seeds=others, consistent=True, samples=2
+    )
+    torch.testing.assert_close(stems, expected)
+    assert seen == [(k, 16) for k in range(1, 17)]
+
+
 def test_unstable_likelihood_is_refused(pipe):
     with pytest.raises(UserError, match="unstable"):
         pipe.generate_windows(
@@ -118,7 +200,8 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
 
 @pytest.mark.parametrize("batching", [{"max_batch": 1}, {"max_batch": 6, "fixed_batch": True}])
 @pytest.mark.parametrize(
-    "task", ["separate", "project", "extract", "mean", "generate", "accompany", "condition", "sample"]
+    "task",
+    ["separate", "project", "extract", "mean", "generate", "couple", "sequence", "accompany", "condition", "sample"],
 )
 def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
     """Bit for bit, with a real network: alone, in a batch, in another order."""
@@ -141,6 +224,10 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
             return pipe.extract_windows(x, ["Bass", "Drums"], solver=replace(QUICK, last="estimate"), **options)
         if task == "generate":
             return pipe.generate_windows(["Bass", "Drums"], solver=QUICK2, **gamma, **options)[0]
+        if task == "couple":
+            return pipe.generate_windows(LABELS[:2], noise="coupled", solver=QUICK2, **gamma, **options)[0]
+        if task == "sequence":
+            return pipe.generate_sequential_windows(["Bass", "Drums", "Piano"], solver=QUICK2, **options)[0]
         if task == "accompany":
             return pipe.accompany_windows(
                 x.unsqueeze(1), ["Bass"], ["Drums"], solver=QUICK2, given_noise="redrawn", **gamma, **options
@@ -324,6 +411,9 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=1.1),
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, gamma_y=1.0),
         lambda: pipe.generate(["Bass"], seconds=-1),
+        lambda: pipe.generate(["Bass", "Drums"], method="magic"),
+        lambda: pipe.generate(["Bass", "Drums"], method="sequential", gamma_x=2.0),
+        lambda: pipe.generate(["Bass", "Drums"], groups=[["Bass"]]),
     ):
         with pytest.raises(UserError) as caught:
             bad()

@@ -28,6 +28,11 @@ from tests.unit import tiny
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 CONDITIONED = "conditioned"
+OTHERS = {
+    "groups": {"groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]]},
+    "sequential": {"way": "sequential", "order": None},
+    "extracted": {"way": "extracted"},
+}
 WINDOW = 32
 EULER = {"name": "euler", "steps": 3, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7, "s_churn": 1.0}
 ADPM2 = {"name": "adpm2", "steps": 4, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7}
@@ -91,7 +96,7 @@ def test_separation_takes_the_evaluations_that_are_counted(windows, settings, gu
 @pytest.mark.parametrize(
     ("name", "task"),
     [
-        *(("gmsdi", task) for task in (SINGLE, TOTAL, PARTIAL, CONDITIONED)),
+        *(("gmsdi", task) for task in (SINGLE, TOTAL, PARTIAL, CONDITIONED, *OTHERS)),
         ("weak_msdm", SINGLE),
         ("msdm", TOTAL),
         ("msdm", PARTIAL),
@@ -102,9 +107,24 @@ def test_generation_takes_the_evaluations_that_are_counted(windows, name, task, 
     likelihood = {} if task == SINGLE else {"gamma_x": sigma, "gamma_y": sigma}
     if task == CONDITIONED:
         task, likelihood = PARTIAL, {"share": 0.4}
-    settings = {"system": name, "task": task, "solver": solver, "likelihood": likelihood if name == "gmsdi" else {}}
+    other = OTHERS.get(task, {})
+    task = TOTAL if other else task
+    if "way" in other:
+        likelihood = {"share": 0.4} if other["way"] == "sequential" else {}
+    settings = {
+        "system": name,
+        "task": task,
+        "solver": solver,
+        **other,
+        "likelihood": likelihood if name == "gmsdi" else {},
+    }
     if name == "gmsdi":
         settings["guidance"] = {"w": 1.0, "interval": interval}
+    if other.get("way") == "extracted":
+        settings["extraction"] = {
+            **{"name": "extractor", "w": 2.0, "solver": {**TWICE, "last": "estimate"}, "samples": 2},
+            **{"guidance": {"interval": interval}, "by_power": {"amount": 0.25, "seconds": 0.001}},
+        }
     if name == "msdm":
         settings["best_of"] = 5
     every = clips_of(task, LABELS, 5, windows)
@@ -113,7 +133,9 @@ def test_generation_takes_the_evaluations_that_are_counted(windows, name, task, 
         numbers = list(share(range(len(every)), shard, 2))
         clips = every.iloc[numbers]
         runner = system(name)
-        generate(runner, clips, LABELS, settings, seed=1, batch=batch, windows=windows)
+        audio = generate(runner, clips, LABELS, settings, seed=1, batch=batch, windows=windows)
+        assert audio.shape == (len(clips), 1 if task == SINGLE else len(other.get("groups", LABELS)) + 1, WINDOW)
+        assert audio.any(axis=(1, 2)).all()
         counted = plan.generation_evaluations(settings, clips["bar"].tolist(), labels=LABELS, batch=batch)
         assert counted == runner.evaluations
         assert numbers == list(plan.shares(len(every), 2)[shard - 1])

@@ -55,6 +55,16 @@ def test_figure_shows_bars_and_lines_at_their_height(mixtures):
     assert "48 frames a bar, 300 reference frames of 12 tracks" in axes.get_title(loc="left")
 
 
+def test_bars_of_a_series_that_has_not_all_leave_no_gap(mixtures):
+    """The bars of each place stand side by side around its middle, and all are as wide."""
+    more = mixtures[mixtures["bar"] == "All"].assign(series="GMSDI, one by one")
+    axes = plots.fad_mixtures(pd.concat([mixtures, more])).axes[0]
+    spans = sorted((patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches)
+    assert len(spans) == 4
+    assert [round(sum(span) / 2, 6) for span in spans] == [-0.19, 0.19, 1.0, 2.0]
+    assert len({round(end - start, 6) for start, end in spans}) == 1
+
+
 def test_spectrogram_shows_a_tone_in_its_band():
     rate = 8000
     t = np.arange(2 * rate) / rate
@@ -90,6 +100,7 @@ def test_page_renders_what_it_is_given():
         "figures": [
             {"title": "F", "image": "data:image/svg+xml;base64,AA==", "caption": "c", "table": "<table></table>"}
         ],
+        "stems": "<table>4</table>",
         "coherence": "<table>3</table>",
         "gallery": [{"title": "T", "text": "t", "examples": [{"title": "E", "rows": [row]}]}],
         "provenance": [("Model", [("size", "1 MB")])],
@@ -101,7 +112,7 @@ def test_page_renders_what_it_is_given():
     assert "a &amp; b" in page
     assert "&lt;Bass&gt;" in page
     assert "<table>1</table>" in page
-    assert "<table>3</table>" in page
+    assert "<table>4</table>\n<table>3</table>" in page
     assert "http" not in page
     assert "short training" not in page.lower()
 

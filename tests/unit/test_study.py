@@ -65,6 +65,9 @@ OVERLAY = {
         "negatives": NEGATIVES,
         "single": {"solver": {"name": "heun", "sigma_min": 0.002}, "w_negatives": 1},
         "partial": {"solver": {"sigma_max": 2}},
+        "sequential": {"order": ["Piano", "Bass", "Drums", "Guitar"], "w": 4, "negatives": False},
+        "extracted": {"solver": {"steps": 4}, "extraction": {"w": 5, "samples": 2, "solver": {"last": "estimate"}}},
+        "groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]],
         "conditioned": {"share": 0.3, "lags": 8, "negatives": False, "solver": {"name": "euler", "s_churn": 5}},
         "total": {"solver": {"steps": 9}, "w": 3, "gamma_x": {"sigma": 2.0}, "gamma_y": float("inf")},
     },
@@ -100,6 +103,7 @@ def test_names_and_their_systems(study):
     }
     assert {name: system_of(name) for name in study.tasks} == {
         **dict.fromkeys(["single", "single_negative", "total", "partial", "partial_conditioned"], "gmsdi"),
+        **dict.fromkeys(["total_sequential", "total_extracted", "total_groups"], "gmsdi"),
         "single_weak_msdm": "weak_msdm",
         **dict.fromkeys(["total_msdm", "partial_msdm"], "msdm"),
     }
@@ -209,7 +213,24 @@ def test_settings_of_tasks(study):
         **{**single, "task": "total", "negatives": NEGATIVES},
         "solver": {**adpm2, "steps": 9},
         "guidance": {**guidance, "w": 3},
-        "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf"), "consistent": True},
+        "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf"), "noise": "coupled", "consistent": True},
+    }
+    total = study.task_settings("total")
+    assert study.task_settings("total_groups") == {**total, "groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]]}
+    assert study.rows("total_groups") == ["Bass, Piano", "Drums", "Guitar"]
+    assert study.rows("total") == study.rows("partial_msdm") == LABELS
+    assert study.task_settings("total_sequential") == {
+        **{**single, "task": "total", "negatives": {}, "solver": adpm2, "guidance": {**guidance, "w": 4}},
+        **{"way": "sequential", "order": ["Piano", "Bass", "Drums", "Guitar"]},
+        "likelihood": {"share": 0.3, "lags": 16},
+    }
+    extracted = study.task_settings("total_extracted")
+    assert extracted.pop("extraction") == {
+        **{"name": "extractor", "w": 5, "samples": 2, "by_power": None},
+        **{"solver": {**EXTRACTOR, "last": "estimate"}, "guidance": study.config["separation"]["guidance"]},
+    }
+    assert extracted == {
+        **{**single, "task": "total", "negatives": {}, "solver": {**adpm2, "steps": 4}, "way": "extracted"},
     }
     assert study.task_settings("partial_conditioned") == {
         **{**single, "task": "partial", "negatives": {}},

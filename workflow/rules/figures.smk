@@ -85,6 +85,7 @@ rule gallery:
         "../../envs/core.yaml"
     params:
         examples=config["gallery"]["examples"],
+        groups=config["generation"]["groups"],
         labels=STUDY.labels,
     script:
         "../scripts/gallery.py"
@@ -102,6 +103,7 @@ rule page:
         selection="<results>/selection.json",
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
         coherence="<results>/scores/coherence.csv",
+        stems="<results>/scores/stems_of_mixtures.csv",
         captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
         costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
         costs_caption=f"{REPO}/workflow/report/figure4.rst",

@@ -149,6 +149,7 @@ rule embed_references:
         mixtures=config["fad"]["mixtures"],
         clips=config["generation"]["clips"],
         seed=config["seed"],
+        groups=config["generation"]["groups"],
     script:
         "../scripts/embed_references.py"
 
@@ -195,3 +196,52 @@ rule coherence:
         tasks=PARTIAL,
     script:
         "../scripts/coherence.py"
+
+
+MIXED = [task for task in STUDY.tasks if not task.startswith("single")]
+
+
+# The stems by themselves, of which the sums of Figure 3 tell nothing.
+rule embed_stems:
+    input:
+        checkpoint=EMBEDDING["checkpoint"] or [],
+        audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
+        tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
+        windows=f"<data>/{part('test')}/windows/info.json",
+        sources=EMBEDDING_SOURCES + sources("experiments.py"),
+    output:
+        "<results>/embeddings/stems/{task}.npz",
+    log:
+        "<results>/logs/embed/stems-{task}.log",
+    benchmark:
+        "<results>/benchmarks/embed/stems-{task}.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: THREADS
+    params:
+        embedding=EMBEDDING,
+        clips=config["generation"]["clips"],
+        rows=lambda wildcards: STUDY.rows(wildcards.task),
+    script:
+        "../scripts/embed_stems.py"
+
+
+rule stems_of_mixtures:
+    input:
+        stems=expand("<results>/embeddings/stems/{task}.npz", task=MIXED),
+        single=expand("<results>/embeddings/{task}.npz", task=[task for task in STUDY.tasks if task not in MIXED]),
+        references="<results>/embeddings/references.npz",
+        windows=TEST,
+        sources=sources("metrics/frechet.py", "data/windows.py", "experiments.py"),
+    output:
+        "<results>/scores/stems_of_mixtures.csv",
+    log:
+        "<results>/logs/stems_of_mixtures.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        clips=config["generation"]["clips"],
+        intervals=config["intervals"],
+        seed=config["seed"],
+    script:
+        "../scripts/stems_of_mixtures.py"

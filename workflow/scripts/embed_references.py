@@ -26,8 +26,9 @@ with job(snakemake), progress("embedding, references") as update:
         limit=params.limit,
         mixtures=params.mixtures,
         seed=params.seed,
+        groups=params.groups,
     )
-    total = 3 * len(windows.labels) + 4
+    total = 3 * (len(windows.labels) + sum(len(group) > 1 for group in params.groups or [])) + 4
     frames: dict[str, Any] = {}
     for done, reference in enumerate(sets):
         update(done, total)

@@ -27,4 +27,5 @@ with job(snakemake):
         read(snakemake.input.separation),
         read(snakemake.input.generation),
         examples=snakemake.params.examples,
+        groups=snakemake.params.groups,
     )

@@ -12,7 +12,7 @@ from _common import job, windows_folder
 from gmsdi import plots, report
 from gmsdi.files import atomic
 from gmsdi.study import Study
-from gmsdi.tables import NAMES, coherence_sheet, describe, differences_sheet, table1_sheets, table2_sheets
+from gmsdi.tables import NAMES, coherence_sheet, describe, differences_sheet, stems_sheet, table1_sheets, table2_sheets
 
 snakemake: Any
 
@@ -93,6 +93,7 @@ with job(snakemake):
         ),
         "costs": costs,
         "figures": figures,
+        "stems": report.sheet_html(stems_sheet(pd.read_csv(files.stems))),
         "coherence": report.sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
         "gallery": report.gallery(files.gallery),
         "provenance": provenance,

@@ -1,0 +1,32 @@
+"""Compare generated stems with the stems that they are called, and with each other."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from _common import job, windows_folder
+
+from gmsdi.data.windows import WindowSet
+from gmsdi.experiments import HELD_OUT, real_cosines, stems_of_mixtures
+from gmsdi.files import atomic
+
+snakemake: Any
+
+with job(snakemake):
+    files, params = snakemake.input, snakemake.params
+    generated, cosines = {}, {}
+    for file in [*files.single, *files.stems]:
+        task, loaded = Path(file).stem, dict(np.load(file))
+        generated[task] = {name: frames for name, frames in loaded.items() if not name.startswith("cosines/")}
+        pairs = {name.removeprefix("cosines/"): loaded[name] for name in loaded if name.startswith("cosines/")}
+        if pairs:
+            cosines[task] = pd.DataFrame(pairs)
+    windows = WindowSet(windows_folder(files.windows))
+    cosines[HELD_OUT] = real_cosines(windows, clips=params.clips, seed=params.seed)
+    loaded = dict(np.load(files.references))
+    references = {name: frames for name, frames in loaded.items() if not name.startswith("tracks/")}
+    tracks = {name: loaded[f"tracks/{name}"] for name in references}
+    table = stems_of_mixtures(generated, cosines, references, seed=params.seed, tracks=tracks, **params.intervals)
+    with atomic(snakemake.output[0]) as path:
+        table.to_csv(path, index=False)
