@@ -7,6 +7,8 @@ import difflib
 import hashlib
 import json
 import os
+import re
+import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,7 @@ def _check_data(config: Config) -> None:
 def _check_extras(config: Config) -> None:
     for name, extra in config.get("separation", {}).get("extras", {}).items():
         where = f"config: separation.extras.{name}"
+        _check_title(f"{where}.title", extra, config["separation"])
         settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
         if extra.get("model") and (extra.get("w") is None or not settled):
             raise UserError(
@@ -178,6 +181,24 @@ def _check_extras(config: Config) -> None:
         implied = extra["of"] == "extractor" or extra.get("projected")
         if extra.get("solver", {}).get("last") == "estimate" and not implied:
             raise UserError(f"{where}.solver.last is estimate, which needs projected: true of a separator; use step")
+
+
+def _check_title(where: str, extra: Mapping[str, Any], separation: Mapping[str, Any]) -> None:
+    """A row's title says no number of steps or runs but its own."""
+    solvers = (separation.get("solver", {}), separation[extra["of"]].get("solver", {}), extra.get("solver", {}))
+    numbers = {"steps": [x["steps"] for x in solvers if "steps" in x][-1], "samples": extra.get("samples", 1)}
+    try:
+        found = {field for _, field, spec, conversion in string.Formatter().parse(extra["title"]) if field is not None}
+    except ValueError:
+        found = {""}
+    if unknown := sorted(found - set(numbers)):
+        raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}, which the settings fill in")
+    for key, pattern in (("steps", r"(\d+) steps"), ("samples", r"mean of (\d+)")):
+        for said in re.findall(pattern, extra["title"]):
+            if int(said) != numbers[key]:
+                raise UserError(
+                    f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}}, and it says what is run"
+                )
 
 
 def _check_training_data(config: Config) -> None:

@@ -6,6 +6,7 @@ heavy library is imported, so that building the workflow's graph takes no time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,11 +22,15 @@ CLAP = "clap"
 CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
 """Keys of a text encoder that no other kind has."""
 UNSUPERVISED = ", unsupervised (CLAP)"
-"""Ends the titles of rows whose model has seen no labels."""
+"""Ends the titles of rows whose model has seen no labels: the paper's word, though LAION's CLAP has seen captions."""
+LABELLED_CLAP = ", by a CLAP that has seen labels"
+"""Ends the titles of rows whose model has seen no labels, but embeddings by a CLAP that was trained on them."""
 WEAKLY = ", weakly supervised"
 """Ends the titles of rows of a model of labels beside them, which the paper's GMSDI of Table 2 is."""
-TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
-"""Rows of the paper's Table 2 with its other systems."""
+TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs, {steps} steps"}
+"""Rows of Table 2 with the paper's other systems; see `titled`."""
+PUBLISHED = {DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
+"""What the paper's Table 2 calls the methods that are called otherwise here."""
 
 
 class Study:
@@ -47,7 +52,8 @@ class Study:
         weak: the models of "weak_msdm" by name, each with its label.
         baseline_models: all models of the baselines.
         extras: settings of Table 2's rows beyond the paper, by name.
-        unsupervised: whether the text-conditioned model is trained by the run on CLAP embeddings, without labels.
+        unsupervised: how the titles end of rows of a model that the run trains on CLAP embeddings, without labels of
+            its own; empty if it does not.
         validation: whether the grid is also computed on validation chunks.
         validated: as `VALIDATED`, those that run.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
@@ -70,7 +76,9 @@ class Study:
 
         self.extras: dict[str, Any] = config["separation"]["extras"]
         self.clap = config["model"]["config"]["text"]["kind"] == CLAP
-        self.unsupervised = config["model"]["train"] and self.clap
+        self.unsupervised = ""
+        if config["model"]["train"] and self.clap:
+            self.unsupervised = LABELLED_CLAP if config["clap"]["train"] else UNSUPERVISED
         self.validation = config["grid"]["validation"]["chunks"] is not None
         self.validated = VALIDATED if self.validation else {}
         gaussian = ["msdm_gaussian"] if MSDM in self.baselines else []
@@ -114,12 +122,11 @@ class Study:
             settings["constrained"] = self.separators.get(method, own.get("constrained", base["constrained"]))
         options = ("title", "consistent", "by_power", "projected", "samples", "inverted", "wiener")
         settings |= {key: own[key] for key in options if key in own}
-        which = UNSUPERVISED if self.unsupervised else ""
         if method in self.validated:
-            settings["title"] = f"GMSDI {name.capitalize()}{which}, chosen on validation chunks"
-        elif not own and which:
-            settings["title"] = f"GMSDI {name.capitalize()}{which}"
-        return settings
+            settings["title"] = f"GMSDI {name.capitalize()}{self.unsupervised}, chosen on validation chunks"
+        elif not own and self.unsupervised:
+            settings["title"] = f"GMSDI {name.capitalize()}{self.unsupervised}"
+        return titled(settings)
 
     def _baseline_settings(self, method: str) -> dict[str, Any]:
         """`method_settings` of the paper's other systems."""
@@ -127,7 +134,7 @@ class Study:
         own = self.baselines[system]["separation"]
         settings: dict[str, Any] = {"name": system, "title": TITLES[system], "chosen_on": "test"}
         if system == DEMUCS_GIBBS:
-            return settings | own
+            return titled(settings | own)
         settings["solver"] = {**self.config["separation"]["solver"], **own["solver"]}
         settings |= self._clamp(system)
         if method == "msdm_gaussian":
@@ -353,6 +360,21 @@ def with_steps(method: Mapping[str, Any], steps: int) -> dict[str, Any]:
         churn = solver["s_churn"] * steps / solver["steps"]
         return {**method, "solver": {**solver, "steps": steps, "s_churn": churn}}
     return {**method, "steps": steps}
+
+
+def titled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A method with the numbers that its title leaves to its settings: `{steps}` and `{samples}`."""
+    if "title" not in settings:
+        return dict(settings)
+    steps = settings["solver"]["steps"] if "solver" in settings else settings.get("steps")
+    return {**settings, "title": settings["title"].format(steps=steps, samples=settings.get("samples", 1))}
+
+
+def without_steps(titles: Mapping[str, str]) -> dict[str, str]:
+    """The titles of methods where their numbers of steps vary: without them, unless two would be the same."""
+    short = {method: re.sub(r",? \(?\d+ steps\)?", "", title) for method, title in titles.items()}
+    again = [title for title in short.values() if list(short.values()).count(title) > 1]
+    return {method: titles[method] if title in again else title for method, title in short.items()}
 
 
 def system_of(name: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
-from gmsdi.study import DEMUCS_GIBBS, MSDM, UNSUPERVISED, WEAK_MSDM, WEAKLY
+from gmsdi.study import DEMUCS_GIBBS, LABELLED_CLAP, MSDM, PUBLISHED, UNSUPERVISED, WEAK_MSDM, WEAKLY
 
 NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
 VALIDATED = "Ensemble, chosen on validation chunks"
@@ -72,7 +72,7 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
     """
     overall = table[table["stem"] == "All"]
     values = sorted(overall["w"].unique())
-    subwindows = int(overall["subwindows"].max())
+    subwindows, tracks = int(overall["subwindows"].max()), _tracks(overall)
     sheets = []
     for score, title in SCORES.items():
         rows = []
@@ -87,7 +87,8 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
                 row.append(cell if pd.isna(published) or score == "active" else f"{cell} (paper {published:.2f})")
             rows.append(row)
         notes = [
-            f"{subwindows} scores a cell (sub-windows times stems); best of each row in bold. Solver steps: "
+            f"{subwindows} scores a cell (sub-windows times stems) of {tracks} tracks; best of each row in bold. Solver "
+            f"steps: "
             f"{', '.join(f'{NAMES[name]} {number}' for name, number in steps.items())}. "
             f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
@@ -138,10 +139,12 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
+    ours = {PUBLISHED[method]: selection[method]["title"] for method in PUBLISHED if method in scores}
     for row in published:
+        row["model"] = ours.get(row["model"], row["model"])
         if row["model"] + WEAKLY in summaries:
             row["model"] += WEAKLY
-    if str(selection["extractor"].get("title", "")).endswith(UNSUPERVISED):
+    if str(selection["extractor"].get("title", "")).endswith((UNSUPERVISED, LABELLED_CLAP)):
         published = [row for row in published if row["model"] != "Ensemble"]
     known = {row["model"] for row in published}
     for row in [*published, *({"model": name} for name in summaries if name not in known)]:
@@ -312,7 +315,10 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
         if VALIDATED in set(table["model"]):
             notes.append(f"{VALIDATED}: {_ensemble_note(table, VALIDATED)}.")
         if score == "protocol":
-            notes.append("The paper's numbers are for Slakh2100 and the paper's model: context, not a comparison.")
+            notes.append(
+                "The paper's numbers are for Slakh2100, the paper's model and, of Demucs + Gibbs, 512 steps: context, not "
+                "a comparison."
+            )
         notes.append(SILENCE_NOTE)
         sheets.append(Sheet(f"Table 2. Source separation. {title}", ["Model", *stems, SILENT], rows, notes))
     return sheets
@@ -345,7 +351,7 @@ def _level(cells: pd.DataFrame) -> str:
 
 
 def _tracks(table: pd.DataFrame) -> int:
-    """The number of tracks that Table 2 rests on."""
+    """The number of tracks that a table rests on."""
     return int(table["tracks"].max())
 
 
