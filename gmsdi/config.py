@@ -192,12 +192,12 @@ def _check_title(where: str, extra: Mapping[str, Any], separation: Mapping[str, 
     except ValueError:
         found = {""}
     if unknown := sorted(found - set(numbers)):
-        raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}, which the settings fill in")
+        raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}")
     for key, pattern in (("steps", r"(\d+) steps"), ("samples", r"mean of (\d+)")):
         for said in re.findall(pattern, extra["title"]):
             if int(said) != numbers[key]:
                 raise UserError(
-                    f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}}, and it says what is run"
+                    f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}} for what is run"
                 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gmsdi.config import Config, digest, slug
@@ -31,6 +32,23 @@ TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demu
 """Rows of Table 2 with the paper's other systems; see `titled`."""
 PUBLISHED = {DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
 """What the paper's Table 2 calls the methods that are called otherwise here."""
+
+
+@dataclass(frozen=True)
+class Single:
+    """A task that samples single stems from their labels.
+
+    Attributes:
+        series: what tables and Figure 2 call it.
+        w: its guidance.
+        negative: whether it has negative prompts.
+        curve: whether it belongs to the curve over w, which has fewer clips, and not to Figure 2.
+    """
+
+    series: str
+    w: float
+    negative: bool
+    curve: bool
 
 
 class Study:
@@ -60,6 +78,8 @@ class Study:
         methods: of Table 2, in its order.
         costed: methods of the figure of costs: without the Gaussian separator, which is unstable in the few steps that
             the figure asks for.
+        singles: the tasks of single stems: with and without negative prompts at every w of Figure 2 and of the curve.
+        shown: tasks of the text-conditioned model that the gallery has examples of.
         gmsdi_tasks: tasks of the text-conditioned model.
         tasks: all tasks.
     """
@@ -87,9 +107,10 @@ class Study:
 
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
 
-        negative = ["single_negative"] if config["generation"]["negatives"] else []
+        self.singles = self._singles()
         conditioned = ["partial_conditioned"] if config["generation"]["conditioned"] else []
-        self.gmsdi_tasks = ["single", *negative, "total", "partial", *conditioned]
+        self.gmsdi_tasks = [*self.singles, "total", "partial", *conditioned]
+        self.shown = [task for task in self.gmsdi_tasks if task not in self.singles or not re.search(r"_w[\d_]", task)]
         self.tasks = [
             *self.gmsdi_tasks,
             *(["single_weak_msdm"] if WEAK_MSDM in self.baselines else []),
@@ -171,6 +192,24 @@ class Study:
 
     # --- Generation ---------------------------------------------------------------------------------------------------
 
+    def _singles(self) -> dict[str, Single]:
+        generation = self.config["generation"]
+        own, found = generation["single"], {}
+        for curve, values in ((False, own["w"] or [generation["w"]]), (True, own["w_curve"])):
+            for number, w in enumerate(values):
+                for negative in (False, True) if generation["negatives"] else (False,):
+                    task = f"single{'_negative' * negative}{'_curve' * curve}"
+                    task += "" if number == 0 and not curve else f"_w{slug(f'{w:g}')}"
+                    series = f"{'with' if negative else 'without'} negative prompts, w = {w:g}"
+                    found[task] = Single(f"curve, {series}" if curve else series, float(w), negative, curve)
+        return found
+
+    def clips(self, task: str) -> int:
+        """Clips of each bar of a task."""
+        generation = self.config["generation"]
+        few = task in self.singles and self.singles[task].curve
+        return int(generation["single"]["curve_clips"] if few else generation["clips"])
+
     def task_settings(self, task: str) -> dict[str, Any]:
         """What `gmsdi.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
         generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
@@ -184,8 +223,9 @@ class Study:
             baseline = self.baselines[system]["generation"]
             settings["solver"] |= baseline["solver"] | baseline.get(kind, {}).get("solver", {})
             return settings | self._clamp(system) | {key: baseline[key] for key in ("best_of",) if key in baseline}
-        negative = task == "single_negative" or own.get("negatives", False)
-        w = own.get("w_negatives" if task == "single_negative" else "w")
+        single = self.singles.get(task)
+        negative = single.negative if single else own.get("negatives", False)
+        w = single.w if single else own.get("w")
         return {
             **settings,
             "guidance": {**generation["guidance"], "w": generation["w"] if w is None else w},
