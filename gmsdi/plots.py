@@ -178,7 +178,12 @@ def _strength(series: str) -> str:
 
 
 def _bars(ax: Axes, x: np.ndarray, rows: pd.DataFrame, width: float, name: str, hatch: str = "") -> None:
-    style = {"color": COLOURS.get(name.split(", w = ")[0]), "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+    style: dict[str, Any] = {
+        "color": COLOURS.get(name.split(", w = ")[0]),
+        "hatch": hatch,
+        "edgecolor": "white",
+        "linewidth": 0,
+    }
     ax.bar(x, rows["fad"], 0.92 * width, label=name, zorder=2, **style)
     for place, value in zip(x, rows["fad"], strict=True):
         # Beside the error bar, which goes up from the bar's middle.
