@@ -2,6 +2,9 @@
 
 `python -m benchmarks.publish RUN`, in the repository's root, after the run of config/RUN.yaml: copies what it found to
 docs/RUN, writes the page README.md there, and puts the Table 2 of mini_full in the place that README.md has for it.
+With `--page` it copies nothing and writes the page again from what lies in docs/RUN.
+
+A page says that it is of one run only if its provenance says so too (`mixed`); `faults` finds pages that do not.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -21,18 +25,79 @@ from gmsdi.tables import coherence_sheet, markdown, stems_sheet, table2_brief
 ROOT = Path(__file__).parents[1]
 TITLES = {
     "mini_full": "The bundled model on the whole test split",
-    "mini_clap": "A model trained without labels, beside the bundled one",
+    "mini_clap": "A model trained on CLAP embeddings, without labels of its own, beside the bundled one",
 }
 FIGURES = {
     "figure2_fad_stems": "Figure 2. Fréchet audio distance of single stems",
     "figure3_fad_mixtures": "Figure 3. Fréchet audio distance of total and partial generation",
     "figure4_costs": "Figure 4, beyond the paper. Separation against network evaluations per chunk",
 }
-TABLES = ("table1_grid", "table2_separation", "table2_differences")
+TABLES = ("table1_grid", "table2_separation", "table2_differences", "negative_prompts")
+SECTIONS = {"Run", "Model", "Other models", "Data", "Software", "Time"}
+"""What workflow/scripts/page.py writes of one run. Another section says what is not of it, or was changed by hand."""
+ONE = "from one run of"
+MIXED = "**Not from one run alone**"
 PARTS = (
     *("tables/*.csv", "tables/*.md", "figures/*.svg", "figures/*.png", "scores/fad_*.csv", "scores/costs.csv"),
     *("scores/coherence.csv", "scores/stems_of_mixtures.csv", "config.yaml", "selection.json", "provenance.json"),
 )
+
+
+def mixed(provenance: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Why the numbers that a provenance is of are not from one run as it was; nothing if they are."""
+    found = [f"{title} ({', '.join(provenance[title])})" for title in provenance if title not in SECTIONS]
+    return found + [f"no section {title}" for title in ("Run", "Software", "Time") if title not in provenance]
+
+
+def faults(folder: Path) -> list[str]:
+    """What a published page claims beyond its provenance and configuration.
+
+    Args:
+        folder: of the page, with README.md, provenance.json and config.yaml.
+    """
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    caption = (folder / "README.md").read_text(encoding="utf-8").split("\n\n**Table 1")[0]
+    reasons, found = mixed(provenance), []
+    if reasons and ONE in caption:
+        found.append(f"says that it is {ONE} a configuration, but in its provenance: {'; '.join(reasons)}")
+    if reasons and MIXED not in caption:
+        found.append(f"does not say that it mixes runs: {'; '.join(reasons)}")
+    found += [f"does not say in its caption: {reason}" for reason in reasons if reason not in caption]
+    if not reasons and (ONE not in caption or MIXED in caption):
+        found.append("does not say that it is from one run, which it is")
+    if config["run"] != folder.name:
+        found.append(f"has the configuration of the run {config['run']}")
+    if str(provenance.get("Run", {}).get("seed", config["seed"])) != str(config["seed"]):
+        found.append("has another seed in its provenance than in its configuration")
+    if f"{provenance['Data']['test split'].split(',')[0]}" not in caption:
+        found.append("does not say in its caption how many tracks it rests on")
+    return found
+
+
+def caption(run: str, folder: Path) -> list[str]:
+    """What a page has below its title: of which runs it is, on how many tracks, and what is to be known of both."""
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    where = (
+        "the configuration with every default is in [config.yaml](config.yaml), what Table 2 uses of Table 1 in "
+        "[selection.json](selection.json), model, data, software and times in [provenance.json](provenance.json), all "
+        "numbers with their intervals in the CSV files."
+    )
+    reasons = mixed(provenance)
+    written = f"Written by `make publish` {ONE} `config/{run}.yaml`; {where}"
+    if reasons:
+        written = (
+            f"{MIXED} of `config/{run}.yaml`: {'; '.join(reasons)}; see [below](#provenance). Written by "
+            f"`make publish`; {where}"
+        )
+    blocks = [written, f"Test split: {provenance['Data']['test split']}."]
+    if config["model"]["train"] and config["clap"]["train"]:
+        blocks.append(
+            "The diffusion model has seen no labels, but the CLAP whose embeddings it is trained on has: trained on "
+            "the labels of the same mixtures."
+        )
+    return blocks
 
 
 def page(run: str, folder: Path) -> str:
@@ -41,15 +106,15 @@ def page(run: str, folder: Path) -> str:
     chosen = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
     blocks = [
         f"# {TITLES[run]}",
-        f"Written by `make publish` from a run of `config/{run}.yaml`; the configuration with every default is in "
-        "[config.yaml](config.yaml), what Table 2 uses of Table 1 in [selection.json](selection.json), model, data, "
-        "software and times in [provenance.json](provenance.json), all numbers with their intervals in the CSV files.",
-        *((folder / f"{name}.md").read_text(encoding="utf-8") for name in TABLES),
+        *caption(run, folder),
+        *((folder / f"{name}.md").read_text(encoding="utf-8") for name in TABLES if (folder / f"{name}.md").is_file()),
         "\n".join(f"- {row.get('title') or method}: {row['chosen_by']}" for method, row in chosen.items()),
     ]
     shown = {name: title for name, title in FIGURES.items() if (folder / f"{name}.svg").is_file()}
     for name, title in shown.items():
         blocks.append(f"## {title}\n\n![{title}]({name}.svg)")
+        if name == "figure2_fad_stems" and (told := unequal(folder)):
+            blocks.append(told)
         if name == "figure3_fad_mixtures":
             sheets = [coherence_sheet(pd.read_csv(folder / "coherence.csv"))]
             if (folder / "stems_of_mixtures.csv").is_file():  # a page that was published before there was one
@@ -61,6 +126,26 @@ def page(run: str, folder: Path) -> str:
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
 
+def unequal(folder: Path) -> str:
+    """What a Figure 2 says whose series are at different w, as those of before `generation.single.w`; "" of others."""
+    generation = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["generation"]
+    strong = generation["single"].get("w_negatives")
+    if strong is None or strong == generation["w"]:
+        return ""
+    table = pd.read_csv(folder / "fad_stems.csv")
+    cells = table[table["kind"] == "model"].pivot(index="bar", columns="series", values="fad")
+    changes = [
+        f"{bar} {row['without negative prompts']:.1f} to {row['with negative prompts']:.1f}"
+        f" ({'farther' if row['with negative prompts'] > row['without negative prompts'] else 'nearer'})"
+        for bar, row in cells.loc[list(dict.fromkeys(table["bar"]))].iterrows()
+    ]
+    return (
+        f"**The two series differ in more than their negative prompts:** w = {generation['w']:g} without them, "
+        f"w = {strong:g} with them. FAD without to with: {', '.join(changes)}. The distances have no intervals here; "
+        "small differences say nothing."
+    )
+
+
 def brief(folder: Path) -> str:
     """Table 2 in short, for README.md."""
     table = pd.read_csv(folder / "table2_separation.csv", keep_default_na=False, na_values=[""])
@@ -70,9 +155,13 @@ def brief(folder: Path) -> str:
 
 def main() -> None:
     """Copy, write the page, and fill the place in README.md."""
-    if len(sys.argv) != 2 or sys.argv[1] not in TITLES:
-        sys.exit(f"usage: python -m benchmarks.publish RUN, one of {', '.join(TITLES)}")
-    run = sys.argv[1]
+    run, again = sys.argv[-1], sys.argv[1:-1] == ["--page"]
+    if run not in TITLES or len(sys.argv) != 2 + again:
+        sys.exit(f"usage: python -m benchmarks.publish [--page] RUN, one of {', '.join(TITLES)}")
+    if again:
+        with atomic(ROOT / "docs" / run / "README.md") as path:
+            path.write_text(page(run, ROOT / "docs" / run), encoding="utf-8")
+        return
     results, target = ROOT / "results" / run, ROOT / "docs" / run
     missing = [pattern for pattern in PARTS if pattern != "scores/costs.csv" and not list(results.glob(pattern))]
     if missing:

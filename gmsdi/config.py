@@ -7,6 +7,8 @@ import difflib
 import hashlib
 import json
 import os
+import re
+import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,7 @@ def _check_data(config: Config) -> None:
 def _check_extras(config: Config) -> None:
     for name, extra in config.get("separation", {}).get("extras", {}).items():
         where = f"config: separation.extras.{name}"
+        _check_title(f"{where}.title", extra, config["separation"])
         settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
         if extra.get("model") and (extra.get("w") is None or not settled):
             raise UserError(
@@ -197,6 +200,24 @@ def _check_generation(config: Config) -> None:
             gamma = generation.get(task, {}).get(key)
             if isinstance(gamma, dict) and gamma.get("above", 0) >= gamma.get("below", float("inf")):
                 raise UserError(f"config: generation.{task}.{key}: above is not under below; no noise level is left")
+
+
+def _check_title(where: str, extra: Mapping[str, Any], separation: Mapping[str, Any]) -> None:
+    """A row's title says no number of steps or runs but its own."""
+    solvers = (separation.get("solver", {}), separation[extra["of"]].get("solver", {}), extra.get("solver", {}))
+    numbers = {"steps": [x["steps"] for x in solvers if "steps" in x][-1], "samples": extra.get("samples", 1)}
+    try:
+        found = {field for _, field, spec, conversion in string.Formatter().parse(extra["title"]) if field is not None}
+    except ValueError:
+        found = {""}
+    if unknown := sorted(found - set(numbers)):
+        raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}")
+    for key, pattern in (("steps", r"(\d+) steps"), ("samples", r"mean of (\d+)")):
+        for said in re.findall(pattern, extra["title"]):
+            if int(said) != numbers[key]:
+                raise UserError(
+                    f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}} for what is run"
+                )
 
 
 def _check_training_data(config: Config) -> None:

@@ -39,7 +39,8 @@ The workflow always reads [`config.yaml`](config.yaml), the demo's values. A fil
 it key by key: it needs `run`, the name of its folder of results, and the keys that differ. Lists are replaced as a
 whole. An entry of `data.classes`, `generation.negatives` or `separation.extras` that `config.yaml` has is left out by
 the value `null`. A key in neither file has the default below; a key that is not below is an error, and so is a value
-of another type or range. What a run was, every default filled in, is in its `results/<run>/config.yaml`.
+of another type or range. What a run was is in its `results/<run>/config.yaml`, with the defaults of the
+schema filled in, but not those that a class has (of `training`, `unet` and `data.mini`).
 
 Keys are written with dots: `data.mini.tracks.test` is
 

@@ -740,6 +740,7 @@ def reference_audio(
     yield Reference("shuffled", [""] * clips, shuffled(table.index[full & table["track"].isin(others)].tolist()))
 
 
+SINGLES = {"single": "without negative prompts", "single_negative": "with negative prompts"}
 SERIES = {"total": "GMSDI", "partial": "GMSDI", "partial_conditioned": "GMSDI, conditioned",
           "total_sequential": "GMSDI, one by one", "total_extracted": "GMSDI, extracted",
           "total_groups": "GMSDI, groups", "total_msdm": "MSDM", "partial_msdm": "MSDM"}  # fmt: skip
@@ -914,18 +915,20 @@ def distances(
     *,
     seed: int,
     tracks: Mapping[str, Sequence[str]],
+    singles: Mapping[str, str] = SINGLES,
     confidence: float = 0.95,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Frechet audio distances of Figure 2 and Figure 3.
 
     Args:
         labels: the K labels.
-        generated: for each task ("single", "single_negative", "total", "partial", "partial_conditioned", and of the
-            baselines "single_weak_msdm", "total_msdm", "partial_msdm") and bar, frames [N, F, D].
+        generated: for each task (those of `singles`, "total", "partial", "partial_conditioned", and of the baselines
+            "single_weak_msdm", "total_msdm", "partial_msdm") and bar, frames [N, F, D].
         references: frames of `reference_audio`, by name.
         seed: the run's seed.
         tracks: for each of the references the tracks of its clips, and for each task whose clips are made of test
             chunks their tracks, clip by clip; "" and what is left out are of no track.
+        singles: what Figure 2 calls the tasks of single stems of the text-conditioned model.
         confidence: coverage of the intervals.
 
     Returns:
@@ -973,11 +976,7 @@ def distances(
     stems = []
     for label in labels:
         reference = f"stem/{label}"
-        for task, series in (
-            ("single", "without negative prompts"),
-            ("single_negative", "with negative prompts"),
-            ("single_weak_msdm", "weakly supervised MSDM"),
-        ):
+        for task, series in {**singles, "single_weak_msdm": "weakly supervised MSDM"}.items():
             if task in generated:
                 stems.append(row(label, series, "model", generated[task][label], reference))
         stems.append(line(label, HELD_OUT, "line", f"held-out/{label}", reference))

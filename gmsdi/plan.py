@@ -473,7 +473,7 @@ def jobs_of(
     for task in study.tasks:
         settings, system = study.task_settings(task), system_of(task)
         part, rows = (FIGURE2, 1) if settings["task"] == "single" else (FIGURE3, K + 1)
-        clips = bars(settings["task"], labels) * config["generation"]["clips"]
+        clips = bars(settings["task"], labels) * study.clips(task)
         for number, share in enumerate(shares(len(clips), config["jobs"]["generation"]), 1):
             add(
                 part,
@@ -491,6 +491,8 @@ def jobs_of(
         if rows > 1:
             add(part, "embed_stems", task, memory=audio(CALL, rows) + embedded)
     add(FIGURE2, "figure2")
+    if config["generation"]["negatives"]:
+        add(FIGURE2, "negative_prompts")
     add(FIGURE3, "figure3")
     # The stems of a few clips, as made, of their own chunks and of others.
     add(FIGURE3, "coherence", memory=audio(CALL, 3 * K + 1))

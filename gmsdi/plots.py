@@ -37,6 +37,9 @@ BAND = {"alpha": 0.15, "linewidth": 0, "zorder": 0}
 """Of the interval of the held-out line."""
 LINES = {"white noise": (0, (1, 1)), "shuffled stems": (0, (4, 2)), "held-out test chunks": "solid"}
 
+HATCHES = ("", "///", "xx", "..")
+"""Of the bars at the first, second, ... w."""
+
 COSTS_FLOOR = -3.0
 """dB below which Figure 4 shows no points."""
 
@@ -49,12 +52,15 @@ def fad_stems(table: pd.DataFrame) -> Figure:
     """
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
+    strengths = list(dict.fromkeys(map(_strength, series)))
     with _style() as plt:
-        figure, ax = plt.subplots(figsize=(max(6.0, 1.2 + 1.7 * len(stems)), 3.8), layout="constrained")
+        width = 1.2 + max(1.7, 0.45 * len(series)) * len(stems)
+        figure, ax = plt.subplots(figsize=(max(6.0, width), 3.8), layout="constrained")
         width = 0.76 / len(series)
         for k, name in enumerate(series):
             rows = model[model["series"] == name].set_index("bar").loc[stems]
-            _bars(ax, np.arange(len(stems)) + (k - (len(series) - 1) / 2) * width, rows, width, name)
+            place = np.arange(len(stems)) + (k - (len(series) - 1) / 2) * width
+            _bars(ax, place, rows, width, name, HATCHES[strengths.index(_strength(name)) % len(HATCHES)])
         for k, stem in enumerate(stems):
             rows = table[table["bar"] == stem]
             for row in rows[rows["kind"] == "line"].itertuples():
@@ -175,8 +181,19 @@ def save(figure: Figure, *paths: str | Path) -> None:
             figure.savefig(path, dpi=160, metadata=undated.get(target.suffix))
 
 
-def _bars(ax: Axes, x: np.ndarray, rows: pd.DataFrame, width: float, name: str) -> None:
-    ax.bar(x, rows["fad"], 0.92 * width, color=COLOURS.get(name), label=name, zorder=2)
+def _strength(series: str) -> str:
+    """What a series' name says of its w; nothing of those that have none."""
+    return series.partition(", w = ")[2]
+
+
+def _bars(ax: Axes, x: np.ndarray, rows: pd.DataFrame, width: float, name: str, hatch: str = "") -> None:
+    style: dict[str, Any] = {
+        "color": COLOURS.get(name.split(", w = ")[0]),
+        "hatch": hatch,
+        "edgecolor": "white",
+        "linewidth": 0,
+    }
+    ax.bar(x, rows["fad"], 0.92 * width, label=name, zorder=2, **style)
     for place, value in zip(x, rows["fad"], strict=True):
         # Beside the error bar, which goes up from the bar's middle.
         text = ax.annotate(f"{value:.1f}", (place, value), (2, 2), textcoords="offset points", fontsize=7)

@@ -89,10 +89,14 @@ def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def model_facts(folder: str | Path) -> list[tuple[str, str]]:
-    """What is known about a model folder: digest, size, and what its provenance says."""
+    """What is known about a model folder: digest, size, and what its provenance says.
+
+    Among it `share of solos`: of how many of its training windows one stem was all that sounded.
+    """
+    known = {"share_of_solos": "not recorded"} | _provenance(folder)
     return [("model.safetensors", _weights(folder))] + [
-        (key.replace("_", " "), str(value))
-        for key, value in _provenance(folder).items()
+        (key.replace("_", " "), f"{value:.0%}" if (key, type(value)) == ("share_of_solos", float) else str(value))
+        for key, value in known.items()
         if not isinstance(value, dict | list)
     ]
 
@@ -110,10 +114,11 @@ def data_facts(windows_folder: str | Path) -> list[tuple[str, str]]:
     info, table = json.loads((folder / "info.json").read_text()), pd.read_csv(folder / "windows.csv")
     counts = table["active"].fillna("").map(lambda text: len(text.split(", ")) if text else 0).value_counts()
     stems = ", ".join(f"{count} with {number}" for number, count in sorted(counts.items()))
+    solos = f"{counts.get(1, 0) / max(1, len(table)):.0%} of its chunks have one stem alone"
     return [
         ("sample rate", f"{info['sample_rate']} Hz"),
         ("chunk", f"{info['window']} samples, {info['window'] / info['sample_rate']:.2f} s"),
-        ("test split", f"{info['source']['tracks']} tracks, {len(table)} chunks; active stems: {stems}"),
+        ("test split", f"{info['source']['tracks']} tracks, {len(table)} chunks; active stems: {stems}; {solos}"),
         ("cut with", ", ".join(f"{name} {number}" for name, number in info["versions"].items())),
     ]
 

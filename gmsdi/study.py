@@ -6,7 +6,9 @@ heavy library is imported, so that building the workflow's graph takes no time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gmsdi.config import Config, digest, slug
@@ -21,13 +23,34 @@ CLAP = "clap"
 CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
 """Keys of a text encoder that no other kind has."""
 UNSUPERVISED = ", unsupervised (CLAP)"
-"""Ends the titles of rows whose model has seen no labels."""
+"""Ends the titles of rows whose model has seen no labels: the paper's word, though LAION's CLAP has seen captions."""
+LABELLED_CLAP = ", by a CLAP that has seen labels"
+"""Ends the titles of rows whose model has seen no labels, but embeddings by a CLAP that was trained on them."""
 WEAKLY = ", weakly supervised"
 """Ends the titles of rows of a model of labels beside them, which the paper's GMSDI of Table 2 is."""
 SEQUENTIAL, EXTRACTED, GROUPS = TOTALS = ("sequential", "extracted", "groups")
 """Tasks of total generation that have keys of their own below `generation`; the last is Eq. 11."""
-TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
-"""Rows of the paper's Table 2 with its other systems."""
+TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs, {steps} steps"}
+"""Rows of Table 2 with the paper's other systems; see `titled`."""
+PUBLISHED = {DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
+"""What the paper's Table 2 calls the methods that are called otherwise here."""
+
+
+@dataclass(frozen=True)
+class Single:
+    """A task that samples single stems from their labels.
+
+    Attributes:
+        series: what tables and Figure 2 call it.
+        w: its guidance.
+        negative: whether it has negative prompts.
+        curve: whether it belongs to the curve over w, which has fewer clips, and not to Figure 2.
+    """
+
+    series: str
+    w: float
+    negative: bool
+    curve: bool
 
 
 class Study:
@@ -49,13 +72,16 @@ class Study:
         weak: the models of "weak_msdm" by name, each with its label.
         baseline_models: all models of the baselines.
         extras: settings of Table 2's rows beyond the paper, by name.
-        unsupervised: whether the text-conditioned model is trained by the run on CLAP embeddings, without labels.
+        unsupervised: how the titles end of rows of a model that the run trains on CLAP embeddings, without labels of
+            its own; empty if it does not.
         validation: whether the grid is also computed on validation chunks.
         validated: as `VALIDATED`, those that run.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
         methods: of Table 2, in its order.
         costed: methods of the figure of costs: without the Gaussian separator, which is unstable in the few steps that
             the figure asks for.
+        singles: the tasks of single stems: with and without negative prompts at every w of Figure 2 and of the curve.
+        shown: tasks of the text-conditioned model that the gallery has examples of.
         gmsdi_tasks: tasks of the text-conditioned model.
         tasks: all tasks.
     """
@@ -72,7 +98,9 @@ class Study:
 
         self.extras: dict[str, Any] = config["separation"]["extras"]
         self.clap = config["model"]["config"]["text"]["kind"] == CLAP
-        self.unsupervised = config["model"]["train"] and self.clap
+        self.unsupervised = ""
+        if config["model"]["train"] and self.clap:
+            self.unsupervised = LABELLED_CLAP if config["clap"]["train"] else UNSUPERVISED
         self.validation = config["grid"]["validation"]["chunks"] is not None
         self.validated = VALIDATED if self.validation else {}
         gaussian = ["msdm_gaussian"] if MSDM in self.baselines else []
@@ -81,10 +109,11 @@ class Study:
 
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
 
-        negative = ["single_negative"] if config["generation"]["negatives"] else []
+        self.singles = self._singles()
         beyond = [f"total_{way}" for way in TOTALS if config["generation"][way]]
         conditioned = ["partial_conditioned"] if config["generation"]["conditioned"] else []
-        self.gmsdi_tasks = ["single", *negative, "total", *beyond, "partial", *conditioned]
+        self.gmsdi_tasks = [*self.singles, "total", *beyond, "partial", *conditioned]
+        self.shown = [task for task in self.gmsdi_tasks if task not in self.singles or not re.search(r"_w[\d_]", task)]
         self.tasks = [
             *self.gmsdi_tasks,
             *(["single_weak_msdm"] if WEAK_MSDM in self.baselines else []),
@@ -117,12 +146,11 @@ class Study:
             settings["constrained"] = self.separators.get(method, own.get("constrained", base["constrained"]))
         options = ("title", "consistent", "by_power", "projected", "samples", "inverted", "wiener")
         settings |= {key: own[key] for key in options if key in own}
-        which = UNSUPERVISED if self.unsupervised else ""
         if method in self.validated:
-            settings["title"] = f"GMSDI {name.capitalize()}{which}, chosen on validation chunks"
-        elif not own and which:
-            settings["title"] = f"GMSDI {name.capitalize()}{which}"
-        return settings
+            settings["title"] = f"GMSDI {name.capitalize()}{self.unsupervised}, chosen on validation chunks"
+        elif not own and self.unsupervised:
+            settings["title"] = f"GMSDI {name.capitalize()}{self.unsupervised}"
+        return titled(settings)
 
     def _baseline_settings(self, method: str) -> dict[str, Any]:
         """`method_settings` of the paper's other systems."""
@@ -130,7 +158,7 @@ class Study:
         own = self.baselines[system]["separation"]
         settings: dict[str, Any] = {"name": system, "title": TITLES[system], "chosen_on": "test"}
         if system == DEMUCS_GIBBS:
-            return settings | own
+            return titled(settings | own)
         settings["solver"] = {**self.config["separation"]["solver"], **own["solver"]}
         settings |= self._clamp(system)
         if method == "msdm_gaussian":
@@ -167,6 +195,24 @@ class Study:
 
     # --- Generation ---------------------------------------------------------------------------------------------------
 
+    def _singles(self) -> dict[str, Single]:
+        generation = self.config["generation"]
+        own, found = generation["single"], {}
+        for curve, values in ((False, own["w"] or [generation["w"]]), (True, own["w_curve"])):
+            for number, w in enumerate(values):
+                for negative in (False, True) if generation["negatives"] else (False,):
+                    task = f"single{'_negative' * negative}{'_curve' * curve}"
+                    task += "" if number == 0 and not curve else f"_w{slug(f'{w:g}')}"
+                    series = f"{'with' if negative else 'without'} negative prompts, w = {w:g}"
+                    found[task] = Single(f"curve, {series}" if curve else series, float(w), negative, curve)
+        return found
+
+    def clips(self, task: str) -> int:
+        """Clips of each bar of a task."""
+        generation = self.config["generation"]
+        few = task in self.singles and self.singles[task].curve
+        return int(generation["single"]["curve_clips"] if few else generation["clips"])
+
     def task_settings(self, task: str) -> dict[str, Any]:
         """What `gmsdi.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
         generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
@@ -198,8 +244,9 @@ class Study:
                 "solver": solver,
                 "guidance": separation["guidance"],
             }
-        negative = task == "single_negative" or own.get("negatives", False)
-        w = own.get("w_negatives" if task == "single_negative" else "w")
+        single = self.singles.get(task)
+        negative = single.negative if single else own.get("negatives", False)
+        w = single.w if single else own.get("w")
         return {
             **settings,
             "guidance": {**generation["guidance"], "w": generation["w"] if w is None else w},
@@ -389,6 +436,21 @@ def with_steps(method: Mapping[str, Any], steps: int) -> dict[str, Any]:
         churn = solver["s_churn"] * steps / solver["steps"]
         return {**method, "solver": {**solver, "steps": steps, "s_churn": churn}}
     return {**method, "steps": steps}
+
+
+def titled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A method with the numbers that its title leaves to its settings: `{steps}` and `{samples}`."""
+    if "title" not in settings:
+        return dict(settings)
+    steps = settings["solver"]["steps"] if "solver" in settings else settings.get("steps")
+    return {**settings, "title": settings["title"].format(steps=steps, samples=settings.get("samples", 1))}
+
+
+def without_steps(titles: Mapping[str, str]) -> dict[str, str]:
+    """The titles of methods where their numbers of steps vary: without them, unless two would be the same."""
+    short = {method: re.sub(r",? \(?\d+ steps\)?", "", title) for method, title in titles.items()}
+    again = [title for title in short.values() if list(short.values()).count(title) > 1]
+    return {method: titles[method] if title in again else title for method, title in short.items()}
 
 
 def system_of(name: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
-from gmsdi.study import DEMUCS_GIBBS, MSDM, UNSUPERVISED, WEAK_MSDM, WEAKLY
+from gmsdi.study import DEMUCS_GIBBS, LABELLED_CLAP, MSDM, PUBLISHED, UNSUPERVISED, WEAK_MSDM, WEAKLY
 
 NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
 VALIDATED = "Ensemble, chosen on validation chunks"
@@ -72,7 +72,7 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
     """
     overall = table[table["stem"] == "All"]
     values = sorted(overall["w"].unique())
-    subwindows = int(overall["subwindows"].max())
+    subwindows, tracks = int(overall["subwindows"].max()), _tracks(overall)
     sheets = []
     for score, title in SCORES.items():
         rows = []
@@ -87,7 +87,8 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
                 row.append(cell if pd.isna(published) or score == "active" else f"{cell} (paper {published:.2f})")
             rows.append(row)
         notes = [
-            f"{subwindows} scores a cell (sub-windows times stems); best of each row in bold. Solver steps: "
+            f"{subwindows} scores a cell (sub-windows times stems) of {tracks} tracks; best of each row in bold. "
+            "Solver steps: "
             f"{', '.join(f'{NAMES[name]} {number}' for name, number in steps.items())}. "
             f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
@@ -138,10 +139,12 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
+    ours = {PUBLISHED[method]: selection[method]["title"] for method in PUBLISHED if method in scores}
     for row in published:
+        row["model"] = ours.get(row["model"], row["model"])
         if row["model"] + WEAKLY in summaries:
             row["model"] += WEAKLY
-    if str(selection["extractor"].get("title", "")).endswith(UNSUPERVISED):
+    if str(selection["extractor"].get("title", "")).endswith((UNSUPERVISED, LABELLED_CLAP)):
         published = [row for row in published if row["model"] != "Ensemble"]
     known = {row["model"] for row in published}
     for row in [*published, *({"model": name} for name in summaries if name not in known)]:
@@ -312,7 +315,10 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
         if VALIDATED in set(table["model"]):
             notes.append(f"{VALIDATED}: {_ensemble_note(table, VALIDATED)}.")
         if score == "protocol":
-            notes.append("The paper's numbers are for Slakh2100 and the paper's model: context, not a comparison.")
+            notes.append(
+                "The paper's numbers are for Slakh2100, the paper's model and, of Demucs + Gibbs, 512 steps: context, "
+                "not a comparison."
+            )
         notes.append(SILENCE_NOTE)
         sheets.append(Sheet(f"Table 2. Source separation. {title}", ["Model", *stems, SILENT], rows, notes))
     return sheets
@@ -345,7 +351,7 @@ def _level(cells: pd.DataFrame) -> str:
 
 
 def _tracks(table: pd.DataFrame) -> int:
-    """The number of tracks that Table 2 rests on."""
+    """The number of tracks that a table rests on."""
     return int(table["tracks"].max())
 
 
@@ -446,6 +452,77 @@ def stems_sheet(table: pd.DataFrame) -> Sheet:
             "of a mixture, as if there were no stems."
         ],
     )
+
+
+def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
+    """What negative prompts do to the distance of each stem at equal w.
+
+    Args:
+        *parts: rows of `experiments.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
+            where a row is of no such series).
+
+    Returns:
+        part (number of the table given, from 0), bar, w, then fad, fad_low and fad_high of both series with the endings
+        _without and _with, difference (with minus without; below 0, negative prompts help), verdict ("nearer" or
+        "farther" where the intervals do not overlap, else "open"), clips, and reference_tracks.
+    """
+    columns = ["fad", "fad_low", "fad_high"]
+    rows = []
+    for part, table in enumerate(parts):
+        own = table[table["w"].notna() & (table["kind"] == "model")]
+        for (bar, w), pair in own.groupby(["bar", "w"], sort=False):
+            by = {str(row["negative"]) == "True": row for row in pair.to_dict("records")}
+            if set(by) != {False, True}:
+                continue
+            values = {f"{column}_{said}": by[key][column] for key, said in ENDINGS.items() for column in columns}
+            verdict = "open"
+            if by[True]["fad_high"] < by[False]["fad_low"]:
+                verdict = "nearer"
+            elif by[True]["fad_low"] > by[False]["fad_high"]:
+                verdict = "farther"
+            difference = by[True]["fad"] - by[False]["fad"]
+            facts = {key: by[True][key] for key in ("clips", "reference_tracks")}
+            rows.append(
+                {"part": part, "bar": bar, "w": w, **values, "difference": difference, "verdict": verdict, **facts}
+            )
+    return pd.DataFrame(rows)
+
+
+ENDINGS = {False: "without", True: "with"}
+
+
+def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[Sheet]:
+    """The rows of `negatives` as read: for Figure 2 and for the curve a row per stem and w."""
+    sheets = []
+    for part, title in enumerate(("Figure 2", "the curve over w")):
+        own = table[table["part"] == part]
+        if own.empty:
+            continue
+        rows: list[list[str]] = []
+        said: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+        for row in own.to_dict("records"):
+            cells = [
+                f"{row[f'fad_{end}']:.1f} [{row[f'fad_low_{end}']:.1f}, {row[f'fad_high_{end}']:.1f}]"
+                for end in ENDINGS.values()
+            ]
+            rows.append([f"{row['bar']}, w = {row['w']:g}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
+            said[row["verdict"]].append(rows[-1][0].replace(", w =", " at w ="))
+        told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
+        note = (
+            f"Both series of a row share w, noise and {own['clips'].iloc[0]} clips; {confidence:.0%} intervals, "
+            f"references of {own['reference_tracks'].min()} tracks or more. Below 0, negative prompts bring a stem "
+            f"nearer to the real ones. {'. '.join(told)}."
+        )
+        header = ["Stem", "FAD without negative prompts", "with", "difference", "verdict"]
+        sheets.append(Sheet(f"What negative prompts do at equal w, {title}", header, rows, [note]))
+    return sheets
+
+
+VERDICTS = {
+    "nearer": "They help",
+    "farther": "They harm",
+    "open": "Open, as the intervals overlap",
+}
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:

@@ -666,6 +666,7 @@ def train(
             "seconds_of_last_run": round(time.time() - started),
             "resumed": resumed is not None,
             "val_loss": val_loss,
+            "share_of_solos": train_set.solo_share(),
             **({"levels": levels} if levels else {}),
             **({"averages": chosen} if chosen else {}),
             "training": asdict(config),

@@ -636,6 +636,19 @@ class WindowSet:
         starts, labels = self._random_starts(rng, n, sounding)
         return _float(np.stack([stems[:, start : start + self.window] for start in starts])[:, :, None]), labels
 
+    def solo_share(self, crops: int = 2000) -> float | None:
+        """The share of random training windows in which one label alone is active; None of mixtures without labels.
+
+        A model that is trained on mixtures has heard single stems in as many of its windows.
+
+        Args:
+            crops: windows that are drawn, always the same ones.
+        """
+        if not self.labels:
+            return None
+        _, labels = self._random_starts(np.random.default_rng(0), crops, None)
+        return sum(len(active) == 1 for active in labels) / crops
+
     def grid(self, hop: int) -> np.ndarray:
         """Where windows that are `hop` samples apart start in the stored audio: of every track, from its beginning.
 

@@ -38,11 +38,14 @@ from gmsdi.experiments import (
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.embeddings import get_embedding
 from gmsdi.metrics.frechet import frechet_distance
+from gmsdi.study import LABELLED_CLAP, UNSUPERVISED
 from gmsdi.tables import (
     coherence_sheet,
     differences_sheet,
     latex,
     markdown,
+    negatives,
+    negatives_sheets,
     stems_sheet,
     table1,
     table1_sheets,
@@ -306,6 +309,44 @@ def test_table2_has_rows_beyond_the_paper():
     assert "chosen on validation chunks: Bass: Extractor, Drums: Extractor, Guitar: Separator" in text
 
 
+def test_the_papers_row_of_other_steps_stands_beside_ours():
+    paper = pd.read_csv(PAPER / "paper_table2.csv")
+    ours = {
+        method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(["separator", "extractor", "demucs_gibbs"])
+    }
+    selection = {method: {"w": 1.0} for method in ours} | {
+        "demucs_gibbs": {"title": "Demucs + Gibbs, 32 steps", "steps": 32}
+    }
+    table = table2(ours, selection, paper)
+    row = table.set_index(["model", "stem"]).loc[("Demucs + Gibbs, 32 steps", "All")]
+    assert (row["status"], row["paper"], row["settings"]) == ("run", 17.73, "32 steps")
+    text = markdown(table2_sheets(table, chunks=60))
+    assert "(512 steps)" not in text
+    assert "of Demucs + Gibbs, 512 steps: context" in text
+    assert "60 chunks of 6 tracks" in text
+
+
+def test_negative_prompts_are_told_where_they_help_and_where_they_harm():
+    def row(bar, w, negative, fad, low, high):
+        facts = {"kind": "model", "clips": 16, "reference_tracks": 5}
+        return {"bar": bar, "w": w, "negative": negative, "fad": fad, "fad_low": low, "fad_high": high, **facts}
+
+    rows = [row("Bass", 1.0, False, 10, 9, 11), row("Bass", 1.0, True, 14, 12, 16)]
+    rows += [row("Piano", 1.0, False, 10, 9, 11), row("Piano", 1.0, True, 7, 6, 8)]
+    rows += [row("Drums", 1.0, False, 10, 8, 12), row("Drums", 1.0, True, 9, 8, 11)]
+    rows += [row("Drums", 3.0, False, 10, 8, 12), {**row("Drums", None, None, 1, 1, 1), "kind": "line"}]
+    text = pd.DataFrame(rows).to_csv(index=False)
+    stems = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
+    table = negatives(stems, stems.iloc[:0])
+    assert table["difference"].tolist() == [4, -3, -1]  # Drums at w = 3 have no twin
+    assert table["verdict"].tolist() == ["farther", "nearer", "open"]
+    (sheet,) = negatives_sheets(table)
+    assert sheet.rows[0] == ["Bass, w = 1", "10.0 [9.0, 11.0]", "14.0 [12.0, 16.0]", "+4.0", "farther"]
+    for said in ("They help: Piano at w = 1.", "They harm: Bass at w = 1.", "overlap: Drums at w = 1."):
+        assert said in sheet.notes[0]
+    assert [len(found) for found in map(negatives_sheets, [negatives(stems, stems)])] == [2]
+
+
 def test_differences_are_paired_over_tracks():
     """Tracks differ by 10 dB, the methods by 1 dB on each: only the paired interval can tell."""
     rng = np.random.default_rng(8)
@@ -334,11 +375,12 @@ def test_differences_are_paired_over_tracks():
         table2_differences({**ours, "mean": one.iloc[:-4]}, selection)
 
 
-def test_the_papers_numbers_stand_beside_the_model_of_labels():
+@pytest.mark.parametrize("ending", [UNSUPERVISED, LABELLED_CLAP])
+def test_the_papers_numbers_stand_beside_the_model_of_labels(ending):
     paper = pd.read_csv(PAPER / "paper_table2.csv")
     titles = {
-        "separator": "GMSDI Separator, unsupervised (CLAP)",
-        "extractor": "GMSDI Extractor, unsupervised (CLAP)",
+        "separator": f"GMSDI Separator{ending}",
+        "extractor": f"GMSDI Extractor{ending}",
         "weak": "GMSDI Extractor, weakly supervised",
     }
     ours = {method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(titles)}

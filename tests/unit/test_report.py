@@ -102,6 +102,7 @@ def test_page_renders_what_it_is_given():
         ],
         "stems": "<table>4</table>",
         "coherence": "<table>3</table>",
+        "negatives": ["<table>5</table>"],
         "gallery": [{"title": "T", "text": "t", "examples": [{"title": "E", "rows": [row]}]}],
         "provenance": [("Model", [("size", "1 MB")])],
         "settings": [("run", "seed: 1")],
@@ -113,6 +114,7 @@ def test_page_renders_what_it_is_given():
     assert "&lt;Bass&gt;" in page
     assert "<table>1</table>" in page
     assert "<table>4</table>\n<table>3</table>" in page
+    assert "<table>5</table>" in page
     assert "http" not in page
     assert "short training" not in page.lower()
 
@@ -132,6 +134,10 @@ def test_model_facts_name_the_weights(tmp_path):
     (tmp_path / "provenance.json").write_text(json.dumps(known))
     facts = dict(report.model_facts(tmp_path))
     assert facts["val loss"] == "0.5"
+    assert facts["share of solos"] == "not recorded"
+    (tmp_path / "provenance.json").write_text(json.dumps(known | {"share_of_solos": 0.27}))
+    assert dict(report.model_facts(tmp_path))["share of solos"] == "27%"
+    (tmp_path / "provenance.json").write_text(json.dumps(known))
     assert facts["model.safetensors"] == digest
     assert report.model_brief(tmp_path) == f"{digest}; 7 steps on two cores"
     assert "training" not in facts

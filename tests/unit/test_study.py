@@ -1,6 +1,7 @@
 """What a configuration asks for, against settings written out by hand."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 
 from gmsdi.config import load, validate
 from gmsdi.errors import UserError
-from gmsdi.study import CLAP_KEYS, Study, system_of, with_steps
+from gmsdi.study import CLAP_KEYS, Study, system_of, titled, with_steps, without_steps
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -63,7 +64,7 @@ OVERLAY = {
         "guidance": {"interval": [0.1, 10]},
         "w": 2,
         "negatives": NEGATIVES,
-        "single": {"solver": {"name": "heun", "sigma_min": 0.002}, "w_negatives": 1},
+        "single": {"solver": {"name": "heun", "sigma_min": 0.002}, "w": [1, 2.5], "w_curve": [0, 1], "curve_clips": 4},
         "partial": {"solver": {"sigma_max": 2}},
         "sequential": {"order": ["Piano", "Bass", "Drums", "Guitar"], "w": 4, "negatives": False},
         "extracted": {"solver": {"steps": 4}, "extraction": {"w": 5, "samples": 2, "solver": {"last": "estimate"}}},
@@ -102,7 +103,10 @@ def test_names_and_their_systems(study):
         "extractor_validated": "gmsdi",
     }
     assert {name: system_of(name) for name in study.tasks} == {
-        **dict.fromkeys(["single", "single_negative", "total", "partial", "partial_conditioned"], "gmsdi"),
+        **dict.fromkeys(["single", "single_negative", "single_w2_5", "single_negative_w2_5"], "gmsdi"),
+        **dict.fromkeys(["single_curve_w0", "single_negative_curve_w0"], "gmsdi"),
+        **dict.fromkeys(["single_curve_w1", "single_negative_curve_w1"], "gmsdi"),
+        **dict.fromkeys(["total", "partial", "partial_conditioned"], "gmsdi"),
         **dict.fromkeys(["total_sequential", "total_extracted", "total_groups"], "gmsdi"),
         "single_weak_msdm": "weak_msdm",
         **dict.fromkeys(["total_msdm", "partial_msdm"], "msdm"),
@@ -166,7 +170,7 @@ def test_names_and_their_systems(study):
         (
             "demucs_gibbs",
             {
-                **{"name": "demucs_gibbs", "title": "Demucs + Gibbs (512 steps)", "chosen_on": "test"},
+                **{"name": "demucs_gibbs", "title": "Demucs + Gibbs, 2 steps", "chosen_on": "test"},
                 **{"steps": 2, "block": "uniform", "noise": 0},
             },
         ),
@@ -206,9 +210,10 @@ def test_settings_of_tasks(study):
     guidance = {"convention": "paper", "interval": [0.1, 10], "clamp": None, "w": 2}
     heun = {**adpm2, "name": "heun"}
     single = {"system": "gmsdi", "task": "single", "solver": heun, "guidance": guidance, "likelihood": {}}
-    assert study.task_settings("single") == {**single, "negatives": {}}
-    with_negatives = {**single, "guidance": {**guidance, "w": 1}, "negatives": NEGATIVES}
-    assert study.task_settings("single_negative") == with_negatives
+    for w, ending in ((1, ""), (2.5, "_w2_5"), (0, "_curve_w0")):
+        at = {**single, "guidance": {**guidance, "w": w}}
+        assert study.task_settings(f"single{ending}") == {**at, "negatives": {}}
+        assert study.task_settings(f"single_negative{ending}") == {**at, "negatives": NEGATIVES}
     assert study.task_settings("total") == {
         **{**single, "task": "total", "negatives": NEGATIVES},
         "solver": {**adpm2, "steps": 9},
@@ -266,7 +271,10 @@ def test_an_unsupervised_model_stands_beside_one_of_labels():
     )
     study = Study(config)
     settings = {method: study.method_settings(method) for method in study.methods}
-    assert settings["extractor"]["title"] == "GMSDI Extractor, unsupervised (CLAP)"
+    assert settings["extractor"]["title"] == "GMSDI Extractor, by a CLAP that has seen labels"
+    config["clap"]["train"] = False
+    assert Study(config).method_settings("extractor")["title"] == "GMSDI Extractor, unsupervised (CLAP)"
+    config["clap"]["train"] = True
     weak = settings["separator_weak"]
     assert (weak["title"], weak["w"], weak["constrained"]) == ("GMSDI Separator, weakly supervised", 1, "Guitar")
     others = {method: study.model_of(method) for method in study.methods if study.model_of(method)}
@@ -296,3 +304,45 @@ def test_other_step_counts_keep_the_churn_of_a_step():
     changed = with_steps({"name": "extractor", "solver": solver}, 5)
     assert changed == {"name": "extractor", "solver": {**solver, "steps": 5, "s_churn": 2}}
     assert with_steps({"name": "demucs_gibbs", "steps": 512}, 32) == {"name": "demucs_gibbs", "steps": 32}
+
+
+def test_both_series_of_figure_2_have_the_same_w(study, config):
+    """Every task of single stems has a twin that differs in nothing but its negative prompts."""
+    for task, single in study.singles.items():
+        twin = task.replace("single", "single_negative")
+        if single.negative:
+            continue
+        settings, other = study.task_settings(task), study.task_settings(twin)
+        assert (settings.pop("negatives"), other.pop("negatives")) == ({}, NEGATIVES)
+        assert settings == other
+        assert settings["guidance"]["w"] == single.w == study.singles[twin].w
+        assert f"w = {single.w:g}" in single.series
+        assert study.clips(task) == study.clips(twin) == (4 if single.curve else config["generation"]["clips"])
+    ways = ["total_sequential", "total_extracted", "total_groups"]
+    assert study.shown == ["single", "single_negative", "total", *ways, "partial", "partial_conditioned"]
+    assert len({single.series for single in study.singles.values()}) == len(study.singles) == 8
+    assert study.clips("total") == config["generation"]["clips"]
+    changed = copy.deepcopy(config)
+    changed["generation"]["single"] |= {"w": None, "w_curve": []}
+    assert {single.w for single in Study(changed).singles.values()} == {changed["generation"]["w"]}
+    changed["generation"]["negatives"] = {}
+    assert list(Study(changed).singles) == ["single"]
+
+
+def test_titles_say_the_steps_that_are_run():
+    files = [[], ["mini_full.yaml"], ["mini_clap.yaml"], ["slakh2100.yaml"], ["mtg_jamendo.yaml"]]
+    for overlays in files:
+        paths = [REPO / "config" / name for name in ("config.yaml", *overlays)]
+        shipped = Study(validate(load(*paths), REPO / "workflow/schemas/config.schema.yaml"))
+        for method in shipped.methods:
+            settings = shipped.method_settings(method)
+            steps = settings["solver"]["steps"] if "solver" in settings else settings["steps"]
+            for said in re.findall(r"(\d+) steps", settings.get("title", "")):
+                assert int(said) == steps
+            for said in re.findall(r"mean of (\d+)", settings.get("title", "")):
+                assert int(said) == settings["samples"]
+        if "demucs_gibbs" in shipped.methods:
+            assert "steps" in shipped.method_settings("demucs_gibbs")["title"]
+    assert titled({"title": "{steps} steps, mean of {samples}", "steps": 3})["title"] == "3 steps, mean of 1"
+    titles = {"a": "A, 12 steps, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
+    assert without_steps(titles) == {"a": "A, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}

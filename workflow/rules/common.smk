@@ -29,6 +29,7 @@ shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
 TABLES = ["table1_grid", "table2_separation", "table2_differences"]
+TABLES += ["negative_prompts"] if config["generation"]["negatives"] else []
 TABLES += ["table2_bss_eval"] if config["separation"]["bss_eval"] else []
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures", *(["figure4_costs"] if config["costs"]["steps"] else [])]
 THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none of them is left alone at the end
@@ -46,7 +47,7 @@ wildcard_constraints:
     shard="[0-9]+",
     shards="[0-9]+",
     split="train|test|validation",
-    task="(single|total|partial)[a-z_]*",
+    task="(single|total|partial)[a-z0-9_]*",
     baseline="[a-z_A-Z0-9]+",
 
 

@@ -70,7 +70,7 @@ rule gallery:
         ),
         generation=expand(
             "<results>/generation/{task}/{shard}-of-{shards}.{kind}",
-            task=STUDY.gmsdi_tasks,
+            task=STUDY.shown,
             shard=1,
             shards=config["jobs"]["generation"],
             kind=["npy", "csv"],
@@ -104,6 +104,7 @@ rule page:
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_mixtures.csv"],
         coherence="<results>/scores/coherence.csv",
         stems="<results>/scores/stems_of_mixtures.csv",
+        negatives="<results>/tables/negative_prompts.csv" if config["generation"]["negatives"] else [],
         captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
         costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
         costs_caption=f"{REPO}/workflow/report/figure4.rst",

@@ -23,7 +23,7 @@ rule generate:
     params:
         settings=lambda wildcards: STUDY.task_settings(wildcards.task),
         targets=lambda wildcards: STUDY.targets(wildcards.task),
-        clips=config["generation"]["clips"],
+        clips=lambda wildcards: STUDY.clips(wildcards.task),
         labels=STUDY.labels,
         seed=config["seed"],
     script:

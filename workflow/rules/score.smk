@@ -162,6 +162,7 @@ rule fad:
     output:
         stems="<results>/scores/fad_stems.csv",
         mixtures="<results>/scores/fad_mixtures.csv",
+        curve="<results>/scores/fad_curve.csv",
     log:
         "<results>/logs/fad.log",
     conda:
@@ -171,8 +172,26 @@ rule fad:
         embedding=EMBEDDING_LABEL,
         intervals=config["intervals"],
         seed=config["seed"],
+        singles={task: vars(single) for task, single in STUDY.singles.items()},
     script:
         "../scripts/fad.py"
+
+
+# What negative prompts do to each stem at equal w, also where they harm.
+rule negative_prompts:
+    input:
+        scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_curve.csv"],
+        sources=sources("tables.py"),
+    output:
+        multiext("<results>/tables/negative_prompts", ".csv", ".md", ".tex"),
+    log:
+        "<results>/logs/negative_prompts.log",
+    conda:
+        "../../envs/core.yaml"
+    params:
+        intervals=config["intervals"],
+    script:
+        "../scripts/negative_prompts.py"
 
 
 PARTIAL = [task for task in STUDY.tasks if task.startswith("partial")]

@@ -13,7 +13,7 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.experiments import score_separation, select_chunks, separate
 from gmsdi.files import atomic
 from gmsdi.metrics.si_sdr import summarize
-from gmsdi.study import with_steps
+from gmsdi.study import with_steps, without_steps
 from gmsdi.tables import NAMES
 
 snakemake: Any
@@ -27,7 +27,9 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
     params, method = snakemake.params, snakemake.wildcards.method
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks, seed=params.seed)
-    chosen = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))[method]
+    selection = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))
+    chosen = selection[method]
+    title = without_steps({name: row.get("title") or NAMES.get(name, name) for name, row in selection.items()})[method]
     runner = system(snakemake, chosen["name"], chosen)
     tables = []
     for place, steps in enumerate(params.steps):
@@ -47,7 +49,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
         scores = summarize(score_separation(windows, ids, estimates), **params.intervals)
         tables.append(
             scores.assign(
-                method=chosen.get("title") or NAMES[method],
+                method=title,
                 steps=steps,
                 evaluations=(runner.evaluations - before) / len(ids),
                 chunks=len(ids),

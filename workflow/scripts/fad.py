@@ -18,7 +18,21 @@ with job(snakemake):
     references = {name: frames for name, frames in loaded.items() if not name.startswith("tracks/")}
     tracks |= {name: loaded[f"tracks/{name}"] for name in references}
     params = snakemake.params
-    tables = distances(params.labels, generated, references, seed=params.seed, tracks=tracks, **params.intervals)
-    for table, output in zip(tables, (snakemake.output.stems, snakemake.output.mixtures), strict=True):
+    singles = {single["series"]: single for single in params.singles.values()}
+    stems, mixtures = distances(
+        params.labels,
+        generated,
+        references,
+        seed=params.seed,
+        tracks=tracks,
+        singles={task: single["series"] for task, single in params.singles.items()},
+        **params.intervals,
+    )
+    for column in ("w", "negative"):
+        stems[column] = [singles[name][column] if name in singles else None for name in stems["series"]]
+    curve = stems["series"].map(lambda name: name in singles and singles[name]["curve"])
+    tables = stems[~curve], mixtures, stems[curve]
+    outputs = snakemake.output.stems, snakemake.output.mixtures, snakemake.output.curve
+    for table, output in zip(tables, outputs, strict=True):
         with atomic(output) as path:
             table.assign(embedding=snakemake.params.embedding).to_csv(path, index=False)

@@ -12,7 +12,16 @@ from _common import job, windows_folder
 from gmsdi import plots, report
 from gmsdi.files import atomic
 from gmsdi.study import Study
-from gmsdi.tables import NAMES, coherence_sheet, describe, differences_sheet, stems_sheet, table1_sheets, table2_sheets
+from gmsdi.tables import (
+    NAMES,
+    coherence_sheet,
+    describe,
+    differences_sheet,
+    negatives_sheets,
+    stems_sheet,
+    table1_sheets,
+    table2_sheets,
+)
 
 snakemake: Any
 
@@ -63,6 +72,7 @@ with job(snakemake):
         *table2_sheets(table2, chunks=chunks, **config["intervals"]),
         differences_sheet(pd.read_csv(files.differences), **config["intervals"]),
     ]
+    negative = negatives_sheets(pd.read_csv(files.negatives), **config["intervals"]) if files.negatives else []
     data, windows = config["data"], windows_folder(files.windows)
     others = sorted({Path(file).parent for file in files.others})
     provenance = [
@@ -95,6 +105,7 @@ with job(snakemake):
         "figures": figures,
         "stems": report.sheet_html(stems_sheet(pd.read_csv(files.stems))),
         "coherence": report.sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
+        "negatives": [report.sheet_html(sheet) for sheet in negative],
         "gallery": report.gallery(files.gallery),
         "provenance": provenance,
         "settings": report.settings(config),

@@ -1,0 +1,15 @@
+"""What negative prompts do to the distance of each stem, from the distances of Figure 2 and of the curve over w."""
+
+from typing import Any
+
+import pandas as pd
+from _common import job, write_table
+
+from gmsdi.tables import negatives, negatives_sheets
+
+snakemake: Any
+
+with job(snakemake):
+    stems, curve = (pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in snakemake.input.scores)
+    table = negatives(stems, curve)
+    write_table(snakemake.output, table, negatives_sheets(table, **snakemake.params.intervals))
