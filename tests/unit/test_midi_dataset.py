@@ -202,7 +202,7 @@ def test_an_interrupted_run_goes_on_with_the_tracks_that_are_missing(listed, tmp
     with pytest.raises(KeyboardInterrupt):
         render_split(listed, "test", tmp_path / "one", config(), seed=3, progress=stop)
     assert not (tmp_path / "one").exists()
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("mix.flac")}
+    kept = [path for path in tmp_path.rglob("mix.flac") if not path.parent.name.startswith(".")]  # whole tracks
     assert kept
     seen = []
     render_split(listed, "test", tmp_path / "one", config(), seed=3, progress=lambda done, total: seen.append(done))
