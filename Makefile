@@ -45,7 +45,7 @@ format: $(INSTALLED)  ## let the formatters rewrite the sources
 	@export PATH="$(abspath $(BIN)):$$PATH"; ruff check --fix .; ruff format .; snakefmt workflow
 
 docs: $(INSTALLED)  ## write config/README.md, the page of all configuration keys, from the schema
-	@$(BIN)/python -m gmsdi.config_reference
+	@$(BIN)/python -m gmsdi.study.config_reference
 
 unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keeps on this folder
 	@$(SNAKEMAKE) --unlock

@@ -21,12 +21,12 @@ import torch
 from matplotlib import pyplot as plt
 
 from gmsdi import inference
-from gmsdi.files import atomic
-from gmsdi.models.unet import UNet1d, UNetConfig
-from gmsdi.plots import save
+from gmsdi.io.files import atomic
+from gmsdi.models.edm.unet import UNet1d, UNetConfig
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.samplers import adpm2, dpmpp_2m, euler, heun
 from gmsdi.sampling.schedules import karras
+from gmsdi.study.figures import save
 from tests.peers import oracles
 from tests.unit.closed_form import (
     Normal,

@@ -19,8 +19,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from gmsdi.files import atomic
-from gmsdi.tables import coherence_sheet, markdown, stems_sheet, table2_brief
+from gmsdi.io.files import atomic
+from gmsdi.study.tables import coherence_sheet, markdown, stems_sheet, table2_brief
 
 ROOT = Path(__file__).parents[1]
 TITLES = {

@@ -20,11 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gmsdi import plan
-from gmsdi.config import Config
-from gmsdi.files import atomic
-from gmsdi.plan import Cost, Plan, Seconds
-from gmsdi.study import Study, system_of
+from gmsdi.io.files import atomic
+from gmsdi.study import plan
+from gmsdi.study.config import Config
+from gmsdi.study.plan import Cost, Plan, Seconds
+from gmsdi.study.study import Study, system_of
 
 ROOT = Path(__file__).parents[1]
 PAGE, CONFIG = ROOT / "docs" / "scaling.md", ROOT / "config" / "slakh2100.yaml"
@@ -68,8 +68,8 @@ def build(system: str, device: str) -> tuple[Any, tuple[Any, ...]]:
     """A network, and its arguments for one signal."""
     import torch
 
-    from gmsdi.models.conditioning import Conditioning
-    from gmsdi.models.unet import UNet1d, UNetConfig
+    from gmsdi.models.edm.conditioning import Conditioning
+    from gmsdi.models.edm.unet import UNet1d, UNetConfig
 
     study = Study(resolved())
     model = next(iter(study.weak)) if system == "weak_msdm" else system
@@ -206,7 +206,7 @@ def measured(teraflops: float = TERAFLOPS, repetitions: int = 3) -> list[str]:
     """An evaluation of the text-conditioned network on this machine's CPU, in its own seconds on one core."""
     import torch
 
-    from gmsdi.models.checkpoint import resolve_precision
+    from gmsdi.io.device import resolve_precision
 
     autocast = resolve_precision("auto", "cpu")
     torch.set_num_threads(1)

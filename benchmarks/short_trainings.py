@@ -24,9 +24,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gmsdi.config import load, validate
-from gmsdi.study import Study
-from gmsdi.training import TrainingConfig, train
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import Study
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import train
 
 REPO = Path(__file__).parents[1]
 TABLE = REPO / "docs" / "short_trainings.csv"

@@ -29,8 +29,9 @@ from gmsdi import __version__
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
-    from gmsdi.audio import Samples
-    from gmsdi.pipeline import Callback, Guidance, Pipeline, Solver, Stems
+    from gmsdi.io.audio import Samples
+    from gmsdi.pipeline import Pipeline, Stems
+    from gmsdi.sampling.solver import Callback, Guidance, Solver
 
 app = typer.Typer(
     help="Generate, accompany and separate music with a text-conditioned diffusion model trained on mixtures.",
@@ -259,7 +260,7 @@ def import_msdm(
     window: Annotated[int, typer.Option(min=1, help="Training window in samples.")] = 2**18,
 ) -> None:
     """Turn a checkpoint of MSDM, or of audio-diffusion-pytorch 0.0.43, into a model folder."""
-    from gmsdi.models import adp
+    from gmsdi.models.adapters import adp
 
     labels = None if stems is None else [part.strip() for name in stems for part in name.split(",") if part.strip()]
     adp.import_msdm(ckpt, out, labels=labels, text_encoder=text_encoder, sample_rate=sample_rate, window=window)
@@ -297,8 +298,8 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a configuration of the workflow costs: hours, memory, disk and jobs of every table and figure."""
-    from gmsdi import plan as planning
-    from gmsdi.study import Study
+    from gmsdi.study import plan as planning
+    from gmsdi.study.study import Study
 
     resolved = planning.resolved(config or [])
     if seconds_per_evaluation:
@@ -450,7 +451,7 @@ def _bar(name: str) -> Iterator[Callback]:
 
 
 def _write(folder: Path, parts: Mapping[str, Samples], result: Stems, suffix: str) -> None:
-    from gmsdi.audio import Audio, write
+    from gmsdi.io.audio import Audio, write
 
     for name, samples in parts.items():
         file = re.sub(r"[^\w-]+", "_", name).strip("_").lower() + suffix

@@ -28,8 +28,8 @@ from torch import Tensor
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
-    from gmsdi.audio import Samples
     from gmsdi.data.windows import WindowSet
+    from gmsdi.io.audio import Samples
 
 BLOCK = 0.4
 """Seconds of the blocks that are measured, as in ITU-R BS.1770."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gmsdi.audio import to_int16
 from gmsdi.data.decoding import header, stream
 from gmsdi.errors import UserError
+from gmsdi.io.audio import to_int16
 
 _FILE = re.compile(r"(\d+)\.low\.mp3")
 

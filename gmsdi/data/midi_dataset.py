@@ -39,7 +39,7 @@ from gmsdi.data.midi import (
     signature_of,
 )
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,7 +29,7 @@ from gmsdi.data.composer import (
 )
 from gmsdi.data.soundfont import SoundFont, Tone
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 if TYPE_CHECKING:
     import symusic

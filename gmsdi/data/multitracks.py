@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from gmsdi.audio import to_int16
 from gmsdi.data.decoding import Unreadable, header, stream
 from gmsdi.data.slakh import GAP, merge_spans
 from gmsdi.errors import UserError
+from gmsdi.io.audio import to_int16
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
 """Of the files that are looked at."""

@@ -46,7 +46,7 @@ from gmsdi.data.multitracks import Activity, Splits
 from gmsdi.data.slakh import Track, Unlabelled, list_tracks, read_track
 from gmsdi.data.transfer import claimed, require_space
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 if TYPE_CHECKING:
     import pandas as pd

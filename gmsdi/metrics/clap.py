@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class CLAP:
     """The 512 dimensions, of unit length, in which LAION's music CLAP compares audio with text; a frame is 10 s.
 
-    Network: Wu et al., "Large-scale Contrastive Language-Audio Pretraining", 2023, see `gmsdi.models.clap`. laion-clap
-    embeds ten seconds at random of a longer clip; here a clip gives a frame for every window of ten seconds that lies
-    within it, from its beginning, every `hop`. A shorter clip is repeated as often as it fits whole, then padded with
-    zeros, as there; and samples are rounded to 16 bits, as there.
+    Network: Wu et al., "Large-scale Contrastive Language-Audio Pretraining", 2023, see `gmsdi.models.clap.network`.
+    laion-clap embeds ten seconds at random of a longer clip; here a clip gives a frame for every window of ten seconds
+    that lies within it, from its beginning, every `hop`. A shorter clip is repeated as often as it fits whole, then
+    padded with zeros, as there; and samples are rounded to 16 bits, as there.
 
     Args:
         checkpoint: File of the weights as LAION publishes them; None: downloaded once, see `Weights.file`.
@@ -46,7 +46,7 @@ class CLAP:
         device: str = "cpu",
     ) -> None:
         from gmsdi.metrics.weights import pinned
-        from gmsdi.models.clap import LAION, WEIGHTS, AudioTower, laion_network
+        from gmsdi.models.clap.network import LAION, WEIGHTS, AudioTower, laion_network
 
         self._hop = round(hop * self.sample_rate)
         if self._hop < 1 or batch < 1:

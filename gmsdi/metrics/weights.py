@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 import numpy as np
 
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 
 @dataclass(frozen=True)

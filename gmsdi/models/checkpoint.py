@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
-from gmsdi.models.base import TrainableModel
-from gmsdi.models.clap_training import build as build_clap
-from gmsdi.models.denoiser import TextDenoiser
-from gmsdi.models.text import FrozenText, build_text
-from gmsdi.models.unet import UNet1d, UNetConfig
+from gmsdi.io.files import atomic
+from gmsdi.models.clap.training import build as build_clap
+from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.edm.text import FrozenText, build_text
+from gmsdi.models.edm.unet import UNet1d, UNetConfig
+from gmsdi.models.trainable import TrainableModel
 
 WEIGHTS, CONFIG, PROMPTS = "model.safetensors", "config.json", "prompts.safetensors"
 MIXTURE, STEMS = "mixture", "stems"
@@ -33,9 +33,9 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
     Args:
         config: `kind`, "diffusion" (the default), "clap" or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz,
             `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and for a diffusion
-            model `unet` (see `UNetConfig`), `text` (see `models.text.build_text`) and `sigma_data`, for the other kinds
-            what `models.clap_training.build` and `gmsdi.baselines.gibbs.build` take.
-        prompts: embeddings of prompts that are known already, see `models.text.build_text`.
+            model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`, for the other
+            kinds what `models.clap.training.build` and `gmsdi.systems.gibbs.build` take.
+        prompts: embeddings of prompts that are known already, see `models.edm.text.build_text`.
 
     Raises:
         UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
@@ -47,7 +47,7 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
     if kind == "clap":
         return build_clap(config)
     if kind == "gibbs":  # by name: the baselines stand above the models, and need a package of their own
-        return cast(TrainableModel, import_module("gmsdi.baselines.gibbs").build(config))
+        return cast(TrainableModel, import_module("gmsdi.systems.gibbs").build(config))
     raise UserError(f"model kind is {kind!r}; choose diffusion, clap or gibbs")
 
 
@@ -154,44 +154,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
 
 def bundled_model() -> Path:
     """The folder of the small model that comes with the package."""
-    return Path(__file__).parent / "mini"
-
-
-def resolve_device(device: str) -> str:
-    """The device that "auto" (CUDA if there is one) or a torch device names.
-
-    Raises:
-        UserError: if it cannot be used here.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here; choose auto or cpu") from error
-    return device
-
-
-def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype | None:
-    """The network's autocast type for "auto", "bf16" or "float32"; "auto" takes bf16 where it is the faster one.
-
-    Of CPUs, these are the ones with AMX, and AMD's with AVX-512 BF16. Intel's with AVX-512 BF16 and without AMX compute
-    bf16, but the bundled model takes 1.5 times as long as in float32.
-
-    Raises:
-        UserError: for any other word.
-    """
-    if precision == "auto":
-        if torch.device(device).type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            cpu = torch.cpu.get_capabilities()
-            amd = str(cpu.get("cpu_name", "")).startswith("AMD")
-            fast = bool(cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and amd))
-        return torch.bfloat16 if fast else None
-    if precision not in ("bf16", "float32"):
-        raise UserError(f"precision is {precision!r}; choose auto, bf16 or float32")
-    return torch.bfloat16 if precision == "bf16" else None
+    return Path(__file__).parents[1] / "weights" / "mini"
 
 
 def _own_state(model: TrainableModel) -> dict[str, torch.Tensor]:

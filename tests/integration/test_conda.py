@@ -65,7 +65,7 @@ def test_every_environment_is_made_with_what_is_installed_afterwards(folder):
     found = {name: python(prefix, find.format(names=names)).stdout.split() for name, prefix in made.items()}
     assert found == {"core": ["torch", "musicnn", "demucs", "pandas"], "bss_eval": ["museval", "pandas"]}
     assert "No module named 'gmsdi'" in python(made["core"], "import gmsdi").stderr
-    assert python(made["core"], "import gmsdi.config", PYTHONPATH=str(REPO)).returncode == 0
+    assert python(made["core"], "import gmsdi.study.config", PYTHONPATH=str(REPO)).returncode == 0
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from gmsdi.data.mini import MiniConfig, compose_dataset
 from gmsdi.data.windows import build_windows
 from gmsdi.errors import UserError
-from gmsdi.training import TrainingConfig, train
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import train
 
 REPO = Path(__file__).parents[2]
 MODEL = {
@@ -64,7 +65,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_ddp
 from test_ddp import MODEL
-from gmsdi.training import train
+from gmsdi.training.loop import train
 windows, out, work = sys.argv[1:]
 config = test_ddp.EVERYTHING if "everything" in out else test_ddp.TRAINING
 if train(MODEL, config, windows, windows, out, seed=3, work=work, progress=False):

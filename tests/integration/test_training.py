@@ -22,8 +22,9 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.models.text import unique_bank
-from gmsdi.training import Batches, TrainingConfig, Uncertainty, train
+from gmsdi.models.edm.text import unique_bank
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import Batches, Uncertainty, train
 
 MODEL = {
     "unet": {
@@ -83,7 +84,7 @@ def test_killed_training_resumes_to_the_same_weights(windows, tmp_path):
     train(MODEL, TRAINING, windows, windows, tmp_path / "whole", seed=3, work=tmp_path / "work", progress=False)
     script = (
         "import sys; sys.path.insert(0, sys.argv[4]); from test_training import MODEL, TRAINING; "
-        "from gmsdi.training import train; "
+        "from gmsdi.training.loop import train; "
         "train(MODEL, TRAINING, sys.argv[1], sys.argv[1], sys.argv[2], seed=3, work=sys.argv[3], progress=False)"
     )
     killed, work = tmp_path / "killed", tmp_path / "killed_work"

@@ -24,9 +24,9 @@ from gmsdi.metrics.clap import CLAP
 from gmsdi.metrics.frechet import fad, frechet_distance
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.metrics.vggish import VGGish
-from gmsdi.models.adp import convert
-from gmsdi.models.conditioning import Conditioning
-from gmsdi.models.denoiser import EDMDenoiser
+from gmsdi.models.adapters.adp import convert
+from gmsdi.models.edm.conditioning import Conditioning
+from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.samplers import adpm2, churned, dpmpp_2m, euler, heun
 from gmsdi.sampling.schedules import karras

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.models.adp import convert, import_msdm, renamed
+from gmsdi.models.adapters.adp import convert, import_msdm, renamed
 from gmsdi.models.checkpoint import load_model
-from gmsdi.models.unet import UNet1d, UNetConfig
+from gmsdi.models.edm.unet import UNet1d, UNetConfig
 from tests.peers.oracles import (
     MSDM,
     REDUCED,

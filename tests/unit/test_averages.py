@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from gmsdi.averages import combination, exponent, main, power_average, reconstruct, save_snapshot
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model
+from gmsdi.training.averages import combination, exponent, main, power_average, reconstruct, save_snapshot
 from tests.unit import tiny
 
 STEPS, EVERY = 400, 40

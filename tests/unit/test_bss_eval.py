@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.experiments import score_bss_eval
 from gmsdi.metrics import bss_eval
 from gmsdi.metrics.bss_eval import bss_eval_windows, summarize_bss_eval
-from gmsdi.tables import bss_eval_sheets, table2_bss_eval
+from gmsdi.study.experiments import score_bss_eval
+from gmsdi.study.tables import bss_eval_sheets, table2_bss_eval
 
 needs_museval = pytest.mark.skipif(
     importlib.util.find_spec("museval") is None and os.environ.get("GMSDI_PEERS") != "required",

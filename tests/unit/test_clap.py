@@ -11,16 +11,18 @@ import torch
 import yaml
 from torch import nn
 
-from gmsdi import plan
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
-from gmsdi.models import clap, clap_windows
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.models.clap import Clap
-from gmsdi.models.clap_training import info_nce
-from gmsdi.models.clap_windows import WindowEmbeddings, embed_windows
-from gmsdi.models.text import unique_bank
-from gmsdi.training import Batches, TrainingConfig, train
+from gmsdi.models.clap.network import Clap
+from gmsdi.models.clap.network import network as clap
+from gmsdi.models.clap.network import windows as clap_windows
+from gmsdi.models.clap.training import info_nce
+from gmsdi.models.clap.windows import WindowEmbeddings, embed_windows
+from gmsdi.models.edm.text import unique_bank
+from gmsdi.study import plan
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import Batches, train
 from tests.unit import tiny
 
 RATE, WINDOW, LABELS = 8000, 2048, ["Bass", "Drums"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmsdi.audio import Audio, read, write
 from gmsdi.cli import main, spread
+from gmsdi.io.audio import Audio, read, write
 from tests.unit import tiny
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi.config import digest, load, slug, validate, writable
 from gmsdi.errors import UserError
+from gmsdi.study.config import digest, load, slug, validate, writable
 
 REPO = Path(__file__).parents[2]
 SCHEMA = REPO / "workflow" / "schemas" / "config.schema.yaml"
@@ -133,9 +133,9 @@ def test_no_part_of_the_schema_takes_unknown_keys():
 
 def test_schema_knows_the_keys_of_the_classes_that_it_configures():
     from gmsdi.data.mini import MiniConfig
-    from gmsdi.models.unet import UNetConfig
-    from gmsdi.pipeline import Guidance, Solver
-    from gmsdi.training import TrainingConfig
+    from gmsdi.models.edm.unet import UNetConfig
+    from gmsdi.sampling.solver import Guidance, Solver
+    from gmsdi.training.config import TrainingConfig
 
     schema = yaml.safe_load(SCHEMA.read_text())
     properties, definitions = schema["properties"], schema["$defs"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi.config import load, validate
-from gmsdi.config_reference import CLASSES, PAGE, SCHEMA, _class_defaults, reference
+from gmsdi.study.config import load, validate
+from gmsdi.study.config_reference import CLASSES, PAGE, SCHEMA, _class_defaults, reference
 
 REPO = Path(__file__).parents[2]
 

@@ -12,7 +12,10 @@ import pytest
 from scipy.spatial.distance import cosine as cosine_distance
 
 from gmsdi.errors import UserError
-from gmsdi.experiments import (
+from gmsdi.metrics import si_sdr
+from gmsdi.metrics.embeddings import get_embedding
+from gmsdi.metrics.frechet import frechet_distance
+from gmsdi.study.experiments import (
     PARTIAL,
     SINGLE,
     TOTAL,
@@ -35,11 +38,8 @@ from gmsdi.experiments import (
     share,
     stems_of_mixtures,
 )
-from gmsdi.metrics import si_sdr
-from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.metrics.frechet import frechet_distance
-from gmsdi.study import LABELLED_CLAP, UNSUPERVISED
-from gmsdi.tables import (
+from gmsdi.study.study import LABELLED_CLAP, UNSUPERVISED
+from gmsdi.study.tables import (
     coherence_sheet,
     differences_sheet,
     latex,

@@ -1,6 +1,6 @@
 """Files appear when they are complete, and what killed writers have left is found again."""
 
-from gmsdi.files import atomic, remove_partials
+from gmsdi.io.files import atomic, remove_partials
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):

@@ -14,10 +14,10 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from gmsdi.baselines.gibbs import GibbsSeparator, block_gibbs, build, known_sources
 from gmsdi.errors import UserError
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.models.checkpoint import load_model, save_model
+from gmsdi.systems.gibbs import GibbsSeparator, block_gibbs, build, known_sources
 
 DEMUCS = {
     "channels": 16,

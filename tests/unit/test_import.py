@@ -9,7 +9,7 @@ import torch
 
 from gmsdi.cli import main
 from gmsdi.errors import UserError
-from gmsdi.models.adp import convert, import_msdm, read_checkpoint
+from gmsdi.models.adapters.adp import convert, import_msdm, read_checkpoint
 
 
 class Attack:

@@ -18,15 +18,16 @@ import soundfile
 import soxr
 import torch
 
-from gmsdi.config import load, validate
 from gmsdi.data import decoding, jamendo
 from gmsdi.data import windows as windows_module
 from gmsdi.data.download import download_jamendo
 from gmsdi.data.windows import WindowSet, build_mixture_windows
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model
-from gmsdi.study import Study
-from gmsdi.training import Batches, TrainingConfig, train
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import Study
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import Batches, train
 from tests.unit import jamendo_shards as shards
 from tests.unit import tiny
 from tests.unit.file_server import serve

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi import plan
-from gmsdi.config import load, validate
 from gmsdi.data import transfer
 from gmsdi.data.versions import JAMENDO_TRACKS, jamendo_shard
 from gmsdi.data.windows import build_mixture_windows
-from gmsdi.study import Study
+from gmsdi.study import plan
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import Study
 from tests.unit import jamendo_shards as shards
 from tests.unit.file_server import Stall, serve
 from tests.unit.test_slakh_workflow import FAULT, NO_TORCH, cpu_seconds, rules_run

@@ -8,16 +8,17 @@ import torch
 from torch import nn
 
 from gmsdi import inference, level
-from gmsdi.audio import Audio
-from gmsdi.baselines.gibbs import GibbsSeparator
-from gmsdi.baselines.msdm import JointMSDM, WeakMSDM
 from gmsdi.errors import UserError
-from gmsdi.experiments import separate
+from gmsdi.io.audio import Audio
 from gmsdi.level import Resting, Rests, known_level, level_of_windows, levels_of, require_plausible
 from gmsdi.models.checkpoint import build_model
-from gmsdi.pipeline import Guidance, Pipeline, Solver
+from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
+from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.study.experiments import separate
+from gmsdi.systems.gibbs import GibbsSeparator
+from gmsdi.systems.msdm import JointMSDM, WeakMSDM
 from tests.unit import tiny
 from tests.unit.gaussians import GaussianDenoiser
 

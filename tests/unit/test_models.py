@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gmsdi.errors import UserError
-from gmsdi.models.checkpoint import build_model, load_model, resolve_precision, save_model
-from gmsdi.models.denoiser import EDMDenoiser, from_eps, from_v
-from gmsdi.models.text import prompt_of, unique_bank
+from gmsdi.io.device import resolve_precision
+from gmsdi.models.checkpoint import build_model, load_model, save_model
+from gmsdi.models.edm.denoiser import EDMDenoiser, from_eps, from_v
+from gmsdi.models.edm.text import prompt_of, unique_bank
 
 CONFIG = {
     "unet": {

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from gmsdi.baselines import msdm
-from gmsdi.baselines.msdm import JointMSDM, WeakMSDM, load_joint, load_weak
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, save_model
-from gmsdi.pipeline import Guidance, Pipeline, Solver
+from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import sample_seeds
 from gmsdi.sampling.samplers import euler, heun
 from gmsdi.sampling.schedules import karras
+from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.systems import msdm
+from gmsdi.systems.msdm import JointMSDM, WeakMSDM, load_joint, load_weak
 from tests.unit.closed_form import Responses, gaussian_log_density, linear, probe
 from tests.unit.gaussians import Bank, GaussianDenoiser
 from tests.unit.tiny import CONFIG

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi import plan
 from gmsdi.cli import main
-from gmsdi.config import load, validate
 from gmsdi.data.multitracks import Activity, Splits, list_tracks
 from gmsdi.data.windows import WindowSet, build_multitrack_windows
-from gmsdi.study import Study
+from gmsdi.study import plan
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import Study
 from tests.unit.multitracks import MUSDB, write_moisesdb, write_musdb
 from tests.unit.test_slakh_workflow import NO_TORCH
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gmsdi.models.checkpoint import bundled_model, load_model
-from gmsdi.optimizers import COEFFICIENTS, ITERATIONS, Muon, divided, orthogonalised
+from gmsdi.training.optimizers import COEFFICIENTS, ITERATIONS, Muon, divided, orthogonalised
 
 
 def random(*shape, seed=0):

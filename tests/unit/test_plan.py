@@ -14,15 +14,16 @@ import pytest
 import torch
 import yaml
 
-from gmsdi import pipeline, plan
-from gmsdi.baselines.gibbs import GibbsSeparator
-from gmsdi.baselines.msdm import JointMSDM, WeakMSDM
+from gmsdi import pipeline
 from gmsdi.cli import main
 from gmsdi.errors import UserError
-from gmsdi.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
-from gmsdi.experiments import plan as clips_of
 from gmsdi.sampling import samplers
-from gmsdi.study import Study
+from gmsdi.study import plan
+from gmsdi.study.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
+from gmsdi.study.experiments import plan as clips_of
+from gmsdi.study.study import Study
+from gmsdi.systems.gibbs import GibbsSeparator
+from gmsdi.systems.msdm import JointMSDM, WeakMSDM
 from tests.unit import tiny
 
 REPO = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from gmsdi.config import load, validate
 from gmsdi.data.versions import VERSIONS
-from gmsdi.models.unet import UNetConfig
-from gmsdi.pipeline import Guidance, Solver
-from gmsdi.study import Study
-from gmsdi.training import TrainingConfig
+from gmsdi.models.edm.unet import UNetConfig
+from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import Study
+from gmsdi.training.config import TrainingConfig
 
 REPO = Path(__file__).parents[2]
 OURS = "no result depends on it"

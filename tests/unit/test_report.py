@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmsdi import plots, report
-from gmsdi.gallery import spectrogram
-from gmsdi.tables import Sheet
+from gmsdi.study import figures as plots
+from gmsdi.study import report
+from gmsdi.study.gallery import spectrogram
+from gmsdi.study.tables import Sheet
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report" / "page.html.j2"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scaling
-from gmsdi import plan
-from gmsdi.study import Study
+from gmsdi.study import plan
+from gmsdi.study.study import Study
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi.config import load, validate
 from gmsdi.data.mini import MiniConfig, compose_dataset
 from gmsdi.data.versions import VERSIONS
 from gmsdi.data.windows import build_windows
-from gmsdi.study import Study
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import Study
 from tests.unit.file_server import serve
 
 REPO = Path(__file__).parents[2]

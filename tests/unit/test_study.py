@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi.config import load, validate
 from gmsdi.errors import UserError
-from gmsdi.study import CLAP_KEYS, Study, system_of, titled, with_steps, without_steps
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import CLAP_KEYS, Study, system_of, titled, with_steps, without_steps
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]

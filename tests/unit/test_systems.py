@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.experiments import PARTIAL, SINGLE, TOTAL, generate, load_system, separate
 from gmsdi.models.checkpoint import build_model, save_model
+from gmsdi.study.experiments import PARTIAL, SINGLE, TOTAL, generate, load_system, separate
 from tests.unit import tiny
 
 LABELS = tiny.CONFIG["labels"]

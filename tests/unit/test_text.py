@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.models.text import FrozenText, PretrainedT5, build_text, prompt_of, unique_bank
+from gmsdi.models.edm.text import FrozenText, PretrainedT5, build_text, prompt_of, unique_bank
 from tests.unit import tiny
 
 VOCABULARY = ["<pad>", "</s>", "<unk>", "▁", "▁Bass", ",", "▁Drums", "▁Piano"]
@@ -140,7 +140,7 @@ def test_a_populated_cache_serves_without_a_connection(folder, tmp_path):
 import sys
 from pathlib import Path
 from gmsdi.errors import UserError
-from gmsdi.models.text import build_text
+from gmsdi.models.edm.text import build_text
 
 text = build_text({"kind": "t5", "name": "google-t5/t5-tiny", "max_length": 8})
 text.write_prompts(Path(sys.argv[1]), ["Bass", "Drums"])

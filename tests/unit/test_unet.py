@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gmsdi.models import unet
-from gmsdi.models.conditioning import Conditioning
-from gmsdi.models.unet import UNet1d, UNetConfig
+from gmsdi.models.edm import unet
+from gmsdi.models.edm.conditioning import Conditioning
+from gmsdi.models.edm.unet import UNet1d, UNetConfig
 
 SMALL = {
     "in_channels": 2,

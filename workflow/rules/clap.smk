@@ -6,7 +6,7 @@ use rule train as train_clap with:
     input:
         train=windows(part("train")),
         validation=windows(part("validation")),
-        sources=sources("training.py", "optimizers.py", "averages.py", "models", "data/windows.py"),
+        sources=sources("training", "models", "data/windows.py"),
     output:
         model=multiext("<results>/clap/model/", "model.safetensors", "config.json"),
         losses="<results>/clap/losses.csv",
@@ -28,7 +28,7 @@ rule embed_windows:
     input:
         windows=lambda wildcards: windows(wildcards.part),
         clap=clap_files(),
-        sources=sources("models/clap.py", "models/clap_training.py", "models/clap_windows.py", "data/windows.py"),
+        sources=sources("models/clap", "data/windows.py"),
     output:
         directory("<results>/clap/embeddings/{part}"),
     log:

@@ -7,11 +7,11 @@ from pathlib import Path
 REPO = Path(workflow.basedir).resolve().parent
 sys.path.insert(0, str(REPO))
 
-from gmsdi.config import digest, validate, writable
+from gmsdi.study.config import digest, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.study import Study, system_of
+from gmsdi.study.study import Study, system_of
 
 try:
     config.update(validate(config, REPO / "workflow" / "schemas" / "config.schema.yaml"))
@@ -60,13 +60,13 @@ def sources(*names):
     return [str(path) for path in found]
 
 
-MODEL_SOURCES = sources("models", "sampling", "inference.py", "level.py", "pipeline.py", "wiener.py", "baselines")
+MODEL_SOURCES = sources("models", "sampling", "inference.py", "level.py", "pipeline.py", "wiener.py", "systems")
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
         for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights")
     ),
-    "models/clap.py",
+    "models/clap",
 )
 
 
@@ -175,7 +175,7 @@ def chunking(wildcards):
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
 
 
-BUNDLED = REPO / "gmsdi" / "models" / "mini"
+BUNDLED = REPO / "gmsdi" / "weights" / "mini"
 
 
 def model_folder():
@@ -222,7 +222,7 @@ def shards(kind, pattern):
 def baseline_folder(name):
     if config["baselines"]["train"]:
         return f"<results>/baselines/{name}"
-    return f"{config['baselines']['folder'] or REPO / 'gmsdi' / 'baselines' / 'weights'}/{name}"
+    return f"{config['baselines']['folder'] or REPO / 'gmsdi' / 'weights' / 'baselines'}/{name}"
 
 
 def system_files(name):

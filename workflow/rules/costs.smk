@@ -6,7 +6,7 @@ rule cost:
         model=lambda wildcards: system_files(wildcards.method),
         windows=TEST,
         selection="<results>/selection.json",
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "experiments.py"),
+        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/costs/{method}.csv",
     log:

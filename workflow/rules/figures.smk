@@ -4,7 +4,7 @@
 rule figure2:
     input:
         table="<results>/scores/fad_stems.csv",
-        sources=sources("plots.py"),
+        sources=sources("study/figures.py"),
     output:
         report(
             "<results>/figures/figure2_fad_stems.svg",
@@ -26,7 +26,7 @@ rule figure2:
 use rule figure2 as figure3 with:
     input:
         table="<results>/scores/fad_mixtures.csv",
-        sources=sources("plots.py"),
+        sources=sources("study/figures.py"),
     output:
         report(
             "<results>/figures/figure3_fad_mixtures.svg",
@@ -44,7 +44,7 @@ use rule figure2 as figure3 with:
 use rule figure2 as figure4 with:
     input:
         table="<results>/scores/costs.csv",
-        sources=sources("plots.py"),
+        sources=sources("study/figures.py"),
     output:
         report(
             "<results>/figures/figure4_costs.svg",
@@ -76,7 +76,7 @@ rule gallery:
             kind=["npy", "csv"],
         ),
         windows=TEST,
-        sources=sources("gallery.py"),
+        sources=sources("study/gallery.py"),
     output:
         directory("<results>/gallery"),
     log:
@@ -116,7 +116,7 @@ rule page:
         windows=TEST,
         training="<results>/demo_training/losses.csv" if SHORT["enabled"] else [],
         template=f"{REPO}/workflow/report/page.html.j2",
-        sources=sources("report.py", "plots.py", "tables.py"),
+        sources=sources("study/report.py", "study/figures.py", "study/tables.py"),
     output:
         page="<results>/report.html",
         provenance="<results>/provenance.json",

@@ -6,7 +6,7 @@ rule generate:
     input:
         model=lambda wildcards: system_files(wildcards.task),
         windows=lambda wildcards: TEST if wildcards.task.startswith("partial") else [],
-        sources=MODEL_SOURCES + sources("experiments.py"),
+        sources=MODEL_SOURCES + sources("study/experiments.py"),
     output:
         audio="<results>/generation/{task}/{shard}-of-{shards}.npy",
         table="<results>/generation/{task}/{shard}-of-{shards}.csv",

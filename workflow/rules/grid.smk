@@ -6,7 +6,7 @@ rule grid:
     input:
         model=lambda wildcards: system_files(wildcards.method),
         windows=lambda wildcards: windows(part(wildcards.split)),
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "experiments.py"),
+        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/grid/{split}/{method}.csv",
     log:
@@ -33,7 +33,7 @@ rule table1:
     input:
         scores=expand("<results>/grid/test/{method}.csv", method=STUDY.grid_methods),
         paper=f"{REPO}/workflow/resources/paper_table1.csv",
-        sources=sources("metrics/si_sdr.py", "tables.py"),
+        sources=sources("metrics/si_sdr.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table1_grid.csv",
@@ -58,7 +58,7 @@ rule select:
     input:
         test=decisive("test"),
         validation=decisive("validation"),
-        sources=sources("metrics/si_sdr.py", "experiments.py"),
+        sources=sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/selection.json",
     log:

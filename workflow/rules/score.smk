@@ -6,7 +6,7 @@ rule score_separation:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/si_sdr.py", "data/windows.py", "experiments.py"),
+        sources=sources("metrics/si_sdr.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/separation_{method}.csv",
     log:
@@ -26,7 +26,7 @@ rule table2:
             expand("<results>/grid/validation/{method}.csv", method=STUDY.grid_methods) if STUDY.validation else []
         ),
         paper=f"{REPO}/workflow/resources/paper_table2.csv",
-        sources=sources("metrics/si_sdr.py", "tables.py"),
+        sources=sources("metrics/si_sdr.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_separation.csv",
@@ -53,7 +53,7 @@ rule bss_eval:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/bss_eval.py", "data/windows.py", "experiments.py"),
+        sources=sources("metrics/bss_eval.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/bss_eval_{method}.csv",
     log:
@@ -70,7 +70,7 @@ rule table2_bss_eval:
     input:
         scores=expand("<results>/scores/bss_eval_{method}.csv", method=STUDY.methods),
         selection="<results>/selection.json",
-        sources=sources("metrics/bss_eval.py", "tables.py"),
+        sources=sources("metrics/bss_eval.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_bss_eval.csv",
@@ -113,7 +113,7 @@ rule embed_generated:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("experiments.py"),
+        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
     output:
         "<results>/embeddings/{task}.npz",
     log:
@@ -133,7 +133,7 @@ rule embed_references:
     input:
         checkpoint=EMBEDDING["checkpoint"] or [],
         windows=TEST,
-        sources=EMBEDDING_SOURCES + sources("data/windows.py", "experiments.py"),
+        sources=EMBEDDING_SOURCES + sources("data/windows.py", "study/experiments.py"),
     output:
         "<results>/embeddings/references.npz",
     log:
@@ -158,7 +158,7 @@ rule fad:
     input:
         generated=expand("<results>/embeddings/{task}.npz", task=STUDY.tasks),
         references="<results>/embeddings/references.npz",
-        sources=sources("metrics/frechet.py", "experiments.py"),
+        sources=sources("metrics/frechet.py", "study/experiments.py"),
     output:
         stems="<results>/scores/fad_stems.csv",
         mixtures="<results>/scores/fad_mixtures.csv",
@@ -181,7 +181,7 @@ rule fad:
 rule negative_prompts:
     input:
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_curve.csv"],
-        sources=sources("tables.py"),
+        sources=sources("study/tables.py"),
     output:
         multiext("<results>/tables/negative_prompts", ".csv", ".md", ".tex"),
     log:
@@ -203,7 +203,7 @@ rule coherence:
         audio=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.npy", task=PARTIAL)),
         tables=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.csv", task=PARTIAL)),
         windows=TEST,
-        sources=sources("metrics/coherence.py", "data/windows.py", "experiments.py"),
+        sources=sources("metrics/coherence.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/coherence.csv",
     log:
@@ -227,7 +227,7 @@ rule embed_stems:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("experiments.py"),
+        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
     output:
         "<results>/embeddings/stems/{task}.npz",
     log:
@@ -251,7 +251,7 @@ rule stems_of_mixtures:
         single=expand("<results>/embeddings/{task}.npz", task=[task for task in STUDY.tasks if task not in MIXED]),
         references="<results>/embeddings/references.npz",
         windows=TEST,
-        sources=sources("metrics/frechet.py", "data/windows.py", "experiments.py"),
+        sources=sources("metrics/frechet.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/stems_of_mixtures.csv",
     log:

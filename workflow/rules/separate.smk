@@ -12,7 +12,7 @@ rule separate:
             if wildcards.method in STUDY.validated
             else []
         ),
-        sources=MODEL_SOURCES + sources("experiments.py"),
+        sources=MODEL_SOURCES + sources("study/experiments.py"),
     output:
         audio="<results>/separation/{method}/{shard}-of-{shards}.npy",
         table="<results>/separation/{method}/{shard}-of-{shards}.csv",

@@ -8,7 +8,7 @@ rule train:
         validation=windows(STUDY.learned("validation")),
         train_embeddings=embedded_windows(STUDY.learned("train")),
         validation_embeddings=embedded_windows(STUDY.learned("validation")),
-        sources=sources("training.py", "optimizers.py", "averages.py", "models", "data/windows.py"),
+        sources=sources("training", "models", "data/windows.py"),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
         losses="<results>/training/losses.csv",
@@ -40,7 +40,7 @@ use rule train as train_short with:
         validation=windows(part("validation", SHORT["validation_tracks"])),
         train_embeddings=embedded_windows(part("train", SHORT["tracks"])),
         validation_embeddings=embedded_windows(part("validation", SHORT["validation_tracks"])),
-        sources=sources("training.py", "optimizers.py", "averages.py", "models", "data/windows.py"),
+        sources=sources("training", "models", "data/windows.py"),
     output:
         model=multiext("<results>/demo_training/model/", "model.safetensors", "config.json"),
         losses="<results>/demo_training/losses.csv",
@@ -63,7 +63,7 @@ use rule train as train_baseline with:
     input:
         train=[f"<data>/{part('train')}/windows_with_stems/{file}" for file in [*WINDOW_FILES, "stems.npy"]],
         validation=windows(part("validation")),
-        sources=sources("training.py", "optimizers.py", "averages.py", "models", "baselines", "data/windows.py"),
+        sources=sources("training", "models", "systems", "data/windows.py"),
     output:
         model=multiext("<results>/baselines/{baseline}/", "model.safetensors", "config.json"),
         losses="<results>/training/{baseline}/losses.csv",

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from gmsdi.allocator import tune_allocator
 from gmsdi.errors import UserError
-from gmsdi.files import atomic, remove_partials
+from gmsdi.io.allocator import tune_allocator
+from gmsdi.io.files import atomic, remove_partials
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gmsdi.tables import Sheet
+    from gmsdi.study.tables import Sheet
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def system(snakemake: Any, name: str, settings: Mapping[str, Any]) -> Any:
     """
     import torch
 
-    from gmsdi.experiments import CALL, load_system
+    from gmsdi.study.experiments import CALL, load_system
 
     tune_allocator()
     torch.set_num_threads(snakemake.threads)
@@ -124,7 +124,7 @@ def windows_folder(files: Any) -> Path:
 
 def write_table(outputs: Any, table: pd.DataFrame, sheets: Sequence[Sheet]) -> None:
     """Write a table to the rule's .csv, .md and .tex outputs."""
-    from gmsdi.tables import latex, markdown
+    from gmsdi.study.tables import latex, markdown
 
     texts = {".csv": table.to_csv(index=False, float_format="%.6g"), ".md": markdown(sheets), ".tex": latex(sheets)}
     for output in map(Path, outputs):

@@ -5,8 +5,8 @@ from typing import Any
 from _common import job, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import join_shards, score_bss_eval
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import join_shards, score_bss_eval
 
 snakemake: Any
 

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 from _common import job
 
-from gmsdi.experiments import choose_settings
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import choose_settings
 
 snakemake: Any
 

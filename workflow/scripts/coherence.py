@@ -6,8 +6,8 @@ from typing import Any
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import coherences, join_shards
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import coherences, join_shards
 
 snakemake: Any
 

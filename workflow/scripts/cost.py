@@ -10,11 +10,11 @@ import pandas as pd
 from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import score_separation, select_chunks, separate
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 from gmsdi.metrics.si_sdr import summarize
-from gmsdi.study import with_steps, without_steps
-from gmsdi.tables import NAMES
+from gmsdi.study.experiments import score_separation, select_chunks, separate
+from gmsdi.study.study import with_steps, without_steps
+from gmsdi.study.tables import NAMES
 
 snakemake: Any
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from _common import job
 
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 snakemake: Any
 

@@ -8,7 +8,7 @@ from typing import Any
 from _common import job
 
 from gmsdi.data.download import ProgressBar, fetch, find_entry
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 snakemake: Any
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from _common import job, progress, windows_folder
 
-from gmsdi.allocator import tune_allocator
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import embed, reference_audio
-from gmsdi.files import atomic
+from gmsdi.io.allocator import tune_allocator
+from gmsdi.io.files import atomic
 from gmsdi.metrics.embeddings import get_embedding
+from gmsdi.study.experiments import embed, reference_audio
 
 snakemake: Any
 

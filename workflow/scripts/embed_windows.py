@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from _common import job, progress, windows_folder
 
-from gmsdi.allocator import tune_allocator
 from gmsdi.data.windows import WindowSet
-from gmsdi.models.checkpoint import resolve_device
-from gmsdi.models.clap import clap_of
-from gmsdi.models.clap_windows import embed_windows
+from gmsdi.io.allocator import tune_allocator
+from gmsdi.io.device import resolve_device
+from gmsdi.models.clap.network import clap_of
+from gmsdi.models.clap.windows import embed_windows
 
 snakemake: Any
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from _common import job
 
-from gmsdi.experiments import distances
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import distances
 
 snakemake: Any
 

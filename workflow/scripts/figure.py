@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from _common import job
 
-from gmsdi import plots
+from gmsdi.study import figures as plots
 
 snakemake: Any
 

@@ -8,8 +8,8 @@ import pandas as pd
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import open_audio
-from gmsdi.gallery import write_gallery
+from gmsdi.study.experiments import open_audio
+from gmsdi.study.gallery import write_gallery
 
 snakemake: Any
 

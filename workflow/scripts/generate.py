@@ -6,8 +6,8 @@ import numpy as np
 from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import generate, plan, share
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import generate, plan, share
 
 snakemake: Any
 

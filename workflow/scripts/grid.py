@@ -8,8 +8,8 @@ import pandas as pd
 from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import score_separation, select_chunks, separate
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import score_separation, select_chunks, separate
 
 snakemake: Any
 

@@ -6,7 +6,7 @@ from typing import Any
 from _common import job, progress
 
 from gmsdi.data.midi_dataset import MidiConfig, list_songs
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 snakemake: Any
 

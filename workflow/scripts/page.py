@@ -9,10 +9,11 @@ import pandas as pd
 import yaml
 from _common import job, windows_folder
 
-from gmsdi import plots, report
-from gmsdi.files import atomic
-from gmsdi.study import Study
-from gmsdi.tables import (
+from gmsdi.io.files import atomic
+from gmsdi.study import figures as plots
+from gmsdi.study import report
+from gmsdi.study.study import Study
+from gmsdi.study.tables import (
     NAMES,
     coherence_sheet,
     describe,

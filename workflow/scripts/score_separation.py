@@ -5,8 +5,8 @@ from typing import Any
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import join_shards, score_separation
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import join_shards, score_separation
 
 snakemake: Any
 

@@ -8,9 +8,9 @@ import numpy as np
 from _common import job, progress, system, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import select_chunks, separate, share
-from gmsdi.files import atomic
-from gmsdi.study import VALIDATED
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import select_chunks, separate, share
+from gmsdi.study.study import VALIDATED
 
 snakemake: Any
 

@@ -8,8 +8,8 @@ import pandas as pd
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.experiments import HELD_OUT, real_cosines, stems_of_mixtures
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
+from gmsdi.study.experiments import HELD_OUT, real_cosines, stems_of_mixtures
 
 snakemake: Any
 

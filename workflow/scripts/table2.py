@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 from _common import job, write_table
 
-from gmsdi.study import VALIDATED
-from gmsdi.tables import differences_sheet, table2, table2_differences, table2_sheets
+from gmsdi.study.study import VALIDATED
+from gmsdi.study.tables import differences_sheet, table2, table2_differences, table2_sheets
 
 snakemake: Any
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from _common import job, write_table
 
-from gmsdi.tables import bss_eval_sheets, table2_bss_eval
+from gmsdi.study.tables import bss_eval_sheets, table2_bss_eval
 
 snakemake: Any
 

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from _common import job, windows_folder
 
-from gmsdi.config import digest
 from gmsdi.errors import UserError
-from gmsdi.files import atomic, remove_partials
-from gmsdi.training import TrainingConfig, train
+from gmsdi.io.files import atomic, remove_partials
+from gmsdi.study.config import digest
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import train
 
 snakemake: Any
 

@@ -8,7 +8,7 @@ from typing import Any
 from _common import job
 
 from gmsdi.data.download import ProgressBar, download_slakh
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 snakemake: Any
 

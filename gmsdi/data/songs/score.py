@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gmsdi.data.composer import TICKS_PER_BEAT, Note
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 CLASSES = ("Bass", "Drums", "Guitar", "Piano")
 PROGRAMS = {"Bass": range(32, 40), "Guitar": range(24, 32), "Piano": range(8)}  # General MIDI, counted from 0

@@ -13,7 +13,7 @@ import numpy as np
 from gmsdi.data.songs import arranged, composed, drawn
 from gmsdi.data.songs.score import Song, write
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 VERSION = 1  # of the music: raise it with every change of it, so that no folder mixes two
 KINDS = ("arranged", "composed", "drawn")

@@ -1,7 +1,7 @@
 """CLAP, contrastive language-audio pretraining: audio and text as unit vectors of one space (Wu et al. 2023).
 
 Two kinds are known: LAION's published checkpoint, whose networks run in transformers, and the small one that
-`gmsdi.models.clap_training` trains. `Clap` is the interface of both. The laion-clap package itself is not used: it asks
+`gmsdi.models.clap.training` trains. `Clap` is the interface of both. The laion-clap package itself is not used: it asks
 for NumPy 1 and needs a connection to be imported.
 """
 
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from gmsdi.errors import UserError
 from gmsdi.metrics.features import clips_at, mel_filters
 from gmsdi.metrics.weights import Weights, pinned, read_torch
-from gmsdi.models.text import as_tokens, explained, tokenize
+from gmsdi.models.edm.text import as_tokens, explained, tokenize
 
 if TYPE_CHECKING:
-    from gmsdi.models.clap_training import ContrastiveModel
+    from gmsdi.models.clap.training import ContrastiveModel
 
 WEIGHTS = Weights(
     url="https://huggingface.co/lukewys/laion_clap/resolve/b3708341862f581175dba5c356a4ebf74a9b6651/"
@@ -179,7 +179,7 @@ class Clap:
     """Audio and texts as unit vectors of one space; each tower is read when it is first used.
 
     Args:
-        checkpoint: a folder of the small CLAP (`gmsdi.models.clap_training`), or the file of the weights as LAION
+        checkpoint: a folder of the small CLAP (`gmsdi.models.clap.training`), or the file of the weights as LAION
             publishes them; None: that file, downloaded once (see `gmsdi.metrics.weights.Weights.file`).
         sha256: digest that the file must have, if its weights are not the published ones.
         tokenizer: of LAION's text tower, RoBERTa's: a local folder with `TOKENIZER_FILES`, or a name on the hub, which
@@ -291,7 +291,7 @@ class Clap:
     @cached_property
     def _contrastive(self) -> ContrastiveModel:
         from gmsdi.models.checkpoint import load_model
-        from gmsdi.models.clap_training import ContrastiveModel
+        from gmsdi.models.clap.training import ContrastiveModel
 
         assert self._path is not None
         model = load_model(self._path)
@@ -322,7 +322,7 @@ def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap:
 
 
 class ClapPrompts:
-    """A CLAP's text tower as the encoder of `gmsdi.models.text.FrozenText`: a prompt is one token.
+    """A CLAP's text tower as the encoder of `gmsdi.models.edm.text.FrozenText`: a prompt is one token.
 
     It is no part of the module that uses it: neither saved nor copied with it.
     """

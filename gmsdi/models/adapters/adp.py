@@ -1,9 +1,9 @@
 """Models of audio-diffusion-pytorch 0.0.43, and MSDM's checkpoints of them, as models of this package.
 
-The published classes `UNet1d` and `UNetConditional1d` compute what `gmsdi.models.unet.UNet1d` computes with its default
-options; only the names differ (`RENAMES`). The widths, depths and factors are read off the shapes of the weights. What
-shapes do not show (`SETTINGS`) comes from the checkpoint's hyper-parameters; a plain state dict has none, and is taken
-to have MSDM's.
+The published classes `UNet1d` and `UNetConditional1d` compute what `gmsdi.models.edm.unet.UNet1d` computes with its
+default options; only the names differ (`RENAMES`). The widths, depths and factors are read off the shapes of the
+weights. What shapes do not show (`SETTINGS`) comes from the checkpoint's hyper-parameters; a plain state dict has none,
+and is taken to have MSDM's.
 
 A checkpoint is a pickle, which can run code when it is read. Here it is read with `weights_only=True`, and whatever it
 names beyond PyTorch's own classes (such as the distribution of σ among the hyper-parameters) is replaced by an empty
@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 from gmsdi.models.checkpoint import CONFIG, WEIGHTS
-from gmsdi.models.unet import UNet1d, UNetConfig
+from gmsdi.models.edm.unet import UNet1d, UNetConfig
 
 RENAMES = (
     (r"^to_time\.0\.0\.weights$", "to_time.0.frequencies"),

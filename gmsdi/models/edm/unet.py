@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmsdi.models.conditioning import Conditioning
+from gmsdi.models.edm.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class UNetConfig:
 
 
 class UNet1d(nn.Module):
-    """`F(x, c_noise, text)`: the raw network inside the preconditioning of `models.denoiser`."""
+    """`F(x, c_noise, text)`: the raw network inside the preconditioning of `models.edm.denoiser`."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

@@ -137,15 +137,15 @@ def load_system(
     from gmsdi.pipeline import load
 
     if name == "weak_msdm":
-        from gmsdi.baselines.msdm import load_weak
+        from gmsdi.systems.msdm import load_weak
 
         system: Any = load_weak(dict(folders), clamp=clamp, **options)
     elif name == "msdm":
-        from gmsdi.baselines.msdm import load_joint
+        from gmsdi.systems.msdm import load_joint
 
         system = load_joint(folders["stems"], clamp=clamp, **options)
     elif name == "demucs_gibbs":
-        from gmsdi.baselines.gibbs import load_gibbs
+        from gmsdi.systems.gibbs import load_gibbs
 
         system = load_gibbs(folders["stems"], **options)
     else:
@@ -259,7 +259,7 @@ def separate(
     import torch
 
     from gmsdi.level import track_levels
-    from gmsdi.pipeline import Guidance, Solver
+    from gmsdi.sampling.solver import Guidance, Solver
     from gmsdi.wiener import share_out, wiener
 
     name, samples = method["name"], int(method.get("samples", 1))
@@ -496,8 +496,8 @@ def generate(
 
     from gmsdi.inference import gamma_from_config
     from gmsdi.level import track_levels
-    from gmsdi.pipeline import Guidance, Solver
     from gmsdi.sampling.guidance import Prompt
+    from gmsdi.sampling.solver import Guidance, Solver
 
     task, name = settings["task"], settings["system"]
     negatives: Mapping[str, str] = settings.get("negatives") or {}
@@ -573,7 +573,8 @@ def _total(
     system: Any, labels: Sequence[str], settings: Mapping[str, Any]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What generates the clips of TOTAL with the text-conditioned model, and the options that it has of its own."""
-    from gmsdi.pipeline import Guidance, Solver, indices_of
+    from gmsdi.pipeline import indices_of
+    from gmsdi.sampling.solver import Guidance, Solver
     from gmsdi.wiener import share_out
 
     way = settings.get("way")

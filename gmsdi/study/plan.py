@@ -27,24 +27,24 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmsdi.config import Config, load, validate
 from gmsdi.data.decoding import Unreadable
 from gmsdi.data.download import find_entry
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.slakh import list_tracks
 from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.experiments import CALL
 from gmsdi.metrics.embeddings import EMBEDDINGS
 from gmsdi.sampling.schedules import karras
-from gmsdi.study import Study, system_of, with_steps
+from gmsdi.study.config import Config, load, validate
+from gmsdi.study.experiments import CALL
+from gmsdi.study.study import Study, system_of, with_steps
 
 if TYPE_CHECKING:
     import torch
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 TRAINING = {"batch": 16, "validate_every": 500, "validation_batches": 8}
-"""Defaults of `gmsdi.training.TrainingConfig`, which cannot be imported without torch."""
+"""Defaults of `gmsdi.training.config.TrainingConfig`, which cannot be imported without torch."""
 SLAKH_SECONDS = 145 * 3600 / 2100
 """Mean length of Slakh2100's tracks: 145 hours in all (Manilow et al. 2019)."""
 JAMENDO_COUNT = 55_701
@@ -912,7 +912,7 @@ def measure(
     """
     import torch
 
-    from gmsdi.models.checkpoint import resolve_device, resolve_precision
+    from gmsdi.io.device import resolve_device, resolve_precision
 
     if repetitions < 1:
         raise UserError(f"repetitions is {repetitions}; it must be at least 1")
@@ -946,7 +946,8 @@ def measure(
 
 def _model(study: Study, network: str, device: str) -> Any:
     """A network ready to sample: of its folder, or with random weights."""
-    from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model, resolve_precision
+    from gmsdi.io.device import resolve_precision
+    from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
 
     config = study.config
     model = next(iter(study.weak)) if network == "weak_msdm" else network
@@ -954,7 +955,7 @@ def _model(study: Study, network: str, device: str) -> Any:
     if network == "gmsdi" and not config["model"]["train"]:
         folder = Path(config["model"]["folder"] or bundled_model())
     elif network != "gmsdi" and not config["baselines"]["train"]:
-        folder = Path(config["baselines"]["folder"] or REPO / "gmsdi" / "baselines" / "weights") / model
+        folder = Path(config["baselines"]["folder"] or REPO / "gmsdi" / "weights" / "baselines") / model
     if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
         built = load_model(folder, device=device)
     else:
@@ -987,8 +988,9 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
     """Seconds of an evaluation, the network's parameters, and its peak memory in bytes."""
     import torch
 
-    from gmsdi.baselines.msdm import JointMSDM, WeakMSDM
-    from gmsdi.pipeline import Guidance, Pipeline, Solver
+    from gmsdi.pipeline import Pipeline
+    from gmsdi.sampling.solver import Guidance, Solver
+    from gmsdi.systems.msdm import JointMSDM, WeakMSDM
 
     model, labels = _model(study, network, device), study.labels
     clock, rows = _Clock(device), CALL
@@ -1024,7 +1026,8 @@ def _time_training(
     import torch
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    from gmsdi.models.checkpoint import STEMS, resolve_precision, target_of
+    from gmsdi.io.device import resolve_precision
+    from gmsdi.models.checkpoint import STEMS, target_of
 
     built = _fresh(study, model).to(device)
     built.autocast = resolve_precision(training.get("precision", "auto"), device)

@@ -1,7 +1,7 @@
 """A small CLAP that is trained from windows of mixtures and their labels, for data sets of few sounds and few words.
 
-Its kind is that of LAION's (`gmsdi.models.clap`), at another size: HTS-AT on a log-mel spectrogram and a RoBERTa, here
-over bytes, which need no vocabulary file. `gmsdi.training.train` trains it as any other model.
+Its kind is that of LAION's (`gmsdi.models.clap.network`), at another size: HTS-AT on a log-mel spectrogram and a
+RoBERTa, here over bytes, which need no vocabulary file. `gmsdi.training.loop.train` trains it as any other model.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
-from gmsdi.models.base import TrainableModel
-from gmsdi.models.clap import AudioTower, FrontEnd, TextTower
+from gmsdi.models.clap.network import AudioTower, FrontEnd, TextTower
+from gmsdi.models.trainable import TrainableModel
 
 LARGEST_SCALE = 100.0
 """Of the cosines, as in CLIP and in CLAP."""

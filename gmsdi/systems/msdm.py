@@ -23,13 +23,15 @@ from torch import Tensor
 from gmsdi import inference, level
 from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, Noise, check_stability
+from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.level import Rests
-from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, load_model, resolve_device, resolve_precision, target_of
-from gmsdi.models.denoiser import TextDenoiser
-from gmsdi.models.text import prompt_of
-from gmsdi.pipeline import Callback, Solver, batched
+from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, load_model, target_of
+from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.edm.text import prompt_of
+from gmsdi.pipeline import batched
 from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
+from gmsdi.sampling.solver import Callback, Solver
 
 JointModel: TypeAlias = Callable[[Tensor, float], Tensor]
 """`D = model(x, sigma)`: the K stems of each item, `[B, K, T]`, denoised together in one forward."""

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from gmsdi import level
 from gmsdi.errors import UserError
-from gmsdi.models.base import TrainableModel
-from gmsdi.models.checkpoint import load_model, resolve_device, resolve_precision
+from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.models.checkpoint import load_model
+from gmsdi.models.trainable import TrainableModel
 from gmsdi.sampling.noise import SeededNoise
 
 Callback: TypeAlias = Callable[[int, int], None]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 Samples: TypeAlias = NDArray[np.float32]
 FORMATS = {".flac": "PCM_16", ".wav": "FLOAT"}

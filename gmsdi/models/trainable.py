@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 
 class TrainableModel(nn.Module):
-    """A network that `gmsdi.training` can train and `gmsdi.models.checkpoint` can store.
+    """A network that `gmsdi.training.loop` can train and `gmsdi.models.checkpoint` can store.
 
     Attributes:
         config: what the model's `config.json` holds.
         autocast: the type in which the network runs, e.g. `torch.bfloat16`; None leaves it as it is.
-        ends: beginnings of the names of the parameters of its first and last layers, see `gmsdi.optimizers.divided`.
+        ends: beginnings of the names of the parameters of its first and last layers, see
+        `gmsdi.training.optimizers.divided`.
     """
 
     config: dict[str, Any]
@@ -26,6 +27,6 @@ class TrainableModel(nn.Module):
         """The loss of each item of a training batch, `[n]`.
 
         Args:
-            batch: see `gmsdi.training.Batches`.
+            batch: see `gmsdi.training.loop.Batches`.
         """
         raise NotImplementedError

@@ -23,8 +23,8 @@ import numpy as np
 from gmsdi.data.transfer import claimed
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
-from gmsdi.models.clap import Clap
+from gmsdi.io.files import atomic
+from gmsdi.models.clap.network import Clap
 
 BATCH = 64
 """Windows that are embedded before they are written."""

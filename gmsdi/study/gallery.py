@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet

@@ -1,7 +1,7 @@
 """The page of all configuration keys, config/README.md, from the schema that checks them.
 
-`python -m gmsdi.config_reference`, in the repository's root, writes it. Defaults that the schema leaves to a class of
-the package are read from its source, so that no heavy library is imported.
+`python -m gmsdi.study.config_reference`, in the repository's root, writes it. Defaults that the schema leaves to a
+class of the package are read from its source, so that no heavy library is imported.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 import yaml
 
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 Schema = Mapping[str, Any]
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 SCHEMA = PACKAGE.parent / "workflow" / "schemas" / "config.schema.yaml"
 PAGE = PACKAGE.parent / "config" / "README.md"
 CLASSES = {
-    "training": ("training.py", "TrainingConfig"),
-    "unet": ("models/unet.py", "UNetConfig"),
+    "training": ("training/config.py", "TrainingConfig"),
+    "unet": ("models/edm/unet.py", "UNetConfig"),
     "data.mini": ("data/mini.py", "MiniConfig"),
 }
 """For definitions and keys of the schema that a class configures, its file and name."""

@@ -1,7 +1,7 @@
 """What a configuration asks for: its methods, tasks and models, and the settings of each.
 
-The workflow takes the parameters of its jobs from here, and `gmsdi.plan` what it counts. Nothing is computed and no
-heavy library is imported, so that building the workflow's graph takes no time.
+The workflow takes the parameters of its jobs from here, and `gmsdi.study.plan` what it counts. Nothing is computed and
+no heavy library is imported, so that building the workflow's graph takes no time.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gmsdi.config import Config, digest, slug
 from gmsdi.data.versions import VERSIONS, numbers_of
+from gmsdi.study.config import Config, digest, slug
 
 VALIDATED = {"separator_validated": "separator", "extractor_validated": "extractor"}
 """Rows of Table 2 whose settings were chosen on validation chunks, each with the same method as chosen in Table 1."""
@@ -61,7 +61,7 @@ class Study:
     "msdm", "demucs_gibbs", or one for each label of "weak_msdm".
 
     Args:
-        config: with every default filled in, see `gmsdi.config.validate`.
+        config: with every default filled in, see `gmsdi.study.config.validate`.
 
     Attributes:
         config: as given.
@@ -126,8 +126,8 @@ class Study:
         """All settings of a method.
 
         Returns:
-            What `gmsdi.experiments.choose_settings` takes: the settings of `separate`, of which None is chosen from
-            the grid on the split `chosen_on`, and maybe a `title`.
+            What `gmsdi.study.experiments.choose_settings` takes: the settings of `separate`, of which None is chosen
+            from the grid on the split `chosen_on`, and maybe a `title`.
         """
         separation = self.config["separation"]
         if system_of(method) != GMSDI:
@@ -214,7 +214,7 @@ class Study:
         return int(generation["single"]["curve_clips"] if few else generation["clips"])
 
     def task_settings(self, task: str) -> dict[str, Any]:
-        """What `gmsdi.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
+        """What `gmsdi.study.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
         generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
         way = task.split("_")[1] if task.startswith("total_") and system == GMSDI else None
         own = generation["conditioned" if task == "partial_conditioned" else kind]
@@ -290,7 +290,7 @@ class Study:
         return list(self.weak) if system == WEAK_MSDM else [system]
 
     def targets(self, name: str) -> list[str]:
-        """What each of these models denoises, see `gmsdi.experiments.load_system`."""
+        """What each of these models denoises, see `gmsdi.study.experiments.load_system`."""
         return {GMSDI: ["mixture"], WEAK_MSDM: self.labels}.get(system_of(name), ["stems"])
 
     def model_of(self, name: str) -> str | None:
@@ -324,7 +324,7 @@ class Study:
         return {**own, "unet": unet, "text": {"kind": "none"}, "target": target, **shared}
 
     def training(self, model: str) -> dict[str, Any]:
-        """What is given of `gmsdi.training.TrainingConfig` for a model, or for "demo", the demo's short training.
+        """The given settings of training of a model (`TrainingConfig`), or of "demo", the demo's short training.
 
         Without `devices`, on which the result does not depend.
         """

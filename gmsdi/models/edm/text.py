@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
-from gmsdi.models.conditioning import Conditioning
+from gmsdi.models.edm.conditioning import Conditioning
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 """What a pretrained encoder's folder holds, as the hub has it."""
@@ -119,7 +119,7 @@ class PretrainedT5:
 
 
 class PromptEncoder(Protocol):
-    """A pretrained encoder that keeps its weights: `PretrainedT5`, or `gmsdi.models.clap.ClapPrompts`."""
+    """A pretrained encoder that keeps its weights: `PretrainedT5`, or `gmsdi.models.clap.network.ClapPrompts`."""
 
     @property
     def name(self) -> str:
@@ -262,9 +262,9 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
 
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer, which needs no file; it is trained together with
     the network. `kind: t5` takes the pretrained `name` (`t5-small`, `t5-base`, a local folder) and keeps it as it is.
-    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.Clap`), which has `features` dimensions; the
-    network is trained on embeddings of mixtures (see `gmsdi.training.Batches`). `kind: none` is for an unconditional
-    network.
+    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.network.Clap`), which has `features`
+    dimensions; the network is trained on embeddings of mixtures (see `gmsdi.training.loop.Batches`). `kind: none` is
+    for an unconditional network.
 
     Args:
         config: `kind` and what it needs.
@@ -300,7 +300,7 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
 
 
 def _build_clap(config: dict[str, Any], prompts: Path | None) -> FrozenClapText:
-    from gmsdi.models.clap import ClapPrompts, clap_of  # which needs this module
+    from gmsdi.models.clap.network import ClapPrompts, clap_of  # which needs this module
 
     text = FrozenClapText(ClapPrompts(clap_of(config)), prompts=prompts)
     if text.features != config["features"]:

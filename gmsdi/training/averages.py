@@ -6,7 +6,8 @@ Dynamics of Diffusion Models", Sect. 3). Its length is named by σ_rel, the stan
 of t. Two such averages, saved from time to time, give those of other lengths, as the combination of saved averages
 whose profile comes nearest.
 
-`python -m gmsdi.averages SNAPSHOTS OUT --sigma-rel 0.07` writes a model folder from the snapshots of a training.
+`python -m gmsdi.training.averages SNAPSHOTS OUT --sigma-rel 0.07` writes a model folder from the snapshots of a
+training.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gmsdi.errors import UserError
-from gmsdi.files import atomic
+from gmsdi.io.files import atomic
 
 LONGEST = 12**-0.5
 """σ_rel of the plain mean of all weights; no power function of exponent 0 or more is longer."""
@@ -137,7 +138,7 @@ def reconstruct(folder: str | Path, sigma_rel: float, *, step: int | None = None
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a model folder with the average of a given length; the exit status is 1 for a `UserError`."""
-    parser = argparse.ArgumentParser(prog="python -m gmsdi.averages", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m gmsdi.training.averages", description=main.__doc__)
     parser.add_argument("snapshots", type=Path, help="folder of the snapshots, `averages` in a training's work folder")
     parser.add_argument("out", type=Path, help="model folder to write")
     parser.add_argument("--sigma-rel", type=float, required=True, help="length of the average, e.g. 0.07")

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from gmsdi import __version__
-from gmsdi.tables import Sheet
+from gmsdi.study.tables import Sheet
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "musicnn", "snakemake")
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gmsdi.models.base import TrainableModel
-from gmsdi.models.conditioning import Conditioning
-from gmsdi.models.text import FrozenClapText, unique_bank
+from gmsdi.models.edm.conditioning import Conditioning
+from gmsdi.models.edm.text import FrozenClapText, unique_bank
+from gmsdi.models.trainable import TrainableModel
 
 
 class Denoiser(Protocol):
