@@ -9,7 +9,7 @@ from transformers import ClapAudioConfig, ClapAudioModelWithProjection, ClapFeat
 
 from gmsdi.errors import UserError
 from gmsdi.metrics.clap import CLAP
-from gmsdi.models.clap.network import network as clap
+from gmsdi.models.clap import network as clap
 
 RATE = 48000
 SMALL = ClapAudioConfig(
