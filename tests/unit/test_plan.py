@@ -18,6 +18,7 @@ from gmsdi import pipeline
 from gmsdi.cli import main
 from gmsdi.errors import UserError
 from gmsdi.sampling import samplers
+from gmsdi.sampling import solver as solver_settings
 from gmsdi.study import plan
 from gmsdi.study.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
 from gmsdi.study.experiments import plan as clips_of
@@ -158,11 +159,11 @@ def test_noise_levels_are_those_of_the_samplers(solver):
         seen.append(sigma)
         return torch.zeros_like(x)
 
-    made = pipeline.Solver(**solver)
+    made = solver_settings.Solver(**solver)
     made.sample(derivative, torch.zeros(1), noise=torch.zeros_like)
     assert plan.evaluation_sigmas(solver) == pytest.approx(seen)
     assert len(seen) == made.evaluations
-    assert solver["name"] in pipeline.SAMPLERS
+    assert solver["name"] in solver_settings.SAMPLERS
     assert pytest.approx(2**0.5 - 1) == samplers.MAX_CHURN
 
 
@@ -171,7 +172,7 @@ def test_open_guidance_counts_as_guidance():
 
 
 def test_constants_are_those_of_the_code():
-    source = ast.parse((REPO / "gmsdi" / "training.py").read_text())
+    source = ast.parse((REPO / "gmsdi" / "training" / "config.py").read_text())
     (config,) = [node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "TrainingConfig"]
     defaults = {
         x.target.id: x.value.value
