@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -341,7 +341,7 @@ def _session(model: AnyModel, solver: Solver, guidance: Guidance, batch: Batch |
     if isinstance(model, Session):
         return model.using(solver, guidance)
     opened = registry.load(model) if isinstance(model, str | Path) else model
-    return Session(cast(Model, opened), solver, guidance, batch)
+    return Session(opened, solver, guidance, batch)
 
 
 def _alike(audios: Mapping[str, Audio]) -> Audio:
