@@ -26,7 +26,7 @@ from gmsdi import level
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models.checkpoint import load_model
-from gmsdi.models.trainable import TrainableModel
+from gmsdi.models.trainable import TrainableModel, register_kind
 from gmsdi.sampling.noise import SeededNoise
 
 Callback: TypeAlias = Callable[[int, int], None]
@@ -308,6 +308,9 @@ def build(config: dict[str, Any]) -> GibbsSeparator:
     if config.get("loss", "l1") not in LOSSES:
         raise UserError(f"model loss is {config['loss']!r}; choose {' or '.join(LOSSES)}")
     return GibbsSeparator(_demucs(config.get("demucs", {}), labels, config["sample_rate"]), config)
+
+
+register_kind("gibbs", lambda config, prompts: build(config))
 
 
 def load_gibbs(

@@ -179,7 +179,7 @@ def per_stem(models: Mapping[str, Model]) -> Model:
     return model
 
 
-class Imputation:
+class Imputation(inference.Derivative):
     """The derivative of `total` and `partial`.
 
     Attributes:
@@ -220,7 +220,7 @@ class Imputation:
         return torch.stack([rows[k] for k in range(self.count)], dim=1)
 
 
-class Gaussian:
+class Gaussian(inference.Derivative):
     """The derivative of `gaussian`.
 
     Attributes:

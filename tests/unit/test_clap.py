@@ -16,7 +16,7 @@ from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.clap import network as clap
 from gmsdi.models.clap import windows as clap_windows
-from gmsdi.models.clap.network import Clap
+from gmsdi.models.clap.encoder import Clap
 from gmsdi.models.clap.training import info_nce
 from gmsdi.models.clap.windows import WindowEmbeddings, embed_windows
 from gmsdi.models.edm.text import unique_bank

@@ -149,7 +149,7 @@ def test_sequential_stems_are_those_of_one_conditioned_run_after_another(pipe):
             else:
                 known = [Prompt(names[j], negatives.get(names[j])) for j in turns[:place]]
                 derivative = inference.conditioned(
-                    model, made, known, [prompt], share=0.4, gamma_x=1.0, lags=2, join=pipe._join
+                    model, made, known, [prompt], share=0.4, gamma_x=1.0, lags=2, join=pipe.session.labels.join
                 )
             x = QUICK.sigmas()[0] * draw(torch.empty(1, 1, 1, WINDOW))
             made = torch.cat([made, QUICK.sample(derivative, x, noise=draw)], dim=1)

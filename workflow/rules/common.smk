@@ -60,7 +60,10 @@ def sources(*names):
     return [str(path) for path in found]
 
 
-MODEL_SOURCES = sources("models", "sampling", "inference.py", "level.py", "pipeline.py", "wiener.py", "systems")
+MODEL_SOURCES = sources(
+    *("models", "sampling", "inference", "systems"),
+    *(f"{name}.py" for name in ("level", "pipeline", "song", "tasks", "types", "wiener")),
+)
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
