@@ -53,14 +53,14 @@ unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keep
 clean:  ## remove the virtual environment and all results
 	rm -rf $(VENV) .snakemake $(filter-out results/README.md,$(wildcard results/*))
 
-# musicnn is taken for its weights alone and demucs for its networks; what else they ask for is obsolete or not needed.
+# demucs is taken for its networks alone, and what else it asks for is not needed.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit(f"gmsdi needs Python 3.11 or newer, \
 	this is {v[0]}.{v[1]}; run: make PYTHON=/path/to/python3.11")'
 	@echo "Installing into $(VENV) (once, a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps musicnn==0.1.0 demucs==4.1.0
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps demucs==4.1.0
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 

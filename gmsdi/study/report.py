@@ -21,7 +21,7 @@ import yaml
 from gmsdi import __version__
 from gmsdi.study.tables import Sheet
 
-PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "musicnn", "snakemake")
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "snakemake")
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
 
 

@@ -64,7 +64,7 @@ MODEL_SOURCES = sources("models", "sampling", "inference.py", "level.py", "pipel
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
-        for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights")
+        for name in ("embeddings", "features", "musicnn", "vggish", "clap", "weights")
     ),
     "models/clap",
 )
