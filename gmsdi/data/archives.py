@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from gmsdi.data.transfer import Entry, Progress, Rejected, StoredFile, WrongContent, claimed, discard, partial_path
+from gmsdi.data.transfer import Entry, Progress, Rejected, StoredFile, WrongContent, discard, partial_path
 from gmsdi.errors import UserError
+from gmsdi.io.files import claimed
 
 _BLOCK = 1 << 20  # bytes copied at a time
 _HEADER = 1 << 16  # bytes of an extended header; long names need a few thousand

@@ -33,15 +33,14 @@ from gmsdi.data.transfer import (
     Transfer,
     VerifiedStream,
     WrongContent,
-    claimed,
     fetch,
     partial_path,
     read_registry,
-    require_space,
     transfer,
 )
 from gmsdi.data.versions import JAMENDO_SHARDS, JAMENDO_TRACKS, SLAKH, jamendo_shard
 from gmsdi.errors import UserError
+from gmsdi.io.files import claimed, require_space
 
 __all__ = [
     "Entry",

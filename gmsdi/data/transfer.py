@@ -9,23 +9,20 @@ asked for with the version's ETag or date (If-Range, RFC 9110), and the digest i
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import json
 import logging
 import os
 import re
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from gmsdi.errors import UserError
-from gmsdi.io.files import atomic
+from gmsdi.io.files import atomic, claimed, require_space
 
 if TYPE_CHECKING:
     import requests
@@ -38,7 +35,6 @@ _TIMEOUT = (30.0, 60.0)  # seconds to connect, and without any byte
 _ATTEMPTS = 8  # in a row without a byte gained, before a server is given up
 _BACKOFF = 1.0  # seconds; the n-th pause is at most 2^n times as long, and what Retry-After asks for goes first
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses worth another attempt
-_RESERVE = 64 << 20  # bytes of a disk that are never counted on
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -618,54 +614,6 @@ def discard(partial: Path) -> None:
     """Remove a partial file and the note of its version."""
     partial.unlink(missing_ok=True)
     _version_file(partial).unlink(missing_ok=True)
-
-
-@contextmanager
-def claimed(target: Path) -> Iterator[None]:
-    """Wait until no other process is making `target`, and keep others waiting, where the file system has locks.
-
-    Raises:
-        UserError: if the folder cannot be written to.
-    """
-    lock = target.with_name(f".{target.name}.lock")
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"{lock}: cannot be written ({error.strerror}); choose another folder") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                _log.warning("%s: waiting for another process that is at work on it", target)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # which releases the lock; the file stays, since removing it would race with others
-
-
-def require_space(
-    folder: Path,
-    needed: int,
-    name: str,
-    *,
-    advice: str = "choose another folder or fewer tracks, or do not store the archive",
-) -> None:
-    """Raise a UserError if the disk that holds `folder` has not this many bytes free."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free - _RESERVE
-    if free < needed:
-        raise UserError(
-            f"{folder}: {max(free, 0) / 1e9:.1f} GB are free, and {name} needs {needed / 1e9:.1f} GB here; free space, "
-            f"{advice}"
-        )
 
 
 def _version_file(partial: Path) -> Path:

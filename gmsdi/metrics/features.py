@@ -29,10 +29,7 @@ def clips_at(rate: int, audio: Any, sample_rate: int) -> np.ndarray:
 def mel_filters(
     sample_rate: int, n_fft: int, n_mels: int, lowest: float = 0.0, highest: float | None = None
 ) -> np.ndarray:
-    """Triangular filters on the Slaney mel scale, each of unit area over frequency.
-
-    The scale is linear below 1 kHz (3 mel per 200 Hz) and logarithmic above (27 mel per factor of 6.4), as in Slaney's
-    Auditory Toolbox (1998) and as librosa's default.
+    """Triangular filters on the Slaney mel scale, each of unit area over frequency, as librosa's default.
 
     Args:
         sample_rate: In Hz.
@@ -44,17 +41,11 @@ def mel_filters(
     Returns:
         float64 `[n_mels, n_fft // 2 + 1]`.
     """
-    top = sample_rate / 2
-    mels = np.linspace(_slaney_mel(lowest), _slaney_mel(top if highest is None else highest), n_mels + 2)
-    edges = np.where(mels < 15, 200 * mels / 3, 1000 * 6.4 ** ((mels - 15) / 27))
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    bins = np.linspace(0, top, n_fft // 2 + 1)
-    triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    return np.maximum(triangles, 0) * (2 / (high - low))
+    from transformers.audio_utils import mel_filter_bank
 
-
-def _slaney_mel(hertz: float) -> float:
-    return 3 * hertz / 200 if hertz < 1000 else 15 + 27 * float(np.log(hertz / 1000) / np.log(6.4))
+    top = sample_rate / 2 if highest is None else highest
+    bank = mel_filter_bank(n_fft // 2 + 1, n_mels, lowest, top, sample_rate, norm="slaney", mel_scale="slaney")
+    return np.ascontiguousarray(bank.T)
 
 
 def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the paper as tidy data, Markdown and LaTeX; every number that the paper also has beside ours."""
+"""Tables 1 and 2 of the paper as tidy data and as they are read; every number that the paper also has beside ours."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
+from gmsdi.study.sheets import Cell, Sheet
 from gmsdi.study.study import DEMUCS_GIBBS, LABELLED_CLAP, MSDM, PUBLISHED, UNSUPERVISED, WEAK_MSDM, WEAKLY
 
 NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
@@ -25,16 +26,6 @@ SCORES = {
     "protocol": "SI-SDRi (dB) by MSDM's protocol, which the paper follows; silent stems are scored",
     "active": "SI-SDRi (dB) over active stems only",
 }
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table as it is read: a title, a header, rows of text, and notes below."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
 
 
 def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
@@ -79,12 +70,10 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
         for (model, constrained), group in overall.groupby(["model", "constrained"], sort=False):
             cells = group.set_index("w")
             best = cells[score].idxmax()
-            row = [f"{model} ({constrained})" if constrained else str(model)]
+            row: list[Cell | str] = [f"{model} ({constrained})" if constrained else str(model)]
             for w in values:
-                cell = f"{cells.at[w, score]:.2f}"
-                cell = f"**{cell}**" if w == best else cell
-                published = cells.at[w, "paper"]
-                row.append(cell if pd.isna(published) or score == "active" else f"{cell} (paper {published:.2f})")
+                paper = "" if score == "active" else _paper(cells.at[w, "paper"])
+                row.append(Cell(f"{cells.at[w, score]:.2f}", aside=paper, bold=w == best))
             rows.append(row)
         notes = [
             f"{subwindows} scores a cell (sub-windows times stems) of {tracks} tracks; best of each row in bold. "
@@ -242,14 +231,13 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
     others = [model for model in models if model in published]
     rows = []
     for model in models:
-        cells = []
+        cells: list[Cell | str] = []
         for other in others:
             if model == other:
                 cells.append("–")
                 continue
             difference, low, high = overall.loc[(model, other), ["active", "active_low", "active_high"]]
-            cell = f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
-            cells.append(f"**{cell}**" if low > 0 else cell)
+            cells.append(Cell(f"{difference:+.2f}", (f"{low:+.2f}", f"{high:+.2f}"), bold=low > 0))
         rows.append([model, *cells])
     return Sheet(
         "Table 2, differences. SI-SDRi (dB) over active stems, All: the row minus the column",
@@ -295,17 +283,17 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
         rows = []
         for model, group in table.groupby("model", sort=False):
             cells = group.set_index("stem")
-            row = [str(model)]
+            if score == "active" and "not run" in set(group["status"]):
+                continue
+            row: list[Cell | str] = [str(model)]
             for stem in stems:
                 cell = cells.loc[stem]
-                text = "not run"
+                paper = _paper(cell["paper"]) if score == "protocol" else ""
                 if cell["status"] == "run":
-                    text = f"{cell[score]:.2f} [{cell[f'{score}_low']:.2f}, {cell[f'{score}_high']:.2f}]"
-                published = pd.notna(cell["paper"]) and score == "protocol"
-                row.append(f"{text} (paper {cell['paper']:.2f})" if published else text)
+                    row.append(Cell(*_interval(cell, score), aside=paper))
+                else:
+                    row.append(Cell("not run", aside=paper))
             rows.append([*row, _level(cells)])
-        if score == "active":
-            rows = [row for row in rows if "not run" not in row[1:]]
         notes = [
             f"{chunks} chunks of {_tracks(table)} tracks of the test split; {confidence:.0%} t intervals over tracks. "
             f"{described}.",
@@ -327,15 +315,15 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
 def table2_brief(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
     """Table 2 in short: a row per model, its active scores, and what MSDM's protocol and the paper say for All."""
     stems = list(dict.fromkeys(table["stem"]))
-    rows = []
+    rows: list[list[Cell | str]] = []
     for model, group in table.groupby("model", sort=False):
         cells = group.set_index("stem")
         overall = cells.loc["All"]
         paper = f"{overall['paper']:.2f}" if pd.notna(overall["paper"]) else "–"
         if overall["status"] == "run":
             own = [f"{cells.at[stem, 'active']:.1f}" for stem in stems if stem != "All"]
-            interval = f"{overall['active']:.2f} [{overall['active_low']:.2f}, {overall['active_high']:.2f}]"
-            rows.append([str(model), *own, interval, _level(cells), f"{overall['protocol']:.2f}", paper])
+            score = Cell(*_interval(overall, "active"))
+            rows.append([str(model), *own, score, _level(cells), f"{overall['protocol']:.2f}", paper])
         else:
             rows.append([str(model), *["not run"] * (len(stems) + 2), paper])
     names = [stem for stem in stems if stem != "All"]
@@ -348,6 +336,16 @@ def _level(cells: pd.DataFrame) -> str:
     """A model's level in silent rows, of All."""
     level = cells.at["All", "silent_level"]
     return "–" if pd.isna(level) else f"{level:.1f}"
+
+
+def _interval(row: pd.Series, score: str) -> tuple[str, tuple[str, str]]:
+    """A score and the ends of its interval."""
+    return f"{row[score]:.2f}", (f"{row[f'{score}_low']:.2f}", f"{row[f'{score}_high']:.2f}")
+
+
+def _paper(published: float) -> str:
+    """What stands beside a number that the paper also has."""
+    return "" if pd.isna(published) else f"paper {published:.2f}"
 
 
 def _tracks(table: pd.DataFrame) -> int:
@@ -498,15 +496,15 @@ def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[S
         own = table[table["part"] == part]
         if own.empty:
             continue
-        rows: list[list[str]] = []
+        rows: list[list[Cell | str]] = []
         said: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
         for row in own.to_dict("records"):
             cells = [
-                f"{row[f'fad_{end}']:.1f} [{row[f'fad_low_{end}']:.1f}, {row[f'fad_high_{end}']:.1f}]"
+                Cell(f"{row[f'fad_{end}']:.1f}", (f"{row[f'fad_low_{end}']:.1f}", f"{row[f'fad_high_{end}']:.1f}"))
                 for end in ENDINGS.values()
             ]
             rows.append([f"{row['bar']}, w = {row['w']:g}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
-            said[row["verdict"]].append(rows[-1][0].replace(", w =", " at w ="))
+            said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}")
         told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
         note = (
             f"Both series of a row share w, noise and {own['clips'].iloc[0]} clips; {confidence:.0%} intervals, "
@@ -523,35 +521,3 @@ VERDICTS = {
     "farther": "They harm",
     "open": "Open, as the intervals overlap",
 }
-
-
-def markdown(sheets: Sequence[Sheet]) -> str:
-    """The sheets as GitHub-flavoured Markdown."""
-    blocks = []
-    for sheet in sheets:
-        lines = ["| " + " | ".join(cells) + " |" for cells in (sheet.header, *sheet.rows)]
-        lines.insert(1, "|" + "|".join([" --- ", *[" ---: "] * (len(sheet.header) - 1)]) + "|")
-        blocks += [f"**{sheet.title}**", "\n".join(lines), *sheet.notes]
-    return "\n\n".join(blocks) + "\n"
-
-
-def latex(sheets: Sequence[Sheet]) -> str:
-    """The sheets as LaTeX tables; the document needs the package booktabs."""
-    blocks = []
-    for sheet in sheets:
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(' '.join([sheet.title + '.', *sheet.notes]))}}}"]
-        lines += [rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}", r"\toprule"]
-        lines += [" & ".join(map(_tex, sheet.header)) + r" \\", r"\midrule"]
-        lines += [" & ".join(map(_tex, row)) + r" \\" for row in sheet.rows]
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _tex(text: str) -> str:
-    if text.startswith("**"):
-        bold, rest = text[2:].split("**", 1)
-        return rf"\textbf{{{_tex(bold)}}}{_tex(rest)}"
-    for character in "&%_#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("*", r"$^*$")

@@ -30,6 +30,7 @@ from gmsdi.data.download import (
 )
 from gmsdi.data.versions import JAMENDO_SHARDS, JAMENDO_TRACKS, SLAKH
 from gmsdi.errors import UserError
+from gmsdi.io import files as files_module
 from tests.unit.file_server import Cut, Stall, Status, serve
 
 DATA = random.Random(0).randbytes(700_000)
@@ -45,7 +46,7 @@ def site(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(transfer, "_BACKOFF", 0.001)
-    monkeypatch.setattr(transfer, "_RESERVE", 0)
+    monkeypatch.setattr(files_module, "_RESERVE", 0)
     with serve() as server:
         yield server
 
@@ -210,7 +211,7 @@ def test_a_damaged_partial_file_is_downloaded_again(site, tmp_path, size):
 
 
 def test_space_is_checked_before_anything_is_stored(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 0, 600_000))
+    monkeypatch.setattr(files_module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 0, 600_000))
     url = site.add("a.bin", DATA)
     with pytest.raises(UserError, match=r"0\.0 GB are free, and a\.bin needs 0\.0 GB here; free space, choose"):
         fetch(url, tmp_path / "a.bin", sha256=sha256(DATA))

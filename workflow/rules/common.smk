@@ -67,7 +67,7 @@ MODEL_SOURCES = sources(
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
-        for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights")
+        for name in ("embeddings", "features", "musicnn", "vggish", "clap", "weights")
     ),
     "models/clap",
 )

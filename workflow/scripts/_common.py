@@ -17,7 +17,7 @@ from gmsdi.io.files import atomic, remove_partials
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gmsdi.study.tables import Sheet
+    from gmsdi.study.sheets import Sheet
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def windows_folder(files: Any) -> Path:
 
 def write_table(outputs: Any, table: pd.DataFrame, sheets: Sequence[Sheet]) -> None:
     """Write a table to the rule's .csv, .md and .tex outputs."""
-    from gmsdi.study.tables import latex, markdown
+    from gmsdi.study.sheets import latex, markdown
 
     texts = {".csv": table.to_csv(index=False, float_format="%.6g"), ".md": markdown(sheets), ".tex": latex(sheets)}
     for output in map(Path, outputs):

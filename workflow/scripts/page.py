@@ -12,6 +12,7 @@ from _common import job, windows_folder
 from gmsdi.io.files import atomic
 from gmsdi.study import figures as plots
 from gmsdi.study import report
+from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
 from gmsdi.study.tables import (
     NAMES,
@@ -45,7 +46,7 @@ with job(snakemake):
         titles, (plots.fad_stems, plots.fad_mixtures), files.captions, files.scores, strict=True
     ):
         table = pd.read_csv(file, keep_default_na=False)
-        facts = {"title": title, "caption": caption(text), "table": report.frame_html(table[columns])}
+        facts = {"title": title, "caption": caption(text), "table": frame_html(table[columns])}
         figures.append({**facts, "image": report.svg_uri(draw(table))})
     costs = None
     if files.costs:
@@ -55,7 +56,7 @@ with job(snakemake):
         costs = {
             "title": "Figure 4. Separation against its cost",
             "caption": caption(files.costs_caption),
-            "table": report.frame_html(overall),
+            "table": frame_html(overall),
             "image": report.svg_uri(plots.costs(table)),
         }
     training = None
@@ -96,17 +97,17 @@ with job(snakemake):
         "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the dataset “{data['kind']}” "
         f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with a text-conditioned diffusion model that was "
         "trained on mixtures only.",
-        "table1": [report.sheet_html(sheet) for sheet in sheets1],
-        "table2": [report.sheet_html(sheet) for sheet in sheets2],
+        "table1": [sheet_html(sheet) for sheet in sheets1],
+        "table2": [sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(
             f"{chosen.get('title') or NAMES[method]}: {describe(chosen)} ({chosen['chosen_by']})"
             for method, chosen in selection.items()
         ),
         "costs": costs,
         "figures": figures,
-        "stems": report.sheet_html(stems_sheet(pd.read_csv(files.stems))),
-        "coherence": report.sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
-        "negatives": [report.sheet_html(sheet) for sheet in negative],
+        "stems": sheet_html(stems_sheet(pd.read_csv(files.stems))),
+        "coherence": sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
+        "negatives": [sheet_html(sheet) for sheet in negative],
         "gallery": report.gallery(files.gallery),
         "provenance": provenance,
         "settings": report.settings(config),

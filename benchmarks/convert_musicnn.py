@@ -1,26 +1,58 @@
-"""Read the tensors of a TensorFlow checkpoint ("tensor bundle") with numpy alone.
+"""Make the weights of the musicnn embedding, `gmsdi/weights/musicnn`, from the `musicnn` package.
 
-A bundle is two files. The *index* is a sorted string table in LevelDB's format (blocks of key/value pairs in which a
-key shares a prefix with the key before it); its values are `BundleEntryProto` messages that say where in the *data*
-file a tensor's raw little-endian bytes lie. Formats: LevelDB `doc/table_format.md`, Protocol Buffers "Encoding", and
-TensorFlow `core/protobuf/tensor_bundle.proto`.
+    python -m pip download --no-deps musicnn==0.1.0 && python -m zipfile -e musicnn-0.1.0*.whl unpacked
+    python -m benchmarks.convert_musicnn unpacked gmsdi/weights/musicnn
+
+in the repository's root. Variables keep their values, names and shapes; those of the optimiser are left out, and the
+names of the tags are put into the file's metadata. The package's licence (ISC) is copied beside them.
+
+The package holds TensorFlow checkpoints ("tensor bundles"), which are read here with numpy alone. A bundle is two
+files. The *index* is a sorted string table in LevelDB's format (blocks of key/value pairs in which a key shares a
+prefix with the key before it); its values are `BundleEntryProto` messages that say where in the *data* file a tensor's
+raw little-endian bytes lie. Formats: LevelDB `doc/table_format.md`, Protocol Buffers "Encoding", and TensorFlow
+`core/protobuf/tensor_bundle.proto`.
 """
 
 from __future__ import annotations
 
+import argparse
+import ast
+import json
 import math
+import shutil
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from gmsdi.errors import UserError
+from gmsdi.io.files import atomic
 
 _MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of every LevelDB table
 _FOOTER = 48  # two block handles, padding, magic
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # TensorFlow's DataType numbers
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # Protocol Buffers' wire types
+
+
+def convert(package: Path, out: Path) -> None:
+    """Write `MTT.safetensors`, `MSD.safetensors` and `LICENSE.md`.
+
+    Args:
+        package: Folder of the unpacked wheel, or the site-packages that it is installed in.
+        out: Folder to write into.
+    """
+    labels = ast.parse((package / "musicnn" / "configuration.py").read_text(encoding="utf-8")).body
+    tags = {node.targets[0].id: ast.literal_eval(node.value) for node in labels if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]
+    for dataset in ("MTT", "MSD"):
+        folder = package / "musicnn" / f"{dataset}_musicnn"
+        variables = read_checkpoint(folder / ".index", folder / ".data-00000-of-00001")
+        kept = {name: value for name, value in variables.items() if not name.endswith(("/Adam", "/Adam_1", "_power"))}
+        with atomic(out / f"{dataset}.safetensors") as path:
+            save_file(kept, path, {"tags": json.dumps(tags[f"{dataset}_LABELS"])})
+    shutil.copyfile(package / "musicnn-0.1.0.dist-info" / "LICENSE.md", out / "LICENSE.md")
 
 
 def read_checkpoint(index: str | Path, data: str | Path) -> dict[str, np.ndarray]:
@@ -136,3 +168,21 @@ def _bytes(value: int | bytes) -> bytes:
     if not isinstance(value, bytes):
         raise ValueError("a message was expected")
     return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert; the exit status is 1 for a `UserError`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.convert_musicnn", description=main.__doc__)
+    parser.add_argument("package", type=Path, help="folder of the unpacked wheel")
+    parser.add_argument("out", type=Path, help="folder to write into")
+    given = parser.parse_args(arguments)
+    try:
+        convert(given.package, given.out)
+    except UserError as error:
+        print(f"convert_musicnn: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
