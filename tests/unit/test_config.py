@@ -10,7 +10,6 @@ from gmsdi.errors import UserError
 from gmsdi.study.config import digest, load, slug, validate, writable
 
 REPO = Path(__file__).parents[2]
-SCHEMA = REPO / "workflow" / "schemas" / "config.schema.yaml"
 MINI = REPO / "config" / "config.yaml"
 
 
@@ -24,22 +23,22 @@ def objects(schema, path=""):
 
 
 def test_overlay_changes_single_keys():
-    config = load(MINI, REPO / "config" / "mini_full.yaml")
+    config = load(REPO / "config" / "mini_full.yaml")
     assert config["run"] == "mini_full"
     assert config["separation"]["solver"]["steps"] == 25
-    assert config["separation"]["solver"]["sigma_max"] == load(MINI)["separation"]["solver"]["sigma_max"]
+    assert config["separation"]["solver"]["sigma_max"] == load()["separation"]["solver"]["sigma_max"]
 
 
 def test_shipped_configurations_are_valid_and_complete():
     for overlay in ([], [REPO / "config" / "mini_full.yaml"]):
-        config = validate(load(MINI, *overlay), SCHEMA)
+        config = validate(load(*overlay))
         assert config["generation"]["partial"]["beta"] == 1
         assert config["separation"]["guidance"] == {"convention": "paper", "interval": None, "clamp": None}
-        assert validate(config, SCHEMA) == config
+        assert validate(config) == config
 
 
 def test_demo_is_large_enough():
-    config = validate(load(MINI), SCHEMA)
+    config = validate(load())
     assert config["separation"]["chunks"] >= 24
     assert config["grid"]["chunks"] >= 8
     assert config["generation"]["clips"] >= 16
@@ -48,9 +47,9 @@ def test_demo_is_large_enough():
 
 
 def test_the_input_is_left_alone():
-    config = load(MINI)
+    config = load()
     before = yaml.safe_dump(config)
-    validate(config, SCHEMA)
+    validate(config)
     assert yaml.safe_dump(config) == before
 
 
@@ -98,10 +97,10 @@ def extra(config):
     ],
 )
 def test_mistakes_are_named_in_one_line(change, message):
-    config = load(MINI)
+    config = load()
     change(config)
     with pytest.raises(UserError) as error:
-        validate(config, SCHEMA)
+        validate(config)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -109,7 +108,7 @@ def test_mistakes_are_named_in_one_line(change, message):
 def test_a_class_of_the_base_configuration_can_be_left_out(tmp_path):
     overlay = tmp_path / "three.yaml"
     overlay.write_text("data: {classes: {Piano: null}}\ngeneration: {negatives: {Piano: null}}\n")
-    config = validate(load(MINI, overlay), SCHEMA)
+    config = validate(load(overlay))
     assert list(config["data"]["classes"]) == ["Bass", "Drums", "Guitar"]
     assert "Piano" not in config["generation"]["negatives"]
 

@@ -27,7 +27,7 @@ def test_every_key_of_a_configuration_has_its_row():
     """Walks the demo's configuration with its defaults, in which every mapping but a user's own is written out."""
     page = PAGE.read_text()
     types = {row[0].strip().strip("`"): row[1] for row in rows(page)}
-    config = validate(load(REPO / "config" / "config.yaml"), SCHEMA)
+    config = validate(load())
     own = {"data.classes", "data.mini.section_sizes", "data.mini.programs", "generation.negatives"}
     own |= {"baselines.demucs_gibbs.model.demucs", "separation.extras"}
 

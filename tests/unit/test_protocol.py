@@ -143,7 +143,7 @@ def compare(found, facts, ours=()):
 @pytest.fixture(scope="module", params=["slakh2100", "mtg_jamendo"])
 def study(request):
     overlay = REPO / "config" / f"{request.param}.yaml"
-    return Study(validate(load(REPO / "config" / "config.yaml", overlay), REPO / "workflow/schemas/config.schema.yaml"))
+    return Study(validate(load(overlay)))
 
 
 def network(study, model):
