@@ -17,7 +17,7 @@ Length = Annotated[float, Bounded(gt=0, le=LONGEST)]
 
 
 @dataclass(frozen=True)
-class Extra:
+class ExtraWeight:
     """A range of σ that gets more weight in training."""
 
     share: Annotated[Share, About("of the windows")]
@@ -34,7 +34,8 @@ class TrainingConfig:
     """How to train. The noise level is log-normal, as in Karras et al. 2022.
 
     `muon`: see `gmsdi.training.optimizers.Muon`; `ema_power`: see `gmsdi.training.averages`; `uncertainty`: see
-    `Uncertainty` of `gmsdi.training.loop`; `level_windows`: see `gmsdi.metrics.denoising`. Where torchrun has started
+    `Uncertainty` of `gmsdi.training.loop`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be "auto",
+    for all GPUs, or the CPU. Where torchrun has started
     the processes, these count, and not `devices`.
     """
 
@@ -73,7 +74,7 @@ class TrainingConfig:
     p_std: Annotated[Positive, About("standard deviation of ln sigma")] = 1.4
     p_extra: Annotated[
         Mapping[str, float] | None,
-        As(Extra | None),
+        As(ExtraWeight | None),
         About("a share of the windows whose ln sigma is uniform in a range instead; null is none"),
     ] = None
     uncertainty: Annotated[
@@ -106,7 +107,7 @@ class TrainingConfig:
     devices: Annotated[
         int | str,
         As(Count),
-        About("GPUs of one machine that share each batch, or processes without a GPU; auto takes all GPUs, or the CPU"),
+        About("GPUs of one machine that share each batch, or processes without a GPU"),
     ] = 1
 
     def __post_init__(self) -> None:

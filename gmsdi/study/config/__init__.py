@@ -29,8 +29,8 @@ def validate(config: Mapping[str, Any]) -> Config:
         config: as `load` or `over_base` returns it.
 
     Raises:
-        UserError: for an unknown key, a missing key, a value of the wrong type or range, and whatever a job would refuse
-            that can be known before it; in one line that names the key.
+        UserError: for an unknown key, a missing key, a value of the wrong type or range, and whatever a job would
+            refuse that can be known before it; in one line that names the key.
     """
     from gmsdi.study.config.checks import check_all
     from gmsdi.study.config.errors import one_line

@@ -18,7 +18,7 @@ from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
 from gmsdi.study.config.base import TrainingSettings, UNetSettings, hint
 from gmsdi.study.config.files import Config, slug
-from gmsdi.study.config.separation import TAKEN
+from gmsdi.study.config.separation import NAME, TAKEN
 from gmsdi.study.config.solvers import stacks, whole
 
 BUNDLED = Path(__file__).parents[2] / "weights" / "mini"
@@ -55,8 +55,8 @@ def _labels(config: Config) -> None:
             )
         if (other := files.setdefault(slug(label), label)) != label:
             raise UserError(
-                f"{where} and {other!r} have the same file name, {slug(label)!r}; let them differ in a letter from A to Z "
-                "or a digit"
+                f"{where} and {other!r} have the same file name, {slug(label)!r}; let them differ in a letter from "
+                "A to Z or a digit"
             )
 
 
@@ -114,9 +114,9 @@ def _fad(config: Config) -> None:
 def _used(config: Config) -> Iterator[tuple[str, str]]:
     separation, generation = config["separation"], config["generation"]
     for name in ("msdm", "weak_msdm"):
-        if label := config["baselines"][name]["separation"]["constrained"]:
-            if name in config["baselines"]["enabled"]:
-                yield f"baselines.{name}.separation.constrained", label
+        label = config["baselines"][name]["separation"]["constrained"]
+        if label and name in config["baselines"]["enabled"]:
+            yield f"baselines.{name}.separation.constrained", label
     if label := separation["separator"]["constrained"]:
         yield "separation.separator.constrained", label
     for method in ("extractor", "separator"):
@@ -144,8 +144,10 @@ def _of(label: Any, known: Any, what: str = "data.classes") -> str:
 def _extras(config: Config) -> None:
     for name, extra in config["separation"]["extras"].items():
         where = f"config: separation.extras.{name}"
-        if "msdm" in name or name in TAKEN:
-            raise UserError(f"{where}: a row of its own has another name, without msdm and none of {', '.join(TAKEN)}")
+        if not re.fullmatch(NAME, name) or "msdm" in name or name in TAKEN:
+            raise UserError(
+                f"{where}: a row's name is like {NAME}, without msdm, and none of {', '.join(TAKEN)}; choose another"
+            )
         settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
         if extra.get("model") and (extra.get("w") is None or not settled):
             raise UserError(
@@ -325,8 +327,8 @@ def _networks(config: Config) -> None:
         _made(where, lambda settings=settings: UNetSettings.model_validate(settings))
         if window % (stride := UNetConfig(**settings).stride):
             raise UserError(
-                f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change it, or "
-                "patch_factor and factors"
+                f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change "
+                "it, or patch_factor and factors"
             )
 
 
@@ -360,8 +362,8 @@ def _bundled(config: Config) -> None:
         for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
             if key in known and known[key] != data[key] and _fixed(key, known, data):
                 raise UserError(
-                    f"config: data.{key} is {data[key]}, but the model of {where} was trained with {known[key]} {unit}; "
-                    "change it, or train a model (model.train, baselines.train)"
+                    f"config: data.{key} is {data[key]}, but the model of {where} was trained with {known[key]} "
+                    f"{unit}; change it, or train a model (model.train, baselines.train)"
                 )
 
 
@@ -378,5 +380,6 @@ def _grid(config: Config) -> None:
     for where, w in pinned.items():
         if w is not None and w not in grid["w"]:
             raise UserError(
-                f"config: {where} is {w}, of which Table 1 has no value to choose the constrained stem by; extend grid.w"
+                f"config: {where} is {w}, of which Table 1 has no value to choose the constrained stem by; extend "
+                "grid.w"
             )

@@ -63,8 +63,8 @@ class Download(Model):
     )
     archive: Literal["keep", "remove", "stream"] = choice(
         "keep",
-        "keep: other splits and classes can be unpacked later; remove: once it is unpacked; stream: never stored, but a "
-        "killed job starts again with the first byte",
+        "keep: other splits and classes can be unpacked later; remove: once it is unpacked; stream: never stored, "
+        "but a killed job starts again with the first byte",
     )
     mirrors: Addresses = choice([], "URLs of folders that have the same archive; they are asked first")
     registry: str | None = choice(None, "table of published files instead of gmsdi/data/registry.csv")
@@ -85,9 +85,9 @@ class Stems(Model):
 
     splits: SplitSettings = section(
         SplitSettings,
-        "which tracks make a split; a list names tracks by their folder below `root`, or all tracks below a folder, and "
-        "may have patterns; a number is a share, drawn for each track by itself among those that no list of validation "
-        "and test names",
+        "which tracks make a split; a list names tracks by their folder below `root`, or all tracks below a folder, "
+        "and may have patterns; a number is a share, drawn for each track by itself among those that no list of "
+        "validation and test names",
     )
     activity: ActivitySettings = section(ActivitySettings, "how it is told from a stem's audio where it sounds")
     gain_db: Number = choice(
@@ -171,13 +171,13 @@ class Data(Model):
     source: Literal["slakh2100", "slakh2100_redux", "babyslakh"] = choice(
         "slakh2100_redux",
         "slakh: the data set and its split; slakh2100: the original split by number, 1500/375/225 tracks; "
-        "slakh2100_redux: without the tracks in omitted/, 1289/270/151, none of which shares its MIDI file with another; "
-        "babyslakh: 20 tracks at 16 kHz, to try things out",
+        "slakh2100_redux: without the tracks in omitted/, 1289/270/151, none of which shares its MIDI file with "
+        "another; babyslakh: 20 tracks at 16 kHz, to try things out",
     )
     root: str | None = choice(
         None,
-        "slakh: the folder of the data set (with train, validation, test and omitted) where you have it; null downloads "
-        "it; stems: the folder that holds your tracks",
+        "slakh: the folder of the data set (with train, validation, test and omitted) where you have it; null "
+        "downloads it; stems: the folder that holds your tracks",
     )
     tracks: FirstTracks = section(
         FirstTracks,
@@ -194,9 +194,10 @@ class Data(Model):
     min_active: NonNegative = choice(0.5, "seconds that a stem must sound in a chunk to be one of its labels")
     classes: Annotated[dict[str, Members], Len(2)] = about(
         "stem label to what it sums: instrument classes (inst_class) of Slakh and mini; of midi General MIDI programs "
-        'from 0 ("32-39"), drums (the drum channel) or rest (all that is in no other class); of stems patterns of files '
-        "relative to the track's folder, such as `bass.wav`, `vocals/*.wav` or `lead*`, upper and lower case alike; the "
-        "order is that of every table"
+        'from 0 ("32-39"), drums (the drum channel) or rest (all that is in no other class); of stems patterns of '
+        "files "
+        "relative to the track's folder, such as `bass.wav`, `vocals/*.wav` or `lead*`, upper and lower case alike; "
+        "the order is that of every table"
     )
     stems: Stems = section(Stems, "stems: how your multi-tracks are read, see gmsdi.data.multitracks")
     mini: Mini = section(Mini, "the composed dataset, see gmsdi.data.mini")

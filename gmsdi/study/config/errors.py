@@ -21,7 +21,7 @@ def one_line(error: ValidationError, config: Mapping[str, Any]) -> str:
     """The first mistake."""
     found = error.errors(include_url=False)
     first = _path(found[0]["loc"], config)
-    # Of a value that may be of several types, what is wrong with the one that it is tells more than that it is no other.
+    # Of a value that may be of several types, what is wrong with the one that it is says most.
     same = [one for one in found if _path(one["loc"], config)[: len(first)] == first]
     mistake = next((one for one in same if one["type"] not in (*TYPES, "literal_error")), same[0])
     path = _path(mistake["loc"], config)
@@ -65,11 +65,16 @@ def _path(location: Sequence[str | int], config: Any) -> list[str | int]:
     """A place in the configuration, without what pydantic adds for the members of unions."""
     path: list[str | int] = []
     for place, part in enumerate(location):
-        if (isinstance(config, Mapping) and part in config) or (isinstance(config, list) and isinstance(part, int) and part < len(config)):
+        last = place == len(location) - 1
+        if isinstance(config, Mapping):
+            inside = part in config
+            named = inside or (last and bool(rule_at([*path, part])))
+        else:
+            inside = named = isinstance(config, list) and isinstance(part, int) and part < len(config)
+        if inside:
             config = config[part]
-        elif not (place == len(location) - 1 and isinstance(config, Mapping) and rule_at([*path, part])):
-            continue
-        path.append(part)
+        if named:
+            path.append(part)
     return path
 
 

@@ -35,7 +35,8 @@ class SigmaGamma(Changes):
 Gamma = Annotated[float, Bounded(gt=0, infinite=True)] | SigmaGamma
 GAMMA = (
     "standard deviation of the likelihood: a number, .inf to drop the term, or {sigma: c} for gamma = c * sigma; "
-    "{sigma: c, above: s, below: t} drops the term outside of the noise levels from s to t; not given, it is the method's"
+    "{sigma: c, above: s, below: t} drops the term outside of the noise levels from s to t; not given, it is the "
+    "method's"
 )
 
 
@@ -66,8 +67,8 @@ class Total(Model):
     gamma_y: Gamma = choice(None, GAMMA)
     noise: Literal["independent", "coupled"] = choice(
         "independent",
-        "of the stems and their mixture: independent, or beyond the paper coupled, so that the stems' noises sum to the "
-        "mixture's",
+        "of the stems and their mixture: independent, or beyond the paper coupled, so that the stems' noises sum to "
+        "the mixture's",
     )
     consistent: Flag = choice(
         False,
@@ -129,7 +130,8 @@ class Partial(Model):
     beta: Number = choice(1, "weight of the generated stems")
     given_noise: Literal["fixed", "redrawn", "coupled"] = choice(
         "fixed",
-        "of the given stems: drawn once, in every evaluation, or once so that the noises of all stems sum to the mixture's",
+        "of the given stems: drawn once, in every evaluation, or once so that the noises of all stems sum to the "
+        "mixture's",
     )
     negatives: Flag = choice(True, "use generation.negatives")
 
@@ -163,17 +165,17 @@ class Generation(Model):
     )
     extracted: Extracted | None = choice(
         None,
-        "beyond the paper: a mixture from the joint prompt alone, taken apart by the consistent Extractor (a bar of its "
-        "own in Figure 3); null leaves it out",
+        "beyond the paper: a mixture from the joint prompt alone, taken apart by the consistent Extractor (a bar of "
+        "its own in Figure 3); null leaves it out",
     )
     groups: Annotated[list[Annotated[list[str], Len(1)]], Len(2)] | None = choice(
         None,
-        "Eq. 11, with the settings of `total`: stems that are generated as one signal, such as [[Bass, Drums], [Guitar, "
-        "Piano]], all of data.classes (a bar of its own in Figure 3); null leaves it out",
+        "Eq. 11, with the settings of `total`: stems that are generated as one signal, such as [[Bass, Drums], "
+        "[Guitar, Piano]], all of data.classes (a bar of its own in Figure 3); null leaves it out",
     )
     partial: Partial = section(Partial, "an accompaniment to every subset of given stems, Eq. 12 (Figure 3)")
     conditioned: Conditioned | None = choice(
         None,
-        "the same beyond the paper: the accompaniment is heard together with the clean given stems (bars of their own in "
-        "Figure 3); null leaves it out",
+        "the same beyond the paper: the accompaniment is heard together with the clean given stems (bars of their "
+        "own in Figure 3); null leaves it out",
     )

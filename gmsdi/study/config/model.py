@@ -25,8 +25,8 @@ class Text(Model):
     name: str = choice("t5-small", "t5: name on the hub, or a local folder")
     checkpoint: str | None = choice(
         None,
-        "clap: file of LAION's weights, or folder of a small CLAP; null downloads LAION's of music, 2.4 GB, or takes the "
-        "one that `clap.train` trains",
+        "clap: file of LAION's weights, or folder of a small CLAP; null downloads LAION's of music, 2.4 GB, or "
+        "takes the one that `clap.train` trains",
     )
     sha256: Digest | None = choice(
         None, "clap: digest that LAION's weights must have; null is that of the published ones"

@@ -87,7 +87,7 @@ def _tidied(rule: Any) -> Any:
         return [_tidied(inner) for inner in rule]
     if not isinstance(rule, dict):
         return rule
-    if "oneOf" in rule and "discriminator" in rule:
+    if "oneOf" in rule:  # only solvers are unions told apart by a key
         return {"$ref": f"{REF}solver", **{key: rule[key] for key in ("description",) if key in rule}}
     found = {}
     for key, inner in rule.items():

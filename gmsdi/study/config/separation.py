@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Len
-from pydantic import Field
 
 from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive, Share
 from gmsdi.study.config.base import (
@@ -24,7 +23,7 @@ from gmsdi.study.config.base import (
 
 TAKEN = ("extractor", "separator", "extractor_validated", "separator_validated", "demucs_gibbs")
 """Names of rows of Table 2 that are no extra's."""
-NAME = r"^[a-z][a-z0-9_]*$"
+NAME = "[a-z][a-z0-9_]*"
 NEGATIVES = (
     "stem label to the text that takes the place of z* in guidance (Section 2.1 of the paper); stems not named use z*"
 )
@@ -69,7 +68,8 @@ class Extra(Changes):
     """A row of Table 2 beyond the paper; keys that are not given are those of the paper's method."""
 
     title: str = about(
-        "name of the row; `{steps}` and `{samples}` in it become the row's own, and another number of either is an error"
+        "name of the row; `{steps}` and `{samples}` in it become the row's own, and another number of either is an "
+        "error"
     )
     of: Literal["extractor", "separator"] = about("the paper's method")
     model: str = choice(
@@ -82,8 +82,8 @@ class Extra(Changes):
     consistent: Flag = choice(False, "extractor: stems are solved for together and sum to the mixture")
     by_power: ByPower = choice(
         None,
-        "consistent extractor: in each step, what the estimates lack to the mixture goes to the stems by their power in "
-        "its spectrogram",
+        "consistent extractor: in each step, what the estimates lack to the mixture goes to the stems by their "
+        "power in its spectrogram",
     )
     projected: Flag = choice(False, "separator: no stem is constrained, the estimates are projected onto the mixture")
     samples: Count = choice(1, "runs whose mean is taken")
@@ -103,8 +103,10 @@ class Separation(Model):
     guidance: GuidanceSettings = section(GuidanceSettings, "classifier-free guidance apart from its strength w")
     extractor: Extractor = section(Extractor, "GMSDI Extractor, Eq. 14")
     separator: Separator = section(Separator, "GMSDI Separator, Eq. 13")
-    extras: dict[Annotated[str, Field(pattern=NAME)], Extra] = choice(
-        {}, "rows of Table 2 beyond the paper: a short name to what differs from the paper's method"
+    extras: dict[str, Extra] = choice(
+        {},
+        f"rows of Table 2 beyond the paper: a short name to what differs from the paper's method; a name is like `{NAME}`, "
+        f"without msdm, and none of {', '.join(TAKEN)}",
     )
 
 

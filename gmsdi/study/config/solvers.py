@@ -13,7 +13,7 @@ SEPARATION, GENERATION = ("separation", "solver"), ("generation", "solver")
 
 
 def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
-    """Where the settings of every solver of a configuration stand: the whole ones first, then what differs, in order."""
+    """Where the settings of every solver stand: the whole ones first, then what differs, in order."""
     yield [SEPARATION]
     methods = {name: [SEPARATION, ("separation", name, "solver")] for name in ("extractor", "separator")}
     grid: Path = ("grid", "solver")
