@@ -34,9 +34,8 @@ class TrainingConfig:
     """How to train. The noise level is log-normal, as in Karras et al. 2022.
 
     `muon`: see `gmsdi.training.optimizers.Muon`; `ema_power`: see `gmsdi.training.averages`; `uncertainty`: see
-    `Uncertainty` of `gmsdi.training.loop`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be "auto",
-    for all GPUs, or the CPU. Where torchrun has started
-    the processes, these count, and not `devices`.
+    `Uncertainty` of `gmsdi.training.loop`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be
+    "auto", for all GPUs, or the CPU. Where torchrun has started the processes, these count.
     """
 
     steps: Annotated[Count, About("optimiser steps")]

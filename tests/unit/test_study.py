@@ -16,8 +16,6 @@ LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 EULER = {
     "name": "euler",
     "last": "step",
-    "midpoint": "power",
-    "midpoint_rho": 1,
     "resamples": 1,
     "rho": 7,
     "sigma_min": 0.002,
@@ -49,7 +47,7 @@ OVERLAY = {
         "train": True,
         "msdm": {
             "separation": {"constrained": None, "solver": {"steps": 25, "sigma_max": 1, "s_churn": 12}},
-            "generation": {"best_of": 4, "partial": {"solver": {"s_churn": 3}}},
+            "generation": {"best_of": 4, "partial": {"solver": {"name": "euler", "s_churn": 3}}},
             "clamp": 0.5,
         },
         "weak_msdm": {
@@ -60,7 +58,7 @@ OVERLAY = {
         "demucs_gibbs": {"separation": {"steps": 2}},
     },
     "generation": {
-        "solver": {"name": "adpm2", "steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7, "s_churn": 0},
+        "solver": {"name": "adpm2", "steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7},
         "guidance": {"interval": [0.1, 10]},
         "w": 2,
         "negatives": NEGATIVES,
@@ -206,9 +204,11 @@ def test_the_grid_decides_what_is_open_and_nothing_else(config):
 
 
 def test_settings_of_tasks(study):
-    adpm2 = {**EULER, "name": "adpm2", "steps": 8, "sigma_max": 2, "s_churn": 0}
+    adpm2 = {"name": "adpm2", "steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7}
+    adpm2 |= {"midpoint": "power", "midpoint_rho": 1}
+    shared = {key: value for key, value in adpm2.items() if "midpoint" not in key}
     guidance = {"convention": "paper", "interval": [0.1, 10], "clamp": None, "w": 2}
-    heun = {**adpm2, "name": "heun"}
+    heun = {**shared, "name": "heun"}
     single = {"system": "gmsdi", "task": "single", "solver": heun, "guidance": guidance, "likelihood": {}}
     for w, ending in ((1, ""), (2.5, "_w2_5"), (0, "_curve_w0")):
         at = {**single, "guidance": {**guidance, "w": w}}
@@ -239,12 +239,16 @@ def test_settings_of_tasks(study):
     }
     assert study.task_settings("partial_conditioned") == {
         **{**single, "task": "partial", "negatives": {}},
-        "solver": {**adpm2, "name": "euler", "s_churn": 5},
+        "solver": {**shared, "name": "euler", "s_churn": 5},
         "likelihood": {"share": 0.3, "lags": 8},
     }
     joint = {"system": "msdm", "solver": adpm2, "clamp": 0.5, "best_of": 4}
     assert study.task_settings("total_msdm") == {**joint, "task": "total", "solver": {**adpm2, "steps": 9}}
-    assert study.task_settings("partial_msdm") == {**joint, "task": "partial", "solver": {**adpm2, "s_churn": 3}}
+    assert study.task_settings("partial_msdm") == {
+        **joint,
+        "task": "partial",
+        "solver": {**shared, "name": "euler", "s_churn": 3},
+    }
     assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": heun}
 
 
@@ -280,7 +284,7 @@ def test_an_unsupervised_model_stands_beside_one_of_labels():
     assert model["text"]["checkpoint"] == "results/mini_clap/clap/model"
     assert model["text"]["features"] == clap["features"] == 64
     assert study.training("clap")["p_drop"] == 0
-    assert study.training("gmsdi").get("p_drop") is None
+    assert study.training("gmsdi")["p_drop"] == 0.1
     config["separation"]["extras"]["separator_weak"].pop("constrained")
     with pytest.raises(UserError, match=r"extras\.separator_weak has a model of its own, .* give its w"):
         validate(config)

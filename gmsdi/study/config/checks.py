@@ -359,6 +359,13 @@ def _bundled(config: Config) -> None:
             known = json.loads((folder.expanduser() / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # the workflow says which file is missing
+        labels = list(data["classes"])
+        if where.startswith("baselines") and sorted(known.get("labels", labels)) != sorted(labels):
+            raise UserError(
+                f"config: data.classes has {', '.join(labels)}, but the model of {where} was trained with "
+                f"{', '.join(known['labels'])}; train the systems (baselines.train), or leave them out of "
+                "baselines.enabled"
+            )
         for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
             if key in known and known[key] != data[key] and _fixed(key, known, data):
                 raise UserError(

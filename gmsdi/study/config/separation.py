@@ -105,8 +105,8 @@ class Separation(Model):
     separator: Separator = section(Separator, "GMSDI Separator, Eq. 13")
     extras: dict[str, Extra] = choice(
         {},
-        f"rows of Table 2 beyond the paper: a short name to what differs from the paper's method; a name is like `{NAME}`, "
-        f"without msdm, and none of {', '.join(TAKEN)}",
+        f"rows of Table 2 beyond the paper: a short name to what differs from the paper's method; a name is like "
+        f"`{NAME}`, without msdm, and none of {', '.join(TAKEN)}",
     )
 
 
