@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gmsdi.data.versions import VERSIONS, numbers_of
+from gmsdi.sampling.solver import changed
 from gmsdi.study.config import Config, digest, slug
 
 VALIDATED = {"separator_validated": "separator", "extractor_validated": "extractor"}
@@ -139,7 +140,7 @@ class Study:
             "name": name,
             "w": own.get("w") if own else base["w"],
             "negatives": base["negatives"],
-            "solver": {**separation["solver"], **base["solver"], **own.get("solver", {})},
+            "solver": changed(separation["solver"], base["solver"], own.get("solver", {})),
             "chosen_on": "validation" if self.validation and method not in ("separator", "extractor") else "test",
         }
         if name == "separator" and not own.get("projected"):
@@ -159,7 +160,7 @@ class Study:
         settings: dict[str, Any] = {"name": system, "title": TITLES[system], "chosen_on": "test"}
         if system == DEMUCS_GIBBS:
             return titled(settings | own)
-        settings["solver"] = {**self.config["separation"]["solver"], **own["solver"]}
+        settings["solver"] = changed(self.config["separation"]["solver"], own["solver"])
         settings |= self._clamp(system)
         if method == "msdm_gaussian":
             return settings | {"title": "MSDM, Gaussian likelihood", "gaussian": True}
@@ -177,7 +178,7 @@ class Study:
         if system_of(method) != GMSDI:
             return [{**settings, "constrained": label} for label in self.labels]
         values = grid["w"] if split == "test" else grid["validation"]["w"] or grid["w"]
-        solver = {**settings["solver"], **grid["solver"]}
+        solver = changed(settings["solver"], grid["solver"])
         return [{**settings, "w": w, "solver": solver} for w in values]
 
     def grid_steps(self) -> dict[str, int]:
@@ -223,11 +224,12 @@ class Study:
         settings: dict[str, Any] = {
             "system": system,
             "task": kind,
-            "solver": {**generation["solver"], **own["solver"]},
+            "solver": changed(generation["solver"], own["solver"]),
         }
         if system != GMSDI:
             baseline = self.baselines[system]["generation"]
-            settings["solver"] |= baseline["solver"] | baseline.get(kind, {}).get("solver", {})
+            changes = (baseline["solver"], baseline.get(kind, {}).get("solver", {}))
+            settings["solver"] = changed(settings["solver"], *changes)
             return settings | self._clamp(system) | {key: baseline[key] for key in ("best_of",) if key in baseline}
         if way == GROUPS:
             settings["groups"] = generation["groups"]
@@ -237,7 +239,7 @@ class Study:
             settings["order"] = own["order"]
         if way == EXTRACTED:
             separation, extraction = self.config["separation"], own["extraction"]
-            solver = {**separation["solver"], **separation["extractor"]["solver"], **extraction["solver"]}
+            solver = changed(separation["solver"], separation["extractor"]["solver"], extraction["solver"])
             settings["extraction"] = {
                 **extraction,
                 "name": "extractor",
@@ -371,9 +373,20 @@ class Study:
         return {**settings, "sample_rate": data["sample_rate"], "classes": data["classes"]}
 
     def song_sources(self) -> dict[str, dict[str, Any]]:
-        """The sources of composed songs by the names of their folders, such as "arranged-1"."""
-        songs = enumerate(self.config["data"]["midi"]["songs"], 1)
-        return {f"{source['kind']}-{number}": source for number, source in songs if source["kind"] != "files"}
+        """The sources of composed songs by the names of their folders, such as "arranged-1", each with its `seed`.
+
+        The first of a kind has that of the data; a further one has another, or it would have the same songs again.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        kinds: list[str] = []
+        for number, source in enumerate(self.config["data"]["midi"]["songs"], 1):
+            if (kind := source["kind"]) != "files":
+                seed = self.config["data"]["seed"]
+                if again := kinds.count(kind):
+                    seed = int(digest([seed, kind, again]), 16)
+                kinds.append(kind)
+                found[f"{kind}-{number}"] = {**source, "seed": seed}
+        return found
 
     def song_folders(self) -> list[str]:
         """The folders of songs in files."""
@@ -433,8 +446,8 @@ def with_steps(method: Mapping[str, Any], steps: int) -> dict[str, Any]:
     """A method with another number of steps, of its solver (with as much churn in each) or of its Gibbs chain."""
     if "solver" in method:
         solver = method["solver"]
-        churn = solver["s_churn"] * steps / solver["steps"]
-        return {**method, "solver": {**solver, "steps": steps, "s_churn": churn}}
+        churn = {"s_churn": solver["s_churn"] * steps / solver["steps"]} if "s_churn" in solver else {}
+        return {**method, "solver": {**solver, "steps": steps, **churn}}
     return {**method, "steps": steps}
 
 

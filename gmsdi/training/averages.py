@@ -27,9 +27,8 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
+from gmsdi.training.config import LONGEST
 
-LONGEST = 12**-0.5
-"""σ_rel of the plain mean of all weights; no power function of exponent 0 or more is longer."""
 CONFIG = "config.json"
 
 

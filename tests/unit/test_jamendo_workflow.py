@@ -25,7 +25,6 @@ from tests.unit.test_slakh_workflow import FAULT, NO_TORCH, cpu_seconds, rules_r
 
 REPO = Path(__file__).parents[2]
 CONFIG = REPO / "config" / "mtg_jamendo.yaml"
-SCHEMA = REPO / "workflow" / "schemas" / "config.schema.yaml"
 
 
 @pytest.mark.slow
@@ -65,7 +64,7 @@ PAPER = {
 
 
 def test_the_papers_values_are_those_of_the_configuration():
-    config = validate(load(REPO / "config" / "config.yaml", CONFIG), SCHEMA)
+    config = validate(load(CONFIG))
     for key, value in PAPER.items():
         found = config
         for name in key.split("."):
@@ -112,7 +111,7 @@ def site(tmp_path, monkeypatch):
 
 def start(folder: Path, **environment: str) -> subprocess.Popen:
     """The workflow up to the windows of both splits."""
-    study = Study(validate(load(REPO / "config" / "config.yaml", folder / "config.yaml"), SCHEMA))
+    study = Study(validate(load(folder / "config.yaml")))
     targets = [f"results/data/{study.jamendo_id()}/{part}/windows/windows.csv" for part in (TRAIN, VALIDATION)]
     words = [sys.executable, "-m", "snakemake", "-s", REPO / "workflow" / "Snakefile", "--cores", "1", "--nolock"]
     return subprocess.Popen(

@@ -20,12 +20,11 @@ from tests.unit.multitracks import MUSDB, write_moisesdb, write_musdb
 from tests.unit.test_slakh_workflow import NO_TORCH
 
 REPO = Path(__file__).parents[2]
-SCHEMA = REPO / "workflow" / "schemas" / "config.schema.yaml"
 READY = {"musdb18hq": write_musdb, "moisesdb": write_moisesdb}
 
 
 def ready(name, *overlays):
-    return validate(load(REPO / "config" / "config.yaml", REPO / "config" / f"{name}.yaml", *overlays), SCHEMA)
+    return validate(load(REPO / "config" / f"{name}.yaml", *overlays))
 
 
 def stand_in(name, folder):
@@ -80,7 +79,7 @@ def test_ready_configurations_are_planned_as_they_run(name, tmp_path):
 
 
 def test_defaults_of_the_schema_are_those_of_the_classes():
-    data = validate(load(REPO / "config" / "config.yaml"), SCHEMA)["data"]
+    data = validate(load())["data"]
     assert data["stems"]["activity"] == asdict(Activity())
     assert {**data["stems"]["splits"], "seed": data["seed"]} == asdict(Splits())
 
@@ -88,7 +87,7 @@ def test_defaults_of_the_schema_are_those_of_the_classes():
 def test_the_example_of_the_readme_is_a_configuration_and_its_patterns_are_apart(tmp_path):
     section = (REPO / "workflow" / "README.md").read_text().split("## Your own multi-tracks")[1]
     (tmp_path / "mine.yaml").write_text(section.split("```yaml\n")[1].split("```")[0])
-    config = validate(load(REPO / "config" / "config.yaml", tmp_path / "mine.yaml"), SCHEMA)
+    config = validate(load(tmp_path / "mine.yaml"))
     for name in ("bass.wav", "Sub 1.flac", "drums/kick.wav", "Lead Vox.mp3", "choir.flac", "mix.wav"):
         (tmp_path / "album" / "song" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "album" / "song" / name).touch()
@@ -145,7 +144,7 @@ def test_windows_of_the_workflow_are_those_of_the_library(tmp_path):
     splits = {"train": ["train"], "validation": 0.4, "test": ["test"]}
     configure(tmp_path, None, splits=splits)
     # The folder of the data comes from the command line, as the ready configurations say.
-    config = validate(load(REPO / "config" / "config.yaml", tmp_path / "own.yaml"), SCHEMA)
+    config = validate(load(tmp_path / "own.yaml"))
     config["data"]["root"] = str(root)
     study = Study(config)
     parts = {split: study.part(split) for split in ("train", "validation", "test")}

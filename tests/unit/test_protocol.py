@@ -103,17 +103,12 @@ SEPARATION = {
     "s_churn": (20, "(P) Sect. 5; (M) evaluation/experiments.py"),
     "resamples": (2, "(M) exp/eval_msdm_dirac.yaml, num_resamples"),
     "last": ("step", "(M) main/separation.py: to 0 by the same step"),
-    "midpoint": ("power", "of adpm2 only"),
-    "midpoint_rho": (1, "of adpm2 only"),
 }
 GENERATION = {
     "name": ("adpm2", "(P) Sect. 5, ADPM2"),
     "sigma_min": (1e-4, "(M) exp/train_msdm.yaml, audio_samples_logger"),
     "sigma_max": (3, "(M) exp/train_msdm.yaml, audio_samples_logger"),
     "rho": (9, "(M) exp/train_msdm.yaml, audio_samples_logger"),
-    "s_churn": (0, "of euler and heun only"),
-    "resamples": (1, "(P) says of none"),
-    "last": ("step", "(P) says of nothing else"),
     "midpoint": ("power", "(P) Sect. 5, ρ, which is ADP's"),
     "midpoint_rho": (1, "(P) Sect. 5, ρ = 1"),
 }
@@ -143,7 +138,7 @@ def compare(found, facts, ours=()):
 @pytest.fixture(scope="module", params=["slakh2100", "mtg_jamendo"])
 def study(request):
     overlay = REPO / "config" / f"{request.param}.yaml"
-    return Study(validate(load(REPO / "config" / "config.yaml", overlay), REPO / "workflow/schemas/config.schema.yaml"))
+    return Study(validate(load(overlay)))
 
 
 def network(study, model):

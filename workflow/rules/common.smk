@@ -7,14 +7,15 @@ from pathlib import Path
 REPO = Path(workflow.basedir).resolve().parent
 sys.path.insert(0, str(REPO))
 
-from gmsdi.study.config import digest, validate, writable
+from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study.study import Study, system_of
 
 try:
-    config.update(validate(config, REPO / "workflow" / "schemas" / "config.schema.yaml"))
+    # What --configfile and --config give lies over the base that it names, the demo's config.yaml unless it says another.
+    config.update(validate(over_base(config)))
     writable(Path("results") / config["run"])
 except UserError as error:
     sys.exit(str(error))
@@ -62,7 +63,7 @@ def sources(*names):
 
 MODEL_SOURCES = sources(
     *("models", "sampling", "inference", "systems"),
-    *(f"{name}.py" for name in ("level", "pipeline", "song", "tasks", "types", "wiener")),
+    *(f"{name}.py" for name in ("level", "pipeline", "song", "tasks", "types", "settings", "wiener")),
 )
 EMBEDDING_SOURCES = sources(
     *(
@@ -159,9 +160,9 @@ def dataset(wildcards):
 
 
 # What the windows of the dataset depend on.
-CUT_BY = ["data/slakh.py", "data/versions.py", "data/windows.py"]
+CUT_BY = ["data/settings.py", "data/slakh.py", "data/versions.py", "data/windows.py"]
 if config["data"]["kind"] == "stems":
-    CUT_BY = ["data/decoding.py", "data/multitracks.py", "data/windows.py"]
+    CUT_BY = ["data/decoding.py", "data/multitracks.py", "data/settings.py", "data/windows.py"]
 
 
 def chunking(wildcards):

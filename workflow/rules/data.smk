@@ -4,7 +4,7 @@
 
 rule compose:
     input:
-        sources(*(f"data/{name}.py" for name in ["mini", "composer", "soundfont"])),
+        sources(*(f"data/{name}.py" for name in ["mini", "settings", "composer", "soundfont"])),
     output:
         directory("<data>/{part}/slakh"),
     log:
@@ -21,7 +21,7 @@ rule compose:
 
 
 # MIDI songs. The composed ones are MIDI files first, like those that somebody brings.
-MIDI_SOURCES = sources("data/midi.py", "data/midi_dataset.py")
+MIDI_SOURCES = sources("data/midi.py", "data/midi_dataset.py", "data/settings.py")
 
 
 rule compose_songs:
@@ -41,7 +41,7 @@ rule compose_songs:
         tracks=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["tracks"][
             wildcards.split
         ],
-        seed=config["data"]["seed"],
+        seed=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["seed"],
     script:
         "../scripts/compose_songs.py"
 
