@@ -34,7 +34,7 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
         config: `kind`, "diffusion" (the default), "clap" or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz,
             `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and for a diffusion
             model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`, for the other
-            kinds what `models.clap.training.build` and `gmsdi.systems.gibbs.build` take.
+            kinds what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take.
         prompts: embeddings of prompts that are known already, see `models.edm.text.build_text`.
 
     Raises:
@@ -47,7 +47,7 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
     if kind == "clap":
         return build_clap(config)
     if kind == "gibbs":  # by name: the baselines stand above the models, and need a package of their own
-        return cast(TrainableModel, import_module("gmsdi.systems.gibbs").build(config))
+        return cast(TrainableModel, import_module("gmsdi.systems.demucs_gibbs").build(config))
     raise UserError(f"model kind is {kind!r}; choose diffusion, clap or gibbs")
 
 

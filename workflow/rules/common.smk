@@ -11,16 +11,16 @@ from gmsdi.study.config import digest, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.study.study import Study, system_of
+from gmsdi.study.study import Study
 
 try:
     config.update(validate(config, REPO / "workflow" / "schemas" / "config.schema.yaml"))
     writable(Path("results") / config["run"])
+    # Rows, tasks, systems and models, and the settings that a job gets.
+    STUDY = Study(config)
 except UserError as error:
     sys.exit(str(error))
 
-# Methods, tasks and models by name, and the settings that a job gets.
-STUDY = Study(config)
 part = STUDY.part
 
 # Scripts find the package also where it is not installed, as in a conda environment.
@@ -61,6 +61,7 @@ def sources(*names):
 
 
 MODEL_SOURCES = sources("models", "sampling", "inference.py", "level.py", "pipeline.py", "wiener.py", "systems")
+ROW_SOURCES = sources(*(f"study/{name}.py" for name in ("chunks", "counting", "methods", "separation", "setups")))
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
@@ -225,21 +226,11 @@ def baseline_folder(name):
     return f"{config['baselines']['folder'] or REPO / 'gmsdi' / 'weights' / 'baselines'}/{name}"
 
 
-def system_files(name):
-    """Weights and configurations of a system's models, in the order of STUDY.targets."""
-    if STUDY.model_of(name):
-        own = STUDY.model_of(name)
-        folder = BUNDLED if own == "bundled" else own
-        files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
-        missing = [file for file in files if not Path(file).is_file()]
-        if missing:
-            sys.exit(
-                f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled"
-            )
-        return files
-    if system_of(name) == "gmsdi":
+def system_files(system):
+    """Weights and configurations of a system's models, in their order."""
+    if system.kind == "gmsdi":
         return model_files()
-    folders = [baseline_folder(model) for model in STUDY.models(name)]
+    folders = [baseline_folder(model) for model in system.models]
     files = [f"{folder}/{file}" for folder in folders for file in ["model.safetensors", "config.json"]]
     missing = [file for file in files if not config["baselines"]["train"] and not Path(file).is_file()]
     if missing:
@@ -247,6 +238,19 @@ def system_files(name):
             f"config: baselines: no {missing[0]}; set baselines.train to true, name a baselines.folder, or leave the system "
             "out of baselines.enabled"
         )
+    return files
+
+
+def row_files(name):
+    """Weights and configurations of what a row runs on."""
+    row = STUDY.row(name)
+    if row.model is None:
+        return system_files(row.system)
+    folder = BUNDLED if row.model == "bundled" else row.model
+    files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        sys.exit(f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled")
     return files
 
 
