@@ -24,7 +24,7 @@ from gmsdi.io.files import atomic
 from gmsdi.study import plan
 from gmsdi.study.config import Config
 from gmsdi.study.plan import Cost, Plan, Seconds
-from gmsdi.study.study import Study, system_of
+from gmsdi.study.study import Study
 
 ROOT = Path(__file__).parents[1]
 PAGE, CONFIG = ROOT / "docs" / "scaling.md", ROOT / "config" / "slakh2100.yaml"
@@ -72,7 +72,7 @@ def build(system: str, device: str) -> tuple[Any, tuple[Any, ...]]:
     from gmsdi.models.edm.unet import UNet1d, UNetConfig
 
     study = Study(resolved())
-    model = next(iter(study.weak)) if system == "weak_msdm" else system
+    model = next(iter(study.systems[system].models))
     settings = study.model_config(model)["unet"]
     text = TEXT if system == "gmsdi" else None
     with torch.device("meta"):
@@ -126,8 +126,9 @@ def estimate(teraflops: float, devices: int = 1, **changes: Any) -> Plan:
     """
     config = {**resolved(), **{key: {**resolved()[key], **value} for key, value in changes.items()}}
     study, costs = Study(config), {}
-    for system in study.systems():
-        batch = max(study.training(model).get("batch", 1) for model in study.trained() if system_of(model) == system)
+    for system in study.systems:
+        trained = [model for model in study.trained() if study.models[model].kind == system]
+        batch = max(study.training(model).get("batch", 1) for model in trained)
         once, step = (count / (teraflops * 1e12) for count in (network(system).forward, network(system).training))
         costs[system] = Cost(Seconds.of([once]), Seconds.of([step * batch]), parameters=network(system).parameters)
     return plan.estimate(config, costs, devices=devices, results=ROOT / "none")
@@ -138,7 +139,7 @@ def estimate(teraflops: float, devices: int = 1, **changes: Any) -> Plan:
 
 def work() -> list[str]:
     """What is counted of each table and figure; it needs no torch."""
-    given = plan.given_costs(Study(resolved()).systems(), ["1"])
+    given = plan.given_costs(list(Study(resolved()).systems), ["1"])
     found = plan.estimate(resolved(), given, results=ROOT / "none")
     rows = []
     for part in found.parts:
@@ -152,9 +153,10 @@ def work() -> list[str]:
 def networks() -> list[str]:
     """What one signal costs in each network."""
     study, rows = Study(resolved()), []
-    for system in study.systems():
+    for system in study.systems:
         found = network(system)
-        batch = max(study.training(model).get("batch", 1) for model in study.trained() if system_of(model) == system)
+        trained = [model for model in study.trained() if study.models[model].kind == system]
+        batch = max(study.training(model).get("batch", 1) for model in trained)
         memory = STATE * found.parameters + batch * found.activations
         rows.append(
             [

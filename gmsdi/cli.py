@@ -308,7 +308,7 @@ def plan(
 
     resolved = planning.resolved(config or [])
     if seconds_per_evaluation:
-        networks = Study(resolved).systems()
+        networks = list(Study(resolved).systems)
         costs, measured = planning.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
     elif seconds_per_step:
         raise UserError("--seconds-per-step is given without --seconds-per-evaluation; give both, or none to measure")

@@ -48,7 +48,7 @@ def fad_stems(table: pd.DataFrame) -> Figure:
     """Figure 2: FAD of single stems, with and without negative prompts, against the test chunks of the stem.
 
     Args:
-        table: first table of `experiments.distances`, with a column embedding.
+        table: first table of `fad.distances`, with a column embedding.
     """
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
@@ -82,7 +82,7 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
     """Figure 3: FAD of total ("All") and partial generation, by given stems, against test mixtures.
 
     Args:
-        table: second table of `experiments.distances`, with a column embedding.
+        table: second table of `fad.distances`, with a column embedding.
     """
     model = table[table["kind"] == "model"]
     bars, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))

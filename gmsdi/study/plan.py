@@ -20,10 +20,9 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +33,9 @@ from gmsdi.data.slakh import list_tracks
 from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.metrics.embeddings import EMBEDDINGS
-from gmsdi.sampling.schedules import karras
 from gmsdi.study.config import Config, load, validate
-from gmsdi.study.experiments import CALL
-from gmsdi.study.study import Study, system_of, with_steps
+from gmsdi.study.counting import CALL
+from gmsdi.study.study import GMSDI, Study
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +75,7 @@ class Job:
         rule: its rule.
         name: unique.
         part: one of `PARTS`.
-        network: the system whose network it runs, see `study.system_of`; None runs none.
+        network: the system whose network it runs, see `Study.systems`; None runs none.
         evaluations: signals that the network denoises, the rows that fill up a call included.
         steps: training steps.
         batch: windows of a training step.
@@ -206,150 +204,10 @@ def resolved(paths: Sequence[str | Path]) -> Config:
     return validate(load(*paths))
 
 
-# --- Counting ---------------------------------------------------------------------------------------------------------
-
-
-def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
-    """The noise levels at which a run evaluates its derivative, in order.
-
-    Args:
-        solver: settings of `pipeline.Solver`.
-    """
-    name, steps = solver["name"], solver["steps"]
-    sigmas = karras(steps, *(float(solver[key]) for key in ("sigma_min", "sigma_max", "rho")))
-    churn = 1 + min(solver.get("s_churn", 0.0) / steps, math.sqrt(2) - 1) if name in ("euler", "heun") else 1.0
-    found: list[float] = []
-    for sigma, after in pairwise(sigmas):
-        found += [sigma * churn] * (solver.get("resamples", 1) if name == "euler" else 1)
-        if after == 0:
-            continue
-        if name == "heun":
-            found.append(after)
-        elif name == "adpm2":
-            down = after**2 / sigma  # σ_down of an ancestral step with η = 1
-            rho = solver.get("midpoint_rho", 1.0)
-            geometric = solver.get("midpoint") == "geometric"
-            power = ((sigma ** (1 / rho) + down ** (1 / rho)) / 2) ** rho
-            found.append(math.sqrt(sigma * down) if geometric else power)
-    return found
-
-
-def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | None) -> int:
-    """How often a run of a guided model denoises each of its rows (`sampling.guidance.guided`).
-
-    Args:
-        solver: settings of `pipeline.Solver`.
-        guidance: `convention` and `interval` of `pipeline.Guidance`.
-        w: its strength; None, which is not known yet, counts as guidance.
-    """
-    strength = 1.0 if w is None else w if guidance.get("convention", "paper") == "paper" else w - 1
-    low, high = guidance.get("interval") or (0.0, math.inf)
-    double = strength not in (0, -1)
-    return sum(2 if double and low <= sigma <= high else 1 for sigma in evaluation_sigmas(solver))
-
-
-def filled(rows: int, size: int) -> int:
-    """Signals of the calls, each of `size`, that denoise so many rows."""
-    return math.ceil(rows / size) * size
-
-
-def separation_evaluations(
-    settings: Mapping[str, Any], guidance: Mapping[str, Any], *, labels: int, items: int, batch: int
-) -> int:
-    """Evaluations of `experiments.separate`.
-
-    Args:
-        settings: of the method.
-        guidance: settings of `pipeline.Guidance` apart from w.
-        labels: K.
-        items: chunks.
-        batch: chunks that are sampled together.
-    """
-    name, samples = settings["name"], settings.get("samples", 1)
-    if name == "demucs_gibbs":
-        times, rows, calls = settings["steps"] + 1, 1, 1
-    elif name == "msdm":
-        times, rows, calls = len(evaluation_sigmas(settings["solver"])), 1, 1
-    elif name == "weak_msdm":  # each label has its own network, and so its own calls
-        times, rows, calls = len(evaluation_sigmas(settings["solver"])), 1, labels
-    else:
-        # The Extractor denoises each stem and the mixture of the others; the Separator every stem.
-        times, calls = passes(settings["solver"], guidance, settings["w"]), 1
-        rows = 2 * labels if name == "extractor" else labels
-    sizes = batch_sizes(items, max(1, batch // samples))
-    return times * calls * sum(filled(n * samples * rows, CALL) for n in sizes)
-
-
-def bars(task: str, labels: Sequence[str]) -> list[str]:
-    """The bars of a task, in the order of `experiments.plan`."""
-    if task == "single":
-        return list(labels)
-    if task == "total":
-        return ["All"]
-    return [", ".join(given) for size in range(1, len(labels)) for given in combinations(labels, size)]
-
-
-def generation_evaluations(
-    settings: Mapping[str, Any], clips: Sequence[str], *, labels: Sequence[str], batch: int
-) -> int:
-    """Evaluations of `experiments.generate`.
-
-    Args:
-        settings: of the task.
-        clips: the bar of each clip.
-        labels: the K labels.
-        batch: clips that are sampled together.
-    """
-    task, system = settings["task"], settings["system"]
-    if system == "gmsdi":
-        times = passes(settings["solver"], settings["guidance"], settings["guidance"]["w"])
-    else:
-        times = len(evaluation_sigmas(settings["solver"]))
-    signals = extra = 0
-    groups = list(map(list, _by_bar(clips))) if task == "partial" else [list(clips)]
-    for group in groups:
-        start = 0
-        for size in batch_sizes(len(group), batch):
-            part = group[start : start + size]
-            start += size
-            if system == "weak_msdm":
-                signals += sum(filled(count, CALL) for count in Counter(part).values())
-            elif system == "msdm" and task == "partial":
-                # The candidates are drawn as many at a time as fit a call.
-                together = max(1, CALL // size)
-                signals += sum(filled(drawn * size, CALL) for drawn in batch_sizes(settings["best_of"], together))
-            elif system == "msdm" or task == "single":
-                signals += filled(size, CALL)
-            elif settings.get("way") == "sequential":  # a stem, and then each by itself and in the mixture
-                signals += filled(size, CALL) + (len(labels) - 1) * filled(2 * size, CALL)
-            elif settings.get("way") == "extracted":
-                signals += filled(size, CALL)
-                own = settings["extraction"]
-                extra += separation_evaluations(
-                    own, own["guidance"], labels=len(labels), items=size, batch=size * own["samples"]
-                )
-            else:  # the stems (or groups) that are generated, and the mixture's row
-                given = len(part[0].split(", ")) if task == "partial" else 0
-                rows = len(settings.get("groups") or labels) - given + 1
-                if "share" in settings["likelihood"]:  # and the accompaniment's, if it is more than one stem
-                    rows += rows > 2
-                signals += filled(size * rows, CALL)
-    return times * signals + extra
-
-
-def batch_sizes(items: int, size: int) -> list[int]:
-    """Items cut into batches."""
-    return [min(size, items - start) for start in range(0, items, size)]
-
-
 def shares(items: int, count: int) -> list[range]:
-    """The items of each of `count` jobs, as `experiments.share` cuts them."""
+    """The items of each of `count` jobs, as `chunks.share` cuts them."""
     bounds = [items * k // count for k in range(count + 1)]
     return [range(*pair) for pair in pairwise(bounds)]
-
-
-def _by_bar(clips: Sequence[str]) -> Iterable[list[str]]:
-    return ([bar] * count for bar, count in Counter(clips).items())
 
 
 # --- The jobs ---------------------------------------------------------------------------------------------------------
@@ -395,7 +253,7 @@ def jobs_of(
         validations = training["steps"] // min(training["validate_every"], training["steps"])
         seen = validations * training["validation_batches"] * training["batch"]
         steps = {"steps": training["steps"], "batch": training["batch"], "evaluations": seen}
-        network = "gmsdi" if model == "demo" else system_of(model)
+        network = GMSDI if model == "demo" else study.models[model].kind
         return add(part, rule, name, network=network, devices=study.devices(model), **steps)
 
     for name in embedded_parts(study):
@@ -407,29 +265,24 @@ def jobs_of(
     for model in study.trained():
         part, rule = (TRAIN, "train") if model == "gmsdi" else (TRAIN_BASELINES, "train_baseline")
         job = train(part, rule, "" if model == "gmsdi" else model, model)
-        made.setdefault(system_of(model), []).append(job)
+        made.setdefault(study.models[model].kind, []).append(job)
     if config["demo_training"]["enabled"]:
         train(DEMO, "train_short", "", "demo")
 
     def after(system: str, *names: str) -> tuple[str, ...]:
         return (*made.get(system, []), *names)
 
-    guidance = config["separation"]["guidance"]
-
-    def separation(settings: Mapping[str, Any], items: int) -> int:
-        return separation_evaluations(settings, guidance, labels=K, items=items, batch=batch)
-
     deciding = []
     for split in ("test", "validation"):
         for method in grids(study, split):
             items = number_of(study.grid_chunks(split), split)
-            system = system_of(method)
+            system = study.row(method).system.kind
             name = add(
-                TABLE1 if split == "test" and method in study.grid_methods else TABLE2,
+                TABLE1 if split == "test" and method in study.grid_rows else TABLE2,
                 "grid",
                 f"{split}/{method}",
                 network=system,
-                evaluations=sum(separation(cell, items) for cell in study.grid_cells(method, split)),
+                evaluations=sum(cell.evaluations(items, batch) for cell in study.grid_cells(method, split)),
                 memory=2 * audio(items, K),
                 after=after(system),
             )
@@ -440,16 +293,16 @@ def jobs_of(
 
     items = number_of(config["separation"]["chunks"], "test")
     run = audio(items if longest is None else min(items, longest), K)
-    for method in study.methods:
-        settings, system = study.method_settings(method), system_of(method)
+    for method, row in study.rows.items():
+        system = row.system.kind
         for number, share in enumerate(shares(items, config["jobs"]["separation"]), 1):
-            twin = [f"separate {study.validated[method]}/{number}"] if method in study.validated else []
+            twin = [f"separate {row.twin}/{number}"] if row.twin else []
             add(
                 TABLE2,
                 "separate",
                 f"{method}/{number}",
                 network=system,
-                evaluations=separation(settings, len(share)),
+                evaluations=row.evaluations(len(share), batch),
                 memory=2 * audio(len(share), K),
                 disk=audio(len(share), K),
                 after=after(system, *deciding, *twin),
@@ -465,26 +318,23 @@ def jobs_of(
     # The clips of a call of the embedding's network: as they are read, side by side, and at the network's rate.
     together = inspect.signature(EMBEDDINGS[config["fad"]["embedding"]]).parameters["batch"].default
     embedded = 3 * audio(together, 1)
-    for task in study.tasks:
-        settings, system = study.task_settings(task), system_of(task)
-        part, rows = (FIGURE2, 1) if settings["task"] == "single" else (FIGURE3, K + 1)
-        clips = bars(settings["task"], labels) * study.clips(task)
+    for name, task in study.tasks.items():
+        part, rows, system = FIGURE3 if task.mixed else FIGURE2, task.signals, task.system.kind
+        clips = task.bars() * task.clips
         for number, share in enumerate(shares(len(clips), config["jobs"]["generation"]), 1):
             add(
                 part,
                 "generate",
-                f"{task}/{number}",
+                f"{name}/{number}",
                 network=system,
-                evaluations=generation_evaluations(
-                    settings, clips[share.start : share.stop], labels=labels, batch=batch
-                ),
+                evaluations=task.evaluations(clips[share.start : share.stop], batch),
                 memory=audio(len(share), rows),
                 disk=audio(len(share), rows),
                 after=after(system),
             )
-        add(part, "embed_generated", task, memory=audio(1, rows) + embedded)
-        if rows > 1:
-            add(part, "embed_stems", task, memory=audio(CALL, rows) + embedded)
+        add(part, "embed_generated", name, memory=audio(1, rows) + embedded)
+        if task.mixed:
+            add(part, "embed_stems", name, memory=audio(CALL, rows) + embedded)
     add(FIGURE2, "figure2")
     if config["generation"]["negatives"]:
         add(FIGURE2, "negative_prompts")
@@ -497,14 +347,16 @@ def jobs_of(
 
     if config["costs"]["steps"]:
         items = number_of(config["costs"]["chunks"], "test")
-        for method in study.costed:
-            settings, system = study.method_settings(method), system_of(method)
+        for method, row in study.rows.items():
+            if not row.costed:
+                continue
+            system = row.system.kind
             add(
                 FIGURE4,
                 "cost",
                 method,
                 network=system,
-                evaluations=sum(separation(with_steps(settings, n), items) for n in config["costs"]["steps"]),
+                evaluations=sum(row.with_steps(n).evaluations(items, batch) for n in config["costs"]["steps"]),
                 memory=2 * audio(items, K),
                 after=after(system, *deciding),
             )
@@ -529,7 +381,7 @@ def training_settings(study: Study, model: str) -> dict[str, Any]:
 
 def grids(study: Study, split: str) -> list[str]:
     """The methods whose grid on a split is computed: those that a table shows, and those that settle something."""
-    shown = study.grid_methods if split == "test" or study.validation else []
+    shown = list(study.grid_rows) if split == "test" or study.validation else []
     return list(dict.fromkeys([*shown, *study.deciding(split)]))
 
 
@@ -795,7 +647,7 @@ def estimate(
                 )
             )
     study = Study(config)
-    if any(study.method_settings(method).get("w", 0) is None for method in study.methods):
+    if any("w" in row.OPEN and "w" not in row.fixed for row in study.rows.values()):
         notes.append("w is open until Table 1 is there: counted as guidance, which denoises every signal twice")
     if any(cost.step is None for cost in costs.values()) and any(job.steps for job in jobs):
         notes.append(f"training steps where not measured: {BACKWARD} evaluations of every window")
@@ -913,13 +765,13 @@ def measure(
         raise UserError(f"repetitions is {repetitions}; it must be at least 1")
     device, threads = resolve_device(device), config["jobs"]["threads"]
     study, costs = Study(config), {}
-    trained = {system_of(model): model for model in study.trained()}
+    trained = {study.models[model].kind: model for model in study.trained()}
     if config["demo_training"]["enabled"]:
         trained.setdefault("gmsdi", "demo")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for network in study.systems():
+        for network in study.systems:
             if progress is not None:
                 progress(f"{network}: sampling, {CALL} signals at a time")
             evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
@@ -946,7 +798,7 @@ def _model(study: Study, network: str, device: str) -> Any:
     from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
 
     config = study.config
-    model = next(iter(study.weak)) if network == "weak_msdm" else network
+    model = next(iter(study.systems[network].models))
     folder = None
     if network == "gmsdi" and not config["model"]["train"]:
         folder = Path(config["model"]["folder"] or bundled_model())
@@ -987,7 +839,8 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
 
     from gmsdi.pipeline import Pipeline
     from gmsdi.sampling.solver import Guidance, Solver
-    from gmsdi.systems.msdm import JointMSDM, WeakMSDM
+    from gmsdi.systems.msdm import JointMSDM
+    from gmsdi.systems.weak_msdm import WeakMSDM
 
     model, labels = _model(study, network, device), study.labels
     clock, rows = _Clock(device), CALL
@@ -1004,14 +857,14 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
         run.sample_windows([labels[0]] * rows, guidance=Guidance(w=1.0), **sampling)
     elif network == "msdm":
         run = JointMSDM(model, model.config, **options)
-        run.generate_windows(**sampling)
+        run.generate(**sampling)
     elif network == "weak_msdm":
         run = WeakMSDM({labels[0]: model}, model.config, **options)
-        run.sample_windows([labels[0]] * rows, **sampling)
+        run.sample([labels[0]] * rows, **sampling)
     else:
         run, model.max_batch, model.fixed_batch = model, rows, True
         mixtures = torch.randn(rows, 1, study.config["data"]["window"], device=device)
-        run.separate_windows(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
+        run.separate(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return clock.seconds(run.evaluations / steps), parameters, clock.memory()
 

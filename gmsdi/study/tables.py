@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import pandas as pd
 
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
+from gmsdi.study.methods import TABLE1, Row
 from gmsdi.study.sheets import Cell, Sheet
-from gmsdi.study.study import DEMUCS_GIBBS, LABELLED_CLAP, MSDM, PUBLISHED, UNSUPERVISED, WEAK_MSDM, WEAKLY
 
-NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
 VALIDATED = "Ensemble, chosen on validation chunks"
 SILENT = "Level in silent rows (dB)"
 SILENCE_NOTE = (
@@ -32,7 +30,7 @@ def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.9
     """Summarise the grid over w.
 
     Args:
-        scores: rows of `experiments.score_separation` with columns model ("extractor" or "separator"), constrained, w.
+        scores: rows of `scoring.score_separation` with columns model ("extractor" or "separator"), constrained, w.
         paper: the paper's Table 1 (model, constrained, w, si_sdri).
         confidence: coverage of the intervals.
 
@@ -45,9 +43,9 @@ def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.9
         part = summarize(group, confidence=confidence)
         part.insert(0, "w", float(w))
         part.insert(0, "constrained", constrained)
-        part.insert(0, "model", NAMES[model])
+        part.insert(0, "model", TABLE1[model])
         part["paper"] = [
-            published.get((NAMES[model], constrained, float(w))) if stem == "All" else None for stem in part["stem"]
+            published.get((TABLE1[model], constrained, float(w))) if stem == "All" else None for stem in part["stem"]
         ]
         parts.append(part)
     return pd.concat(parts, ignore_index=True).astype({"paper": float})
@@ -78,7 +76,7 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
         notes = [
             f"{subwindows} scores a cell (sub-windows times stems) of {tracks} tracks; best of each row in bold. "
             "Solver steps: "
-            f"{', '.join(f'{NAMES[name]} {number}' for name, number in steps.items())}. "
+            f"{', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. "
             f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
         if score == "active":
@@ -96,7 +94,7 @@ GUIDANCE = {
 
 def table2(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Mapping[str, Any]],
+    selection: Mapping[str, Row],
     paper: pd.DataFrame,
     *,
     validation: Mapping[str, pd.DataFrame] | None = None,
@@ -105,12 +103,12 @@ def table2(
     """Summarise the separation of the test split, with the paper's rows in the paper's order.
 
     Args:
-        scores: for each method the rows of `experiments.score_separation`; "separator" and "extractor" are the paper's.
-        selection: the settings they were run with, see `experiments.choose_settings`; `title` names a row.
+        scores: for each row of Table 2, by name, what `scoring.score_separation` gives.
+        selection: the rows as they were run, see `selection.choose_settings`.
         paper: the paper's Table 2 (model, then a column per stem and All). All of its rows need labels or stems: the
             numbers of GMSDI stand beside a weakly supervised model.
-        validation: for the methods whose settings were chosen on validation chunks ("extractor_validated" and
-            "separator_validated") their scores there, on which their ensemble is chosen.
+        validation: for the rows whose settings were chosen on validation chunks as those of a twin on Table 1's their
+            scores there, on which their ensemble is chosen.
         confidence: coverage of the intervals.
 
     Returns:
@@ -128,13 +126,11 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
-    ours = {PUBLISHED[method]: selection[method]["title"] for method in PUBLISHED if method in scores}
-    for row in published:
-        row["model"] = ours.get(row["model"], row["model"])
-        if row["model"] + WEAKLY in summaries:
-            row["model"] += WEAKLY
-    if str(selection["extractor"].get("title", "")).endswith((UNSUPERVISED, LABELLED_CLAP)):
-        published = [row for row in published if row["model"] != "Ensemble"]
+    ours = {row.paper: row.title for row in selection.values() if row.paper is not None}
+    for line in published:
+        line["model"] = ours.get(line["model"], line["model"])
+    if any(row.paper is None for row in _of_table1(selection)):  # the paper's Ensemble is of its own two methods
+        published = [line for line in published if line["model"] != "Ensemble"]
     known = {row["model"] for row in published}
     for row in [*published, *({"model": name} for name in summaries if name not in known)]:
         model = row["model"]
@@ -148,8 +144,8 @@ def table2(
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of Table 2: the scores that its two numbers come from (an ensemble chooses for each), and its settings."""
+class _Line:
+    """A line of Table 2: the scores that its two numbers come from (an ensemble chooses for each), and its settings."""
 
     protocol: pd.DataFrame
     active: pd.DataFrame
@@ -159,35 +155,38 @@ class _Row:
 
 def _rows(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Mapping[str, Any]],
+    selection: Mapping[str, Row],
     validation: Mapping[str, pd.DataFrame] | None,
-) -> dict[str, _Row]:
+) -> dict[str, _Line]:
     """The rows of Table 2 that have been run, by name."""
 
-    def best_of(methods: Sequence[str], compared: Mapping[str, pd.DataFrame] | None) -> _Row:
-        named = {method.split("_")[0].capitalize(): scores[method] for method in methods}
-        by = {method.split("_")[0].capitalize(): compared[method] for method in methods} if compared else None
+    def best_of(methods: Sequence[str], compared: Mapping[str, pd.DataFrame] | None) -> _Line:
+        named = {selection[method].GRID.capitalize(): scores[method] for method in methods}
+        by = {selection[method].GRID.capitalize(): compared[method] for method in methods} if compared else None
         (protocol, choice), (active, choice_active) = (
             ensemble(named, by, score=score) for score in ("protocol", "active")
         )
         said = [", ".join(f"{stem}: {model}" for stem, model in made.items()) for made in (choice, choice_active)]
-        return _Row(protocol, active, said[0] if choice == choice_active else f"{said[0]}; for active: {said[1]}")
+        return _Line(protocol, active, said[0] if choice == choice_active else f"{said[0]}; for active: {said[1]}")
 
     rows = {
-        selection[method].get("title") or NAMES[method]: _Row(
-            table, table, describe(selection[method]), method in (*NAMES, MSDM, WEAK_MSDM, DEMUCS_GIBBS)
-        )
-        for method, table in scores.items()
+        selection[name].title: _Line(table, table, selection[name].summary(), selection[name].published)
+        for name, table in scores.items()
     }
-    rows["Ensemble"] = best_of(["separator", "extractor"], None)
+    rows["Ensemble"] = best_of([row.name for row in _of_table1(selection)], None)
     if validation:
         rows[VALIDATED] = best_of(list(validation), validation)
     return rows
 
 
+def _of_table1(selection: Mapping[str, Row]) -> list[Row]:
+    """The paper's two methods, whose settings Table 1 leads to."""
+    return [row for row in selection.values() if row.published and row.GRID in TABLE1]
+
+
 def table2_differences(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Mapping[str, Any]],
+    selection: Mapping[str, Row],
     *,
     validation: Mapping[str, pd.DataFrame] | None = None,
     confidence: float = 0.95,
@@ -250,25 +249,6 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
             "as given, so that the interval of one that was chosen on these chunks is too favourable.",
         ],
     )
-
-
-def describe(settings: Mapping[str, Any]) -> str:
-    """What a reader has to know of a method's settings."""
-    parts = [f"w = {settings['w']:g}"] if "w" in settings else []
-    if "constrained" in settings:
-        parts.append(f"constrained {settings['constrained']}")
-    steps = settings["solver"]["steps"] if "solver" in settings else settings.get("steps")
-    if steps is not None:
-        parts.append(f"{steps} steps")
-    if settings.get("samples", 1) > 1:
-        parts.append(f"mean of {settings['samples']} runs")
-    if settings.get("inverted"):
-        parts.append("every other inverted")
-    if "by_power" in settings:
-        parts.append(f"{settings['by_power']['amount']:.0%} by power")
-    if "wiener" in settings:
-        parts.append(f"{settings['wiener']['amount']:.0%} filtered")
-    return ", ".join(parts)
 
 
 def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95) -> list[Sheet]:
@@ -357,21 +337,21 @@ def _ensemble_note(table: pd.DataFrame, model: str = "Ensemble") -> str:
     return str(table.loc[table["model"] == model, "settings"].iloc[0])
 
 
-def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row]) -> pd.DataFrame:
     """Summarise the same separations by BSS Eval.
 
     Args:
-        scores: for each method the rows of `experiments.score_bss_eval`.
-        selection: the settings they were run with, see `experiments.choose_settings`; `title` names a row.
+        scores: for each row of Table 2, by name, what `scoring.score_bss_eval` gives.
+        selection: the rows as they were run, see `selection.choose_settings`.
 
     Returns:
         model, settings, then the columns of `summarize_bss_eval`; a row per stem and for All.
     """
     parts = []
-    for method, rows in scores.items():
+    for name, rows in scores.items():
         part = summarize_bss_eval(rows)
-        part.insert(0, "settings", describe(selection[method]))
-        part.insert(0, "model", selection[method].get("title") or NAMES[method])
+        part.insert(0, "settings", selection[name].summary())
+        part.insert(0, "model", selection[name].title)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -399,7 +379,7 @@ def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
 
 
 def coherence_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `experiments.coherences` as read: means over the bars with as many given stems."""
+    """The rows of `coherence.coherences` as read: means over the bars with as many given stems."""
     sizes, names = sorted(set(table["given"])), ["harmony", "onsets", "copied"]
     rows = []
     for series, group in table.groupby("series", sort=False):
@@ -420,7 +400,7 @@ def coherence_sheet(table: pd.DataFrame) -> Sheet:
 
 
 def stems_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `experiments.stems_of_mixtures` as read: a row per series, a column per stem."""
+    """The rows of `stems.stems_of_mixtures` as read: a row per series, a column per stem."""
     stems = list(dict.fromkeys(table["stem"]))
     rows = []
     for series, group in table.groupby("series", sort=False):
@@ -456,7 +436,7 @@ def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
     """What negative prompts do to the distance of each stem at equal w.
 
     Args:
-        *parts: rows of `experiments.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
+        *parts: rows of `fad.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
             where a row is of no such series).
 
     Returns:

@@ -17,8 +17,9 @@ from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.study.experiments import separate
-from gmsdi.systems.gibbs import GibbsSeparator
-from gmsdi.systems.msdm import JointMSDM, WeakMSDM
+from gmsdi.systems.demucs_gibbs import GibbsSeparator
+from gmsdi.systems.msdm import JointMSDM
+from gmsdi.systems.weak_msdm import WeakMSDM
 from tests.unit import tiny
 from tests.unit.gaussians import GaussianDenoiser
 
@@ -80,7 +81,7 @@ def accompany(run, x, **options):
 
 
 def accompany_msdm(run, x):
-    return run(x[:, None], ["Bass"], solver=SOLVER, seeds=[1, 2], best_of=2)
+    return run(x[:, None], ["Bass"], solver=SOLVER, seeds=[1, 2], best_of=2)[0]
 
 
 def stack(stems):
@@ -111,11 +112,11 @@ DOORS = {
     ),
     "a song separated": ("gmsdi", lambda s, x: song(s.separate, x)),
     "a song extracted": ("gmsdi", lambda s, x: song(s.extract, x, consistent=True)),
-    "contextual": ("msdm", lambda s, x: s.separate_windows(x, constrained="Piano", **EULER)),
-    "gaussian": ("msdm", lambda s, x: s.separate_gaussian_windows(x, **EULER)),
-    "imputation": ("msdm", lambda s, x: accompany_msdm(s.accompany_windows, x)),
-    "weak": ("weak", lambda s, x: s.separate_windows(x, constrained="Bass", **EULER)),
-    "gibbs": ("gibbs", lambda s, x: s.separate_windows(x, steps=4, noise=0.1, seeds=[1, 2])),
+    "contextual": ("msdm", lambda s, x: s.separate(x, constrained="Piano", **EULER)),
+    "gaussian": ("msdm", lambda s, x: s.separate_gaussian(x, **EULER)),
+    "imputation": ("msdm", lambda s, x: accompany_msdm(s.accompany, x)),
+    "weak": ("weak", lambda s, x: s.separate(x, constrained="Bass", **EULER)),
+    "gibbs": ("gibbs", lambda s, x: s.separate(x, steps=4, noise=0.1, seeds=[1, 2])),
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from gmsdi.study import plan
 from gmsdi.study.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
 from gmsdi.study.experiments import plan as clips_of
 from gmsdi.study.study import Study
-from gmsdi.systems.gibbs import GibbsSeparator
+from gmsdi.systems.demucs_gibbs import GibbsSeparator
 from gmsdi.systems.msdm import JointMSDM, WeakMSDM
 from tests.unit import tiny
 

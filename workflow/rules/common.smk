@@ -11,17 +11,17 @@ from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.study.study import Study, system_of
+from gmsdi.study.study import Study
 
 try:
     # What --configfile and --config give lies over the base that it names, the demo's config.yaml unless it says another.
     config.update(validate(over_base(config)))
     writable(Path("results") / config["run"])
+    # Rows, tasks, systems and models, and the settings that a job gets.
+    STUDY = Study(config)
 except UserError as error:
     sys.exit(str(error))
 
-# Methods, tasks and models by name, and the settings that a job gets.
-STUDY = Study(config)
 part = STUDY.part
 
 # Scripts find the package also where it is not installed, as in a conda environment.
@@ -65,6 +65,7 @@ MODEL_SOURCES = sources(
     *("models", "sampling", "inference", "systems"),
     *(f"{name}.py" for name in ("level", "pipeline", "song", "tasks", "types", "settings", "wiener")),
 )
+ROW_SOURCES = sources(*(f"study/{name}.py" for name in ("chunks", "counting", "methods", "separation", "setups")))
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
@@ -229,21 +230,11 @@ def baseline_folder(name):
     return f"{config['baselines']['folder'] or REPO / 'gmsdi' / 'weights' / 'baselines'}/{name}"
 
 
-def system_files(name):
-    """Weights and configurations of a system's models, in the order of STUDY.targets."""
-    if STUDY.model_of(name):
-        own = STUDY.model_of(name)
-        folder = BUNDLED if own == "bundled" else own
-        files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
-        missing = [file for file in files if not Path(file).is_file()]
-        if missing:
-            sys.exit(
-                f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled"
-            )
-        return files
-    if system_of(name) == "gmsdi":
+def system_files(system):
+    """Weights and configurations of a system's models, in their order."""
+    if system.kind == "gmsdi":
         return model_files()
-    folders = [baseline_folder(model) for model in STUDY.models(name)]
+    folders = [baseline_folder(model) for model in system.models]
     files = [f"{folder}/{file}" for folder in folders for file in ["model.safetensors", "config.json"]]
     missing = [file for file in files if not config["baselines"]["train"] and not Path(file).is_file()]
     if missing:
@@ -251,6 +242,19 @@ def system_files(name):
             f"config: baselines: no {missing[0]}; set baselines.train to true, name a baselines.folder, or leave the system "
             "out of baselines.enabled"
         )
+    return files
+
+
+def row_files(name):
+    """Weights and configurations of what a row runs on."""
+    row = STUDY.row(name)
+    if row.model is None:
+        return system_files(row.system)
+    folder = BUNDLED if row.model == "bundled" else row.model
+    files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        sys.exit(f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled")
     return files
 
 

@@ -3,10 +3,10 @@
 
 rule cost:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: row_files(wildcards.method),
         windows=TEST,
         selection="<results>/selection.json",
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
+        sources=MODEL_SOURCES + ROW_SOURCES + sources("metrics/si_sdr.py", "study/scoring.py"),
     output:
         "<results>/costs/{method}.csv",
     log:
@@ -20,10 +20,8 @@ rule cost:
     resources:
         gpu=1,
     params:
-        targets=lambda wildcards: STUDY.targets(wildcards.method),
         steps=config["costs"]["steps"],
         chunks=config["costs"]["chunks"],
-        guidance=config["separation"]["guidance"],
         intervals=config["intervals"],
         seed=config["seed"],
     script:
@@ -32,7 +30,7 @@ rule cost:
 
 rule costs:
     input:
-        expand("<results>/costs/{method}.csv", method=STUDY.costed),
+        expand("<results>/costs/{method}.csv", method=[row.name for row in STUDY.rows.values() if row.costed]),
     output:
         "<results>/scores/costs.csv",
     log:

@@ -63,14 +63,14 @@ rule gallery:
     input:
         separation=expand(
             "<results>/separation/{method}/{shard}-of-{shards}.{kind}",
-            method=["separator", "extractor"],
+            method=[row.name for row in STUDY.rows.values() if row.published and row.SHARED],
             shard=1,
             shards=config["jobs"]["separation"],
             kind=["npy", "csv"],
         ),
         generation=expand(
             "<results>/generation/{task}/{shard}-of-{shards}.{kind}",
-            task=STUDY.shown,
+            task=[name for name, task in STUDY.tasks.items() if task.shown],
             shard=1,
             shards=config["jobs"]["generation"],
             kind=["npy", "csv"],
@@ -85,8 +85,7 @@ rule gallery:
         "../../envs/core.yaml"
     params:
         examples=config["gallery"]["examples"],
-        groups=config["generation"]["groups"],
-        labels=STUDY.labels,
+        tasks=[task.model_dump() for task in STUDY.tasks.values() if task.shown],
     script:
         "../scripts/gallery.py"
 
@@ -111,7 +110,11 @@ rule page:
         gallery="<results>/gallery",
         model=model_files(),
         others=sorted(
-            {file for name in [*STUDY.methods, *STUDY.tasks] for file in system_files(name)} - {*model_files()}
+            {
+                *[file for name in STUDY.rows for file in row_files(name)],
+                *[file for system in STUDY.systems.values() for file in system_files(system)],
+            }
+            - {*model_files()}
         ),
         windows=TEST,
         training="<results>/demo_training/losses.csv" if SHORT["enabled"] else [],

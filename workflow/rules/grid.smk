@@ -4,9 +4,9 @@
 
 rule grid:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: row_files(wildcards.method),
         windows=lambda wildcards: windows(part(wildcards.split)),
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
+        sources=MODEL_SOURCES + ROW_SOURCES + sources("metrics/si_sdr.py", "study/scoring.py"),
     output:
         "<results>/grid/{split}/{method}.csv",
     log:
@@ -20,10 +20,8 @@ rule grid:
     resources:
         gpu=1,
     params:
-        cells=lambda wildcards: STUDY.grid_cells(wildcards.method, wildcards.split),
-        targets=lambda wildcards: STUDY.targets(wildcards.method),
+        cells=lambda wildcards: [row.model_dump() for row in STUDY.grid_cells(wildcards.method, wildcards.split)],
         chunks=lambda wildcards: STUDY.grid_chunks(wildcards.split),
-        guidance=config["separation"]["guidance"],
         seed=config["seed"],
     script:
         "../scripts/grid.py"
@@ -31,7 +29,7 @@ rule grid:
 
 rule table1:
     input:
-        scores=expand("<results>/grid/test/{method}.csv", method=STUDY.grid_methods),
+        scores=expand("<results>/grid/test/{method}.csv", method=list(STUDY.grid_rows)),
         paper=f"{REPO}/workflow/resources/paper_table1.csv",
         sources=sources("metrics/si_sdr.py", "study/tables.py"),
     output:
@@ -58,7 +56,7 @@ rule select:
     input:
         test=decisive("test"),
         validation=decisive("validation"),
-        sources=sources("metrics/si_sdr.py", "study/experiments.py"),
+        sources=sources("metrics/si_sdr.py", "study/methods.py", "study/selection.py"),
     output:
         "<results>/selection.json",
     log:
@@ -66,7 +64,7 @@ rule select:
     conda:
         "../../envs/core.yaml"
     params:
-        methods={method: STUDY.method_settings(method) for method in STUDY.methods},
+        rows={name: row.model_dump() for name, row in STUDY.rows.items()},
         by=config["grid"]["select_by"],
     script:
         "../scripts/choose_settings.py"

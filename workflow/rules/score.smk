@@ -6,7 +6,7 @@ rule score_separation:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/si_sdr.py", "data/windows.py", "study/experiments.py"),
+        sources=sources("metrics/si_sdr.py", "data/windows.py", "study/scoring.py", "study/shards.py"),
     output:
         "<results>/scores/separation_{method}.csv",
     log:
@@ -19,14 +19,14 @@ rule score_separation:
 
 rule table2:
     input:
-        scores=expand("<results>/scores/separation_{method}.csv", method=STUDY.methods),
+        scores=expand("<results>/scores/separation_{method}.csv", method=list(STUDY.rows)),
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         validation=(
-            expand("<results>/grid/validation/{method}.csv", method=STUDY.grid_methods) if STUDY.validation else []
+            expand("<results>/grid/validation/{method}.csv", method=list(STUDY.grid_rows)) if STUDY.validation else []
         ),
         paper=f"{REPO}/workflow/resources/paper_table2.csv",
-        sources=sources("metrics/si_sdr.py", "study/tables.py"),
+        sources=sources("metrics/si_sdr.py", "study/methods.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_separation.csv",
@@ -42,7 +42,7 @@ rule table2:
         "../../envs/core.yaml"
     params:
         intervals=config["intervals"],
-        methods=STUDY.methods,
+        methods=list(STUDY.rows),
     script:
         "../scripts/table2.py"
 
@@ -53,7 +53,7 @@ rule bss_eval:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/bss_eval.py", "data/windows.py", "study/experiments.py"),
+        sources=sources("metrics/bss_eval.py", "data/windows.py", "study/scoring.py", "study/shards.py"),
     output:
         "<results>/scores/bss_eval_{method}.csv",
     log:
@@ -68,9 +68,9 @@ rule bss_eval:
 
 rule table2_bss_eval:
     input:
-        scores=expand("<results>/scores/bss_eval_{method}.csv", method=STUDY.methods),
+        scores=expand("<results>/scores/bss_eval_{method}.csv", method=list(STUDY.rows)),
         selection="<results>/selection.json",
-        sources=sources("metrics/bss_eval.py", "study/tables.py"),
+        sources=sources("metrics/bss_eval.py", "study/methods.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_bss_eval.csv",
@@ -84,7 +84,7 @@ rule table2_bss_eval:
     conda:
         "../../envs/core.yaml"
     params:
-        methods=STUDY.methods,
+        methods=list(STUDY.rows),
     script:
         "../scripts/table2_bss_eval.py"
 
@@ -113,7 +113,7 @@ rule embed_generated:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
+        sources=EMBEDDING_SOURCES + sources("study/embedding.py", "study/shards.py"),
     output:
         "<results>/embeddings/{task}.npz",
     log:
@@ -133,7 +133,8 @@ rule embed_references:
     input:
         checkpoint=EMBEDDING["checkpoint"] or [],
         windows=TEST,
-        sources=EMBEDDING_SOURCES + sources("data/windows.py", "study/experiments.py"),
+        sources=EMBEDDING_SOURCES
+        + sources("data/windows.py", "study/chunks.py", "study/embedding.py", "study/references.py"),
     output:
         "<results>/embeddings/references.npz",
     log:
@@ -156,9 +157,9 @@ rule embed_references:
 
 rule fad:
     input:
-        generated=expand("<results>/embeddings/{task}.npz", task=STUDY.tasks),
+        generated=expand("<results>/embeddings/{task}.npz", task=list(STUDY.tasks)),
         references="<results>/embeddings/references.npz",
-        sources=sources("metrics/frechet.py", "study/experiments.py"),
+        sources=sources("metrics/frechet.py", "study/chunks.py", "study/fad.py"),
     output:
         stems="<results>/scores/fad_stems.csv",
         mixtures="<results>/scores/fad_mixtures.csv",
@@ -172,7 +173,8 @@ rule fad:
         embedding=EMBEDDING_LABEL,
         intervals=config["intervals"],
         seed=config["seed"],
-        singles={task: vars(single) for task, single in STUDY.singles.items()},
+        singles={task.name: task.point() for task in STUDY.figure2()},
+        mixtures={task.name: task.series for task in STUDY.figure3()},
     script:
         "../scripts/fad.py"
 
@@ -194,7 +196,7 @@ rule negative_prompts:
         "../scripts/negative_prompts.py"
 
 
-PARTIAL = [task for task in STUDY.tasks if task.startswith("partial")]
+PARTIAL = [name for name, task in STUDY.tasks.items() if task.given]
 
 
 # Whether accompaniments go with the given stems, which the distances cannot tell.
@@ -203,7 +205,7 @@ rule coherence:
         audio=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.npy", task=PARTIAL)),
         tables=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.csv", task=PARTIAL)),
         windows=TEST,
-        sources=sources("metrics/coherence.py", "data/windows.py", "study/experiments.py"),
+        sources=sources("metrics/coherence.py", "data/windows.py", "study/coherence.py", "study/shards.py"),
     output:
         "<results>/scores/coherence.csv",
     log:
@@ -212,12 +214,12 @@ rule coherence:
         "../../envs/core.yaml"
     params:
         labels=STUDY.labels,
-        tasks=PARTIAL,
+        series={name: STUDY.tasks[name].series for name in PARTIAL},
     script:
         "../scripts/coherence.py"
 
 
-MIXED = [task for task in STUDY.tasks if not task.startswith("single")]
+MIXED = [name for name, task in STUDY.tasks.items() if task.mixed]
 
 
 # The stems by themselves, of which the sums of Figure 3 tell nothing.
@@ -227,7 +229,7 @@ rule embed_stems:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
+        sources=EMBEDDING_SOURCES + sources("study/embedding.py", "study/shards.py", "study/stems.py"),
     output:
         "<results>/embeddings/stems/{task}.npz",
     log:
@@ -240,7 +242,7 @@ rule embed_stems:
     params:
         embedding=EMBEDDING,
         clips=config["generation"]["clips"],
-        rows=lambda wildcards: STUDY.rows(wildcards.task),
+        rows=lambda wildcards: STUDY.tasks[wildcards.task].rows,
     script:
         "../scripts/embed_stems.py"
 
@@ -251,7 +253,7 @@ rule stems_of_mixtures:
         single=expand("<results>/embeddings/{task}.npz", task=[task for task in STUDY.tasks if task not in MIXED]),
         references="<results>/embeddings/references.npz",
         windows=TEST,
-        sources=sources("metrics/frechet.py", "data/windows.py", "study/experiments.py"),
+        sources=sources("metrics/frechet.py", "data/windows.py", "study/chunks.py", "study/stems.py"),
     output:
         "<results>/scores/stems_of_mixtures.csv",
     log:
@@ -259,6 +261,7 @@ rule stems_of_mixtures:
     conda:
         "../../envs/core.yaml"
     params:
+        series={name: task.stems_series for name, task in STUDY.tasks.items()},
         clips=config["generation"]["clips"],
         intervals=config["intervals"],
         seed=config["seed"],

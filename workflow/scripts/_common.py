@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,6 +17,7 @@ from gmsdi.io.files import atomic, remove_partials
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gmsdi.study.setups import Setup
     from gmsdi.study.sheets import Sheet
 
 
@@ -86,35 +87,27 @@ def progress(description: str) -> Iterator[Callable[[float, float], None]]:
         yield update
 
 
-def system(snakemake: Any, name: str, settings: Mapping[str, Any]) -> Any:
-    """What runs the rule's method or task with these settings, on its threads.
+def open_system(snakemake: Any, setup: Setup) -> Any:
+    """The system that a row or a task of the rule runs on, on the rule's threads.
 
     No result depends on how the work is cut.
     """
     import torch
 
-    from gmsdi.study.experiments import CALL, load_system
+    from gmsdi.study.counting import CALL
 
     tune_allocator()
     torch.set_num_threads(snakemake.threads)
-    jobs, params = snakemake.config["jobs"], snakemake.params
-    folders = dict.fromkeys(Path(file).parent for file in snakemake.input.model)
-    runner = load_system(
-        name,
-        dict(zip(params.targets, folders, strict=True)),
-        labels=list(snakemake.config["data"]["classes"]),
-        clamp=settings.get("clamp"),
-        device=jobs["device"],
-        precision=jobs["precision"],
-        max_batch=CALL,
-        fixed_batch=True,
-    )
+    jobs = snakemake.config["jobs"]
+    folders = list(dict.fromkeys(Path(file).parent for file in snakemake.input.model))
+    system = setup.open(folders, device=jobs["device"], precision=jobs["precision"], max_batch=CALL, fixed_batch=True)
     rate = snakemake.config["data"]["sample_rate"]
-    if (own := getattr(runner, "sample_rate", rate)) != rate:
+    if system.sample_rate != rate:
         raise UserError(
-            f"{', '.join(map(str, folders))}: a model of {own} Hz, but data.sample_rate is {rate}; change one of them"
+            f"{', '.join(map(str, folders))}: a model of {system.sample_rate} Hz, but data.sample_rate is {rate}; "
+            "change one of them"
         )
-    return runner
+    return system
 
 
 def windows_folder(files: Any) -> Path:

@@ -12,12 +12,11 @@ from _common import job, windows_folder
 from gmsdi.io.files import atomic
 from gmsdi.study import figures as plots
 from gmsdi.study import report
+from gmsdi.study.methods import load_rows
 from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
 from gmsdi.study.tables import (
-    NAMES,
     coherence_sheet,
-    describe,
     differences_sheet,
     negatives_sheets,
     stems_sheet,
@@ -37,7 +36,7 @@ with job(snakemake):
     files, params = snakemake.input, snakemake.params
     config = yaml.safe_load(Path(files.config).read_text(encoding="utf-8"))
     chunks = sum(len(pd.read_csv(file)) for file in files.chunks)
-    selection = json.loads(Path(files.selection).read_text(encoding="utf-8"))
+    rows = load_rows(json.loads(Path(files.selection).read_text(encoding="utf-8")))
     titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
     columns = ["bar", "series", "fad", "fad_low", "fad_high", "fad_inf", "clips", "tracks", "frames"]
     columns += ["reference_clips", "reference_tracks", "reference_frames", "shared_tracks"]
@@ -99,10 +98,7 @@ with job(snakemake):
         "trained on mixtures only.",
         "table1": [sheet_html(sheet) for sheet in sheets1],
         "table2": [sheet_html(sheet) for sheet in sheets2],
-        "chosen": "; ".join(
-            f"{chosen.get('title') or NAMES[method]}: {describe(chosen)} ({chosen['chosen_by']})"
-            for method, chosen in selection.items()
-        ),
+        "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),
         "costs": costs,
         "figures": figures,
         "stems": sheet_html(stems_sheet(pd.read_csv(files.stems))),

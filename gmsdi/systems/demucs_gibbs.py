@@ -123,6 +123,8 @@ class GibbsSeparator(TrainableModel):
 
     Attributes:
         labels: names of the K sources, in their order.
+        sample_rate: in Hz.
+        window: of the training windows, in samples; mixtures may have any length.
         level: of the training mixtures, see `gmsdi.pipeline.Pipeline`. Each mixture is divided by its own standard
             deviation anyway; this makes the floor of that deviation the same for soft and for loud ones.
         loss: name of the training loss.
@@ -136,6 +138,8 @@ class GibbsSeparator(TrainableModel):
         self.net = net
         self.config = config
         self.labels: list[str] = list(config["labels"])
+        self.sample_rate: int = config["sample_rate"]
+        self.window: int = config["window"]
         self.level = level.known_level(config)
         self.loss: str = config.get("loss", "l1")
         self.autocast = None
@@ -204,7 +208,7 @@ class GibbsSeparator(TrainableModel):
         return (LOSSES[self.loss](error) * unknown).sum(dim=1) / unknown.sum(dim=1)
 
     @torch.no_grad()
-    def separate_windows(
+    def separate(
         self,
         mixture: Tensor,
         stems: Sequence[str] | None = None,
@@ -272,7 +276,7 @@ class GibbsSeparator(TrainableModel):
             stems=len(self.labels),
             known=self.level,
             levels=levels,
-            sample_rate=self.config["sample_rate"],
+            sample_rate=self.sample_rate,
         )
         return separated[:, wanted]
 
