@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Len
 
@@ -43,6 +43,7 @@ class Solver:
     sigma_min: float
     sigma_max: float
     rho: float
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of each sampler's class
 
     def __new__(cls, name: str = "euler", *args: Any, **options: Any) -> Solver:  # noqa: D102
         if cls is not Solver:

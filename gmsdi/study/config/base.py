@@ -225,8 +225,25 @@ def _all_options() -> type[Model]:
 
 
 if TYPE_CHECKING:
-    SolverChanges = Model
-    TrainingSettings = TrainingChanges = UNetSettings = UNetChanges = GuidanceSettings = Model
+
+    class SolverChanges(Changes):
+        """Made below."""
+
+    class TrainingSettings(Model):
+        """Made below."""
+
+    class TrainingChanges(Changes):
+        """Made below."""
+
+    class UNetSettings(Model):
+        """Made below."""
+
+    class UNetChanges(Changes):
+        """Made below."""
+
+    class GuidanceSettings(Model):
+        """Made below."""
+
 else:
     SolverChanges = _all_options()
     TrainingSettings, TrainingChanges = model_of(TrainingConfig), model_of(TrainingConfig, changes=True)
