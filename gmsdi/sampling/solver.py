@@ -53,7 +53,7 @@ class Solver:
         return object.__new__(kind)  # whose __init__ Python calls next, with the same arguments
 
     def __post_init__(self) -> None:
-        own = type(self).__dataclass_fields__["name"].default  # type: ignore[attr-defined]
+        own = type(self).__dataclass_fields__["name"].default
         if self.name != own:
             raise UserError(f"solver name is {self.name!r}; {type(self).__name__} is {own}")
         check(self, "solver")
@@ -244,7 +244,7 @@ def sampler(name: str) -> type[Solver]:
 
 def options_of(kind: type[Solver]) -> list[str]:
     """The options of a sampler, with `name`."""
-    return [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return [field.name for field in fields(kind)]
 
 
 def refuse_unknown(kind: type[Solver], options: Mapping[str, Any], what: str) -> None:

@@ -73,7 +73,7 @@ def definition(rule: Mapping[str, Any]) -> str:
 
 
 def _sampler(name: str) -> Schema:
-    rule = _tidied(model_of(SAMPLERS[name]).model_json_schema())
+    rule: Schema = _tidied(model_of(SAMPLERS[name]).model_json_schema())  # type: ignore[arg-type]
     return rule if name == "euler" else {**rule, "required": ["name"]}
 
 
