@@ -128,7 +128,7 @@ def check(settings: Any, what: str) -> None:
     Raises:
         UserError: for the first such number.
     """
-    for name, bounded in _numbers(type(settings)):
+    for name, bounded in _numbers(type(settings)):  # type: ignore[arg-type]
         value = getattr(settings, name)
         if not bounded.is_kind(value) or not bounded.within(value):
             raise UserError(f"{what} {name} is {value!r}; it must be {bounded.wanted}")

@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Len
 
@@ -43,6 +43,7 @@ class Solver:
     sigma_min: float
     sigma_max: float
     rho: float
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of each sampler's class
 
     def __new__(cls, name: str = "euler", *args: Any, **options: Any) -> Solver:  # noqa: D102
         if cls is not Solver:
@@ -52,7 +53,7 @@ class Solver:
         return object.__new__(kind)  # whose __init__ Python calls next, with the same arguments
 
     def __post_init__(self) -> None:
-        own = type(self).__dataclass_fields__["name"].default  # type: ignore[attr-defined]
+        own = type(self).__dataclass_fields__["name"].default
         if self.name != own:
             raise UserError(f"solver name is {self.name!r}; {type(self).__name__} is {own}")
         check(self, "solver")
@@ -243,7 +244,7 @@ def sampler(name: str) -> type[Solver]:
 
 def options_of(kind: type[Solver]) -> list[str]:
     """The options of a sampler, with `name`."""
-    return [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return [field.name for field in fields(kind)]
 
 
 def refuse_unknown(kind: type[Solver], options: Mapping[str, Any], what: str) -> None:

@@ -45,7 +45,10 @@ class TrainingConfig:
         About("muon: Muon for matrices, AdamW for the rest; the learning rate has the same meaning for both"),
     ] = "adamw"
     lr: Annotated[Positive, About("peak learning rate")] = 1e-3
-    betas: Annotated[Sequence[Number], Len(2, 2), About("moment decays of AdamW")] = (0.9, 0.99)
+    betas: Annotated[tuple[float, float], As(Annotated[list[Number], Len(2, 2)]), About("moment decays of AdamW")] = (
+        0.9,
+        0.99,
+    )
     momentum: Annotated[Decay, About("of Muon")] = 0.95
     muon_every: Annotated[
         Count,

@@ -33,10 +33,14 @@ def test_every_key_of_a_configuration_has_its_row():
     def look(section, path):
         for key, value in section.items():
             assert f"{path}{key}" in types or f"[{path}{key}](#{key})" in types, path + key
-            shared = re.search(r"\(#keys-of-(\w+)\)", types.get(f"{path}{key}", ""))
-            if shared:
-                table = page.split(f"### Keys of `{shared[1]}`")[1].split("###")[0]
-                assert set(value) <= {row[0].strip().strip("`") for row in rows(table)}
+            shared = re.search(r"\(#(keys-of-)?(\w+)\)", types.get(f"{path}{key}", ""))
+            if shared and shared[1]:
+                table = page.split(f"### Keys of `{shared[2]}`")[1].split("###")[0]
+                assert set(value if isinstance(value, dict) else ()) <= {
+                    row[0].strip().strip("`") for row in rows(table)
+                }
+            elif shared:
+                assert {f"{shared[2]}.{inner}" for inner in value} <= set(types)
             elif isinstance(value, dict) and f"{path}{key}" not in own:
                 look(value, f"{path}{key}.")
 

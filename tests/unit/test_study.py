@@ -347,3 +347,14 @@ def test_titles_say_the_steps_that_are_run():
     assert titled({"title": "{steps} steps, mean of {samples}", "steps": 3})["title"] == "3 steps, mean of 1"
     titles = {"a": "A, 12 steps, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
     assert without_steps(titles) == {"a": "A, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
+
+
+def test_two_sources_of_a_kind_have_different_songs(config):
+    changed = copy.deepcopy(config)
+    tracks = {"tracks": {"train": 2}}
+    kinds = ["drawn", "composed", "drawn", "drawn"]
+    changed["data"]["midi"]["songs"] = [{"kind": kind, **tracks} for kind in kinds]
+    seeds = {name: source["seed"] for name, source in Study(changed).song_sources().items()}
+    assert list(seeds) == ["drawn-1", "composed-2", "drawn-3", "drawn-4"]
+    assert seeds["drawn-1"] == seeds["composed-2"] == changed["data"]["seed"]
+    assert len({seeds["drawn-1"], seeds["drawn-3"], seeds["drawn-4"]}) == 3

@@ -204,10 +204,13 @@ def _name(given: Any) -> Any:
     return given.get("name", "euler") if isinstance(given, Mapping) else getattr(given, "name", "euler")
 
 
-SolverSettings: TypeAlias = Annotated[
-    Union[tuple(Annotated[model_of(kind), Tag(name)] for name, kind in SAMPLERS.items())],  # type: ignore[misc] # noqa: UP007
-    Discriminator(_name, custom_error_type="wrong_name", custom_error_message="choose " + ", ".join(SAMPLERS)),
-]
+if TYPE_CHECKING:
+    SolverSettings: TypeAlias = Any
+else:
+    SolverSettings = Annotated[
+        Union[tuple(Annotated[model_of(kind), Tag(name)] for name, kind in SAMPLERS.items())],  # noqa: UP007
+        Discriminator(_name, custom_error_type="wrong_name", custom_error_message="choose " + ", ".join(SAMPLERS)),
+    ]
 """All settings of one sampler, by its name."""
 
 
@@ -215,7 +218,7 @@ def _all_options() -> type[Model]:
     """The options of all samplers, each with the samplers that have it."""
     keys: dict[str, Any] = {}
     for kind in SAMPLERS.values():
-        for name, field in model_of(kind).model_fields.items():
+        for name, field in model_of(kind).model_fields.items():  # type: ignore[arg-type]
             having = [other for other in SAMPLERS if name in options_of(SAMPLERS[other])]
             text = str(field.description) + ("" if len(having) == len(SAMPLERS) else f" ({' and '.join(having)})")
             typed = reduce(lambda inner, part: Annotated[inner, part], field.metadata, cast(Any, field.annotation))
@@ -225,8 +228,25 @@ def _all_options() -> type[Model]:
 
 
 if TYPE_CHECKING:
-    SolverChanges = Model
-    TrainingSettings = TrainingChanges = UNetSettings = UNetChanges = GuidanceSettings = Model
+
+    class SolverChanges(Changes):
+        """Made below."""
+
+    class TrainingSettings(Model):
+        """Made below."""
+
+    class TrainingChanges(Changes):
+        """Made below."""
+
+    class UNetSettings(Model):
+        """Made below."""
+
+    class UNetChanges(Changes):
+        """Made below."""
+
+    class GuidanceSettings(Model):
+        """Made below."""
+
 else:
     SolverChanges = _all_options()
     TrainingSettings, TrainingChanges = model_of(TrainingConfig), model_of(TrainingConfig, changes=True)

@@ -7,6 +7,7 @@ import math
 import re
 import string
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +190,10 @@ def _solvers(config: Config) -> None:
         if own is None:
             continue
         settings = whole(config, stack)
-        kind = _say(where, lambda name=settings["name"]: sampler(name))
-        _say(where, lambda kind=kind, own=own, name=settings["name"]: refuse_unknown(kind, own, name))
+        kind = _say(where, partial(sampler, settings["name"]))
+        _say(where, partial(refuse_unknown, kind, own, settings["name"]))
         settings = {key: value for key, value in settings.items() if key in options_of(kind)}
-        _say(where, lambda settings=settings: Solver(**settings))
+        _say(where, partial(Solver, **settings))
         if settings.get("last") == "estimate" and not _implied(stack[-1], config):
             raise UserError(
                 f"config: {where}.last is estimate, which is for Extractors and projected Separators; use step"
@@ -299,7 +300,7 @@ def _trainings(config: Config) -> None:
     }
     for where, settings in {"training": {"training": {}}, **places}.items():
         training = {**base, **settings["training"]}
-        _made(where, lambda training=training: TrainingSettings.model_validate(training))
+        _made(where, partial(TrainingSettings.model_validate, training))
         if training["batch"] % training["devices"]:
             raise UserError(
                 f"config: {where}.batch is {training['batch']}, not a multiple of the {training['devices']} devices; "
@@ -318,13 +319,14 @@ def _made(where: str, make: Callable[[], Any]) -> None:
 def _networks(config: Config) -> None:
     """Networks to be trained can be built, and a window fits them."""
     model, baselines, window = config["model"], config["baselines"], config["data"]["window"]
-    unets = {"model.config.unet": {}} if model["train"] or config["demo_training"]["enabled"] else {}
+    unets: dict[str, Mapping[str, Any]] = {}
+    unets |= {"model.config.unet": {}} if model["train"] or config["demo_training"]["enabled"] else {}
     if baselines["train"]:
         diffusion = [name for name in baselines["enabled"] if name != "demucs_gibbs"]
         unets |= {f"baselines.{name}.model.unet": baselines[name]["model"]["unet"] for name in diffusion}
     for where, changes in unets.items():
         settings = {**model["config"]["unet"], **changes}
-        _made(where, lambda settings=settings: UNetSettings.model_validate(settings))
+        _made(where, partial(UNetSettings.model_validate, settings))
         if window % (stride := UNetConfig(**settings).stride):
             raise UserError(
                 f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change "

@@ -21,7 +21,25 @@ MINI = MiniConfig()
 TRAIN, VALIDATION, TEST = "of the train split", "of the validation split", "of the test split"
 
 if TYPE_CHECKING:
-    VarietySettings = LimitSettings = ActivitySettings = SplitSettings = MiniSettings = PlayedSettings = Model
+
+    class VarietySettings(Model):
+        """Made below."""
+
+    class LimitSettings(Model):
+        """Made below."""
+
+    class ActivitySettings(Model):
+        """Made below."""
+
+    class SplitSettings(Model):
+        """Made below."""
+
+    class MiniSettings(Model):
+        """Made below."""
+
+    class PlayedSettings(Model):
+        """Made below."""
+
 else:
     VarietySettings, LimitSettings, ActivitySettings = model_of(Variety), model_of(Limits), model_of(Activity)
     SplitSettings = model_of(Splits, omit=frozenset({"seed"}))

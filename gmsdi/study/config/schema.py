@@ -73,7 +73,7 @@ def definition(rule: Mapping[str, Any]) -> str:
 
 
 def _sampler(name: str) -> Schema:
-    rule = _tidied(model_of(SAMPLERS[name]).model_json_schema())
+    rule: Schema = _tidied(model_of(SAMPLERS[name]).model_json_schema())  # type: ignore[arg-type]
     return rule if name == "euler" else {**rule, "required": ["name"]}
 
 
@@ -89,7 +89,7 @@ def _tidied(rule: Any) -> Any:
         return rule
     if "oneOf" in rule:  # only solvers are unions told apart by a key
         return {"$ref": f"{REF}solver", **{key: rule[key] for key in ("description",) if key in rule}}
-    found = {}
+    found: Schema = {}
     for key, inner in rule.items():
         if key == "properties":
             found[key] = {name: _tidied(one) for name, one in inner.items()}
@@ -102,7 +102,7 @@ def _tidied(rule: Any) -> Any:
             found[key] = _tidied(inner)
     if "const" in found:
         found["enum"] = [found.pop("const")]
-    parts = found.get("anyOf", [])
+    parts: list[Schema] = found.get("anyOf", [])
     if len(parts) > 1 and all(isinstance(part.get("type"), str) and "enum" not in part for part in parts):
         del found["anyOf"]
         joined: Schema = {}
