@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import sys
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
 import numpy as np
 
 from gmsdi.errors import UserError
-from gmsdi.io.files import atomic
+from gmsdi.io.transfer import Entry, ProgressBar, check, fetch
 
 
 @dataclass(frozen=True)
@@ -45,45 +42,19 @@ class Weights:
         Raises:
             UserError: if `path` is no file, the content has another digest, or the download fails.
         """
+        entry = Entry(self.filename, self.url, f"sha256:{self.sha256}")
         if path is not None:
             file = Path(path).expanduser()
             if not file.is_file():
                 raise UserError(f"{file}: no such file; download {self.url} there")
-            self._verify(file, "download it again, or give no path to have that done")
+            check(entry, file, f"download {self.url} again, or give no path to have that done")
             return file
         import torch
 
         file = Path(torch.hub.get_dir()) / "checkpoints" / self.filename
-        if file.exists():
-            self._verify(file, "remove it, and it will be downloaded again")
-        else:
-            self._download(file)
-        return file
-
-    def _verify(self, file: Path, remedy: str) -> None:
-        try:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror}); choose another file") from error
-        if digest != self.sha256:
-            raise UserError(f"{file}: not the content of {self.url} (SHA-256 {digest}, not {self.sha256}); {remedy}")
-
-    def _download(self, file: Path) -> None:
-        import torch
-
-        print(f"Downloading {self.url} ({self.megabytes} MB) to {file}", file=sys.stderr, flush=True)
-        try:
-            with atomic(file) as path:
-                torch.hub.download_url_to_file(self.url, str(path), self.sha256, progress=sys.stderr.isatty())
-        except RuntimeError as error:  # another digest
-            raise UserError(f"{self.url}: {error}; damaged on the way or changed there, try again") from error
-        except (OSError, HTTPException) as error:
-            reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
-            raise UserError(
-                f"{self.url}: cannot be downloaded ({reason}); without a connection, fetch it elsewhere and put it "
-                f"at {file}"
-            ) from error
+        if not file.exists():
+            print(f"Downloading {self.url} ({self.megabytes} MB) to {file}", file=sys.stderr, flush=True)
+        return fetch(entry, file, progress=ProgressBar() if sys.stderr.isatty() else None)
 
 
 def pinned(published: Weights, sha256: str | None) -> Weights:

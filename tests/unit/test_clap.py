@@ -108,7 +108,7 @@ def test_what_laions_text_tower_lacks_is_named(laion, tokenizer, tmp_path, monke
         Clap(**weights, tokenizer=str(tmp_path / "nowhere")).embed_text(["Bass"])
     with pytest.raises(UserError, match=r"clap\.pt: not the weights of LAION's HTSAT-base \(audio\)"):
         Clap(**weights).embed_audio(np.zeros((1, 1000)), 48000)
-    with pytest.raises(UserError, match=r"clap\.pt: not the content of https://huggingface"):
+    with pytest.raises(UserError, match=r"clap\.pt: has the sha256 .*; download https://huggingface"):
         Clap(weights["checkpoint"]).embed_audio(np.zeros((1, 1000)), 48000)
 
 

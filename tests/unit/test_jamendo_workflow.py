@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi.data import transfer
 from gmsdi.data.versions import JAMENDO_TRACKS, jamendo_shard
 from gmsdi.data.windows import build_mixture_windows
+from gmsdi.io import transfer
 from gmsdi.study import plan
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
