@@ -89,7 +89,10 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(config):
-    return Study(config)
+    before = copy.deepcopy(config)
+    study = Study(config)
+    assert config == before  # which it only reads
+    return study
 
 
 def test_names_and_their_systems(study):
@@ -263,7 +266,7 @@ def test_settings_of_tasks(study):
     assert (extraction.w, extraction.samples, extraction.consistent, extraction.by_power) == (5, 2, True, None)
     assert extraction.solver == {**EXTRACTOR, "last": "estimate"}
     assert extraction.guidance == study.config["separation"]["guidance"]
-    holds("partial", solver=adpm2, guidance=guidance)
+    holds("partial", solver=adpm2, negatives=NEGATIVES)
     conditioned = {**adpm2, "name": "euler", "s_churn": 5}
     holds("partial_conditioned", negatives={}, solver=conditioned, guidance=guidance, share=0.3, lags=8)
     system = {"kind": "msdm", "labels": tuple(LABELS), "clamp": 0.5}
