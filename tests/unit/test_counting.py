@@ -1,12 +1,17 @@
 """What rows and tasks count, against the networks' own counters."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from gmsdi import pipeline
+from gmsdi.pipeline import Pipeline
 from gmsdi.sampling import samplers
+from gmsdi.sampling.solver import Solver
+from gmsdi.study import methods
 from gmsdi.study.chunks import share
 from gmsdi.study.counting import CALL, evaluation_sigmas, passes
 from gmsdi.study.generation import clips_of, generate
@@ -48,7 +53,7 @@ def system(kind):
         model.net = torch.nn.Sequential(model.net, torch.nn.Unflatten(1, (4, 1)))
         model.max_batch, model.fixed_batch = CALL, True
         return model
-    return Gmsdi(pipeline.Pipeline(Halving(), config, **options), LABELS)
+    return Gmsdi(Pipeline(Halving(), config, **options), LABELS)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ def test_noise_levels_are_those_of_the_samplers(solver):
         seen.append(sigma)
         return torch.zeros_like(x)
 
-    made = pipeline.Solver(**solver)
+    made = Solver(**solver)
     made.sample(derivative, torch.zeros(1), noise=torch.zeros_like)
     assert evaluation_sigmas(solver) == pytest.approx(seen)
     assert len(seen) == made.evaluations
@@ -137,3 +142,25 @@ def test_noise_levels_are_those_of_the_samplers(solver):
 
 def test_open_guidance_counts_as_guidance():
     assert passes(EULER, {}, None) == passes(EULER, {}, 3.0) == 2 * passes(EULER, {}, 0.0)
+
+
+def test_the_worked_example_of_a_method_is_true(windows):
+    """The class in CONTRIBUTING.md is a row: it separates, counts, has a grid and says itself."""
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(class .*?)```", page, re.DOTALL)
+    names = dict(vars(methods))
+    exec(code, names)
+    settings = {"system": {"labels": LABELS}, "solver": EULER, "w": 1.0}
+    row = names["Turns"](name="turns", title="Turns", **settings)
+    runner = system("gmsdi")
+    found = separate(row, runner, windows, range(5), seed=1, batch=4)
+    assert row.evaluations(5, 4) == runner.evaluations
+    parts = [
+        separate(
+            make_row("separator", **settings, constrained=label), system("gmsdi"), windows, range(5), seed=1, batch=4
+        )
+        for label in LABELS
+    ]
+    np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
+    assert [cell.w for cell in row.cells([0, 2], {})] == [0, 2]
+    assert row.summary() == "w = 1, 3 steps"
