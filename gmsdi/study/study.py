@@ -229,7 +229,7 @@ class Study:
             yield Sequential(**mixed("sequential"), name="total_sequential")
         if generation["extracted"]:
             own = mixed("extracted")
-            given = own.pop("extraction")
+            given = dict(own.pop("extraction"))
             base = self._own(Extractor)
             solver = changed(base["solver"], given.pop("solver"))
             extraction = Extractor(**{**base, **given, "solver": solver, "name": "extraction", "consistent": True})

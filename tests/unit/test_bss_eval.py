@@ -11,7 +11,7 @@ import torch
 from gmsdi.errors import UserError
 from gmsdi.metrics import bss_eval
 from gmsdi.metrics.bss_eval import bss_eval_windows, summarize_bss_eval
-from gmsdi.study.experiments import score_bss_eval
+from gmsdi.study.scoring import score_bss_eval
 from gmsdi.study.tables import bss_eval_sheets, table2_bss_eval
 
 needs_museval = pytest.mark.skipif(

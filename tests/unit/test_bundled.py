@@ -8,7 +8,7 @@ import pytest
 import gmsdi.systems.gibbs  # noqa: F401  # registers its kind of model
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
 from gmsdi.study import plan
-from gmsdi.study.study import DEMUCS_GIBBS, Study
+from gmsdi.study.study import Study
 
 BASELINES = Path(plan.__file__).parents[1] / "weights" / "baselines"
 STUDY = Study(plan.resolved([]))
@@ -17,7 +17,7 @@ FOLDERS = {"gmsdi": bundled_model(), **{name: BASELINES / name for name in STUDY
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_bundled_model_is_the_configured_one(name):
-    if name == DEMUCS_GIBBS:
+    if name == "demucs_gibbs":
         pytest.importorskip("demucs")
     model, configured = load_model(FOLDERS[name]), build_model(STUDY.model_config(name))
     shapes = {key: value.shape for key, value in configured.state_dict().items()}

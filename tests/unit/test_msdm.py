@@ -260,9 +260,7 @@ def test_an_item_depends_on_its_own_seed_alone(task):
             "generate": lambda: joint.generate(**settings)[0],
             "accompany": lambda: joint.accompany(given[items], ["Drums"], best_of=3, **settings)[0],
             "dirac": lambda: joint.separate(y[items], constrained=1, **settings),
-            "gaussian": lambda: joint.separate_gaussian(
-                y[items], **{**settings, "solver": replace(SOLVER, steps=12)}
-            ),
+            "gaussian": lambda: joint.separate_gaussian(y[items], **{**settings, "solver": replace(SOLVER, steps=12)}),
             "weak": lambda: stems.separate(y[items], constrained=1, **settings),
         }[task]()
 

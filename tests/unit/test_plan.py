@@ -1,184 +1,29 @@
 """The plan: counts against the networks' own counters, jobs against Snakemake's, the layout against its bounds."""
 
-import ast
 import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
-from gmsdi import pipeline
 from gmsdi.cli import main
 from gmsdi.errors import UserError
-from gmsdi.sampling import samplers
-from gmsdi.sampling import solver as solver_settings
 from gmsdi.study import plan
-from gmsdi.study.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
-from gmsdi.study.experiments import plan as clips_of
 from gmsdi.study.study import Study
-from gmsdi.systems.demucs_gibbs import GibbsSeparator
-from gmsdi.systems.msdm import JointMSDM, WeakMSDM
+from gmsdi.training.config import TrainingConfig
 from tests.unit import tiny
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
-CONDITIONED = "conditioned"
-OTHERS = {
-    "groups": {"groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]]},
-    "sequential": {"way": "sequential", "order": None},
-    "extracted": {"way": "extracted"},
-}
-WINDOW = 32
-EULER = {"name": "euler", "steps": 3, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7, "s_churn": 1.0}
-ADPM2 = {"name": "adpm2", "steps": 4, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7}
-HEUN = {**EULER, "name": "heun"}
-TWICE = {**EULER, "resamples": 2}
-MULTISTEP = {**ADPM2, "name": "dpmpp_2m"}
-
-
-class Halving:
-    """A denoiser of any signal and text."""
-
-    def encode(self, texts):
-        return SimpleNamespace(select=lambda index: None)
-
-    def __call__(self, x, sigma, cond):
-        return x / 2
-
-
-def system(name):
-    config = {"sample_rate": 8000, "window": WINDOW, "labels": LABELS}
-    if name == "msdm":
-        return JointMSDM(Halving(), config, max_batch=CALL, fixed_batch=True)
-    if name == "weak_msdm":
-        return WeakMSDM(dict.fromkeys(LABELS, Halving()), config, max_batch=CALL, fixed_batch=True)
-    if name == "demucs_gibbs":
-        model = GibbsSeparator(torch.nn.Conv1d(9, 4, 1), config)
-        model.net = torch.nn.Sequential(model.net, torch.nn.Unflatten(1, (4, 1)))
-        model.max_batch, model.fixed_batch = CALL, True
-        return model
-    return pipeline.Pipeline(Halving(), config, max_batch=CALL, fixed_batch=True)
-
-
-# --- Counts -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("guidance", [{}, {"interval": [0.02, 0.3]}, {"convention": "adp"}])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"name": "extractor", "w": 2.0, "solver": EULER},
-        {"name": "extractor", "w": 1.0, "solver": TWICE, "consistent": True, "samples": 2},
-        {"name": "separator", "w": 0.0, "solver": HEUN, "constrained": "Drums"},
-        {"name": "separator", "w": -1.0, "solver": MULTISTEP, "projected": True, "samples": 3},
-        {"name": "msdm", "solver": EULER, "constrained": "Piano"},
-        {"name": "msdm", "solver": {**EULER, "steps": 12}, "gaussian": True},
-        {"name": "weak_msdm", "solver": TWICE, "constrained": "Bass"},
-        {"name": "demucs_gibbs", "steps": 3, "block": "uniform", "noise": 0.0},
-    ],
-)
-def test_separation_takes_the_evaluations_that_are_counted(windows, settings, guidance):
-    for items, batch in ((7, 3), (5, 8), (1, 1)):
-        runner = system(settings["name"])
-        options = {"guidance": guidance, "seed": 1, "batch": batch}
-        separate(runner, windows, range(items), {**settings, "negatives": {}}, **options)
-        counted = plan.separation_evaluations(settings, guidance, labels=4, items=items, batch=batch)
-        assert counted == runner.evaluations
-
-
-@pytest.mark.parametrize("interval", [None, [0.02, 0.3]])
-@pytest.mark.parametrize("solver", [EULER, ADPM2], ids=lambda solver: solver["name"])
-@pytest.mark.parametrize(
-    ("name", "task"),
-    [
-        *(("gmsdi", task) for task in (SINGLE, TOTAL, PARTIAL, CONDITIONED, *OTHERS)),
-        ("weak_msdm", SINGLE),
-        ("msdm", TOTAL),
-        ("msdm", PARTIAL),
-    ],
-)
-def test_generation_takes_the_evaluations_that_are_counted(windows, name, task, solver, interval):
-    sigma = {"sigma": 3.0}
-    likelihood = {} if task == SINGLE else {"gamma_x": sigma, "gamma_y": sigma}
-    if task == CONDITIONED:
-        task, likelihood = PARTIAL, {"share": 0.4}
-    other = OTHERS.get(task, {})
-    task = TOTAL if other else task
-    if "way" in other:
-        likelihood = {"share": 0.4} if other["way"] == "sequential" else {}
-    settings = {
-        "system": name,
-        "task": task,
-        "solver": solver,
-        **other,
-        "likelihood": likelihood if name == "gmsdi" else {},
-    }
-    if name == "gmsdi":
-        settings["guidance"] = {"w": 1.0, "interval": interval}
-    if other.get("way") == "extracted":
-        settings["extraction"] = {
-            **{"name": "extractor", "w": 2.0, "solver": {**TWICE, "last": "estimate"}, "samples": 2},
-            **{"guidance": {"interval": interval}, "by_power": {"amount": 0.25, "seconds": 0.001}},
-        }
-    if name == "msdm":
-        settings["best_of"] = 5
-    every = clips_of(task, LABELS, 5, windows)
-    assert plan.bars(task, LABELS) * 5 == every["bar"].tolist()
-    for shard, batch in ((1, 3), (2, 8)):
-        numbers = list(share(range(len(every)), shard, 2))
-        clips = every.iloc[numbers]
-        runner = system(name)
-        audio = generate(runner, clips, LABELS, settings, seed=1, batch=batch, windows=windows)
-        assert audio.shape == (len(clips), 1 if task == SINGLE else len(other.get("groups", LABELS)) + 1, WINDOW)
-        assert audio.any(axis=(1, 2)).all()
-        counted = plan.generation_evaluations(settings, clips["bar"].tolist(), labels=LABELS, batch=batch)
-        assert counted == runner.evaluations
-        assert numbers == list(plan.shares(len(every), 2)[shard - 1])
-
-
-@pytest.mark.parametrize(
-    "solver",
-    [
-        *(EULER, {**EULER, "s_churn": 100.0}, TWICE),
-        *(HEUN, {**HEUN, "steps": 1}),
-        *(ADPM2, {**ADPM2, "midpoint_rho": 3.0}, {**ADPM2, "midpoint": "geometric"}),
-        MULTISTEP,
-    ],
-)
-def test_noise_levels_are_those_of_the_samplers(solver):
-    seen = []
-
-    def derivative(x, sigma):
-        seen.append(sigma)
-        return torch.zeros_like(x)
-
-    made = solver_settings.Solver(**solver)
-    made.sample(derivative, torch.zeros(1), noise=torch.zeros_like)
-    assert plan.evaluation_sigmas(solver) == pytest.approx(seen)
-    assert len(seen) == made.evaluations
-    assert solver["name"] in solver_settings.SAMPLERS
-    assert pytest.approx(2**0.5 - 1) == samplers.MAX_CHURN
-
-
-def test_open_guidance_counts_as_guidance():
-    assert plan.passes(EULER, {}, None) == plan.passes(EULER, {}, 3.0) == 2 * plan.passes(EULER, {}, 0.0)
 
 
 def test_constants_are_those_of_the_code():
-    source = ast.parse((REPO / "gmsdi" / "training" / "config.py").read_text())
-    (config,) = [node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "TrainingConfig"]
-    defaults = {
-        x.target.id: x.value.value
-        for x in config.body
-        if isinstance(getattr(x, "value", None), ast.Constant) and isinstance(x, ast.AnnAssign)
-    }
+    defaults = {field.name: field.default for field in fields(TrainingConfig)}
     assert {key: defaults[key] for key in plan.TRAINING} == plan.TRAINING
 
 

@@ -15,31 +15,17 @@ from gmsdi.errors import UserError
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.embeddings import get_embedding
 from gmsdi.metrics.frechet import frechet_distance
-from gmsdi.study.experiments import (
-    PARTIAL,
-    SINGLE,
-    TOTAL,
-    choose_settings,
-    coherences,
-    consecutive,
-    distances,
-    draw,
-    embed,
-    item_seed,
-    join_shards,
-    made_stems,
-    mixdown,
-    open_audio,
-    plan,
-    reference_audio,
-    score_bss_eval,
-    score_separation,
-    select_chunks,
-    share,
-    stems_of_mixtures,
-)
+from gmsdi.study.chunks import draw, item_seed, select_chunks, share
+from gmsdi.study.coherence import coherences
+from gmsdi.study.embedding import embed, mixdown
+from gmsdi.study.fad import distances
+from gmsdi.study.generation import clips_of
+from gmsdi.study.references import reference_audio
+from gmsdi.study.scoring import consecutive, score_bss_eval, score_separation
+from gmsdi.study.selection import choose_settings
+from gmsdi.study.shards import join_shards, open_audio
+from gmsdi.study.stems import made_stems, stems_of_mixtures
 from gmsdi.study.sheets import Cell, markdown
-from gmsdi.study.study import LABELLED_CLAP, UNSUPERVISED
 from gmsdi.study.tables import (
     coherence_sheet,
     differences_sheet,
@@ -53,9 +39,23 @@ from gmsdi.study.tables import (
     table2_differences,
     table2_sheets,
 )
+from tests.unit.rows import make_row, make_task
 
 PAPER = Path(__file__).parents[2] / "workflow" / "resources"
 STEMS = ["Bass", "Drums", "Guitar", "Piano"]
+PARTIAL = {"guidance": {"w": 1.0}, "gamma_x": 1.0, "gamma_y": 1.0}
+SEPARATOR = {"title": "GMSDI Separator", "paper": "GMSDI Separator", "published": True}
+EXTRACTOR = {"title": "GMSDI Extractor", "paper": "GMSDI Extractor", "published": True}
+
+
+def partial(labels=STEMS, clips=1):
+    return make_task("partial", labels, **PARTIAL, clips=clips)
+
+
+def papers(**settings):
+    """The paper's two rows, the Separator with these settings."""
+    separator = make_row("separator", **{**SEPARATOR, "w": 3.0, "constrained": "Drums", **settings})
+    return {"separator": separator, "extractor": make_row("extractor", **EXTRACTOR, w=7.5)}
 
 
 def chunk_table():
@@ -185,15 +185,16 @@ def test_every_subset_of_given_stems_has_its_bar():
         table = chunk_table()
         folder = Path("windows")
 
-    bars = plan(PARTIAL, ["Bass", "Drums"], 12, Windows(), seed=1)
+    bars = clips_of(partial(["Bass", "Drums"], 12), Windows(), seed=1)
     assert (bars["track"] == Windows.table.loc[bars["chunk"], "track"].to_numpy()).all()
     assert set(bars["bar"]) == {"Bass", "Drums"}
     # Eight chunks have both stems; twelve clips use some of them again, the same in each bar.
     chunks = bars.groupby("bar")["chunk"].apply(list)
     assert chunks["Bass"] == chunks["Drums"]
     assert len(set(chunks["Bass"])) == 8
-    assert plan(SINGLE, STEMS, 3)["bar"].value_counts().to_dict() == dict.fromkeys(STEMS, 3)
-    assert plan(TOTAL, STEMS, 3)["bar"].tolist() == ["All"] * 3
+    singles = clips_of(make_task("single", guidance={"w": 1.0}, clips=3))
+    assert singles["bar"].value_counts().to_dict() == dict.fromkeys(STEMS, 3)
+    assert clips_of(make_task("total_msdm", clips=3))["bar"].tolist() == ["All"] * 3
 
 
 def test_mixdown_leaves_the_mixture_row_out():
@@ -210,21 +211,22 @@ def test_best_of_table1_is_chosen_unless_pinned():
         scores([4, 4, 4, 4], model="separator", constrained="Bass", w=0.0),
     ]
     grids = {"test": rows, "validation": [scores([9, 9, 9, 9], model="extractor", constrained="", w=0.0)]}
-    extractor = {"name": "extractor", "chosen_on": "test", "w": None}
-    separator = {"name": "separator", "chosen_on": "test", "w": None, "constrained": None}
-    free = {"extractor": extractor, "separator": separator, "other": {**extractor, "chosen_on": "validation"}}
+    free = {"extractor": make_row("extractor"), "separator": make_row("separator")}
+    free |= {"other": make_row("extractor", chosen_on="validation"), "projected": make_row("projected")}
     chosen = choose_settings(grids, free, by="protocol")
-    assert chosen["extractor"]["w"] == 1
-    assert (chosen["separator"]["constrained"], chosen["separator"]["w"]) == ("Bass", 0)
-    assert chosen["other"]["w"] == 0
-    assert "validation" in chosen["other"]["chosen_by"]
-    pinned = {"extractor": {**extractor, "w": 0}, "separator": {**separator, "constrained": "Drums"}}
+    assert chosen["extractor"].w == 1
+    assert (chosen["separator"].constrained, chosen["separator"].w) == ("Bass", 0)
+    assert chosen["projected"].w == 0  # of the Separator's
+    assert chosen["other"].w == 0
+    assert "validation" in chosen["other"].chosen_by
+    assert not any(row.is_open for row in chosen.values())
+    pinned = {"extractor": make_row("extractor", w=0), "separator": make_row("separator", constrained="Drums")}
     chosen = choose_settings(grids, pinned, by="protocol")
-    assert chosen["extractor"] == {"name": "extractor", "w": 0, "chosen_by": "configuration"}
-    assert (chosen["separator"]["constrained"], chosen["separator"]["w"]) == ("Drums", 1)
-    assert choose_settings({}, {"extractor": {**extractor, "w": 2}}, by="active")["extractor"]["w"] == 2
+    assert chosen["extractor"] == make_row("extractor", w=0, chosen_by="configuration")
+    assert (chosen["separator"].constrained, chosen["separator"].w) == ("Drums", 1)
+    assert choose_settings({}, {"extractor": make_row("extractor", w=2)}, by="active")["extractor"].w == 2
     with pytest.raises(UserError, match="pins"):
-        choose_settings(grids, {"separator": {**separator, "w": 7}}, by="active")
+        choose_settings(grids, {"separator": make_row("separator", w=7)}, by="active")
 
 
 def test_table1_marks_the_best_and_prints_the_paper_beside():
@@ -249,8 +251,7 @@ def test_table1_marks_the_best_and_prints_the_paper_beside():
 def test_table2_is_the_papers_with_ours_filled_in():
     paper = pd.read_csv(PAPER / "paper_table2.csv")
     ours = {"separator": scores([9, 1, 9, 1], 1), "extractor": scores([1, 9, 1, 9], 2)}
-    selection = {"separator": {"w": 3.0, "constrained": "Drums"}, "extractor": {"w": 7.5}}
-    table = table2(ours, selection, paper)
+    table = table2(ours, papers(), paper)
     assert table["model"].unique().tolist() == paper["model"].tolist()
     cells = table.set_index(["model", "stem"])
     for stem, method in zip(STEMS, ["separator", "extractor"] * 2, strict=True):
@@ -288,10 +289,10 @@ def test_table2_has_rows_beyond_the_paper():
         "separator_validated": scores([8, 1, 8, 1], 4),
         "extractor_validated": scores([2, 8, 2, 8], 5),
     }
-    plain = {"w": 3.0, "solver": {"steps": 5}}
-    selection = {method: {**plain, "title": method.upper()} for method in ours}
-    selection |= {"separator": plain, "extractor": plain}
-    selection["mean"] = {**plain, "title": "MEAN", "samples": 4, "inverted": True, "by_power": {"amount": 0.25}}
+    mean = {"w": 3.0, "solver": {"steps": 5}, "title": "MEAN", "samples": 4, "inverted": True, "consistent": True}
+    selection = papers() | {"mean": make_row("extractor", **mean, by_power={"amount": 0.25}, wiener={})}
+    for kind in ("separator", "extractor"):
+        selection[f"{kind}_validated"] = make_row(kind, title=f"{kind}_validated".upper(), w=3.0, twin=kind)
     # On validation data the Extractor is the better one for Bass too.
     validation = {"separator_validated": scores([0, 0, 9, 0], 6), "extractor_validated": scores([9, 9, 0, 9], 7)}
     table = table2(ours, selection, paper, validation=validation)
@@ -299,7 +300,8 @@ def test_table2_has_rows_beyond_the_paper():
         "MEAN", "SEPARATOR_VALIDATED", "EXTRACTOR_VALIDATED", "Ensemble, chosen on validation chunks",
     ]  # fmt: skip
     cells = table.set_index(["model", "stem"])
-    assert cells.at[("MEAN", "All"), "settings"] == "w = 3, 5 steps, mean of 4 runs, every other inverted, 25% by power"
+    said = "w = 3, 5 steps, mean of 4 runs, every other inverted, 25% by power, 100% filtered"
+    assert cells.at[("MEAN", "All"), "settings"] == said
     for stem, method in zip(STEMS, ["extractor", "extractor", "separator", "extractor"], strict=True):
         rows = ours[f"{method}_validated"]
         expected = rows[rows["stem"] == stem]["si_sdri"].mean()
@@ -313,10 +315,8 @@ def test_the_papers_row_of_other_steps_stands_beside_ours():
     ours = {
         method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(["separator", "extractor", "demucs_gibbs"])
     }
-    selection = {method: {"w": 1.0} for method in ours} | {
-        "demucs_gibbs": {"title": "Demucs + Gibbs, 32 steps", "steps": 32}
-    }
-    table = table2(ours, selection, paper)
+    gibbs = {"title": "Demucs + Gibbs, {steps} steps", "paper": "Demucs + Gibbs (512 steps)", "steps": 32}
+    table = table2(ours, papers() | {"demucs_gibbs": make_row("demucs_gibbs", **gibbs).titled()}, paper)
     row = table.set_index(["model", "stem"]).loc[("Demucs + Gibbs, 32 steps", "All")]
     assert (row["status"], row["paper"], row["settings"]) == ("run", 17.73, "32 steps")
     text = markdown(table2_sheets(table, chunks=60))
@@ -360,7 +360,7 @@ def test_differences_are_paired_over_tracks():
     one["si_sdri"] += tracks
     other = one.assign(si_sdri=one["si_sdri"] - 1 + 0.1 * rng.standard_normal(len(one)))
     ours = {"separator": other, "extractor": one, "mean": one.assign(si_sdri=one["si_sdri"] + 2)}
-    selection = {"separator": {"w": 3.0}, "extractor": {"w": 7.5}, "mean": {"w": 1.0, "title": "MEAN"}}
+    selection = papers() | {"mean": make_row("extractor", w=1.0, title="MEAN")}
     table = table2_differences(ours, selection)
     cells = table.set_index(["model", "other", "stem"])
     overall = cells.loc[("GMSDI Extractor", "GMSDI Separator", "All")]
@@ -380,21 +380,17 @@ def test_differences_are_paired_over_tracks():
         table2_differences({**ours, "mean": one.iloc[:-4]}, selection)
 
 
-@pytest.mark.parametrize("ending", [UNSUPERVISED, LABELLED_CLAP])
-def test_the_papers_numbers_stand_beside_the_model_of_labels(ending):
+def test_the_papers_numbers_stand_beside_the_model_of_labels():
     paper = pd.read_csv(PAPER / "paper_table2.csv")
-    titles = {
-        "separator": f"GMSDI Separator{ending}",
-        "extractor": f"GMSDI Extractor{ending}",
-        "weak": "GMSDI Extractor, weakly supervised",
-    }
-    ours = {method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(titles)}
-    selection = {method: {"w": 1.0, "title": title} for method, title in titles.items()}
+    free = {"w": 1.0, "published": True}
+    selection = {kind: make_row(kind, **free, title=f"{kind}, of a CLAP") for kind in ("separator", "extractor")}
+    selection["weak"] = make_row("extractor", w=1.0, title="By a model of labels", paper="GMSDI Extractor")
+    ours = {name: scores([1, 2, 3, 4], seed) for seed, name in enumerate(selection)}
     cells = table2(ours, selection, paper).set_index(["model", "stem"])
-    weak = cells.loc[("GMSDI Extractor, weakly supervised", "All")]
+    weak = cells.loc[("By a model of labels", "All")]
     assert (weak["status"], weak["paper"]) == ("run", 10.30)
     assert cells.at[("GMSDI Separator", "All"), "status"] == "not run"
-    for model in (titles["extractor"], "Ensemble"):
+    for model in ("extractor, of a CLAP", "Ensemble"):
         assert cells.at[(model, "All"), "status"] == "run"
         assert pd.isna(cells.at[(model, "All"), "paper"])
     assert "GMSDI Extractor" not in cells.index.get_level_values("model")
@@ -422,7 +418,9 @@ def test_distances_have_their_references():
         "partial": {"Bass": frames(8, 1)},
         "partial_conditioned": {"Bass": frames(8, 0.5)},
     }
-    stems, mixtures = distances(STEMS, generated, references, seed=1, tracks=tracks)
+    singles = {"single": "without negative prompts", "single_negative": "with negative prompts"}
+    sums = {"total": "GMSDI", "partial": "GMSDI", "partial_conditioned": "GMSDI, conditioned"}
+    stems, mixtures = distances(STEMS, generated, references, seed=1, tracks=tracks, singles=singles, mixtures=sums)
     bass = stems[stems["bar"] == "Bass"].set_index("series")["fad"]
     assert bass["with negative prompts"] < bass["without negative prompts"] < bass["white noise"]
     assert bass["held-out test chunks"] < bass["Drums"] < bass["Guitar"] < bass["Piano"]
@@ -450,13 +448,13 @@ def test_accompaniments_are_compared_with_real_ones(tmp_path):
     rng = np.random.default_rng(3)
     beats = np.repeat(rng.random((len(windows.audio), 1, 1, 20)) < 0.4, 400, axis=-1)
     windows.audio = (beats * rng.normal(size=windows.audio.shape)).astype(np.float32)
-    every = plan(PARTIAL, STEMS, 18, Windows(tracks=9, chunks=2, window=8, sample_rate=4))
+    every = clips_of(partial(clips=18), Windows(tracks=9, chunks=2, window=8, sample_rate=4))
     every = every.drop(columns="chunk").set_index("clip", drop=False)
     audio = np.zeros((len(every), 5, 8000), np.float32)
     audio[:, :4] = windows.audio[every["clip"], :, 0]
-    made = {"partial": join_shards(*write_shards(tmp_path / "a", every, audio, [100]))}
+    made = {"GMSDI": join_shards(*write_shards(tmp_path / "a", every, audio, [100]))}
     audio[:, 1:4] = 0
-    made["partial_msdm"] = join_shards(*write_shards(tmp_path / "b", every, audio, [100]))
+    made["MSDM"] = join_shards(*write_shards(tmp_path / "b", every, audio, [100]))
     table = coherences(STEMS, made, windows)
     assert (table["clips"] == 18).all()
     by = table.set_index(["series", "bar"])[["harmony", "onsets", "copied"]]
@@ -470,7 +468,7 @@ def test_accompaniments_are_compared_with_real_ones(tmp_path):
 def test_stems_that_are_shared_out_of_a_mixture_are_found_out(tmp_path):
     """Cosines against numpy's; fractions of one signal are alike and nearest to what the signal is."""
     rng = np.random.default_rng(11)
-    every = plan(PARTIAL, STEMS, 6, Windows(tracks=9, chunks=2, window=8, sample_rate=4))
+    every = clips_of(partial(clips=6), Windows(tracks=9, chunks=2, window=8, sample_rate=4))
     audio = rng.standard_normal((len(every), 5, 50)).astype(np.float32)
     audio[:, 2] = 0.5 * audio[:, 1] + 0.1 * audio[:, 2]  # Guitar is mostly Drums
     audio[3] = 0  # silent clips have no cosines
@@ -500,7 +498,9 @@ def test_stems_that_are_shared_out_of_a_mixture_are_found_out(tmp_path):
         "total": {stem: frames(8, 2.2) for stem in STEMS},
         "partial": {stem: frames(8, 5.9) for stem in STEMS},
     }
-    table = stems_of_mixtures(generated, {"total": pairs}, references, seed=1, tracks=tracks)
+    named = {"single": "GMSDI, single stems", "total": "GMSDI, total generation"}
+    named["partial"] = "GMSDI, partial generation"
+    table = stems_of_mixtures(generated, {"total": pairs}, references, series=named, seed=1, tracks=tracks)
     assert len(table) == 4 * 4 * 4
     nearest = table[table["nearest"]].set_index(["series", "stem"])["reference"]
     assert nearest["GMSDI, total generation"].tolist() == ["Drums"] * 4
@@ -656,7 +656,7 @@ def test_nothing_is_compared_with_its_own_tracks_where_there_are_enough():
     reference = {name: set(sets[name].tracks) for name in ("mixture", *(f"stem/{label}" for label in STEMS))}
     used = set.union(*reference.values())
     held_out = set.union(*(set(sets[name].tracks) for name in sets if name.startswith("held-out/")))
-    given = set(plan(PARTIAL, STEMS, 16, windows, seed=5)["track"])
+    given = set(clips_of(partial(clips=16), windows, seed=5)["track"])
     assert min(map(len, reference.values())) >= 20  # a chunk of each track before a second of any
     assert len(given) >= 10
     assert not used & (held_out | given)
