@@ -24,8 +24,8 @@ from gmsdi.study.references import reference_audio
 from gmsdi.study.scoring import consecutive, score_bss_eval, score_separation
 from gmsdi.study.selection import choose_settings
 from gmsdi.study.shards import join_shards, open_audio
-from gmsdi.study.stems import made_stems, stems_of_mixtures
 from gmsdi.study.sheets import Cell, markdown
+from gmsdi.study.stems import made_stems, stems_of_mixtures
 from gmsdi.study.tables import (
     coherence_sheet,
     differences_sheet,
