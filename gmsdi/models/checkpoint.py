@@ -30,8 +30,8 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
         config: `kind`, "diffusion" (the default), "clap" or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz,
             `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and for a diffusion
             model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`, for the other
-            kinds what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take. The module that defines a
-            kind outside of `gmsdi.models` has to be imported first.
+            kinds what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take. The module that defines
+            a kind outside of `gmsdi.models` has to be imported first.
         prompts: embeddings of prompts that are known already, see `models.edm.text.build_text`.
 
     Raises:
