@@ -65,5 +65,5 @@ def builder(config: Mapping[str, Any]) -> Build:
     """
     kind = kind_of(config)
     if kind not in _KINDS:
-        raise UserError(f"model kind is {kind!r}; choose {', '.join(sorted(_KINDS))}")
+        raise UserError(f"model kind is {kind!r}; known here are {', '.join(sorted(_KINDS))}")
     return _KINDS[kind]

@@ -316,6 +316,44 @@ def test_sums_in_a_space_that_is_not_additive_go_through_signals():
     assert not torch.allclose(mixed, clean.sum(dim=1, keepdim=True) + noises.sum(dim=1, keepdim=True), atol=1e-3)
 
 
+def test_derivatives_in_a_space_that_is_not_additive():
+    """Each by its definition, with sums of denoised signals and of the noises that are left."""
+    space, sigma, names = warped(), 0.3, ["Bass", "Drums", "Piano"]
+    at, y, x = session(model(space=space)), noise(1, CHANNELS, WINDOW), noise(1, 3, *latent_shape(WINDOW), seed=3)
+    D = [gain(name, sigma) * x[:, k] for k, name in enumerate(names)]
+
+    def without(sources):
+        """E(y − Σ Dec(D_l)) − Σ (x_l − D_l)."""
+        signals = sum(space.decode(D[k]) for k in sources)
+        return space.encode(y - signals) - sum(x[:, k] - D[k] for k in sources)
+
+    rest = without([0, 1])
+    expected = [(x[:, k] - D[k] - (1 - gain("Piano", sigma)) * rest) / sigma for k in range(2)]
+    found = inference.separator(at, y, names, "Piano", space=space)(x[:, :2], sigma)
+    torch.testing.assert_close(found, torch.stack(expected, dim=1), atol=1e-5, rtol=1e-4)
+
+    joint = [", ".join(names[:k] + names[k + 1 :]) for k in range(3)]
+    expected = [(x[:, k] - D[k] - (1 - gain(joint[k], sigma)) * without([k])) / sigma for k in range(3)]
+    found = inference.extractor(at, y, names, space=space)(x, sigma)
+    torch.testing.assert_close(found, torch.stack(expected, dim=1), atol=1e-5, rtol=1e-4)
+
+    clean = [gain(text, sigma) * x[:, k] for k, text in enumerate(["Bass", "Drums", "Bass, Drums"])]
+    mixed = space.encode(space.decode(clean[0]) + space.decode(clean[1])) + sum(x[:, k] - clean[k] for k in range(2))
+    pull = sigma / 0.5**2 * (x[:, 2] - mixed)
+    expected = [(x[:, k] - clean[k]) / sigma - (pull if k < 2 else 0) for k in range(3)]
+    found = inference.total(at, names[:2], gamma_x=0.5, gamma_y=math.inf, space=space)(x, sigma)
+    torch.testing.assert_close(found, torch.stack(expected, dim=1), atol=1e-5, rtol=1e-4)
+
+    given = noise(1, 1, *latent_shape(WINDOW), seed=4)
+    clean = [gain(text, sigma) * x[:, k] for k, text in enumerate(["Drums", "Bass, Drums"])]
+    mixed = space.encode(space.decode(given[:, 0]) + space.decode(clean[0])) + x[:, 0] - clean[0] + sigma * given[:, 0]
+    pull = sigma / 0.5**2 * (x[:, 1] - mixed)
+    expected = [(x[:, 0] - clean[0]) / sigma - pull, (x[:, 1] - clean[1]) / sigma + pull]
+    gammas = {"gamma_x": 0.5, "gamma_y": 0.5}
+    partial = inference.partial(at, given, ["Bass"], ["Drums"], noise=given, space=space, **gammas)
+    torch.testing.assert_close(partial(x[:, :2], sigma), torch.stack(expected, dim=1), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("task", ["separate", "project", "extract", "generate"])
 def test_stems_sum_to_the_mixture_in_a_space_that_is_not_additive(task):
     at, y, names = session(model(space=warped())), noise(2, CHANNELS, WINDOW), ["Bass", "Drums", "Piano"]
