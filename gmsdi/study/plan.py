@@ -793,7 +793,7 @@ def measure(
 
 def _model(study: Study, network: str, device: str) -> Any:
     """A network ready to sample: of its folder, or with random weights."""
-    import gmsdi.systems.gibbs  # noqa: F401  # registers its kind of model
+    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.io.device import resolve_precision
     from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
 
@@ -817,7 +817,7 @@ def _fresh(study: Study, model: str) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    import gmsdi.systems.gibbs  # noqa: F401  # registers its kind of model
+    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.models.checkpoint import PROMPTS, build_model
 
     config = study.model_config(model)

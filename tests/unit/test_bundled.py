@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import gmsdi.systems.gibbs  # noqa: F401  # registers its kind of model
+import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
 import pytest
 
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
