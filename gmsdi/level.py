@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from gmsdi.errors import UserError
-from gmsdi.inference.base import Derivative
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
@@ -160,37 +159,6 @@ class Rests:
             places = sounds.repeat_interleave(rows // len(sounds), dim=0).flatten().nonzero()[:, 0]
             self._awake[key] = places.tolist(), places
         return self._awake[key]
-
-
-class Resting(Derivative):
-    """A derivative whose state decays to zero in the rests, by dx/dσ = gain·x/σ, whatever else it says there.
-
-    Without it the stems of a rest are sampled like any others, and all that keeps them apart from music that takes
-    itself back is what the model makes of the noise.
-
-    Args:
-        derivative: of any procedure that separates, of waveforms.
-        rests: of its mixtures.
-    """
-
-    def __init__(self, derivative: Derivative, rests: Rests) -> None:
-        self.derivative = derivative
-        self.rows = derivative.rows
-        self.gain = derivative.gain
-        self.mask = rests.mask.unsqueeze(1)  # [B, 1, 1, T]
-        self.slope = 1.0 if self.gain is None else self.gain
-
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        """dx/dσ, `[B, S, C, T]`."""
-        return torch.where(self.mask, self.slope / sigma * x, self.derivative(x, sigma))
-
-    def stems(self, x: Tensor) -> Tensor:
-        """Those of the derivative."""
-        return self.derivative.stems(x)
-
-    def coupling(self, sigma: float) -> float:
-        """That of the derivative."""
-        return self.derivative.coupling(sigma)
 
 
 def separated(

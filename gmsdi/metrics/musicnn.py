@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import safe_open
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.features import clips_at, mel_filters
+from gmsdi.io.features import clips_at, mel_filters
 
 if TYPE_CHECKING:
     import torch

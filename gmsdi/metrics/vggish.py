@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.features import clips_at
-from gmsdi.metrics.weights import Weights, pinned, read_torch
+from gmsdi.io.features import clips_at
+from gmsdi.io.weights import Weights, pinned, read_torch
 
 if TYPE_CHECKING:
     import torch

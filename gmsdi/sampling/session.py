@@ -18,8 +18,9 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.inference.base import Derivative, Guided
+from gmsdi.inference.resting import Resting
 from gmsdi.inference.stability import check_stability
-from gmsdi.level import Resting, Rests
+from gmsdi.level import Rests
 from gmsdi.models.protocol import Model, Waveform
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise

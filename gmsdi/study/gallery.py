@@ -92,7 +92,7 @@ def write_gallery(
 
 def spectrogram(audio: np.ndarray, sample_rate: int, *, bands: int = 80, columns: int = 320) -> np.ndarray:
     """Level in dB over time on the mel scale, [bands, about `columns`], for audio [T]."""
-    from gmsdi.metrics.features import mel_filters
+    from gmsdi.io.features import mel_filters
 
     size = 512
     hop = max(1, len(audio) // columns)

@@ -203,14 +203,14 @@ class Solved(Row):
 
 
 class Filter(Frozen):
-    """`gmsdi.wiener.wiener`: its `amount` and the length of its windows."""
+    """`gmsdi.inference.wiener.wiener`: its `amount` and the length of its windows."""
 
     amount: Number = 1
     seconds: Number = 0.25
 
 
 class ByPower(Frozen):
-    """`gmsdi.wiener.share_out`: its `amount` and the length of its windows."""
+    """`gmsdi.inference.wiener.share_out`: its `amount` and the length of its windows."""
 
     amount: Number = 1
     seconds: Number = 0.125
@@ -283,7 +283,7 @@ class Guided(Solved):
         }
 
     def _filtered(self, stems: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:
-        from gmsdi.wiener import wiener
+        from gmsdi.inference.wiener import wiener
 
         if self.wiener is None:
             return stems
@@ -324,7 +324,7 @@ class Extractor(Guided):
 
     def consistency(self, sample_rate: int) -> bool | Consistency:
         """What `gmsdi.inference.extractor` takes, at a rate in Hz."""
-        from gmsdi.wiener import share_out
+        from gmsdi.inference.wiener import share_out
 
         if not self.consistent or self.by_power is None:
             return self.consistent

@@ -12,13 +12,14 @@ from torch import Tensor
 from gmsdi import level
 from gmsdi.errors import UserError
 from gmsdi.inference import check_stability
+from gmsdi.inference.resting import Resting
 from gmsdi.io.device import resolve_precision
 from gmsdi.level import Rests
 from gmsdi.models.checkpoint import load_model
 from gmsdi.models.edm.denoiser import TextDenoiser
-from gmsdi.pipeline import batched
 from gmsdi.sampling.guidance import Model, guided
 from gmsdi.sampling.noise import SeededNoise
+from gmsdi.sampling.session import batched
 from gmsdi.sampling.solver import Callback, Solver
 
 
@@ -104,7 +105,7 @@ class OnWindows:
         sigmas = solver.sigmas()
         # Not the step to 0: with MSDM's γ = 0.75·σ it overshoots, once, by no more than what is left at sigma_min.
         check_stability(derivative, sigmas[:-1], step=solver.step)
-        derivative = derivative if rests is None else level.Resting(derivative, rests)
+        derivative = derivative if rests is None else Resting(derivative, rests)
         with torch.no_grad():
             x = sigmas[0] * noise(torch.empty(items, derivative.rows, 1, self.window, device=self.device))
             return solver.sample(derivative, x, noise=noise, callback=callback)

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
 import pytest
 
+import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
 from gmsdi.study import plan
 from gmsdi.study.study import Study

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 
 from benchmarks.convert_musicnn import convert, read_checkpoint
 from gmsdi.errors import UserError
+from gmsdi.io.features import mel_filters, resample
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.metrics.features import mel_filters, resample
 from gmsdi.metrics.frechet import fad
 from gmsdi.metrics.musicnn import WEIGHTS, MusicNN
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from gmsdi import inference, level
 from gmsdi.errors import UserError
+from gmsdi.inference.resting import Resting
 from gmsdi.io.audio import Audio
-from gmsdi.level import Resting, Rests, known_level, level_of_windows, levels_of, require_plausible
+from gmsdi.level import Rests, known_level, level_of_windows, levels_of, require_plausible
 from gmsdi.models.checkpoint import build_model
 from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.guidance import guided

@@ -13,12 +13,12 @@ import torch
 
 from gmsdi import inference
 from gmsdi.errors import UserError
+from gmsdi.inference.wiener import share_out
 from gmsdi.io.audio import Audio, as_audio, fit, read, resample, to_int16, write
 from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Guidance, Solver
-from gmsdi.wiener import share_out
 from tests.unit import tiny
 from tests.unit.gaussians import GaussianDenoiser
 

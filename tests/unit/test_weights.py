@@ -13,7 +13,7 @@ import torch
 
 from gmsdi.errors import UserError
 from gmsdi.io import transfer
-from gmsdi.metrics.weights import Weights, read_torch
+from gmsdi.io.weights import Weights, read_torch
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -63,13 +63,13 @@ def sources(*names):
 
 MODEL_SOURCES = sources(
     *("models", "sampling", "inference", "systems"),
-    *(f"{name}.py" for name in ("level", "pipeline", "song", "tasks", "types", "settings", "wiener")),
+    *(f"{name}.py" for name in ("level", "pipeline", "song", "tasks", "types", "settings")),
 )
 ROW_SOURCES = sources(*(f"study/{name}.py" for name in ("chunks", "counting", "methods", "separation", "setups")))
 EMBEDDING_SOURCES = sources(
     *(
         f"metrics/{name}.py"
-        for name in ("embeddings", "features", "musicnn", "vggish", "clap", "weights")
+        for name in ("embeddings", "musicnn", "vggish", "clap")
     ),
     "models/clap",
 )

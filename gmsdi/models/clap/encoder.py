@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.weights import pinned
+from gmsdi.io.weights import pinned
 from gmsdi.models.clap.network import (
     FEATURES,
     LAION,
@@ -35,7 +35,7 @@ class Clap:
 
     Args:
         checkpoint: a folder of the small CLAP (`gmsdi.models.clap.training`), or the file of the weights as LAION
-            publishes them; None: that file, downloaded once (see `gmsdi.metrics.weights.Weights.file`).
+            publishes them; None: that file, downloaded once (see `gmsdi.io.weights.Weights.file`).
         sha256: digest that the file must have, if its weights are not the published ones.
         tokenizer: of LAION's text tower, RoBERTa's: a local folder with `TOKENIZER_FILES`, or a name on the hub, which
             is taken from the Hugging Face cache or downloaded into it.

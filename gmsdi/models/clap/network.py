@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.features import clips_at, mel_filters
-from gmsdi.metrics.weights import Weights, read_torch
+from gmsdi.io.features import clips_at, mel_filters
+from gmsdi.io.weights import Weights, read_torch
 from gmsdi.models.pretrained import explained, tokenize
 
 WEIGHTS = Weights(
