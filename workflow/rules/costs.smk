@@ -3,10 +3,9 @@
 
 rule cost:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: model_inputs(wildcards.method),
         windows=TEST,
         selection="<results>/selection.json",
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/costs/{method}.csv",
     log:
@@ -26,6 +25,8 @@ rule cost:
         guidance=config["separation"]["guidance"],
         intervals=config["intervals"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(wildcards.method),
+        code=code("cost.py"),
     script:
         "../scripts/cost.py"
 
@@ -39,5 +40,7 @@ rule costs:
         "<results>/logs/costs.log",
     conda:
         "../../envs/core.yaml"
+    params:
+        code=code("costs.py"),
     script:
         "../scripts/costs.py"

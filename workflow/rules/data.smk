@@ -3,8 +3,6 @@
 
 
 rule compose:
-    input:
-        sources(*(f"data/{name}.py" for name in ["mini", "composer", "soundfont"])),
     output:
         directory("<data>/{part}/slakh"),
     log:
@@ -16,17 +14,15 @@ rule compose:
         mini={key: value for key, value in config["data"]["mini"].items() if key != "tracks"},
         sample_rate=config["data"]["sample_rate"],
         seed=config["data"]["seed"],
+        code=code("compose.py"),
     script:
         "../scripts/compose.py"
 
 
 # MIDI songs. The composed ones are MIDI files first, like those that somebody brings.
-MIDI_SOURCES = sources("data/midi.py", "data/midi_dataset.py")
 
 
 rule compose_songs:
-    input:
-        sources("data/songs", "data/composer.py"),
     output:
         directory("<data>/songs/{source}-{number}/{split}"),
     log:
@@ -42,6 +38,7 @@ rule compose_songs:
             wildcards.split
         ],
         seed=config["data"]["seed"],
+        code=code("compose_songs.py"),
     script:
         "../scripts/compose_songs.py"
 
@@ -49,7 +46,6 @@ rule compose_songs:
 rule list_songs:
     input:
         folders=SONG_FOLDERS,
-        sources=MIDI_SOURCES,
     output:
         "<data>/songs/files.csv",
     log:
@@ -61,6 +57,7 @@ rule list_songs:
         midi=STUDY.midi("train"),
         split=None,
         seed=config["data"]["seed"],
+        code=code("list_songs.py"),
     script:
         "../scripts/list_songs.py"
 
@@ -68,7 +65,6 @@ rule list_songs:
 use rule list_songs as list_composed_songs with:
     input:
         folders=lambda wildcards: composed_songs(wildcards.split),
-        sources=MIDI_SOURCES,
     output:
         "<data>/songs/composed-{split}.csv",
     log:
@@ -77,6 +73,7 @@ use rule list_songs as list_composed_songs with:
         midi=STUDY.midi("train"),
         split=lambda wildcards: wildcards.split,
         seed=config["data"]["seed"],
+        code=code("list_songs.py"),
 
 
 rule render:
@@ -85,7 +82,6 @@ rule render:
         soundfonts=lambda wildcards: [
             file for file in STUDY.midi(split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
         ],
-        sources=MIDI_SOURCES + sources("data/synthesizer.py"),
     output:
         directory("<data>/{part}/tracks"),
     log:
@@ -97,6 +93,7 @@ rule render:
         midi=lambda wildcards: STUDY.midi(split_of(wildcards)),
         first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
         seed=config["data"]["seed"],
+        code=code("render.py"),
     script:
         "../scripts/render.py"
 
@@ -145,7 +142,6 @@ rule unpack:
 rule chunk:
     input:
         dataset=dataset,
-        sources=sources(*CUT_BY),
     output:
         multiext("<data>/{part}/windows/", *WINDOW_FILES),
     log:
@@ -159,6 +155,7 @@ rule chunk:
         mem_mb=8000,
     params:
         data=chunking,
+        code=code("chunk.py"),
     script:
         "../scripts/chunk.py"
 
@@ -210,7 +207,6 @@ rule download_jamendo:
 rule chunk_jamendo:
     input:
         tracks=jamendo_tracks,
-        sources=sources("data/decoding.py", "data/jamendo.py", "data/windows.py"),
     output:
         multiext("<jamendo>/{part}/windows/", *WINDOW_FILES),
     log:
@@ -229,5 +225,6 @@ rule chunk_jamendo:
             "limit": JAMENDO["tracks"],
             **{key: config["data"][key] for key in ("sample_rate", "window")},
         },
+        code=code("chunk_jamendo.py"),
     script:
         "../scripts/chunk_jamendo.py"

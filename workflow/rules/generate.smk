@@ -4,9 +4,8 @@
 
 rule generate:
     input:
-        model=lambda wildcards: system_files(wildcards.task),
+        model=lambda wildcards: model_inputs(wildcards.task),
         windows=lambda wildcards: TEST if wildcards.task.startswith("partial") else [],
-        sources=MODEL_SOURCES + sources("study/experiments.py"),
     output:
         audio="<results>/generation/{task}/{shard}-of-{shards}.npy",
         table="<results>/generation/{task}/{shard}-of-{shards}.csv",
@@ -26,5 +25,7 @@ rule generate:
         clips=lambda wildcards: STUDY.clips(wildcards.task),
         labels=STUDY.labels,
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(wildcards.task),
+        code=code("generate.py"),
     script:
         "../scripts/generate.py"

@@ -4,9 +4,8 @@
 
 rule grid:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: model_inputs(wildcards.method),
         windows=lambda wildcards: windows(part(wildcards.split)),
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/grid/{split}/{method}.csv",
     log:
@@ -25,6 +24,8 @@ rule grid:
         chunks=lambda wildcards: STUDY.grid_chunks(wildcards.split),
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(wildcards.method),
+        code=code("grid.py"),
     script:
         "../scripts/grid.py"
 
@@ -32,8 +33,6 @@ rule grid:
 rule table1:
     input:
         scores=expand("<results>/grid/test/{method}.csv", method=STUDY.grid_methods),
-        paper=f"{REPO}/workflow/resources/paper_table1.csv",
-        sources=sources("metrics/si_sdr.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table1_grid.csv",
@@ -50,6 +49,7 @@ rule table1:
         intervals=config["intervals"],
         convention=config["separation"]["guidance"]["convention"],
         steps=STUDY.grid_steps(),
+        code=code("table1.py", "resources/paper_table1.csv"),
     script:
         "../scripts/table1.py"
 
@@ -58,7 +58,6 @@ rule select:
     input:
         test=decisive("test"),
         validation=decisive("validation"),
-        sources=sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/selection.json",
     log:
@@ -68,5 +67,6 @@ rule select:
     params:
         methods={method: STUDY.method_settings(method) for method in STUDY.methods},
         by=config["grid"]["select_by"],
+        code=code("choose_settings.py"),
     script:
         "../scripts/choose_settings.py"

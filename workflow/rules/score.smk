@@ -6,13 +6,14 @@ rule score_separation:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/si_sdr.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/separation_{method}.csv",
     log:
         "<results>/logs/score/{method}.log",
     conda:
         "../../envs/core.yaml"
+    params:
+        code=code("score_separation.py"),
     script:
         "../scripts/score_separation.py"
 
@@ -25,8 +26,6 @@ rule table2:
         validation=(
             expand("<results>/grid/validation/{method}.csv", method=STUDY.grid_methods) if STUDY.validation else []
         ),
-        paper=f"{REPO}/workflow/resources/paper_table2.csv",
-        sources=sources("metrics/si_sdr.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_separation.csv",
@@ -43,6 +42,7 @@ rule table2:
     params:
         intervals=config["intervals"],
         methods=STUDY.methods,
+        code=code("table2.py", "resources/paper_table2.csv"),
     script:
         "../scripts/table2.py"
 
@@ -53,7 +53,6 @@ rule bss_eval:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/bss_eval.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/bss_eval_{method}.csv",
     log:
@@ -62,6 +61,8 @@ rule bss_eval:
         "<results>/benchmarks/bss_eval/{method}.tsv"
     conda:
         "../../envs/bss_eval.yaml"
+    params:
+        code=code("bss_eval.py"),
     script:
         "../scripts/bss_eval.py"
 
@@ -70,7 +71,6 @@ rule table2_bss_eval:
     input:
         scores=expand("<results>/scores/bss_eval_{method}.csv", method=STUDY.methods),
         selection="<results>/selection.json",
-        sources=sources("metrics/bss_eval.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_bss_eval.csv",
@@ -85,6 +85,7 @@ rule table2_bss_eval:
         "../../envs/core.yaml"
     params:
         methods=STUDY.methods,
+        code=code("table2_bss_eval.py"),
     script:
         "../scripts/table2_bss_eval.py"
 
@@ -113,7 +114,6 @@ rule embed_generated:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
     output:
         "<results>/embeddings/{task}.npz",
     log:
@@ -125,6 +125,7 @@ rule embed_generated:
     threads: THREADS
     params:
         embedding=EMBEDDING,
+        code=code("embed_generated.py"),
     script:
         "../scripts/embed_generated.py"
 
@@ -133,7 +134,6 @@ rule embed_references:
     input:
         checkpoint=EMBEDDING["checkpoint"] or [],
         windows=TEST,
-        sources=EMBEDDING_SOURCES + sources("data/windows.py", "study/experiments.py"),
     output:
         "<results>/embeddings/references.npz",
     log:
@@ -150,6 +150,7 @@ rule embed_references:
         clips=config["generation"]["clips"],
         seed=config["seed"],
         groups=config["generation"]["groups"],
+        code=code("embed_references.py"),
     script:
         "../scripts/embed_references.py"
 
@@ -158,7 +159,6 @@ rule fad:
     input:
         generated=expand("<results>/embeddings/{task}.npz", task=STUDY.tasks),
         references="<results>/embeddings/references.npz",
-        sources=sources("metrics/frechet.py", "study/experiments.py"),
     output:
         stems="<results>/scores/fad_stems.csv",
         mixtures="<results>/scores/fad_mixtures.csv",
@@ -173,6 +173,7 @@ rule fad:
         intervals=config["intervals"],
         seed=config["seed"],
         singles={task: vars(single) for task, single in STUDY.singles.items()},
+        code=code("fad.py"),
     script:
         "../scripts/fad.py"
 
@@ -181,7 +182,6 @@ rule fad:
 rule negative_prompts:
     input:
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_curve.csv"],
-        sources=sources("study/tables.py"),
     output:
         multiext("<results>/tables/negative_prompts", ".csv", ".md", ".tex"),
     log:
@@ -190,6 +190,7 @@ rule negative_prompts:
         "../../envs/core.yaml"
     params:
         intervals=config["intervals"],
+        code=code("negative_prompts.py"),
     script:
         "../scripts/negative_prompts.py"
 
@@ -203,7 +204,6 @@ rule coherence:
         audio=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.npy", task=PARTIAL)),
         tables=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.csv", task=PARTIAL)),
         windows=TEST,
-        sources=sources("metrics/coherence.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/coherence.csv",
     log:
@@ -213,6 +213,7 @@ rule coherence:
     params:
         labels=STUDY.labels,
         tasks=PARTIAL,
+        code=code("coherence.py"),
     script:
         "../scripts/coherence.py"
 
@@ -227,7 +228,6 @@ rule embed_stems:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
     output:
         "<results>/embeddings/stems/{task}.npz",
     log:
@@ -241,6 +241,7 @@ rule embed_stems:
         embedding=EMBEDDING,
         clips=config["generation"]["clips"],
         rows=lambda wildcards: STUDY.rows(wildcards.task),
+        code=code("embed_stems.py"),
     script:
         "../scripts/embed_stems.py"
 
@@ -251,7 +252,6 @@ rule stems_of_mixtures:
         single=expand("<results>/embeddings/{task}.npz", task=[task for task in STUDY.tasks if task not in MIXED]),
         references="<results>/embeddings/references.npz",
         windows=TEST,
-        sources=sources("metrics/frechet.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/stems_of_mixtures.csv",
     log:
@@ -262,5 +262,6 @@ rule stems_of_mixtures:
         clips=config["generation"]["clips"],
         intervals=config["intervals"],
         seed=config["seed"],
+        code=code("stems_of_mixtures.py"),
     script:
         "../scripts/stems_of_mixtures.py"

@@ -3,7 +3,7 @@
 
 rule separate:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: model_inputs(wildcards.method),
         windows=TEST,
         selection="<results>/selection.json",
         # Where the validation chunks led to the same settings as Table 1, so do they to the same stems.
@@ -12,7 +12,6 @@ rule separate:
             if wildcards.method in STUDY.validated
             else []
         ),
-        sources=MODEL_SOURCES + sources("study/experiments.py"),
     output:
         audio="<results>/separation/{method}/{shard}-of-{shards}.npy",
         table="<results>/separation/{method}/{shard}-of-{shards}.csv",
@@ -31,5 +30,7 @@ rule separate:
         chunks=config["separation"]["chunks"],
         guidance=config["separation"]["guidance"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(wildcards.method),
+        code=code("separate.py"),
     script:
         "../scripts/separate.py"

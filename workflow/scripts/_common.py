@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -98,7 +98,7 @@ def system(snakemake: Any, name: str, settings: Mapping[str, Any]) -> Any:
     tune_allocator()
     torch.set_num_threads(snakemake.threads)
     jobs, params = snakemake.config["jobs"], snakemake.params
-    folders = dict.fromkeys(Path(file).parent for file in snakemake.input.model)
+    folders = model_folders(snakemake.input.model, params.bundled)
     runner = load_system(
         name,
         dict(zip(params.targets, folders, strict=True)),
@@ -115,6 +115,19 @@ def system(snakemake: Any, name: str, settings: Mapping[str, Any]) -> Any:
             f"{', '.join(map(str, folders))}: a model of {own} Hz, but data.sample_rate is {rate}; change one of them"
         )
     return runner
+
+
+def model_folders(files: Any, bundled: Iterable[str]) -> list[Path]:
+    """The folders of models: of the rule's input files, and of those that come with the package."""
+    import gmsdi
+
+    folders = dict.fromkeys(Path(file).parent for file in ([files] if isinstance(files, str) else files))
+    return [*folders, *(Path(gmsdi.__file__).parent / "weights" / name for name in bundled)]
+
+
+def workflow_file(name: str) -> Path:
+    """A file of the workflow's folder, wherever that lies; the rule's `code` has to name it."""
+    return Path(__file__).resolve().parents[1] / name
 
 
 def windows_folder(files: Any) -> Path:
