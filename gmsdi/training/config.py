@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gmsdi.errors import UserError
-from gmsdi.training.averages import exponent
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,8 @@ class TrainingConfig:
                 raise UserError(f"training.p_extra has {', '.join(extra) or 'no keys'}; give share, low and high")
             if not (0 <= extra["share"] <= 1 and 0 < extra["low"] < extra["high"]):
                 raise UserError("training.p_extra: share must be from 0 to 1, low above 0 and below high")
+        if self.ema_power:
+            from gmsdi.training.averages import exponent  # which needs torch
         for sigma_rel in self.ema_power or ():
             exponent(sigma_rel)
         for name in ("ema_snapshots", "muon_every"):

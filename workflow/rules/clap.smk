@@ -22,6 +22,7 @@ use rule train as train_clap with:
         description="A small CLAP, trained by the workflow, rule train_clap.",
         seed=config["seed"],
         code=code("train.py"),
+        work=WORK.training("clap"),
 
 
 rule embed_windows:
@@ -44,5 +45,6 @@ rule embed_windows:
         text=STUDY.model_config("gmsdi")["text"],
         hop=config["clap"]["hop"],
         code=code("embed_windows.py"),
+        work=lambda wildcards: WORK.embedded_windows(wildcards.part),
     script:
         "../scripts/embed_windows.py"

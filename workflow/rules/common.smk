@@ -17,6 +17,7 @@ from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study, system_of
+from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, Work, Works
 
 try:
     # A workflow that has this one as a module gives overlays alone.
@@ -32,6 +33,9 @@ except UserError as error:
 # Methods, tasks and models by name, and the settings that a job gets.
 STUDY = Study(config)
 part = STUDY.part
+
+# What jobs work, for `gmsdi cost`.
+WORK = Works(STUDY)
 
 # Scripts find the package also where it is not installed, as in a conda environment.
 PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))

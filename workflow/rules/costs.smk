@@ -27,6 +27,7 @@ rule cost:
         seed=config["seed"],
         bundled=lambda wildcards: bundled(wildcards.method),
         code=code("cost.py"),
+        work=lambda wildcards: WORK.costs(wildcards.method),
     script:
         "../scripts/cost.py"
 
@@ -42,5 +43,6 @@ rule costs:
         "../../envs/core.yaml"
     params:
         code=code("costs.py"),
+        work=Work(FIGURE4),
     script:
         "../scripts/costs.py"

@@ -15,6 +15,7 @@ rule compose:
         sample_rate=config["data"]["sample_rate"],
         seed=config["data"]["seed"],
         code=code("compose.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
     script:
         "../scripts/compose.py"
 
@@ -39,6 +40,7 @@ rule compose_songs:
         ],
         seed=config["data"]["seed"],
         code=code("compose_songs.py"),
+        work=Work(DATA),
     script:
         "../scripts/compose_songs.py"
 
@@ -58,6 +60,7 @@ rule list_songs:
         split=None,
         seed=config["data"]["seed"],
         code=code("list_songs.py"),
+        work=Work(DATA),
     script:
         "../scripts/list_songs.py"
 
@@ -74,6 +77,7 @@ use rule list_songs as list_composed_songs with:
         split=lambda wildcards: wildcards.split,
         seed=config["data"]["seed"],
         code=code("list_songs.py"),
+        work=Work(DATA),
 
 
 rule render:
@@ -94,6 +98,7 @@ rule render:
         first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
         seed=config["data"]["seed"],
         code=code("render.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
     script:
         "../scripts/render.py"
 
@@ -116,6 +121,7 @@ rule download:
         "../../envs/core.yaml"
     params:
         archive=VERSION.archive,
+        work=WORK.archive(),
     script:
         "../scripts/download.py"
 
@@ -134,6 +140,7 @@ rule unpack:
         archive=VERSION.archive,
         folder=VERSION.folder,
         selection=STUDY.selection(),
+        work=WORK.unpacked(),
     script:
         "../scripts/unpack.py"
 
@@ -156,6 +163,7 @@ rule chunk:
     params:
         data=chunking,
         code=code("chunk.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=False),
     script:
         "../scripts/chunk.py"
 
@@ -166,6 +174,10 @@ use rule chunk as chunk_with_stems with:
         multiext("<data>/{part}/windows/", *WINDOW_FILES, "stems.npy"),
     wildcard_constraints:
         part="(validation|test)-.*",
+    params:
+        data=chunking,
+        code=code("chunk.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
 
 
 use rule chunk as chunk_for_baselines with:
@@ -175,6 +187,10 @@ use rule chunk as chunk_for_baselines with:
         "<data>/{part}/chunk_for_baselines.log",
     wildcard_constraints:
         part="train-.*",
+    params:
+        data=chunking,
+        code=code("chunk.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
 
 
 rule list_jamendo:
@@ -184,6 +200,8 @@ rule list_jamendo:
         f"{JAMENDO['download']['folder']}/logs/{JAMENDO_TRACKS}.log",
     conda:
         "../../envs/core.yaml"
+    params:
+        work=Work(DATA),
     script:
         "../scripts/list_jamendo.py"
 
@@ -199,6 +217,7 @@ rule download_jamendo:
         "../../envs/core.yaml"
     params:
         tracks=JAMENDO["tracks"],
+        work=WORK.jamendo(),
     script:
         "../scripts/download_jamendo.py"
 
@@ -226,5 +245,6 @@ rule chunk_jamendo:
             **{key: config["data"][key] for key in ("sample_rate", "window")},
         },
         code=code("chunk_jamendo.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=False),
     script:
         "../scripts/chunk_jamendo.py"

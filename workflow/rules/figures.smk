@@ -19,6 +19,7 @@ rule figure2:
     params:
         draw="stems",
         code=code("figure.py"),
+        work=Work(FIGURE2),
     script:
         "../scripts/figure.py"
 
@@ -39,6 +40,7 @@ use rule figure2 as figure3 with:
     params:
         draw="mixtures",
         code=code("figure.py"),
+        work=Work(FIGURE3),
 
 
 use rule figure2 as figure4 with:
@@ -57,6 +59,7 @@ use rule figure2 as figure4 with:
     params:
         draw="costs",
         code=code("figure.py"),
+        work=Work(FIGURE4),
 
 
 rule gallery:

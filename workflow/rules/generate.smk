@@ -27,5 +27,6 @@ rule generate:
         seed=config["seed"],
         bundled=lambda wildcards: bundled(wildcards.task),
         code=code("generate.py"),
+        work=lambda wildcards: WORK.generation(wildcards.task, int(wildcards.shard), int(wildcards.shards)),
     script:
         "../scripts/generate.py"

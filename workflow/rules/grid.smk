@@ -26,6 +26,7 @@ rule grid:
         seed=config["seed"],
         bundled=lambda wildcards: bundled(wildcards.method),
         code=code("grid.py"),
+        work=lambda wildcards: WORK.grid(wildcards.method, wildcards.split),
     script:
         "../scripts/grid.py"
 
@@ -50,6 +51,7 @@ rule table1:
         convention=config["separation"]["guidance"]["convention"],
         steps=STUDY.grid_steps(),
         code=code("table1.py", "resources/paper_table1.csv"),
+        work=Work(TABLE1),
     script:
         "../scripts/table1.py"
 
@@ -68,5 +70,6 @@ rule select:
         methods={method: STUDY.method_settings(method) for method in STUDY.methods},
         by=config["grid"]["select_by"],
         code=code("choose_settings.py"),
+        work=Work(TABLE2),
     script:
         "../scripts/choose_settings.py"

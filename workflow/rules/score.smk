@@ -14,6 +14,7 @@ rule score_separation:
         "../../envs/core.yaml"
     params:
         code=code("score_separation.py"),
+        work=WORK.scores(),
     script:
         "../scripts/score_separation.py"
 
@@ -43,6 +44,7 @@ rule table2:
         intervals=config["intervals"],
         methods=STUDY.methods,
         code=code("table2.py", "resources/paper_table2.csv"),
+        work=Work(TABLE2),
     script:
         "../scripts/table2.py"
 
@@ -63,6 +65,7 @@ rule bss_eval:
         "../../envs/bss_eval.yaml"
     params:
         code=code("bss_eval.py"),
+        work=WORK.bss_eval(),
     script:
         "../scripts/bss_eval.py"
 
@@ -86,6 +89,7 @@ rule table2_bss_eval:
     params:
         methods=STUDY.methods,
         code=code("table2_bss_eval.py"),
+        work=Work(TABLE2),
     script:
         "../scripts/table2_bss_eval.py"
 
@@ -126,6 +130,7 @@ rule embed_generated:
     params:
         embedding=EMBEDDING,
         code=code("embed_generated.py"),
+        work=lambda wildcards: WORK.embedding(wildcards.task),
     script:
         "../scripts/embed_generated.py"
 
@@ -151,6 +156,7 @@ rule embed_references:
         seed=config["seed"],
         groups=config["generation"]["groups"],
         code=code("embed_references.py"),
+        work=WORK.embedding(None),
     script:
         "../scripts/embed_references.py"
 
@@ -174,6 +180,7 @@ rule fad:
         seed=config["seed"],
         singles={task: vars(single) for task, single in STUDY.singles.items()},
         code=code("fad.py"),
+        work=Work(DISTANCES),
     script:
         "../scripts/fad.py"
 
@@ -191,6 +198,7 @@ rule negative_prompts:
     params:
         intervals=config["intervals"],
         code=code("negative_prompts.py"),
+        work=Work(FIGURE2),
     script:
         "../scripts/negative_prompts.py"
 
@@ -214,6 +222,7 @@ rule coherence:
         labels=STUDY.labels,
         tasks=PARTIAL,
         code=code("coherence.py"),
+        work=WORK.coherence(),
     script:
         "../scripts/coherence.py"
 
@@ -242,6 +251,7 @@ rule embed_stems:
         clips=config["generation"]["clips"],
         rows=lambda wildcards: STUDY.rows(wildcards.task),
         code=code("embed_stems.py"),
+        work=lambda wildcards: WORK.embedding(wildcards.task, stems=True),
     script:
         "../scripts/embed_stems.py"
 
@@ -263,5 +273,6 @@ rule stems_of_mixtures:
         intervals=config["intervals"],
         seed=config["seed"],
         code=code("stems_of_mixtures.py"),
+        work=WORK.stems_of_mixtures(),
     script:
         "../scripts/stems_of_mixtures.py"

@@ -32,5 +32,6 @@ rule separate:
         seed=config["seed"],
         bundled=lambda wildcards: bundled(wildcards.method),
         code=code("separate.py"),
+        work=lambda wildcards: WORK.separation(wildcards.method, int(wildcards.shard), int(wildcards.shards)),
     script:
         "../scripts/separate.py"

@@ -27,6 +27,7 @@ rule train:
         description="Trained by the workflow, rule train.",
         seed=config["seed"],
         code=code("train.py"),
+        work=WORK.training("gmsdi"),
     script:
         "../scripts/train.py"
 
@@ -56,6 +57,7 @@ use rule train as train_short with:
         description="A short training of the demo; not used for any result.",
         seed=config["seed"],
         code=code("train.py"),
+        work=WORK.training("demo"),
 
 
 # The paper's other systems, from separated stems.
@@ -79,3 +81,4 @@ use rule train as train_baseline with:
         description="Trained by the workflow, rule train_baseline.",
         seed=config["seed"],
         code=code("train.py"),
+        work=lambda wildcards: WORK.training(wildcards.baseline),
