@@ -486,6 +486,7 @@ def estimate(
     device: str = "given",
     chunks: int | None = None,
     results: str | Path = "results",
+    planned: Sequence[Job] | None = None,
 ) -> Costs:
     """What a configuration costs.
 
@@ -497,6 +498,7 @@ def estimate(
         device: what was measured, in words.
         chunks: see `sizes_of`.
         results: see `sizes_of`.
+        planned: the jobs, see `jobs`; None asks Snakemake for them.
 
     Raises:
         UserError: see `jobs` and `counted`.
@@ -504,7 +506,7 @@ def estimate(
     if devices < 1:
         raise UserError(f"devices is {devices}; it must be at least 1")
     config = resolved(overlays)
-    study, planned = Study(config), jobs(overlays)
+    study, planned = Study(config), jobs(overlays) if planned is None else planned
     sizes, notes = sizes_of(study, planned, chunks=chunks, results=results)
     every = counted(planned, sizes)
     lengths = {job.name: seconds(job, costs) / 3600 for job in every}

@@ -1,10 +1,10 @@
-"""The plan: counts against the networks' own counters, jobs against Snakemake's, the layout against its bounds."""
+"""Costs: counts against the networks' own counters, memory against what jobs hold, the layout against its bounds."""
 
-import ast
 import json
+import os
+import pickle
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,8 @@ from gmsdi import pipeline
 from gmsdi.cli import main
 from gmsdi.errors import UserError
 from gmsdi.sampling import samplers
-from gmsdi.study import plan
+from gmsdi.sampling.solver import SAMPLERS
+from gmsdi.study import cost, work
 from gmsdi.study.experiments import CALL, PARTIAL, SINGLE, TOTAL, generate, separate, share
 from gmsdi.study.experiments import plan as clips_of
 from gmsdi.study.study import Study
@@ -28,6 +29,7 @@ from tests.unit import tiny
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
+CLASSES = {"Bass": ["32-39"], "Drums": ["drums"], "Guitar": ["24-31"], "Piano": ["0-7"]}
 CONDITIONED = "conditioned"
 OTHERS = {
     "groups": {"groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]]},
@@ -88,7 +90,7 @@ def test_separation_takes_the_evaluations_that_are_counted(windows, settings, gu
         runner = system(settings["name"])
         options = {"guidance": guidance, "seed": 1, "batch": batch}
         separate(runner, windows, range(items), {**settings, "negatives": {}}, **options)
-        counted = plan.separation_evaluations(settings, guidance, labels=4, items=items, batch=batch)
+        counted = work.separation_evaluations(settings, guidance, labels=4, items=items, batch=batch)
         assert counted == runner.evaluations
 
 
@@ -129,7 +131,7 @@ def test_generation_takes_the_evaluations_that_are_counted(windows, name, task, 
     if name == "msdm":
         settings["best_of"] = 5
     every = clips_of(task, LABELS, 5, windows)
-    assert plan.bars(task, LABELS) * 5 == every["bar"].tolist()
+    assert work.bars(task, LABELS) * 5 == every["bar"].tolist()
     for shard, batch in ((1, 3), (2, 8)):
         numbers = list(share(range(len(every)), shard, 2))
         clips = every.iloc[numbers]
@@ -137,9 +139,9 @@ def test_generation_takes_the_evaluations_that_are_counted(windows, name, task, 
         audio = generate(runner, clips, LABELS, settings, seed=1, batch=batch, windows=windows)
         assert audio.shape == (len(clips), 1 if task == SINGLE else len(other.get("groups", LABELS)) + 1, WINDOW)
         assert audio.any(axis=(1, 2)).all()
-        counted = plan.generation_evaluations(settings, clips["bar"].tolist(), labels=LABELS, batch=batch)
+        counted = work.generation_evaluations(settings, clips["bar"].tolist(), labels=LABELS, batch=batch)
         assert counted == runner.evaluations
-        assert numbers == list(plan.shares(len(every), 2)[shard - 1])
+        assert numbers == list(work.shares(len(every), 2)[shard - 1])
 
 
 @pytest.mark.parametrize(
@@ -160,25 +162,14 @@ def test_noise_levels_are_those_of_the_samplers(solver):
 
     made = pipeline.Solver(**solver)
     made.sample(derivative, torch.zeros(1), noise=torch.zeros_like)
-    assert plan.evaluation_sigmas(solver) == pytest.approx(seen)
+    assert work.evaluation_sigmas(solver) == pytest.approx(seen)
     assert len(seen) == made.evaluations
-    assert solver["name"] in pipeline.SAMPLERS
+    assert solver["name"] in SAMPLERS
     assert pytest.approx(2**0.5 - 1) == samplers.MAX_CHURN
 
 
 def test_open_guidance_counts_as_guidance():
-    assert plan.passes(EULER, {}, None) == plan.passes(EULER, {}, 3.0) == 2 * plan.passes(EULER, {}, 0.0)
-
-
-def test_constants_are_those_of_the_code():
-    source = ast.parse((REPO / "gmsdi" / "training.py").read_text())
-    (config,) = [node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "TrainingConfig"]
-    defaults = {
-        x.target.id: x.value.value
-        for x in config.body
-        if isinstance(getattr(x, "value", None), ast.Constant) and isinstance(x, ast.AnnAssign)
-    }
-    assert {key: defaults[key] for key in plan.TRAINING} == plan.TRAINING
+    assert work.passes(EULER, {}, None) == work.passes(EULER, {}, 3.0) == 2 * work.passes(EULER, {}, 0.0)
 
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------
@@ -200,7 +191,7 @@ SLAKH = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["config/mini_full.yaml", "config/mini_clap.yaml", ".ci/reduced.yaml", "slakh"])
-def test_jobs_are_those_of_the_workflow(name, tmp_path):
+def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkeypatch):
     (tmp_path / "slakh").mkdir()
     file = REPO / name
     if name == "slakh":
@@ -209,20 +200,23 @@ def test_jobs_are_those_of_the_workflow(name, tmp_path):
     command = [sys.executable, Path(__file__).with_name("dag.py"), REPO, file]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-4000:]
-    workflow = json.loads(result.stdout.splitlines()[-1])
-    config = plan.resolved([file])
-    study, (jobs, _) = Study(config), plan.count(config, results=tmp_path / "results")
-
-    def named(job):
+    gpus = {}
+    for job in json.loads(result.stdout.splitlines()[-1]):
         words = "/".join(value for key, value in job["wildcards"].items() if key != "shards")
-        return f"{job['rule']} {words}".strip()
+        gpus[f"{job['rule']} {words}".strip()] = job["gpu"]
 
-    assert Counter(job.name for job in jobs) == Counter(map(named, workflow))
-    assert all(job.rule == job.name.split()[0] for job in jobs)
-    made = {(job["rule"], file.split("/")[3]) for job in workflow for file in job["output"] if "/data/" in file}
-    assert made >= {(rule, part) for rule, parts in plan.data_parts(study).items() for part in parts}
-    folders = {file.split("/")[2] for job in workflow for file in job["output"] if "/data/" in file}
-    assert folders == {study.dataset_id()}
+    monkeypatch.chdir(tmp_path)
+    jobs = cost.jobs([file])
+    assert {job.name for job in jobs} == set(gpus)
+    clap = ("train_clap", "embed_windows")  # which are not counted
+    for job in jobs:
+        assert (job.work.network is not None) == (gpus[job.name] > 0 and job.rule not in clap), job.name
+        assert not job.work.network or job.work.devices == gpus[job.name]
+    places = {job.name: place for place, job in enumerate(jobs)}
+    assert all(places[other] < places[job.name] for job in jobs for other in job.after)
+    separate = [job for job in jobs if job.rule == "separate" and job.name.startswith("separate separator/")]
+    assert all(any(other.startswith("grid test/") for other in job.after) == (name != "slakh") for job in separate)
+    assert list(tmp_path.iterdir()) == [tmp_path / "slakh", *([file] if name == "slakh" else [])]
 
 
 def test_tracks_are_as_long_as_composed_ones(tmp_path):
@@ -230,11 +224,9 @@ def test_tracks_are_as_long_as_composed_ones(tmp_path):
     from gmsdi.data.windows import build_windows
 
     sections = {"sections": [1, 1], "section_sizes": {"4": 1.0}}
-    overlay = tmp_path / "config.yaml"
-    overlay.write_text(yaml.safe_dump({"run": "x", "data": {"mini": {"tracks": {"test": 1}, **sections}}}))
-    config = plan.resolved([overlay])
+    config = cost.resolved([{"run": "x", "data": {"mini": {"tracks": {"test": 1}, **sections}}}])
     study = Study(config)
-    guessed, _ = plan.track_frames(study, "test-1", tmp_path)
+    guessed, _ = cost.track_frames(study, "test-1", tmp_path)
 
     mini = {key: value for key, value in config["data"]["mini"].items() if key != "tracks"}
     root, data = tmp_path / "slakh", config["data"]
@@ -242,45 +234,85 @@ def test_tracks_are_as_long_as_composed_ones(tmp_path):
     out = tmp_path / "data" / study.dataset_id() / "test-1" / "windows"
     options = {key: data[key] for key in ("sample_rate", "window", "classes", "min_active")}
     build_windows(root, "test", out, stems=True, **options)
-    read, source = plan.track_frames(study, "test-1", tmp_path)
+    read, source = cost.track_frames(study, "test-1", tmp_path)
     assert read == guessed
     assert str(out) in source
     # int16 arrays of the mixture and four stems
-    (chunked,) = [job for job in plan.count(config, results=tmp_path)[0] if job.name == "chunk_with_stems test-1"]
-    assert chunked.disk == sum(np.load(out / name).nbytes for name in ("mix.npy", "stems.npy"))
+    cut = cost.Job("chunk", "chunk", work.Works(study).cut("test-1", stems=True))
+    sizes, _ = cost.sizes_of(study, [cut], results=tmp_path)
+    (counted,) = cost.counted([cut], sizes)
+    assert counted.amount.disk == sum(np.load(out / name).nbytes for name in ("mix.npy", "stems.npy"))
+    assert sizes.chunks["test-1"] == len((out / "windows.csv").read_text().splitlines()) - 1
+
+
+@pytest.mark.parametrize("kind", ["composed", "files"])
+def test_midi_songs_are_as_long_as_their_tracks(tmp_path, kind):
+    """Against what is listed of the songs that are written."""
+    from gmsdi.data.midi_dataset import MidiConfig, list_songs
+    from gmsdi.data.songs import write_songs
+
+    write_songs(tmp_path / "songs", "composed", "test", 3, seed=0)
+    source = {"kind": "composed", "tracks": {"test": 3}}
+    if kind == "files":
+        source = {"kind": "files", "root": str(tmp_path / "songs")}
+    midi = {
+        "songs": [source],
+        "versions": {"test": 2},
+        "split_shares": {"train": 0, "validation": 0, "test": 1},
+        "soundfonts": {"test": ["TimGM6mb"]},
+    }
+    config = cost.resolved([{"run": "x", "data": {"kind": "midi", "seed": 0, "midi": midi, "classes": CLASSES}}])
+    lengths, note = cost.track_frames(Study(config), "test-all", tmp_path)
+    assert "looked at" in note
+    listed = list_songs(
+        [tmp_path / "songs"], MidiConfig.of(Study(config).midi("test")), seed=0, split="test", workers=1
+    )
+    rate = config["data"]["sample_rate"]
+    assert sorted(lengths) == pytest.approx(sorted([*(listed["seconds"] * rate)] * 2), abs=0.1 * rate)
 
 
 def test_scores_and_embeddings_need_the_memory_of_a_track_however_many_there_are():
-    config = plan.resolved([])
+    config = cost.resolved([])
     config["separation"] |= {"chunks": None, "bss_eval": True}
     config["generation"]["clips"] = 10_000
-    study = plan.Study(config)
-    frames = dict.fromkeys(name for names in plan.data_parts(study).values() for name in names)
+    study, works = Study(config), work.Works(Study(config))
+    test = study.part("test")
+    every = {
+        "score_separation": works.scores(),
+        "bss_eval": works.bss_eval(),
+        "embed_generated": works.embedding("total"),
+        "embed_references": works.embedding(None),
+    }
     needed = []
     for chunks in (500, 50_000):
-        jobs = plan.jobs_of(study, {"test": chunks, "validation": chunks}, frames, longest=20)
-        rules = ("score_separation", "bss_eval", "embed_generated", "embed_references")
-        needed.append({rule: max(job.memory for job in jobs if job.rule == rule) for rule in rules})
+        sizes = work.Sizes(config["data"]["window"], chunks={test: chunks}, longest={test: 20})
+        needed.append({rule: one.count(sizes).memory for rule, one in every.items()})
     assert needed[0] == needed[1]
     run = 20 * 4 * config["data"]["window"] * 4
     assert needed[0]["score_separation"] == 4 * run
     assert max(needed[0].values()) == needed[0]["bss_eval"] < 25 * run + 170e6
-    unknown = plan.jobs_of(study, {"test": 500, "validation": 500}, frames)
-    assert max(job.memory for job in unknown if job.rule == "score_separation") == 25 * 4 * run
+    unknown = work.Sizes(config["data"]["window"], chunks={test: 500})
+    assert every["score_separation"].count(unknown).memory == 25 * 4 * run
+
+
+def test_work_makes_no_job_run_again():
+    """Snakemake compares the parameters of a job, but not those of a kind that it does not know."""
+    from snakemake.persistence import UNREPRESENTABLE, PersistenceBase
+
+    stated = work.Works(Study(cost.resolved([]))).training("demo")
+    assert pickle.loads(pickle.dumps(stated)) == stated
+    assert PersistenceBase._serialize_param_builtin(None, stated) is UNREPRESENTABLE
 
 
 # --- The layout and the estimate --------------------------------------------------------------------------------------
 
 
-def alone():
-    """The demo without the paper's other systems, so that one network is all that costs."""
-    config = plan.resolved([])
-    config["baselines"]["enabled"] = []
-    return config
+ALONE = {"run": "alone", "baselines": {"enabled": []}}
+"""The demo without the paper's other systems, so that one network is all that costs."""
 
 
 def job(name, *after):
-    return plan.Job("rule", name, plan.TABLE1, network="gmsdi", after=after)
+    return cost.Job("rule", name, work.Work(work.TABLE1, network="gmsdi"), after)
 
 
 def test_layout_keeps_the_order_and_grahams_bound():
@@ -289,10 +321,10 @@ def test_layout_keeps_the_order_and_grahams_bound():
     for _ in range(30):
         jobs = [job(f"{k}", *(f"{j}" for j in range(k) if rng.random() < 0.1)) for k in range(25)]
         lengths = {x.name: float(rng.exponential()) for x in jobs}
-        chain = max(plan.layout(jobs, lengths, len(jobs)).values())
+        chain = max(cost.layout(jobs, lengths, len(jobs)).values())
         total = sum(lengths.values())
         for n in (1, 2, 5):
-            done = plan.layout(jobs, lengths, n)
+            done = cost.layout(jobs, lengths, n)
             for x in jobs:
                 assert all(done[other] <= done[x.name] - lengths[x.name] + 1e-9 for other in x.after)
             ends = [(done[x.name] - lengths[x.name], done[x.name]) for x in jobs]
@@ -302,31 +334,31 @@ def test_layout_keeps_the_order_and_grahams_bound():
 
 def test_layout_of_jobs_by_hand():
     jobs = [job("a"), job("b"), job("c", "a"), job("d", "elsewhere")]
-    assert plan.layout(jobs, {"a": 1.0, "b": 3.0, "c": 3.0, "d": 1.0}, 2) == {"a": 1.0, "b": 3.0, "c": 4.0, "d": 4.0}
+    assert cost.layout(jobs, {"a": 1.0, "b": 3.0, "c": 3.0, "d": 1.0}, 2) == {"a": 1.0, "b": 3.0, "c": 4.0, "d": 4.0}
 
 
 def test_a_training_takes_several_devices_and_shares_its_hours(tmp_path):
-    jobs = [replace(job("a"), devices=2), job("b"), replace(job("c"), devices=8), job("d")]
+    two, eight = (work.Work(work.TRAIN, network="gmsdi", devices=devices) for devices in (2, 8))
+    jobs = [replace(job("a"), work=two), job("b"), replace(job("c"), work=eight), job("d")]
     lengths = {"a": 2.0, "b": 3.0, "c": 1.0, "d": 1.0}
-    assert plan.layout(jobs, lengths, 2) == {"b": 3.0, "d": 1.0, "a": 5.0, "c": 6.0}
-    assert plan.layout(jobs, lengths, 3) == {"b": 3.0, "a": 2.0, "d": 3.0, "c": 4.0}
+    assert cost.layout(jobs, lengths, 2) == {"b": 3.0, "d": 1.0, "a": 5.0, "c": 6.0}
+    assert cost.layout(jobs, lengths, 3) == {"b": 3.0, "a": 2.0, "d": 3.0, "c": 4.0}
 
-    config = alone()
-    config["model"]["train"], config["demo_training"]["enabled"] = True, False
-    costs = plan.given_costs(["gmsdi"], ["1"])
-    one = plan.estimate(config, costs, devices=8, results=tmp_path)
-    config["training"]["devices"] = 4
-    four = plan.estimate(config, costs, devices=8, results=tmp_path)
-    two = plan.estimate(config, costs, devices=2, results=tmp_path)
-    (long,), (short,), (half,) = ([part for part in x.parts if part.name == plan.TRAIN] for x in (one, four, two))
+    config = [ALONE, {"model": {"train": True}, "demo_training": {"enabled": False}}]
+    costs = cost.given_costs(["gmsdi"], ["1"])
+    one = cost.estimate(config, costs, devices=8, results=tmp_path)
+    config.append({"training": {"devices": 4}})
+    four = cost.estimate(config, costs, devices=8, results=tmp_path)
+    two = cost.estimate(config, costs, devices=2, results=tmp_path)
+    (long,), (short,), (half,) = ([part for part in x.parts if part.name == work.TRAIN] for x in (one, four, two))
     assert short.hours == long.hours == long.longest == 4 * short.longest == 2 * half.longest
     assert one.longest_chain - four.longest_chain == pytest.approx(long.hours * 3 / 4)
 
 
 def run(tmp_path, *words, capsys, **changes):
-    file = tmp_path / "plan.yaml"
-    file.write_text(yaml.safe_dump({"run": "planned", "baselines": {"enabled": []}, **changes}))
-    status = main(["plan", "--config", str(file), *words])
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"run": "mine", "baselines": {"enabled": []}, **changes}))
+    status = main(["cost", "--config", str(file), *words])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -353,12 +385,11 @@ def test_hours_are_evaluations_times_seconds(tmp_path, capsys, monkeypatch):
     assert [line.split("  ")[0] for line in table if line.startswith(("Table", "Figure"))] == [*shown, "Figure 4"]
 
 
-def test_more_shards_change_the_plan_only_by_what_fills_up_calls(tmp_path):
-    config = alone()
-    costs = plan.given_costs(["gmsdi"], ["1"])
-    one = plan.estimate(config, costs, devices=8, results=tmp_path)
-    config["jobs"] |= {"separation": 3, "generation": 8}
-    many = plan.estimate(config, costs, devices=8, results=tmp_path)
+def test_more_shards_change_the_costs_only_by_what_fills_up_calls(tmp_path):
+    costs = cost.given_costs(["gmsdi"], ["1"])
+    one = cost.estimate([ALONE], costs, devices=8, results=tmp_path)
+    shards = {"jobs": {"separation": 3, "generation": 8}}
+    many = cost.estimate([ALONE, shards], costs, devices=8, results=tmp_path)
     assert many.jobs == one.jobs + 2 * 3 + 6 * 6  # six tasks
     assert many.wall < one.wall
     assert one.hours <= many.hours < 1.3 * one.hours
@@ -383,21 +414,26 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, words, changes, says):
     assert len(err.splitlines()) == 1
 
 
-def test_a_split_that_cannot_be_counted_asks_for_its_chunks(tmp_path):
-    config = alone()
-    config["data"]["kind"], config["separation"]["chunks"] = "other", None
-    costs = plan.given_costs(["gmsdi"], ["1"])
+def test_a_split_that_cannot_be_counted_asks_for_its_chunks():
+    config = cost.resolved([{"run": "x", "separation": {"chunks": None}}])
+    study = Study(config)
+    job = cost.Job("separate", "separate", work.Works(study).separation("extractor", 1, 1))
+    sizes, _ = cost.sizes_of(study, [job])  # nothing says that there are tracks
     with pytest.raises(UserError, match="--chunks N"):
-        plan.estimate(config, costs, results=tmp_path)
-    assert plan.estimate(config, costs, chunks=100, results=tmp_path).hours > 0
+        cost.counted([job], sizes)
+    sizes, _ = cost.sizes_of(study, [job], chunks=100)
+    assert cost.counted([job], sizes)[0].amount.evaluations > 0
 
 
-def test_planning_needs_no_torch():
+def test_costs_need_no_torch(tmp_path):
     code = "import sys; sys.modules['torch'] = None; from gmsdi.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "plan", "--seconds-per-evaluation", "0.01"]
-    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    command = [sys.executable, "-c", code, "cost", "--seconds-per-evaluation", "0.01"]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "Table 2" in result.stdout
+    assert result.stderr == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Measuring --------------------------------------------------------------------------------------------------------
@@ -405,13 +441,13 @@ def test_planning_needs_no_torch():
 
 def test_a_timing_on_a_loaded_processor_is_named(monkeypatch):
     walls, worked = iter([0.0, 2.0, 5.0]), iter([0.0, 1.0, 2.0])
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: next(walls))
-    monkeypatch.setattr(plan.time, "process_time", lambda: next(worked))
-    clock = plan._Clock("cpu")
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(walls))
+    monkeypatch.setattr(cost.time, "process_time", lambda: next(worked))
+    clock = cost._Clock("cpu")
     for _ in range(3):
         clock.tick()
     with pytest.warns(UserWarning, match="40% of a core"):
-        assert clock.seconds(2) == plan.Seconds(1.25, 1.0, 1.5)
+        assert clock.seconds(2) == cost.Seconds(1.25, 1.0, 1.5)
 
 
 @pytest.mark.filterwarnings("ignore:the processor gave")
@@ -420,37 +456,32 @@ def test_every_network_is_measured(tmp_path):
     from tests.unit.test_systems import DEMUCS
 
     solver = {"training": {"steps": 1, "batch": 2}}
-    overlay = tmp_path / "config.yaml"
-    overlay.write_text(
-        yaml.safe_dump(
-            {
-                "run": "measured",
-                "data": {"window": 1024},
-                "training": {"batch": 2},
-                "model": {"train": True},
-                "baselines": {
-                    "enabled": ["msdm", "weak_msdm", "demucs_gibbs"],
-                    "train": True,
-                    "msdm": {"model": {"unet": {"channels": 16}}, **solver},
-                    "weak_msdm": {"model": {"unet": {"channels": 16}}, **solver},
-                    "demucs_gibbs": {"model": {"demucs": DEMUCS}, **solver},
-                },
-            }
-        )
-    )
-    config = plan.resolved([overlay])
+    overlay = {
+        "run": "measured",
+        "data": {"window": 1024},
+        "training": {"batch": 2},
+        "model": {"train": True},
+        "baselines": {
+            "enabled": ["msdm", "weak_msdm", "demucs_gibbs"],
+            "train": True,
+            "msdm": {"model": {"unet": {"channels": 16}}, **solver},
+            "weak_msdm": {"model": {"unet": {"channels": 16}}, **solver},
+            "demucs_gibbs": {"model": {"demucs": DEMUCS}, **solver},
+        },
+    }
+    config = cost.resolved([overlay])
     config["model"]["config"] = {key: tiny.CONFIG[key] for key in ("unet", "text", "sigma_data")}
     config["baselines"]["demucs_gibbs"]["model"]["demucs"] = DEMUCS
     said = []
-    costs, device = plan.measure(config, device="cpu", repetitions=2, progress=said.append)
+    costs, device = cost.measure(config, device="cpu", repetitions=2, progress=said.append)
     assert list(costs) == ["gmsdi", "msdm", "weak_msdm", "demucs_gibbs"]
     assert len(said) == 8
     assert device.startswith("cpu, threads: 1")
-    for cost in costs.values():
-        assert 0 < cost.evaluation.low <= cost.evaluation.median <= cost.evaluation.high < 1
-        assert cost.step is not None
-        assert cost.step.low > 0
-        assert min(cost.parameters, cost.memory, cost.training_memory) > 1000
-    result = plan.estimate(config, costs, device=device, results=tmp_path)
+    for one in costs.values():
+        assert 0 < one.evaluation.low <= one.evaluation.median <= one.evaluation.high < 1
+        assert one.step is not None
+        assert one.step.low > 0
+        assert min(one.parameters, one.memory, one.training_memory) > 1000
+    result = cost.estimate([overlay], costs, device=device, results=tmp_path)
     assert {"Training", "Training, baselines"} <= {part.name for part in result.parts}
-    assert "weak_msdm" in plan.text(result)
+    assert "weak_msdm" in cost.text(result)
