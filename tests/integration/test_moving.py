@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.integration.test_workflow import REPO, TINY, rules_run, write_config, write_model
+from tests.integration.test_workflow import REPO, TINY, write_config, write_model
 
 FOLDERS = {"slakh", "gallery"}
 """Outputs that are folders."""
@@ -26,6 +27,15 @@ def snakemake(repository, folder, *arguments, **environment):
         text=True,
         timeout=600,
     )
+
+
+def planned(result):
+    """The rules of a dry run, without the one that only gathers the targets."""
+    assert result.returncode == 0, result.stderr[-4000:]
+    said = result.stdout + result.stderr
+    found = set(re.findall(r"^(?:local)?rule (\w+):$", said, re.MULTILINE)) - {"all"}
+    assert found or "Nothing to be done" in said
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +68,7 @@ def edited(repository, *edits):
     result = snakemake(repository, repository, "--configfile", "tiny.yaml", "-n")
     for file, text in before.items():
         (repository / file).write_text(text)
-    assert result.returncode == 0, result.stderr[-4000:]
-    return rules_run(result)
+    return planned(result)
 
 
 @pytest.mark.slow
@@ -100,9 +109,7 @@ def test_a_checkout_that_is_copied_or_moved_with_its_results_has_nothing_to_do(p
         path.touch()  # as a fresh checkout does
     (tmp_path / "copy").rename(tmp_path / "moved")
     result = snakemake(tmp_path / "moved", tmp_path / "moved", "--configfile", "tiny.yaml", "-n")
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert rules_run(result) == set()
-    assert "Nothing to be done" in result.stdout + result.stderr
+    assert planned(result) == set()
 
 
 @pytest.mark.slow
@@ -137,12 +144,10 @@ rule mine:
     command = [sys.executable, "-m", "snakemake", "--cores", "1"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     options = {"cwd": own, "env": environment, "capture_output": True, "text": True, "timeout": 600}
-    planned = subprocess.run([*command, "-n", "results/tiny/report.html"], **options)
-    assert planned.returncode == 0, planned.stderr[-4000:]
-    assert "gmsdi_page" in rules_run(planned)
+    assert "gmsdi_page" in planned(subprocess.run([*command, "-n", "results/tiny/report.html"], **options))
     result = subprocess.run(command, **options)
     assert result.returncode == 0, result.stderr[-4000:]
-    assert "sisdri" in (own / "mine.csv").read_text().splitlines()[0] or (own / "mine.csv").stat().st_size > 200
+    assert len((own / "mine.csv").read_text().splitlines()) > 4
     resolved = yaml.safe_load((own / "results" / "tiny" / "config.yaml").read_text())
     assert resolved["separation"]["chunks"] == study["separation"]["chunks"]
     assert resolved["intervals"]  # of the workflow's own configuration
