@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from typing import Any
 
-from gmsdi.data.download import find_entry
 from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.sampling.schedules import karras
@@ -344,6 +343,8 @@ class Works:
         return Work(DATA, disk=round((entry.unpacked or entry.size or 0) * share))
 
     def _entry(self) -> Any:
+        from gmsdi.data.download import find_entry
+
         data = self.config["data"]
         return find_entry(VERSIONS[data["source"]].archive, registry=data["download"]["registry"])
 

@@ -5,8 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-from snakemake.utils import update_config
-
 REPO = Path(f"{workflow.current_basedir}").resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
@@ -19,11 +17,20 @@ from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study, system_of
 from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, Work, Works
 
+
+def complete(given, defaults):
+    """Add the keys that are not given."""
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(given.get(key), dict):
+            complete(given[key], value)
+        else:
+            given.setdefault(key, value)
+
+
 try:
-    # A workflow that has this one as a module gives overlays alone.
-    given = load(REPO / "config" / "config.yaml")
-    update_config(given, config)
-    config.update(validate(given, REPO / "workflow" / "schemas" / "config.schema.yaml"))
+    # A workflow that has this one as a module gives an overlay alone.
+    complete(config, load(REPO / "config" / "config.yaml"))
+    config.update(validate(config, REPO / "workflow" / "schemas" / "config.schema.yaml"))
     writable(Path("results") / config["run"])
     # Of each script, the code that its jobs depend on.
     SOURCES = Sources(REPO / "workflow" / "scripts", cache=".snakemake/gmsdi-sources.json").digests()
