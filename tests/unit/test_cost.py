@@ -214,9 +214,10 @@ def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkey
         assert not job.work.network or job.work.devices == gpus[job.name]
     places = {job.name: place for place, job in enumerate(jobs)}
     assert all(places[other] < places[job.name] for job in jobs for other in job.after)
-    separate = [job for job in jobs if job.rule == "separate" and job.name.startswith("separate separator/")]
-    assert all(any(other.startswith("grid test/") for other in job.after) == (name != "slakh") for job in separate)
-    assert list(tmp_path.iterdir()) == [tmp_path / "slakh", *([file] if name == "slakh" else [])]
+    if name == ".ci/reduced.yaml":  # whose settings are chosen from the grid
+        separations = [job for job in jobs if job.name.startswith("separate separator/")]
+        assert separations
+        assert all("grid test/extractor" in job.after for job in separations)
 
 
 def test_tracks_are_as_long_as_composed_ones(tmp_path):
