@@ -42,6 +42,7 @@ from gmsdi.study.work import (
     EmbeddingWindows,
     Sizes,
     Work,
+    Works,
     jamendo_tracks,
 )
 
@@ -226,11 +227,19 @@ def jobs(overlays: Sequence[Overlay]) -> list[Job]:
         from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
     except ImportError as error:
         raise UserError("costs are counted by Snakemake, which is missing: pip install 'gmsdi[workflow]'") from error
-    resolved(overlays)  # so that mistakes are named before Snakemake starts
+    data = resolved(overlays)["data"]  # mistakes are named before Snakemake starts
     known = Path(".snakemake").exists()
     try:
         settings = OutputSettings(quiet={Quietness.ALL}, dryrun=True)
-        with redirect_stderr(io.StringIO()), _files(overlays) as files, SnakemakeApi(settings) as api:
+        # Tracks that are still to come are counted too, as those of a folder without any.
+        to_come = data["kind"] == "stems" and not data["root"]
+        Works.to_come = to_come
+        with (
+            tempfile.TemporaryDirectory() as empty,
+            _files([*overlays, {"data": {"root": empty}}] if to_come else overlays) as files,
+            redirect_stderr(io.StringIO()),
+            SnakemakeApi(settings) as api,
+        ):
             workflow = api.workflow(
                 resource_settings=ResourceSettings(cores=1),
                 config_settings=ConfigSettings(configfiles=files),
@@ -244,6 +253,7 @@ def jobs(overlays: Sequence[Overlay]) -> list[Job]:
     except WorkflowError as error:
         raise UserError(" ".join(str(error).split())) from error
     finally:
+        Works.to_come = False
         if not known:
             shutil.rmtree(".snakemake", ignore_errors=True)
 

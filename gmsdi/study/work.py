@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
@@ -321,7 +321,12 @@ class Works:
 
     Args:
         study: what the configuration asks for.
+
+    Attributes:
+        to_come: whether jobs are counted whose tracks are not there yet, so that nobody looks for them.
     """
+
+    to_come: ClassVar[bool] = False
 
     def __init__(self, study: Study) -> None:
         self.study, self.config, self.labels = study, study.config, study.labels

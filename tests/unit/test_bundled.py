@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
-from gmsdi.study import plan
+from gmsdi.study import cost
 from gmsdi.study.study import DEMUCS_GIBBS, Study
 
-BASELINES = Path(plan.__file__).parents[1] / "weights" / "baselines"
-STUDY = Study(plan.resolved([]))
+BASELINES = Path(cost.__file__).parents[1] / "weights" / "baselines"
+STUDY = Study(cost.resolved([]))
 FOLDERS = {"gmsdi": bundled_model(), **{name: BASELINES / name for name in STUDY.baseline_models}}
 
 

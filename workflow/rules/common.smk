@@ -123,7 +123,7 @@ if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLA
 if config["data"]["kind"] == "stems":
     if not config["data"]["root"]:
         sys.exit("config: data.root is not set; data.kind stems needs the folder that holds your tracks")
-    if workflow.is_main_process:
+    if workflow.is_main_process and not WORK.to_come:
         try:
             find_tracks(config["data"], STUDY.splits())
         except UserError as error:
