@@ -5,7 +5,7 @@
     gmsdi generate --stems bass drums --seconds 12
     gmsdi accompany --given bass=bass.wav drums=drums.wav --stems piano
     gmsdi import-msdm msdm.ckpt models/msdm
-    gmsdi plan --config config/mini_full.yaml --devices 4
+    gmsdi cost --config config/mini_full.yaml --devices 4
 
 Several values may follow `--stems`, `--given` and `--groups`, up to the next option; they may also be repeated or, for
 stems, be separated by commas. Labels are matched to the model's without regard to case.
@@ -273,7 +273,7 @@ def import_msdm(
 
 
 @app.command()
-def plan(
+def cost(
     config: Annotated[
         list[Path] | None,
         typer.Option(help="Overlay of config/config.yaml; may be repeated.", show_default="config/config.yaml alone"),
@@ -303,24 +303,25 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a configuration of the workflow costs: hours, memory, disk and jobs of every table and figure."""
-    from gmsdi.study import plan as planning
+    from gmsdi.study import cost as costing
     from gmsdi.study.study import Study
 
-    resolved = planning.resolved(config or [])
+    overlays = config or []
+    resolved = costing.resolved(overlays)
     if seconds_per_evaluation:
         networks = list(Study(resolved).systems)
-        costs, measured = planning.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
+        costs, measured = costing.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
     elif seconds_per_step:
         raise UserError("--seconds-per-step is given without --seconds-per-evaluation; give both, or none to measure")
     else:
-        costs, measured = planning.measure(
+        costs, measured = costing.measure(
             resolved,
             device=device or resolved["jobs"]["device"],
             repetitions=repetitions,
             progress=lambda what: typer.echo(f"measuring {what}", err=True),
         )
-    result = planning.estimate(resolved, costs, devices=devices, device=measured, chunks=chunks)
-    typer.echo(dumps(result.as_dict(), indent=1) if json else planning.text(result))
+    result = costing.estimate(overlays, costs, devices=devices, device=measured, chunks=chunks)
+    typer.echo(dumps(result.as_dict(), indent=1) if json else costing.text(result))
 
 
 def _version(wanted: bool) -> None:

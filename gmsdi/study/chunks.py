@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gmsdi.errors import UserError
 
@@ -41,12 +41,6 @@ def given_in(bar: str) -> list[str]:
 def item_seed(*parts: object) -> int:
     """A seed from what identifies an item, such as (run's seed, task, track, offset); stable over machines."""
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:7], "big")
-
-
-def share(items: Sequence[Any], shard: int, shards: int) -> Sequence[Any]:
-    """The part of `items` that job `shard` (from 1) of `shards` handles; the parts in order are the whole."""
-    bounds = [len(items) * k // shards for k in (shard - 1, shard)]
-    return items[bounds[0] : bounds[1]]
 
 
 def draw(table: pd.DataFrame, ids: Iterable[int], count: int | None, *purpose: object) -> list[int]:

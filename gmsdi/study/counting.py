@@ -70,3 +70,9 @@ def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 def batch_sizes(items: int, size: int) -> list[int]:
     """The sizes of `batches` of so many items."""
     return [len(batch) for batch in batches(range(items), size)]
+
+
+def share(items: Sequence[Any], shard: int, shards: int) -> Sequence[Any]:
+    """The part of `items` that job `shard` (from 1) of `shards` handles; the parts in order are the whole."""
+    bounds = [len(items) * k // shards for k in (shard - 1, shard)]
+    return items[bounds[0] : bounds[1]]

@@ -1,6 +1,6 @@
 """What a configuration asks for: its methods, tasks, systems and models as objects, and its data by name.
 
-The workflow takes the parameters of its jobs from here, and `gmsdi.study.plan` what it counts. Nothing is computed and
+The workflow takes the parameters of its jobs from here, and `gmsdi.study.work` what it counts. Nothing is computed and
 no heavy library is imported, so that building the workflow's graph takes no time.
 """
 

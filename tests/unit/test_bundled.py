@@ -7,11 +7,11 @@ import pytest
 
 import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
-from gmsdi.study import plan
+from gmsdi.study import cost
 from gmsdi.study.study import Study
 
-BASELINES = Path(plan.__file__).parents[1] / "weights" / "baselines"
-STUDY = Study(plan.resolved([]))
+BASELINES = Path(cost.__file__).parents[1] / "weights" / "baselines"
+STUDY = Study(cost.resolved([]))
 FOLDERS = {"gmsdi": bundled_model(), **{name: BASELINES / name for name in STUDY.baseline_models}}
 
 

@@ -189,8 +189,8 @@ def test_another_sampler_leaves_the_options_of_its_base_behind(tmp_path):
     assert config["baselines"]["msdm"]["separation"]["solver"] == {"steps": 50, "sigma_max": 1}
     file.write_text("separation: {extractor: {solver: {name: dpmpp_2m}}}")
     study = Study(validate(load(file)))
-    assert Solver(**study.method_settings("extractor")["solver"]).name == "dpmpp_2m"
-    assert Solver(**study.method_settings("separator")["solver"]).name == "euler"
+    assert Solver(**study.rows["extractor"].solver).name == "dpmpp_2m"
+    assert Solver(**study.rows["separator"].solver).name == "euler"
 
 
 def test_a_base_by_name_and_by_path(tmp_path):

@@ -12,8 +12,7 @@ from gmsdi.pipeline import Pipeline
 from gmsdi.sampling import samplers
 from gmsdi.sampling.solver import Solver
 from gmsdi.study import methods
-from gmsdi.study.chunks import share
-from gmsdi.study.counting import CALL, evaluation_sigmas, passes
+from gmsdi.study.counting import CALL, evaluation_sigmas, passes, share
 from gmsdi.study.generation import clips_of, generate
 from gmsdi.study.separation import separate
 from gmsdi.systems.demucs_gibbs import GibbsSeparator

@@ -16,7 +16,7 @@ import yaml
 from gmsdi.data.versions import JAMENDO_TRACKS, jamendo_shard
 from gmsdi.data.windows import build_mixture_windows
 from gmsdi.io import transfer
-from gmsdi.study import plan
+from gmsdi.study import cost
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit import jamendo_shards as shards
@@ -43,9 +43,10 @@ def test_the_papers_experiment_is_planned_in_ten_seconds(tmp_path):
     assert {"list_jamendo", "download", "unpack", "chunk_with_stems", "train", "table2", "fad"} <= set(rules)
     assert not {"chunk", "chunk_for_baselines", "train_baseline"} & set(rules)
 
-    planned = plan.count(plan.resolved([CONFIG]), results=tmp_path / "results")[0]
-    assert Counter(job.rule for job in planned) == rules
-    chunks = sum(job.disk for job in planned if job.rule == "chunk_jamendo")
+    planned = cost.jobs([CONFIG])
+    sizes, _ = cost.sizes_of(Study(cost.resolved([CONFIG])), planned, results=tmp_path / "results")
+    planned = cost.counted(planned, sizes)
+    chunks = sum(job.amount.disk for job in planned if job.rule == "chunk_jamendo")
     assert chunks == pytest.approx(2 * 22050 * 3777 * 3600, rel=1e-3)
 
 

@@ -13,7 +13,7 @@ import yaml
 from gmsdi.cli import main
 from gmsdi.data.multitracks import Activity, Splits, list_tracks
 from gmsdi.data.windows import WindowSet, build_multitrack_windows
-from gmsdi.study import plan
+from gmsdi.study import cost
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit.multitracks import MUSDB, write_moisesdb, write_musdb
@@ -73,8 +73,9 @@ def test_ready_configurations_are_planned_as_they_run(name, tmp_path):
     assert not {"download", "unpack", "compose"} & set(rules)
     assert rules["chunk"] == rules["chunk_for_baselines"] == 1
     assert rules["chunk_with_stems"] == 2
-    planned, notes = plan.count(plan.resolved(files), results=tmp_path / "results")
+    planned = cost.jobs(files)
     assert Counter(job.rule for job in planned) == rules
+    _, notes = cost.sizes_of(Study(cost.resolved(files)), planned, results=tmp_path / "results")
     assert f"test-all: the tracks in {tmp_path / 'data'}" in notes
 
 
@@ -96,11 +97,11 @@ def test_the_example_of_the_readme_is_a_configuration_and_its_patterns_are_apart
     assert (track.name, track.unmatched) == ("album/song", 1)
 
 
-def test_without_its_folder_a_plan_asks_for_the_chunks(tmp_path, capsys, monkeypatch):
+def test_without_its_folder_costs_ask_for_the_chunks(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["plan", "--config", str(REPO / "config" / "musdb18hq.yaml"), "--seconds-per-evaluation", "1"]
+    words = ["cost", "--config", str(REPO / "config" / "musdb18hq.yaml"), "--seconds-per-evaluation", "1"]
     assert main(words) == 1
-    assert capsys.readouterr().err.endswith("give the number of its chunks, --chunks N\n")
+    assert "--chunks N" in capsys.readouterr().err.splitlines()[-1]
     assert main([*words, "--chunks", "1000"]) == 0
 
 

@@ -15,8 +15,9 @@ from gmsdi.errors import UserError
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.embeddings import get_embedding
 from gmsdi.metrics.frechet import frechet_distance
-from gmsdi.study.chunks import draw, item_seed, select_chunks, share
+from gmsdi.study.chunks import draw, item_seed, select_chunks
 from gmsdi.study.coherence import coherences
+from gmsdi.study.counting import share
 from gmsdi.study.embedding import embed, mixdown
 from gmsdi.study.fad import distances
 from gmsdi.study.generation import clips_of

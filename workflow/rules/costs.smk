@@ -3,10 +3,9 @@
 
 rule cost:
     input:
-        model=lambda wildcards: row_files(wildcards.method),
+        model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=TEST,
         selection="<results>/selection.json",
-        sources=MODEL_SOURCES + ROW_SOURCES + sources("metrics/si_sdr.py", "study/scoring.py"),
     output:
         "<results>/costs/{method}.csv",
     log:
@@ -24,6 +23,9 @@ rule cost:
         chunks=config["costs"]["chunks"],
         intervals=config["intervals"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        code=code("cost.py"),
+        work=lambda wildcards: WORK.costs(wildcards.method),
     script:
         "../scripts/cost.py"
 
@@ -37,5 +39,8 @@ rule costs:
         "<results>/logs/costs.log",
     conda:
         "../../envs/core.yaml"
+    params:
+        code=code("costs.py"),
+        work=Work(FIGURE4),
     script:
         "../scripts/costs.py"

@@ -4,9 +4,8 @@
 
 rule generate:
     input:
-        model=lambda wildcards: system_files(STUDY.tasks[wildcards.task].system),
+        model=lambda wildcards: model_inputs(task_folders(wildcards.task)),
         windows=lambda wildcards: TEST if STUDY.tasks[wildcards.task].given else [],
-        sources=MODEL_SOURCES + sources("study/chunks.py", "study/generation.py", "study/tasks.py"),
     output:
         audio="<results>/generation/{task}/{shard}-of-{shards}.npy",
         table="<results>/generation/{task}/{shard}-of-{shards}.csv",
@@ -23,5 +22,8 @@ rule generate:
     params:
         task=lambda wildcards: STUDY.tasks[wildcards.task].model_dump(),
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(task_folders(wildcards.task)),
+        code=code("generate.py"),
+        work=lambda wildcards: WORK.generation(wildcards.task, int(wildcards.shard), int(wildcards.shards)),
     script:
         "../scripts/generate.py"

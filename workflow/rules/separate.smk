@@ -3,7 +3,7 @@
 
 rule separate:
     input:
-        model=lambda wildcards: row_files(wildcards.method),
+        model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=TEST,
         selection="<results>/selection.json",
         # Where the validation chunks led to the same settings as Table 1, so do they to the same stems.
@@ -12,7 +12,6 @@ rule separate:
             if STUDY.rows[wildcards.method].twin
             else []
         ),
-        sources=MODEL_SOURCES + ROW_SOURCES,
     output:
         audio="<results>/separation/{method}/{shard}-of-{shards}.npy",
         table="<results>/separation/{method}/{shard}-of-{shards}.csv",
@@ -29,5 +28,8 @@ rule separate:
     params:
         chunks=config["separation"]["chunks"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        code=code("separate.py"),
+        work=lambda wildcards: WORK.separation(wildcards.method, int(wildcards.shard), int(wildcards.shards)),
     script:
         "../scripts/separate.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -99,7 +99,7 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
     tune_allocator()
     torch.set_num_threads(snakemake.threads)
     jobs = snakemake.config["jobs"]
-    folders = list(dict.fromkeys(Path(file).parent for file in snakemake.input.model))
+    folders = model_folders(snakemake.input.model, snakemake.params.bundled)
     system = setup.open(folders, device=jobs["device"], precision=jobs["precision"], max_batch=CALL, fixed_batch=True)
     rate = snakemake.config["data"]["sample_rate"]
     if system.sample_rate != rate:
@@ -108,6 +108,19 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
             "change one of them"
         )
     return system
+
+
+def model_folders(files: Any, bundled: Iterable[str]) -> list[Path]:
+    """The folders of models: of the rule's input files, and of those that come with the package."""
+    import gmsdi
+
+    folders = dict.fromkeys(Path(file).parent for file in ([files] if isinstance(files, str) else files))
+    return [*folders, *(Path(gmsdi.__file__).parent / "weights" / name for name in bundled)]
+
+
+def workflow_file(name: str) -> Path:
+    """A file of the workflow's folder, wherever that lies; the rule's `code` has to name it."""
+    return Path(__file__).resolve().parents[1] / name
 
 
 def windows_folder(files: Any) -> Path:

@@ -7,7 +7,7 @@ from _common import job, open_system, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.chunks import share
+from gmsdi.study.counting import share
 from gmsdi.study.generation import clips_of, generate
 from gmsdi.study.tasks import load_task
 

@@ -9,7 +9,8 @@ from _common import job, open_system, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.chunks import select_chunks, share
+from gmsdi.study.chunks import select_chunks
+from gmsdi.study.counting import share
 from gmsdi.study.methods import load_rows
 from gmsdi.study.separation import separate
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import job, write_table
+from _common import job, workflow_file, write_table
 
 from gmsdi.study.methods import load_rows
 from gmsdi.study.tables import differences_sheet, table2, table2_differences, table2_sheets
@@ -26,7 +26,7 @@ with job(snakemake):
     table = table2(
         scores,
         selection,
-        pd.read_csv(snakemake.input.paper),
+        pd.read_csv(workflow_file("resources/paper_table2.csv")),
         validation=validation,
         **params.intervals,
     )

@@ -1,70 +1,72 @@
 """What a configuration costs before it is run: network evaluations, device hours, memory, disk and jobs.
 
-The workflow's work is that of its networks. `count` lists its jobs, each with the signals that a network denoises in it
-(its evaluations, counted as `Pipeline.evaluations` counts them) or its training steps; `measure` takes the seconds of
-one of each on the machine at hand; `estimate` multiplies them, and lays the jobs out over devices. Only `measure` needs
-torch.
-
-A job's calls of the network are filled up to `CALL` signals (`Pipeline.fixed_batch`), and guidance denoises a
-signal twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there,
-the strength w of the guidance, is taken as the dearer case, that there is guidance.
+`jobs` asks Snakemake for all jobs of the workflow, of which the rules say what they work (`gmsdi.study.work`) and the
+graph which wait for which. `measure` takes the seconds of an evaluation and of a training step of each network on the
+machine at hand; `estimate` multiplies them, and lays the jobs out over devices. Only `measure` needs torch.
 """
 
 from __future__ import annotations
 
 import heapq
-import inspect
+import io
 import json
 import math
+import shutil
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from gmsdi.data.decoding import Unreadable
-from gmsdi.data.download import find_entry
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.slakh import list_tracks
-from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
+from gmsdi.data.versions import VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.metrics.embeddings import EMBEDDINGS
 from gmsdi.study.config import Config, load, validate
-from gmsdi.study.counting import CALL
-from gmsdi.study.study import GMSDI, Study
+from gmsdi.study.experiments import CALL
+from gmsdi.study.study import Study
+from gmsdi.study.work import (
+    JAMENDO_COUNT,
+    PAGE,
+    PARTS,
+    Amount,
+    Cutting,
+    EmbeddingWindows,
+    Sizes,
+    Work,
+    Works,
+    jamendo_tracks,
+)
 
 if TYPE_CHECKING:
     import torch
 
+Overlay = str | Path | Mapping[str, Any]
+"""A configuration file, or what one would hold."""
+
 REPO = Path(__file__).resolve().parents[2]
+SNAKEFILE = REPO / "workflow" / "Snakefile"
+LOOKED_AT, SONGS = 64, 16
+"""Tracks of a part that are composed where its tracks are not there, and songs that are composed or read; they stand
+for the rest."""
 SLAKH_SECONDS = 145 * 3600 / 2100
 """Mean length of Slakh2100's tracks: 145 hours in all (Manilow et al. 2019)."""
-JAMENDO_COUNT = 55_701
-"""Tracks of MTG-Jamendo's raw_30s (Bogdanov et al. 2019)."""
 JAMENDO_SECONDS = 3777 * 3600 / JAMENDO_COUNT
 """Their mean length."""
-JAMENDO_BYTES = 156e9 / JAMENDO_COUNT
-"""Mean size of their files in audio-low."""
 BACKWARD = 3
 """A training step is taken as so many evaluations of its batch where it is not measured: the backward pass costs about
 twice the forward pass."""
 
-FILTER_TAPS = 512
-"""Of BSS Eval's filters, the default of `gmsdi.metrics.bss_eval`; museval's equations couple those of all stems."""
-BSS_EVAL = 20
-"""Arrays as large as a track's stems in float32 that museval holds at a time: in float64, and their spectra padded to a
-power of two. Measured: 13 beside the equations, where the padding is a half."""
 BUSY = 0.8
 """Share of a core below which a timing on the CPU is not of the network alone."""
-
-DATA, TRAIN, DEMO, TRAIN_BASELINES = "Data", "Training", "Demo training", "Training, baselines"
-TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURE4 = "Table 1", "Table 2", "Figure 2", "Figure 3", "Figure 4"
-FIGURES, PAGE = "Figures 2 and 3, distances", "Report"
-PARTS = (DATA, TRAIN, DEMO, TRAIN_BASELINES, TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURES, FIGURE4, PAGE)
 
 
 @dataclass(frozen=True)
@@ -74,28 +76,16 @@ class Job:
     Attributes:
         rule: its rule.
         name: unique.
-        part: one of `PARTS`.
-        network: the system whose network it runs, see `Study.systems`; None runs none.
-        evaluations: signals that the network denoises, the rows that fill up a call included.
-        steps: training steps.
-        batch: windows of a training step.
-        devices: that it takes at a time, for a training that shares its batches among several.
-        memory: bytes of the arrays of audio that the job holds, without the network.
-        disk: bytes of the audio that it writes.
-        after: names of the jobs that it waits for, of those that run a network.
+        work: what its rule says.
+        after: names of the jobs that run a network and that it waits for, directly or not.
+        amount: how much it is, where that is counted.
     """
 
     rule: str
     name: str
-    part: str
-    network: str | None = None
-    evaluations: int = 0
-    steps: int = 0
-    batch: int = 0
-    devices: int = 1
-    memory: int = 0
-    disk: int = 0
+    work: Work
     after: tuple[str, ...] = ()
+    amount: Amount = field(default_factory=Amount)
 
 
 @dataclass(frozen=True)
@@ -161,7 +151,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Costs:
     """What a configuration costs.
 
     Attributes:
@@ -195,266 +185,150 @@ class Plan:
         return asdict(self)
 
 
-def resolved(paths: Sequence[str | Path]) -> Config:
+def resolved(overlays: Sequence[Overlay]) -> Config:
     """The configuration of the workflow with these overlays, every default filled in.
 
     Raises:
         UserError: if a file is missing or wrong, or this is not a checkout of the repository.
     """
-    return validate(load(*paths))
+    if not (REPO / "workflow" / "Snakefile").is_file():
+        raise UserError(f"{REPO}: no workflow; costs are those of the workflow, run this from a checkout of it")
+    with _files(overlays) as files:
+        return validate(load(*files))
 
 
-def shares(items: int, count: int) -> list[range]:
-    """The items of each of `count` jobs, as `chunks.share` cuts them."""
-    bounds = [items * k // count for k in range(count + 1)]
-    return [range(*pair) for pair in pairwise(bounds)]
+@contextmanager
+def _files(overlays: Sequence[Overlay]) -> Iterator[list[Path]]:
+    """The overlays as files."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, overlay in enumerate(overlays):
+            if isinstance(overlay, Mapping):
+                files.append(Path(folder) / f"{number}.yaml")
+                files[-1].write_text(yaml.safe_dump(dict(overlay)), encoding="utf-8")
+            else:
+                files.append(Path(overlay))
+        yield files
 
 
 # --- The jobs ---------------------------------------------------------------------------------------------------------
 
 
-def jobs_of(
-    study: Study, chunks: Mapping[str, int], frames: Mapping[str, int | None], *, longest: int | None = None
-) -> list[Job]:
-    """All jobs of a fresh run, the final one that gathers them included.
+def jobs(overlays: Sequence[Overlay]) -> list[Job]:
+    """All jobs of a configuration, done or not, as Snakemake plans them; each comes after those that it waits for.
+
+    Raises:
+        UserError: if Snakemake is missing, or cannot plan them, with its reason.
+    """
+    try:
+        from snakemake.api import SnakemakeApi
+        from snakemake.exceptions import WorkflowError
+        from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+    except ImportError as error:
+        raise UserError("costs are counted by Snakemake, which is missing: pip install 'gmsdi[workflow]'") from error
+    data = resolved(overlays)["data"]  # mistakes are named before Snakemake starts
+    known = Path(".snakemake").exists()
+    try:
+        settings = OutputSettings(quiet={Quietness.ALL}, dryrun=True)
+        # Tracks that are still to come are counted too, as those of a folder without any.
+        to_come = data["kind"] == "stems" and not data["root"]
+        Works.to_come = to_come
+        with (
+            tempfile.TemporaryDirectory() as empty,
+            _files([*overlays, {"data": {"root": empty}}] if to_come else overlays) as files,
+            redirect_stderr(io.StringIO()),
+            SnakemakeApi(settings) as api,
+        ):
+            workflow = api.workflow(
+                resource_settings=ResourceSettings(cores=1),
+                config_settings=ConfigSettings(configfiles=files),
+                snakefile=SNAKEFILE,
+            )
+            workflow.dag(DAGSettings()).execute_workflow(executor="dryrun")
+            dag = workflow._workflow.dag
+            return _ordered({job: list(dag.dependencies[job]) for job in dag.jobs})
+    except SystemExit as end:  # the Snakefile's own checks
+        raise UserError(str(end.code)) from end
+    except WorkflowError as error:
+        raise UserError(" ".join(str(error).split())) from error
+    finally:
+        Works.to_come = False
+        if not known:
+            shutil.rmtree(".snakemake", ignore_errors=True)
+
+
+def _ordered(dependencies: Mapping[Any, Sequence[Any]]) -> list[Job]:
+    """Snakemake's jobs in an order in which none comes before what it waits for."""
+    names = {job: _name(job) for job in dependencies}
+    behind: dict[Any, tuple[str, ...]] = {}  # jobs that run a network, to be waited for by what needs this one
+    found: list[Job] = []
+
+    def visit(job: Any) -> tuple[str, ...]:
+        if job not in behind:
+            others = sorted(dependencies[job], key=names.__getitem__)
+            after = tuple(dict.fromkeys(name for other in others for name in visit(other)))
+            work = job.params.get("work", Work(PAGE))
+            found.append(Job(job.rule.name, names[job], work, after))
+            behind[job] = (names[job],) if work.network else after
+        return behind[job]
+
+    for job in sorted(dependencies, key=names.__getitem__):
+        visit(job)
+    return found
+
+
+def _name(job: Any) -> str:
+    words = "/".join(value for key, value in job.wildcards_dict.items() if key != "shards")
+    return f"{job.rule.name} {words}".strip()
+
+
+def counted(found: Sequence[Job], sizes: Sizes) -> list[Job]:
+    """The jobs with how much they work.
+
+    Raises:
+        UserError: if it depends on data whose size is not known.
+    """
+    return [replace(job, amount=job.work.count(sizes)) for job in found]
+
+
+# --- The data ---------------------------------------------------------------------------------------------------------
+
+
+def sizes_of(
+    study: Study, found: Sequence[Job], *, chunks: int | None = None, results: str | Path = "results"
+) -> tuple[Sizes, list[str]]:
+    """How large the data of jobs are, and how that is known.
 
     Args:
         study: what the configuration asks for.
-        chunks: number of chunks of the splits "test" and "validation", where the configuration takes all of them.
-        frames: samples of each dataset part at the model's rate, by the part's name; None is unknown.
-        longest: chunks of the longest track of the test split; None is unknown, and a track is taken as all of it.
+        found: the jobs.
+        chunks: chunks of the test split; None counts or estimates them.
+        results: the folder of results, whose dataset is counted if it is built.
     """
-    config, labels = study.config, study.labels
-    K, window, batch = len(labels), config["data"]["window"], config["jobs"]["batch"]
-    jobs = _data_jobs(study, frames)
-
-    def number_of(given: int | None, split: str) -> int:
-        """Chunks that a key asks for; None is the whole split."""
-        if given is None and split not in chunks:
-            raise UserError(
-                f"config: data.kind {config['data']['kind']}: the {split} split cannot be counted from here; give the "
-                "number of its chunks, --chunks N"
-            )
-        return chunks[split] if given is None else given
-
-    def add(part: str, rule: str, name: str = "", **rest: Any) -> str:
-        job = Job(rule, f"{rule} {name}".strip(), part, **rest)
-        jobs.append(job)
-        return job.name
-
-    def audio(items: int, rows: int) -> int:
-        """Bytes in float32. Estimates are held twice while batches are joined."""
-        return items * rows * window * 4
-
-    made: dict[str, list[str]] = {}
-
-    def train(part: str, rule: str, name: str, model: str) -> str:
-        training = training_settings(study, model)
-        validations = training["steps"] // min(training["validate_every"], training["steps"])
-        seen = validations * training["validation_batches"] * training["batch"]
-        steps = {"steps": training["steps"], "batch": training["batch"], "evaluations": seen}
-        network = GMSDI if model == "demo" else study.models[model].kind
-        return add(part, rule, name, network=network, devices=study.devices(model), **steps)
-
-    for name in embedded_parts(study):
-        windows = (frames.get(name) or 0) / (config["clap"]["hop"] * window)
-        features = config["model"]["config"]["text"]["features"]
-        add(TRAIN, "embed_windows", name, disk=round(windows * (4 * features + 8)))
-    if embedded_parts(study) and config["clap"]["train"]:
-        add(TRAIN, "train_clap")
-    for model in study.trained():
-        part, rule = (TRAIN, "train") if model == "gmsdi" else (TRAIN_BASELINES, "train_baseline")
-        job = train(part, rule, "" if model == "gmsdi" else model, model)
-        made.setdefault(study.models[model].kind, []).append(job)
-    if config["demo_training"]["enabled"]:
-        train(DEMO, "train_short", "", "demo")
-
-    def after(system: str, *names: str) -> tuple[str, ...]:
-        return (*made.get(system, []), *names)
-
-    deciding = []
-    for split in ("test", "validation"):
-        for method in grids(study, split):
-            items = number_of(study.grid_chunks(split), split)
-            system = study.row(method).system.kind
-            name = add(
-                TABLE1 if split == "test" and method in study.grid_rows else TABLE2,
-                "grid",
-                f"{split}/{method}",
-                network=system,
-                evaluations=sum(cell.evaluations(items, batch) for cell in study.grid_cells(method, split)),
-                memory=2 * audio(items, K),
-                after=after(system),
-            )
-            if method in study.deciding(split):
-                deciding.append(name)
-    add(TABLE1, "table1")
-    add(TABLE2, "select")
-
-    items = number_of(config["separation"]["chunks"], "test")
-    run = audio(items if longest is None else min(items, longest), K)
-    for method, row in study.rows.items():
-        system = row.system.kind
-        for number, share in enumerate(shares(items, config["jobs"]["separation"]), 1):
-            twin = [f"separate {row.twin}/{number}"] if row.twin else []
-            add(
-                TABLE2,
-                "separate",
-                f"{method}/{number}",
-                network=system,
-                evaluations=row.evaluations(len(share), batch),
-                memory=2 * audio(len(share), K),
-                disk=audio(len(share), K),
-                after=after(system, *deciding, *twin),
-            )
-        # Shards stay on the disk. Of a track there are estimates and targets, and what the score makes of them.
-        add(TABLE2, "score_separation", method, memory=4 * run)
-        if config["separation"]["bss_eval"]:
-            add(TABLE2, "bss_eval", method, memory=BSS_EVAL * run + 5 * 8 * (K * FILTER_TAPS) ** 2)
-    add(TABLE2, "table2")
-    if config["separation"]["bss_eval"]:
-        add(TABLE2, "table2_bss_eval")
-
-    # The clips of a call of the embedding's network: as they are read, side by side, and at the network's rate.
-    together = inspect.signature(EMBEDDINGS[config["fad"]["embedding"]]).parameters["batch"].default
-    embedded = 3 * audio(together, 1)
-    for name, task in study.tasks.items():
-        part, rows, system = FIGURE3 if task.mixed else FIGURE2, task.signals, task.system.kind
-        clips = task.bars() * task.clips
-        for number, share in enumerate(shares(len(clips), config["jobs"]["generation"]), 1):
-            add(
-                part,
-                "generate",
-                f"{name}/{number}",
-                network=system,
-                evaluations=task.evaluations(clips[share.start : share.stop], batch),
-                memory=audio(len(share), rows),
-                disk=audio(len(share), rows),
-                after=after(system),
-            )
-        add(part, "embed_generated", name, memory=audio(1, rows) + embedded)
-        if task.mixed:
-            add(part, "embed_stems", name, memory=audio(CALL, rows) + embedded)
-    add(FIGURE2, "figure2")
-    if config["generation"]["negatives"]:
-        add(FIGURE2, "negative_prompts")
-    add(FIGURE3, "figure3")
-    # The stems of a few clips, as made, of their own chunks and of others.
-    add(FIGURE3, "coherence", memory=audio(CALL, 3 * K + 1))
-    add(FIGURE3, "stems_of_mixtures", memory=audio(CALL, 2 * K + 1))
-    add(FIGURES, "embed_references", memory=audio(1, K) + embedded)
-    add(FIGURES, "fad")
-
-    if config["costs"]["steps"]:
-        items = number_of(config["costs"]["chunks"], "test")
-        for method, row in study.rows.items():
-            if not row.costed:
-                continue
-            system = row.system.kind
-            add(
-                FIGURE4,
-                "cost",
-                method,
-                network=system,
-                evaluations=sum(row.with_steps(n).evaluations(items, batch) for n in config["costs"]["steps"]),
-                memory=2 * audio(items, K),
-                after=after(system, *deciding),
-            )
-        add(FIGURE4, "costs")
-        add(FIGURE4, "figure4")
-    for rule in ("gallery", "page", "resolved_config", "all"):
-        add(PAGE, rule)
-    return jobs
-
-
-def training_settings(study: Study, model: str) -> dict[str, Any]:
-    """`Study.training` with the defaults of what the work depends on.
-
-    Raises:
-        UserError: if the number of steps is not configured.
-    """
-    settings = study.training(model)
-    if "steps" not in settings:
-        raise UserError(f"config: training.steps is missing, and {model} is trained; set it")
-    return settings
-
-
-def grids(study: Study, split: str) -> list[str]:
-    """The methods whose grid on a split is computed: those that a table shows, and those that settle something."""
-    shown = list(study.grid_rows) if split == "test" or study.validation else []
-    return list(dict.fromkeys([*shown, *study.deciding(split)]))
-
-
-def embedded_parts(study: Study) -> list[str]:
-    """The dataset parts whose windows a CLAP embeds."""
-    demo, names = study.config["demo_training"], []
-    if study.clap and study.config["model"]["train"]:
-        names += [study.learned("train"), study.learned("validation")]
-    if study.clap and demo["enabled"]:
-        names += [study.part("train", demo["tracks"]), study.part("validation", demo["validation_tracks"])]
-    return list(dict.fromkeys(names))
-
-
-def data_parts(study: Study) -> dict[str, list[str]]:
-    """For each rule that cuts windows, the dataset parts that it cuts."""
-    config = study.config
-    baselines = bool(study.baseline_models) and config["baselines"]["train"]
-    demo = config["demo_training"]
-    train, stems = [], [study.part("test")]
-    if study.learns_from_data:
-        train.append(study.part("train"))
-    if study.learns_from_data or baselines or study.validation:
-        stems.append(study.part("validation"))
-    if demo["enabled"]:
-        train.append(study.part("train", demo["tracks"]))
-        stems.append(study.part("validation", demo["validation_tracks"]))
-    return {
-        "chunk": list(dict.fromkeys(train)),
-        "chunk_with_stems": list(dict.fromkeys(stems)),
-        "chunk_for_baselines": [study.part("train")] if baselines else [],
-        "chunk_jamendo": list(study.jamendo_parts()),
-    }
-
-
-def _data_jobs(study: Study, frames: Mapping[str, int | None]) -> list[Job]:
-    """Composing and cutting. Audio lies on the disk as int16; what is composed, compressed, as at most that."""
-    jobs, rows = [], 1 + len(study.labels)
-    parts = data_parts(study)
-    data = study.config["data"]
-    if data["kind"] == "mini":
-        for part in dict.fromkeys(name for names in parts.values() for name in names):
-            jobs.append(Job("compose", f"compose {part}", DATA, disk=2 * rows * (frames[part] or 0)))
-    elif data["kind"] == "slakh" and not data["root"]:
-        version, needed = VERSIONS[data["source"]], study.splits()
-        entry = find_entry(version.archive, registry=data["download"]["registry"])
-        share = sum(version.tracks[split] for split in needed) / sum(version.tracks.values())
-        if data["download"]["archive"] != "stream":
-            jobs.append(Job("download", "download", DATA, disk=entry.size or 0))
-        jobs.append(Job("unpack", "unpack", DATA, disk=round((entry.unpacked or entry.size or 0) * share)))
-    training = study.config["training_data"]
-    if study.jamendo and not training["root"]:
-        jobs.append(Job("list_jamendo", "list_jamendo", DATA))
-        size = round(JAMENDO_BYTES * _jamendo_tracks(training["tracks"]))
-        for shard in sorted(shard for shards in study.jamendo_parts().values() for shard in shards):
-            jobs.append(Job("download_jamendo", f"download_jamendo {shard:02d}", DATA, disk=size))
-    for rule, names in parts.items():
-        for part in names:
-            stored = 1 if rule in ("chunk", "chunk_jamendo") else rows
-            jobs.append(Job(rule, f"{rule} {part}", DATA, disk=2 * stored * (frames[part] or 0)))
-    return jobs
-
-
-def _jamendo_tracks(limit: int | None) -> float:
-    """Tracks that are taken of a shard of MTG-Jamendo, in the mean."""
-    return min(JAMENDO_COUNT / JAMENDO_SHARDS, limit or math.inf)
+    window = study.config["data"]["window"]
+    parts = [job.work.dataset for job in found if isinstance(job.work, Cutting | EmbeddingWindows)]
+    order = ("train", "test", "validation")
+    frames, whole, longest, notes = {}, {}, {}, []
+    for part in sorted(set(parts), key=lambda part: (part in study.jamendo_parts(), order.index(part.split("-")[0]))):
+        lengths, source = track_frames(study, part, Path(results))
+        notes.append(source)
+        if lengths is None:
+            continue
+        frames[part] = sum(lengths)
+        whole[part] = sum(length // window for length in lengths)
+        longest[part] = max((length // window for length in lengths), default=0)
+    if chunks is not None:
+        whole[study.part("test")] = chunks
+        notes.append(f"chunks of the whole test split: {chunks}, as given")
+    return Sizes(window, whole, frames, longest), notes
 
 
 def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | None, str]:
     """Lengths of a dataset part's tracks in samples, and how they are known.
 
-    They are read from the windows where these are built; otherwise mini's tracks are composed (not rendered), the
-    first 64 of a part standing for the rest, and the headers of the files of Slakh or of multi-tracks are read.
-    MTG-Jamendo's are all taken as long as their mean. None is unknown.
+    They are read from the windows where these are built. Otherwise mini's tracks are composed (not rendered), the first
+    `LOOKED_AT` of a part standing for the rest; MIDI songs are read, or composed likewise; and the headers of the files
+    of Slakh or of multi-tracks are read. MTG-Jamendo's are all taken as long as their mean. None is unknown.
     """
     data, shards = study.config["data"], study.jamendo_parts().get(part)
     dataset = study.dataset_id() if shards is None else study.jamendo_id()
@@ -464,7 +338,7 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
             rows = (folder / "tracks.csv").read_text(encoding="utf-8").splitlines()[1:]
             return [int(row.rsplit(",", 1)[1]) for row in rows], f"{part}: the windows in {folder}"
     if shards is not None:
-        number, length = len(shards) * _jamendo_tracks(study.config["training_data"]["tracks"]), JAMENDO_SECONDS
+        number, length = len(shards) * jamendo_tracks(study.config["training_data"]["tracks"]), JAMENDO_SECONDS
         source = f"{part}: assumed, {number:.0f} tracks of {length:.0f} s as in MTG-Jamendo"
         return [round(length * data["sample_rate"])] * round(number), source
     split, count = part.split("-")
@@ -473,12 +347,14 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
 
         mini = MiniConfig(**{key: value for key, value in data["mini"].items() if key != "tracks"})
         looked = []
-        for index in range(min(int(count), 64)):
+        for index in range(min(int(count), LOOKED_AT)):
             piece = compose_track(mini, seed=data["seed"], split=split, index=index)
             looked.append(round((piece.seconds(piece.ticks) + 0.5) * data["sample_rate"]))
         return [looked[index % len(looked)] for index in range(int(count))], f"{part}: composed for the count"
     if data["kind"] == "stems" and data["root"]:
         return _multitrack_frames(data, split), f"{part}: the tracks in {data['root']}"
+    if data["kind"] == "midi":
+        return _song_frames(study, split, results)
     if data["kind"] != "slakh":
         return None, f"{part}: unknown"
     version, first = VERSIONS[data["source"]], data["tracks"][split]
@@ -506,34 +382,51 @@ def _multitrack_frames(data: Mapping[str, Any], split: str) -> list[int]:
     return lengths
 
 
-def count(config: Config, *, chunks: int | None = None, results: str | Path = "results") -> tuple[list[Job], list[str]]:
-    """All jobs of a fresh run of a configuration, and what was assumed for them.
+def _song_frames(study: Study, split: str, results: Path) -> tuple[list[int] | None, str]:
+    """Lengths of the tracks that MIDI songs make, at the tempo that they are written in.
 
-    Args:
-        config: with every default filled in.
-        chunks: chunks of the test split where the configuration takes all; None counts or estimates them.
-        results: the folder of results, whose dataset is counted if it is built.
-
-    Raises:
-        UserError: if the number of chunks is needed and cannot be known.
+    Of the tables of songs, where these are there. Otherwise the first songs are read or composed, and a split gets its
+    share of those in files.
     """
-    study, window = Study(config), config["data"]["window"]
-    frames: dict[str, int | None] = {}
-    whole: dict[str, int] = {}
-    longest: int | None = None
-    notes = []
-    for part in dict.fromkeys(name for names in data_parts(study).values() for name in names):
-        lengths, source = track_frames(study, part, Path(results))
-        frames[part] = None if lengths is None else sum(lengths)
-        notes.append(source)
-        if lengths is not None and part not in study.jamendo_parts():
-            whole.setdefault(part.split("-")[0], sum(length // window for length in lengths))
-            if part == study.part("test"):
-                longest = max((length // window for length in lengths), default=0)
-    if chunks is not None:
-        whole["test"] = chunks
-        notes.append(f"chunks of the whole test split: {chunks}, as given")
-    return jobs_of(study, whole, frames, longest=longest), notes
+    from gmsdi.data.midi import Limits, Unplayable, find_songs, read_song
+    from gmsdi.data.songs import make_song
+    from gmsdi.data.songs.score import TICKS_PER_BEAT
+
+    data = study.config["data"]
+    midi, folder = data["midi"], results / "data" / study.dataset_id() / "songs"
+    tables = [name for name in ("files.csv", f"composed-{split}.csv") if (folder / name).is_file()]
+    seconds: list[float] = []
+    if tables:
+        import pandas as pd
+
+        for name in tables:
+            table = pd.read_csv(folder / name, keep_default_na=False)
+            seconds += table.loc[(table["skipped"] == "") & (table["split"] == split), "seconds"].tolist()
+        source = f"the songs in {', '.join(str(folder / name) for name in tables)}"
+    else:
+        for source in midi["songs"]:
+            looked = []
+            if source["kind"] == "files":
+                songs = find_songs(source["root"])
+                number = round(len(songs) * midi["split_shares"][split])
+                for song in songs[:: math.ceil(len(songs) / SONGS)]:
+                    try:
+                        looked.append(read_song(song.read(Limits())).seconds)
+                    except Unplayable:
+                        number -= math.ceil(len(songs) / SONGS * midi["split_shares"][split])
+            else:
+                number = source["tracks"].get(split, 0)
+                try:
+                    for index in range(min(number, SONGS)):
+                        made = make_song(source["kind"], split, index, seed=data["seed"])
+                        end = max(note.end for part in made.parts for note in part.notes)
+                        looked.append(end / TICKS_PER_BEAT * 60 / made.tempos[0][1])
+                except UserError:  # MMA is not there
+                    return None, f"{split}: unknown, songs of kind {source['kind']} cannot be made here"
+            seconds += [looked[index % len(looked)] for index in range(max(0, number))] if looked else []
+        source = "songs that were looked at for the count"
+    lengths = [round(one * data["sample_rate"]) for one in seconds * midi["versions"].get(split, 1)]
+    return lengths[: data["tracks"][split]], f"{split}: {source}"
 
 
 # --- Estimating -------------------------------------------------------------------------------------------------------
@@ -541,12 +434,12 @@ def count(config: Config, *, chunks: int | None = None, results: str | Path = "r
 
 def seconds(job: Job, costs: Mapping[str, Cost]) -> float:
     """Seconds of a job on one device; 0 for those that run no network."""
-    if job.network is None:
+    if job.work.network is None:
         return 0.0
-    cost = costs[job.network]
+    cost, amount = costs[job.work.network], job.amount
     once = cost.evaluation.median
-    step = BACKWARD * job.batch * once if cost.step is None else cost.step.median
-    return job.evaluations * once + job.steps * step
+    step = BACKWARD * amount.batch * once if cost.step is None else cost.step.median
+    return amount.evaluations * once + amount.steps * step
 
 
 def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> dict[str, float]:
@@ -557,7 +450,7 @@ def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> d
         lengths: of each job by name, on the devices that it takes.
         devices: their number; a job that takes more takes all.
     """
-    takes = {job.name: min(job.devices, devices) for job in jobs}
+    takes = {job.name: min(job.work.devices, devices) for job in jobs}
     waiting = {job.name: set(job.after) & lengths.keys() for job in jobs}
     chain = {job.name: lengths[job.name] for job in jobs}
     for job in reversed(jobs):
@@ -595,78 +488,82 @@ def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> d
 
 
 def estimate(
-    config: Config,
+    overlays: Sequence[Overlay],
     costs: Mapping[str, Cost],
     *,
     devices: int = 1,
     device: str = "given",
     chunks: int | None = None,
     results: str | Path = "results",
-) -> Plan:
-    """The plan of a configuration.
+    planned: Sequence[Job] | None = None,
+) -> Costs:
+    """What a configuration costs.
 
     Args:
-        config: with every default filled in.
+        overlays: of config/config.yaml.
         costs: of every network that runs, see `Study.systems`.
         devices: number of devices, each of which runs one job at a time. A training on several of them is taken as so
             many times as fast.
         device: what was measured, in words.
-        chunks: see `count`.
-        results: see `count`.
+        chunks: see `sizes_of`.
+        results: see `sizes_of`.
+        planned: the jobs, see `jobs`; None asks Snakemake for them.
 
     Raises:
-        UserError: see `count`.
+        UserError: see `jobs` and `counted`.
     """
     if devices < 1:
         raise UserError(f"devices is {devices}; it must be at least 1")
-    jobs, notes = count(config, chunks=chunks, results=results)
-    lengths = {job.name: seconds(job, costs) / 3600 for job in jobs}
-    of_networks = [job for job in jobs if job.network is not None]
+    config = resolved(overlays)
+    study, planned = Study(config), jobs(overlays) if planned is None else planned
+    sizes, notes = sizes_of(study, planned, chunks=chunks, results=results)
+    every = counted(planned, sizes)
+    lengths = {job.name: seconds(job, costs) / 3600 for job in every}
+    of_networks = [job for job in every if job.work.network is not None]
 
     def clock(available: int) -> dict[str, float]:
-        return {job.name: lengths[job.name] / min(job.devices, available) for job in of_networks}
+        return {job.name: lengths[job.name] / min(job.work.devices, available) for job in of_networks}
 
-    enough = sum(job.devices for job in of_networks)
+    enough = sum(job.work.devices for job in of_networks)
     done, unbounded = layout(of_networks, clock(devices), devices), layout(of_networks, clock(enough), enough)
     parts = []
     for name in PARTS:
-        own = [job for job in jobs if job.part == name]
+        own = [job for job in every if job.work.part == name]
         if own:
             parts.append(
                 Part(
                     name=name,
                     jobs=len(own),
-                    evaluations=sum(job.evaluations for job in own),
-                    steps=sum(job.steps for job in own),
+                    evaluations=sum(job.amount.evaluations for job in own),
+                    steps=sum(job.amount.steps for job in own),
                     hours=sum(lengths[job.name] for job in own),
-                    longest=max(lengths[job.name] / min(job.devices, devices) for job in own),
-                    memory=max(job.memory for job in own),
+                    longest=max(lengths[job.name] / min(job.work.devices, devices) for job in own),
+                    memory=max(job.amount.memory for job in own),
                     network_memory=max(_network_memory(job, costs) for job in own),
-                    disk=sum(_disk(job, config, costs) for job in own),
+                    disk=sum(_disk(job, costs) for job in own),
                     finished=max((done[job.name] for job in own if job.name in done), default=0.0),
                 )
             )
-    study = Study(config)
     if any("w" in row.OPEN and "w" not in row.fixed for row in study.rows.values()):
         notes.append("w is open until Table 1 is there: counted as guidance, which denoises every signal twice")
-    if any(cost.step is None for cost in costs.values()) and any(job.steps for job in jobs):
+    if any(cost.step is None for cost in costs.values()) and any(job.amount.steps for job in every):
         notes.append(f"training steps where not measured: {BACKWARD} evaluations of every window")
     if any(cost.memory is None for cost in costs.values()):
         notes.append(
             "not measured, and so not counted: the memory of networks, and the disk of weights and checkpoints"
         )
-    if embedded_parts(study):
+    if any(isinstance(job.work, EmbeddingWindows) for job in every):
         notes.append("not in the hours: CLAP, its training and its embeddings of windows")
-    if any(job.devices > 1 for job in jobs):
+    if any(job.work.devices > 1 for job in every):
         notes.append("a training on n devices is taken as n times as fast, as if they had nothing to tell one another")
     notes.append("hours are those of networks; composing, cutting, embedding, scoring and drawing come on top, on CPUs")
-    return Plan(
+    return Costs(
         run=config["run"],
         device=device,
         devices=devices,
         costs=dict(costs),
         parts=parts,
-        jobs=len(jobs),
+        jobs=len(every),
         hours=sum(lengths.values()),
         wall=max(done.values(), default=0.0),
         longest_chain=max(unbounded.values(), default=0.0),
@@ -676,18 +573,15 @@ def estimate(
 
 
 def _network_memory(job: Job, costs: Mapping[str, Cost]) -> int:
-    if job.network is None:
+    if job.work.network is None:
         return 0
-    cost = costs[job.network]
-    return (cost.training_memory if job.steps else cost.memory) or 0
+    cost = costs[job.work.network]
+    return (cost.training_memory if job.amount.steps else cost.memory) or 0
 
 
-def _disk(job: Job, config: Config, costs: Mapping[str, Cost]) -> int:
-    """Audio, and of a training the weights and its last checkpoint: weights, their average and AdamW's two moments."""
-    if job.network is None or not job.steps:
-        return job.disk
-    saved = 2 if config["training"].get("save_as") == "float16" else 4
-    return job.disk + (costs[job.network].parameters or 0) * (saved + 4 * 4)
+def _disk(job: Job, costs: Mapping[str, Cost]) -> int:
+    parameters = 0 if job.work.network is None else costs[job.work.network].parameters or 0
+    return job.amount.disk + job.amount.weights * parameters
 
 
 def given_costs(networks: Sequence[str], evaluation: Sequence[str], step: Sequence[str] = ()) -> dict[str, Cost]:
@@ -778,9 +672,9 @@ def measure(
             step, training_memory = None, None
             if network in trained:
                 model = trained[network]
-                training = training_settings(study, model)
+                training = study.training(model)
                 if progress is not None:
-                    progress(f"{network}: training, {training['batch']} windows a step")
+                    progress(f"{network}: training, {training.get('batch', 16)} windows a step")
                 built = "gmsdi" if model == "demo" else model
                 step, training_memory, parameters = _time_training(study, built, training, device, repetitions)
             costs[network] = Cost(evaluation, step, parameters, memory, training_memory)
@@ -872,18 +766,22 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
 def _time_training(
     study: Study, model: str, training: Mapping[str, Any], device: str, repetitions: int
 ) -> tuple[Seconds, int, int]:
-    """Seconds of a training step, its peak memory in bytes, and the network's parameters."""
-    import torch
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    """Seconds of a training step, its peak memory in bytes, and the network's parameters.
 
-    from gmsdi.io.device import resolve_precision
+    The steps are those of `gmsdi.training.loop.Training`, on windows of noise.
+    """
+    import torch
+
     from gmsdi.models.checkpoint import STEMS, target_of
 
+    try:
+        from gmsdi.training.config import TrainingConfig
+        from gmsdi.training.loop import Training
+    except ImportError as error:
+        raise UserError(f"a training is measured, which needs {error.name}: pip install 'gmsdi[train]'") from error
+    config = TrainingConfig(**training)
     built = _fresh(study, model).to(device)
-    built.autocast = resolve_precision(training.get("precision", "auto"), device)
-    average = AveragedModel(built, multi_avg_fn=get_ema_multi_avg_fn(0.999)).requires_grad_(False)
-    optimizer = torch.optim.AdamW([x for x in built.parameters() if x.requires_grad], 1e-6, fused=True)
-    n, channels = training["batch"], len(study.labels) if target_of(built.config) == STEMS else 1
+    n, channels = config.batch, len(study.labels) if target_of(built.config) == STEMS else 1
     clean = torch.randn(n, channels, study.config["data"]["window"], device=device)
     batch: dict[str, Any] = {
         "clean": 0.1 * clean,
@@ -896,13 +794,20 @@ def _time_training(
         batch["dropped"] = torch.zeros(n, dtype=torch.bool, device=device)
     else:
         batch["texts"] = [study.labels[i % len(study.labels)] for i in range(n)]
+    nothing: Any = None
+    module = Training(built, config, nothing, nothing, 0).to(device)
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # which a trainer would keep
+    module.setup("fit")
+    optimizer = module.configure_optimizers()["optimizer"]
     clock = _Clock(device)
-    for _ in range(repetitions + 1):
+    for step in range(repetitions + 1):
         optimizer.zero_grad()
-        built.training_loss(batch).mean().backward()
-        torch.nn.utils.clip_grad_norm_(built.parameters(), 1.0)
+        module.training_step(batch, step).backward()
+        if config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)
         optimizer.step()
-        average.update_parameters(built)
+        for average in [module.ema, *(module.powers or [])]:
+            average.update_parameters(built)
         clock.tick()
     return clock.seconds(1), clock.memory(), sum(parameter.numel() for parameter in built.parameters())
 
@@ -955,10 +860,10 @@ class _Clock:
 # --- Showing ----------------------------------------------------------------------------------------------------------
 
 
-def text(plan: Plan) -> str:
-    """The plan as plain tables."""
-    devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
-    lines = [f"Plan of run {plan.run} on {devices} ({plan.device})", ""]
+def text(costs: Costs) -> str:
+    """The costs as plain tables."""
+    devices = "1 device" if costs.devices == 1 else f"{costs.devices} devices"
+    lines = [f"Costs of run {costs.run} on {devices} ({costs.device})", ""]
     head = ["network", "parameters", "ms per evaluation", "s per training step", "memory", "in training"]
     rows = [
         [
@@ -969,26 +874,26 @@ def text(plan: Plan) -> str:
             "" if cost.memory is None else _bytes(cost.memory),
             "" if cost.training_memory is None else _bytes(cost.training_memory),
         ]
-        for network, cost in plan.costs.items()
+        for network, cost in costs.costs.items()
     ]
     lines += [*_table(head, rows), ""]
     head = ["", "jobs", "evaluations", "training steps", "hours", "longest job", "done after"]
     rows = []
-    for part in plan.parts:
+    for part in costs.parts:
         hours = [part.hours, part.longest, part.finished] if part.hours else []
         counts = [f"{value}" if value else "" for value in (part.jobs, part.evaluations, part.steps)]
         sizes = [_bytes(value) if value else "" for value in (part.memory, part.network_memory, part.disk)]
         rows.append([part.name, *counts, *(map(_hours, hours) if hours else [""] * 3), *sizes])
-    evaluations, steps = (sum(getattr(part, key) for part in plan.parts) for key in ("evaluations", "steps"))
-    total = ["all", f"{plan.jobs}", f"{evaluations}", f"{steps}", _hours(plan.hours), "", _hours(plan.wall)]
-    rows.append([*total, "", "", _bytes(plan.disk)])
+    evaluations, steps = (sum(getattr(part, key) for part in costs.parts) for key in ("evaluations", "steps"))
+    total = ["all", f"{costs.jobs}", f"{evaluations}", f"{steps}", _hours(costs.hours), "", _hours(costs.wall)]
+    rows.append([*total, "", "", _bytes(costs.disk)])
     lines += [*_table([*head, "audio in memory", "network", "disk"], rows), ""]
-    busy = plan.hours / (plan.devices * plan.wall) if plan.wall else 1.0
+    busy = costs.hours / (costs.devices * costs.wall) if costs.wall else 1.0
     lines.append(
-        f"Hours are of devices; {devices} would be busy {busy:.0%} of {_hours(plan.wall)} h. No number of devices "
-        f"takes less than {_hours(plan.longest_chain)} h."
+        f"Hours are of devices; {devices} would be busy {busy:.0%} of {_hours(costs.wall)} h. No number of devices "
+        f"takes less than {_hours(costs.longest_chain)} h."
     )
-    return "\n".join([*lines, *(f"- {note}" for note in plan.notes)])
+    return "\n".join([*lines, *(f"- {note}" for note in costs.notes)])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
