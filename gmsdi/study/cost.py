@@ -31,7 +31,7 @@ from gmsdi.data.slakh import list_tracks
 from gmsdi.data.versions import VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study.config import Config, load, validate
-from gmsdi.study.experiments import CALL
+from gmsdi.study.counting import CALL
 from gmsdi.study.study import Study
 from gmsdi.study.work import (
     JAMENDO_COUNT,

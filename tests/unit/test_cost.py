@@ -42,6 +42,7 @@ SLAKH = {
     "run": "slakh",
     "data": {"kind": "slakh", "root": "slakh", "sample_rate": 22050, "window": 262144},
     "model": {"train": True},
+    "baselines": {"train": True},
     "demo_training": {"enabled": False},
     "separation": {"chunks": None, "bss_eval": True, "separator": {"w": 3, "constrained": "Drums"}},
     "grid": {"chunks": None, "validation": {"chunks": None}},

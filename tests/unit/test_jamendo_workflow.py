@@ -104,6 +104,7 @@ def site(tmp_path, monkeypatch):
                 "download": download,
             },
             "model": {"train": True, "config": {"text": {"kind": "none"}}},
+            "baselines": {"enabled": []},
             "demo_training": {"enabled": False},
         }
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
