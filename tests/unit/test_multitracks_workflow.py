@@ -64,7 +64,7 @@ def test_settings_are_those_of_slakh2100_but_for_what_depends_on_the_stems(name)
 def test_ready_configurations_are_planned_as_they_run(name, tmp_path):
     (tmp_path / "root.yaml").write_text(yaml.safe_dump({"data": {"root": str(stand_in(name, tmp_path / "data"))}}))
     (tmp_path / "window.yaml").write_text(
-        yaml.safe_dump({"data": {"window": 2048}, "model": {"config": {"unet": {"patch_factor": 8}}}})
+        yaml.safe_dump({"data": {"window": 2048}, "model": {"config": {"unet": {"patch_factor": 4}}}})
     )  # the stand-ins are short
     files = [REPO / "config" / f"{name}.yaml", tmp_path / "root.yaml", tmp_path / "window.yaml"]
     words = [sys.executable, "-c", NO_TORCH, Path(__file__).with_name("dag.py"), REPO, *files]

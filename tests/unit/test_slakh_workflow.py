@@ -148,7 +148,7 @@ if pattern:
     sys.addaudithook(hook)
 """
 RATE, WINDOW = 22050, 16384
-NO_DEMO = {"demo_training": {"enabled": False}}
+MODELS = {"model": {"train": True}, "baselines": {"enabled": []}, "demo_training": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
@@ -191,11 +191,7 @@ def configure(folder: Path, server, **data) -> tuple[Path, Study]:
     data = {"kind": "slakh", "sample_rate": RATE, "window": WINDOW, **data}
     data["download"] = {"registry": "registry.csv", "mirrors": [server.url], **data.get("download", {})}
     file = folder / "config.yaml"
-    file.write_text(
-        yaml.safe_dump(
-            {"run": "slakh", "data": data, "model": {"train": True}, "baselines": {"enabled": []}, **NO_DEMO}
-        )
-    )
+    file.write_text(yaml.safe_dump({"run": "slakh", "data": data, **MODELS}))
     return file, Study(validate(load(file)))
 
 
