@@ -5,8 +5,8 @@ is counted only then, since it depends on the tracks; building the workflow's gr
 counted makes no job run again: Snakemake compares parameters that are numbers, text and the like alone.
 
 Calls of a network are filled up to `CALL` signals (`gmsdi.sampling.session.Batch`), and guidance denoises a signal
-twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there, the strength w
-of the guidance, is taken as the dearer case, that there is guidance.
+twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there, the
+strength w of the guidance, is taken as the dearer case, that there is guidance.
 """
 
 from __future__ import annotations
