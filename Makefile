@@ -9,12 +9,13 @@ CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if 
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RESULTS = $(filter-out results/README.md,$(wildcard results/*))
 PEERS := $(VENV)/.peers
 CLUSTER := $(VENV)/.cluster
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full publish cluster test lint format docs unlock clean
+.PHONY: help demo mini_full publish cluster test lint format docs unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -44,23 +45,29 @@ lint: $(INSTALLED)  ## ruff, mypy, snakefmt, snakemake --lint
 format: $(INSTALLED)  ## let the formatters rewrite the sources
 	@export PATH="$(abspath $(BIN)):$$PATH"; ruff check --fix .; ruff format .; snakefmt workflow
 
-docs: $(INSTALLED)  ## write config/README.md, the page of all configuration keys, from the schema
+docs: $(INSTALLED)  ## write config/README.md and the JSON schema of the configuration from its models
 	@$(BIN)/python -m gmsdi.study.config_reference
 
 unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keeps on this folder
 	@$(SNAKEMAKE) --unlock
 
-clean:  ## remove the virtual environment and all results
-	rm -rf $(VENV) .snakemake $(filter-out results/README.md,$(wildcard results/*))
+clean:  ## remove the environments and caches; no results, models or downloads
+	rm -rf $(VENV) .snakemake/conda .snakemake/conda-archive .mypy_cache .pytest_cache .ruff_cache
+	find gmsdi benchmarks tests workflow -name __pycache__ -prune -exec rm -rf {} +
 
-# musicnn is taken for its weights alone and demucs for its networks; what else they ask for is obsolete or not needed.
+clean_results:  ## remove all results, trained models and downloads, after asking; YES=1 does not ask
+	@du -sh $(RESULTS) /dev/null | sed '/null/d; s/^/to be removed: /'
+	@[ -n "$(YES)" ] || { read -rp "Trained models and downloads go, too. Type yes to remove them: " answer && [ "$$answer" = yes ]; }
+	rm -rf $(RESULTS)
+
+# demucs is taken for its networks alone, and what else it asks for is not needed.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit(f"gmsdi needs Python 3.11 or newer, \
 	this is {v[0]}.{v[1]}; run: make PYTHON=/path/to/python3.11")'
 	@echo "Installing into $(VENV) (once, a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps musicnn==0.1.0 demucs==4.1.0
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps demucs==4.1.0
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 

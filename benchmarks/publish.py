@@ -20,7 +20,8 @@ import pandas as pd
 import yaml
 
 from gmsdi.io.files import atomic
-from gmsdi.study.tables import coherence_sheet, markdown, stems_sheet, table2_brief
+from gmsdi.study.sheets import markdown
+from gmsdi.study.tables import coherence_sheet, stems_sheet, table2_brief
 
 ROOT = Path(__file__).parents[1]
 TITLES = {

@@ -1,6 +1,6 @@
 """Regenerate the tables of docs/scaling.md: what the paper's experiments cost.
 
-`python -m benchmarks.scaling`, in the repository's root, in about 20 seconds: counts the work of
+`python -m benchmarks.scaling`, in the repository's root, in a minute: counts the work of
 `config/slakh2100.yaml` and the operations of its networks, and turns them into GPU hours at an assumed throughput,
 `--teraflops`. With `--measure` it times a network on this machine's CPU, too, which takes minutes and 4 GB. Each table
 replaces what stands between `<!-- name -->` and `<!-- end -->` in the page.
@@ -9,6 +9,7 @@ replaces what stands between `<!-- name -->` and `<!-- end -->` in the page.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 import statistics
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from gmsdi.io.files import atomic
-from gmsdi.study import plan
+from gmsdi.study import cost as costing
 from gmsdi.study.config import Config
-from gmsdi.study.plan import Cost, Plan, Seconds
-from gmsdi.study.study import Study, system_of
+from gmsdi.study.cost import Cost, Costs, Seconds
+from gmsdi.study.study import Study
 
 ROOT = Path(__file__).parents[1]
 PAGE, CONFIG = ROOT / "docs" / "scaling.md", ROOT / "config" / "slakh2100.yaml"
@@ -61,7 +62,7 @@ class Network:
 @cache
 def resolved() -> Config:
     """The paper's configuration on Slakh2100."""
-    return plan.resolved([CONFIG])
+    return costing.resolved([CONFIG])
 
 
 def build(system: str, device: str) -> tuple[Any, tuple[Any, ...]]:
@@ -72,7 +73,7 @@ def build(system: str, device: str) -> tuple[Any, tuple[Any, ...]]:
     from gmsdi.models.edm.unet import UNet1d, UNetConfig
 
     study = Study(resolved())
-    model = next(iter(study.weak)) if system == "weak_msdm" else system
+    model = next(iter(study.systems[system].models))
     settings = study.model_config(model)["unet"]
     text = TEXT if system == "gmsdi" else None
     with torch.device("meta"):
@@ -116,21 +117,30 @@ def network(system: str) -> Network:
     )
 
 
-def estimate(teraflops: float, devices: int = 1, **changes: Any) -> Plan:
-    """The plan on GPUs of a throughput.
+def estimate(teraflops: float, devices: int = 1, **changes: Any) -> Costs:
+    """The costs on GPUs of a throughput.
 
     Args:
         teraflops: 10¹² operations a second.
         devices: number of GPUs.
-        changes: of sections of the configuration.
+        changes: of the configuration, as an overlay.
     """
-    config = {**resolved(), **{key: {**resolved()[key], **value} for key, value in changes.items()}}
-    study, costs = Study(config), {}
-    for system in study.systems():
-        batch = max(study.training(model).get("batch", 1) for model in study.trained() if system_of(model) == system)
+    overlays = [CONFIG, changes]
+    study, costs = Study(costing.resolved(overlays)), {}
+    for system in study.systems:
+        trained = [model for model in study.trained() if study.models[model].kind == system]
+        batch = max(study.training(model).get("batch", 1) for model in trained)
         once, step = (count / (teraflops * 1e12) for count in (network(system).forward, network(system).training))
         costs[system] = Cost(Seconds.of([once]), Seconds.of([step * batch]), parameters=network(system).parameters)
-    return plan.estimate(config, costs, devices=devices, results=ROOT / "none")
+    return costing.estimate(
+        overlays, costs, devices=devices, results=ROOT / "none", planned=planned(json.dumps(changes, sort_keys=True))
+    )
+
+
+@cache
+def planned(changes: str) -> list[costing.Job]:
+    """The jobs of the configuration with an overlay in JSON."""
+    return costing.jobs([CONFIG, json.loads(changes)])
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
@@ -138,8 +148,8 @@ def estimate(teraflops: float, devices: int = 1, **changes: Any) -> Plan:
 
 def work() -> list[str]:
     """What is counted of each table and figure; it needs no torch."""
-    given = plan.given_costs(Study(resolved()).systems(), ["1"])
-    found = plan.estimate(resolved(), given, results=ROOT / "none")
+    given = costing.given_costs(list(Study(resolved()).systems), ["1"])
+    found = costing.estimate([CONFIG], given, results=ROOT / "none")
     rows = []
     for part in found.parts:
         counts = [f"{value:,}" if value else "" for value in (part.jobs, part.evaluations, part.steps)]
@@ -152,9 +162,10 @@ def work() -> list[str]:
 def networks() -> list[str]:
     """What one signal costs in each network."""
     study, rows = Study(resolved()), []
-    for system in study.systems():
+    for system in study.systems:
         found = network(system)
-        batch = max(study.training(model).get("batch", 1) for model in study.trained() if system_of(model) == system)
+        trained = [model for model in study.trained() if study.models[model].kind == system]
+        batch = max(study.training(model).get("batch", 1) for model in trained)
         memory = STATE * found.parameters + batch * found.activations
         rows.append(
             [

@@ -87,9 +87,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    schema = REPO / "workflow" / "schemas" / "config.schema.yaml"
-    study = Study(validate(load(REPO / "config" / "config.yaml", given.config), schema))
-    plain = Study(validate(load(REPO / "config" / "config.yaml"), schema)).model_config("gmsdi")["unet"]
+    study = Study(validate(load(given.config)))
+    plain = Study(validate(load())).model_config("gmsdi")["unet"]
     folder = Path("results/data") / study.dataset_id()
     data = {split: folder / study.part(split) / "windows" for split in ("train", "validation")}
     for name in given.only:

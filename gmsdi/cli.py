@@ -5,7 +5,7 @@
     gmsdi generate --stems bass drums --seconds 12
     gmsdi accompany --given bass=bass.wav drums=drums.wav --stems piano
     gmsdi import-msdm msdm.ckpt models/msdm
-    gmsdi plan --config config/mini_full.yaml --devices 4
+    gmsdi cost --config config/mini_full.yaml --devices 4
 
 Several values may follow `--stems`, `--given` and `--groups`, up to the next option; they may also be repeated or, for
 stems, be separated by commas. Labels are matched to the model's without regard to case.
@@ -13,10 +13,9 @@ stems, be separated by commas. Labels are matched to the model's without regard 
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from json import dumps
@@ -25,13 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gmsdi import __version__
+import gmsdi
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
-    from gmsdi.io.audio import Samples
-    from gmsdi.pipeline import Pipeline, Stems
-    from gmsdi.sampling.solver import Callback, Guidance, Solver
+    from gmsdi.models.protocol import Model as AnyModel
+    from gmsdi.sampling.solver import Guidance, Solver
+    from gmsdi.types import Progress
 
 app = typer.Typer(
     help="Generate, accompany and separate music with a text-conditioned diffusion model trained on mixtures.",
@@ -44,7 +43,7 @@ Song = Annotated[Path, typer.Argument(help="Audio file of any rate and length.",
 StemNames = Annotated[
     list[str] | None, typer.Option("--stems", help="Labels of the stems.", show_default="all of the model's")
 ]
-Model = Annotated[Path | None, typer.Option(help="Model folder.", show_default="the bundled model")]
+Model = Annotated[str, typer.Option(help="Model folder, or the name of a model: mini comes with the package.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="by task")]
 Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="by task")]
 Runs = Annotated[int, typer.Option(min=1, help="Runs whose mean is taken: better stems for as many times the work.")]
@@ -76,7 +75,7 @@ def separate(
         bool, typer.Option("--projected", help="Constrain no stem; project all onto the song (beyond the paper).")
     ] = False,
     samples: Runs = 1,
-    model: Model = None,
+    model: Model = "mini",
     steps: Steps = None,
     w: Strength = None,
     seed: Seed = 0,
@@ -86,21 +85,23 @@ def separate(
     precision: Precision = "auto",
 ) -> None:
     """Split a song into stems that sum to it (GMSDI Separator, Eq. 13)."""
-    from gmsdi.pipeline import SEPARATION, SEPARATION_GUIDANCE
+    from gmsdi import song as songs
+    from gmsdi.tasks import Average
 
-    suffix = _suffix(format)
-    pipe = _load(model, device, precision)
-    with _bar("separate") as callback:
-        result = pipe.separate(
+    _require_format(format)
+    opened = gmsdi.load(model, device=device, precision=precision)
+    with _bar("separate") as progress:
+        result = songs.separate(
+            opened,
             song,
-            _stems(stems, pipe),
-            constrained=None if constrained is None else _label(constrained, pipe),
+            _stems(stems, opened),
+            constrained=None if constrained is None else _label(constrained, opened),
             projected=projected,
-            samples=samples,
-            callback=callback,
-            **_sampling(SEPARATION, SEPARATION_GUIDANCE, steps, w, seed, negative, pipe),
+            average=Average(samples),
+            progress=progress,
+            **_sampling(songs.SEPARATION, songs.SEPARATION_GUIDANCE, steps, w, seed, negative, opened),
         )
-    _write(out or Path(song.stem), result.stems, result, suffix)
+    _echo(result.save(out or Path(song.stem), format=format))
 
 
 @app.command()
@@ -112,7 +113,7 @@ def extract(
         bool, typer.Option("--consistent", help="Stems that sum to the song (beyond the paper).")
     ] = False,
     samples: Runs = 1,
-    model: Model = None,
+    model: Model = "mini",
     steps: Steps = None,
     w: Strength = None,
     seed: Seed = 0,
@@ -122,20 +123,22 @@ def extract(
     precision: Precision = "auto",
 ) -> None:
     """Extract the stems of a song (GMSDI Extractor, Eq. 14). --stems names all that the song consists of."""
-    from gmsdi.pipeline import SEPARATION, SEPARATION_GUIDANCE
+    from gmsdi import song as songs
+    from gmsdi.tasks import Average
 
-    suffix = _suffix(format)
-    pipe = _load(model, device, precision)
-    with _bar("extract") as callback:
-        result = pipe.extract(
+    _require_format(format)
+    opened = gmsdi.load(model, device=device, precision=precision)
+    with _bar("extract") as progress:
+        result = songs.extract(
+            opened,
             song,
-            _stems(stems, pipe),
+            _stems(stems, opened),
             consistent=consistent,
-            samples=samples,
-            callback=callback,
-            **_sampling(SEPARATION, SEPARATION_GUIDANCE, steps, w, seed, negative, pipe),
+            average=Average(samples),
+            progress=progress,
+            **_sampling(songs.SEPARATION, songs.SEPARATION_GUIDANCE, steps, w, seed, negative, opened),
         )
-    _write(out or Path(song.stem), result.stems, result, suffix)
+    _echo(result.save(out or Path(song.stem), format=format))
 
 
 @app.command()
@@ -162,7 +165,7 @@ def generate(
     ] = "independent",
     gamma_x: GammaText = None,
     gamma_y: GammaText = None,
-    model: Model = None,
+    model: Model = "mini",
     steps: Steps = None,
     w: Strength = None,
     seed: Seed = 0,
@@ -172,26 +175,27 @@ def generate(
     precision: Precision = "auto",
 ) -> None:
     """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11, and beyond)."""
-    from gmsdi.pipeline import GENERATION, GENERATION_GUIDANCE, SEPARATION
+    from gmsdi import song as songs
 
-    suffix = _suffix(format)
-    pipe = _load(model, device, precision)
-    joint = [_stems([group], pipe) or [] for group in groups or []]
+    _require_format(format)
+    opened = gmsdi.load(model, device=device, precision=precision)
+    joint = [_stems([group], opened) or [] for group in groups or []]
     # Groups that come without stems say what they are.
-    chosen = _stems(stems, pipe) or ([label for group in joint for label in group] or None)
-    with _bar("generate") as callback:
-        result = pipe.generate(
+    chosen = _stems(stems, opened) or ([label for group in joint for label in group] or None)
+    with _bar("generate") as progress:
+        result = songs.generate(
+            opened,
             chosen,
             method=method,  # type: ignore[arg-type]  # checked there
             groups=joint or None,
             noise=noise,  # type: ignore[arg-type]
             seconds=seconds,
-            separation_solver=SEPARATION if steps is None else replace(SEPARATION, steps=steps),
-            callback=callback,
+            separation_solver=songs.SEPARATION if steps is None else replace(songs.SEPARATION, steps=steps),
+            progress=progress,
             **_gammas(gamma_x, gamma_y),
-            **_sampling(GENERATION, GENERATION_GUIDANCE, steps, w, seed, negative, pipe),
+            **_sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative, opened),
         )
-    _write(out, {**result.stems, "mixture": result.mixture}, result, suffix)
+    _echo(result.save(out, format=format, mixture=True))
 
 
 @app.command()
@@ -217,7 +221,7 @@ def accompany(
             max=1,
         ),
     ] = None,
-    model: Model = None,
+    model: Model = "mini",
     steps: Steps = None,
     w: Strength = None,
     seed: Seed = 0,
@@ -227,23 +231,24 @@ def accompany(
     precision: Precision = "auto",
 ) -> None:
     """Generate stems that go with given ones, and all of them together (partial generation, Eq. 12)."""
-    from gmsdi.pipeline import GENERATION, GENERATION_GUIDANCE
+    from gmsdi import song as songs
 
-    suffix = _suffix(format)
-    pipe = _load(model, device, precision)
-    files = {_label(label, pipe): Path(path) for label, path in _pairs(given, "--given").items()}
-    with _bar("accompany") as callback:
-        result = pipe.accompany(
+    _require_format(format)
+    opened = gmsdi.load(model, device=device, precision=precision)
+    files = {_label(label, opened): Path(path) for label, path in _pairs(given, "--given").items()}
+    with _bar("accompany") as progress:
+        result = songs.accompany(
+            opened,
             files,
-            _stems(stems, pipe),
+            _stems(stems, opened),
             alpha=alpha,
             beta=beta,
             share=share,
-            callback=callback,
+            progress=progress,
             **_gammas(gamma_x, gamma_y),
-            **_sampling(GENERATION, GENERATION_GUIDANCE, steps, w, seed, negative, pipe),
+            **_sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative, opened),
         )
-    _write(out, {**result.stems, "mixture": result.mixture}, result, suffix)
+    _echo(result.save(out, format=format, mixture=True))
 
 
 @app.command("import-msdm")
@@ -268,7 +273,7 @@ def import_msdm(
 
 
 @app.command()
-def plan(
+def cost(
     config: Annotated[
         list[Path] | None,
         typer.Option(help="Overlay of config/config.yaml; may be repeated.", show_default="config/config.yaml alone"),
@@ -298,29 +303,30 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a configuration of the workflow costs: hours, memory, disk and jobs of every table and figure."""
-    from gmsdi.study import plan as planning
+    from gmsdi.study import cost as costing
     from gmsdi.study.study import Study
 
-    resolved = planning.resolved(config or [])
+    overlays = config or []
+    resolved = costing.resolved(overlays)
     if seconds_per_evaluation:
-        networks = Study(resolved).systems()
-        costs, measured = planning.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
+        networks = list(Study(resolved).systems)
+        costs, measured = costing.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
     elif seconds_per_step:
         raise UserError("--seconds-per-step is given without --seconds-per-evaluation; give both, or none to measure")
     else:
-        costs, measured = planning.measure(
+        costs, measured = costing.measure(
             resolved,
             device=device or resolved["jobs"]["device"],
             repetitions=repetitions,
             progress=lambda what: typer.echo(f"measuring {what}", err=True),
         )
-    result = planning.estimate(resolved, costs, devices=devices, device=measured, chunks=chunks)
-    typer.echo(dumps(result.as_dict(), indent=1) if json else planning.text(result))
+    result = costing.estimate(overlays, costs, devices=devices, device=measured, chunks=chunks)
+    typer.echo(dumps(result.as_dict(), indent=1) if json else costing.text(result))
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        typer.echo(gmsdi.__version__)
         raise typer.Exit
 
 
@@ -364,23 +370,16 @@ def spread(words: Sequence[str]) -> list[str]:
     return result
 
 
-def _load(model: Path | None, device: str, precision: str) -> Pipeline:
-    from gmsdi.models.checkpoint import bundled_model
-    from gmsdi.pipeline import load
-
-    return load(model or bundled_model(), device=device, precision=precision)
-
-
-def _label(name: str, pipe: Pipeline) -> str:
+def _label(name: str, model: AnyModel) -> str:
     """The model's own spelling of a label; other text stays as it is."""
     name = name.strip()
-    return {label.lower(): label for label in pipe.labels}.get(name.lower(), name)
+    return {label.lower(): label for label in model.labels}.get(name.lower(), name)
 
 
-def _stems(names: Sequence[str] | None, pipe: Pipeline) -> list[str] | None:
+def _stems(names: Sequence[str] | None, model: AnyModel) -> list[str] | None:
     if not names:
         return None
-    return [_label(part, pipe) for name in names for part in name.split(",") if part.strip()]
+    return [_label(part, model) for name in names for part in name.split(",") if part.strip()]
 
 
 def _pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -398,14 +397,14 @@ def _sampling(
     w: float | None,
     seed: int,
     negative: Sequence[str] | None,
-    pipe: Pipeline,
+    model: AnyModel,
 ) -> dict[str, Any]:
     """The arguments that all tasks share: those of a task, changed as told."""
     return {
         "solver": solver if steps is None else replace(solver, steps=steps),
         "guidance": guidance if w is None else replace(guidance, w=w),
         "seed": seed,
-        "negatives": {_label(key, pipe): value for key, value in _pairs(negative or [], "--negative").items()},
+        "negatives": {_label(key, model): value for key, value in _pairs(negative or [], "--negative").items()},
     }
 
 
@@ -430,14 +429,13 @@ def _gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
     return result
 
 
-def _suffix(format: str) -> str:
+def _require_format(format: str) -> None:
     if format not in ("flac", "wav"):
         raise UserError(f"--format is {format!r}; choose flac or wav")
-    return f".{format}"
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Callback]:
+def _bar(name: str) -> Iterator[Progress]:
     """A progress bar as a callback."""
     from tqdm import tqdm
 
@@ -450,12 +448,9 @@ def _bar(name: str) -> Iterator[Callback]:
         yield update
 
 
-def _write(folder: Path, parts: Mapping[str, Samples], result: Stems, suffix: str) -> None:
-    from gmsdi.io.audio import Audio, write
-
-    for name, samples in parts.items():
-        file = re.sub(r"[^\w-]+", "_", name).strip("_").lower() + suffix
-        typer.echo(write(folder / file, Audio(samples, result.sample_rate)))
+def _echo(files: Sequence[Path]) -> None:
+    for file in files:
+        typer.echo(file)
 
 
 if __name__ == "__main__":

@@ -161,31 +161,6 @@ class Rests:
         return self._awake[key]
 
 
-class Resting:
-    """A derivative whose state decays to zero in the rests, by dx/dσ = gain·x/σ, whatever else it says there.
-
-    Without it the stems of a rest are sampled like any others, and all that keeps them apart from music that takes
-    itself back is what the model makes of the noise.
-
-    Args:
-        derivative: of any procedure that separates.
-        rests: of its mixtures.
-    """
-
-    def __init__(self, derivative: Any, rests: Rests) -> None:
-        self.derivative = derivative
-        self.rows: int = derivative.rows
-        self.mask = rests.mask.unsqueeze(1)  # [B, 1, 1, T]
-        self.slope = getattr(derivative, "gain", 1.0)
-        for name in ("gain", "coupling"):
-            if hasattr(derivative, name):
-                setattr(self, name, getattr(derivative, name))
-
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        """dx/dσ, `[B, S, C, T]`."""
-        return torch.where(self.mask, self.slope / sigma * x, self.derivative(x, sigma))
-
-
 def separated(
     sample: Sample,
     mixture: Tensor,

@@ -13,11 +13,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from gmsdi.data.settings import INSTRUMENTS
+
 TICKS_PER_BEAT = 480
 STEP = TICKS_PER_BEAT // 4  # a sixteenth note, the grid of all patterns
 BAR = 16 * STEP
 BARS = 4  # bars per section
-INSTRUMENTS = ("Bass", "Drums", "Guitar", "Piano")
 
 _MODES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Scale degrees (0 = tonic) of the four bars.

@@ -1,59 +1,35 @@
 """Downloads of the public data sets: Slakh2100, BabySlakh and MTG-Jamendo.
 
 `registry.csv` lists the files, with hashes, sizes and licences. Archives are unpacked while they arrive and only the
-wanted members are written, below a hidden folder; they move to their places when the archive has been verified. The
-disk need is that of the wanted members, plus what `archive` says:
+wanted members are written, below a hidden folder; they move to their places when they have been verified. `archive`
+says what becomes of an archive:
 
-- "buffer": the archive's bytes lie in a partial file until its members are in place. A process that was killed goes
-  on from there: it reads the stored bytes again (minutes for Slakh2100) and downloads the rest.
-- "keep": the same, and the archive stays. Later calls unpack other members from it.
-- "stream": no byte of the archive is stored. Cut connections are survived, but a process that was killed starts again
-  with the first byte, since neither gzip nor a digest over the whole archive can be entered in the middle.
+- "buffer": it is downloaded first, and removed when its members are in place. A download that was killed goes on where
+  it was.
+- "keep": the same, but the archive stays. Later calls unpack other members from it.
+- "stream": members are unpacked while the archive arrives, and no byte of it is stored. Cut connections are survived,
+  but a process that was killed starts again with the first byte.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from gmsdi.data.archives import Limits, members, settle, staged, unpack
-from gmsdi.data.transfer import (
-    Entry,
-    Progress,
-    ProgressBar,
-    StoredFile,
-    Transfer,
-    VerifiedStream,
-    WrongContent,
-    claimed,
-    fetch,
-    partial_path,
-    read_registry,
-    require_space,
-    transfer,
-)
+from gmsdi.data.archives import members, staged
 from gmsdi.data.versions import JAMENDO_SHARDS, JAMENDO_TRACKS, SLAKH, jamendo_shard
 from gmsdi.errors import UserError
+from gmsdi.io.files import atomic, claimed, require_space
+from gmsdi.io.transfer import Entry, Progress, ProgressBar, Stream, WrongContent, download, fetch, transfer
 
-__all__ = [
-    "Entry",
-    "Progress",
-    "ProgressBar",
-    "download_jamendo",
-    "download_slakh",
-    "fetch",
-    "find_entry",
-    "read_registry",
-    "unpack",
-]
+__all__ = ["ProgressBar", "download_jamendo", "download_slakh", "fetch", "find_entry", "read_registry"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +37,7 @@ Archive = Literal["buffer", "keep", "stream"]
 
 # Tracks in the folders of Slakh2100 redux; "omitted" holds what the other versions have beside them.
 _SPLITS = {"train": 1289, "validation": 270, "test": 151, "omitted": 390}
-_SLAKH_LIMITS = Limits(member=1 << 29, total=1 << 38, members=1 << 18)
-_JAMENDO_LIMITS = Limits(member=1 << 28, total=1 << 34, members=1 << 14)
+REGISTRY = Path(__file__).with_name("registry.csv")
 _METADATA = 1 << 22  # bytes of a metadata.yaml; they have a few thousand
 
 
@@ -115,29 +90,23 @@ def download_slakh(
         return selection.find(Path(source))
     entry = find_entry(SLAKH[variant], registry=registry, mirrors=mirrors)
 
-    def reserve(_: int | None) -> int:
-        return int((entry.unpacked or entry.size or 0) * selection.share)
-
-    def consume(stream: VerifiedStream) -> None:
+    def consume(stream: Stream) -> None:
         selection.restart()
         with staged(root, entry.name) as staging:
-            with closing(
-                members(stream, staging, name=entry.name, place=selection.place, limits=_SLAKH_LIMITS)
-            ) as written:
-                for path, file in written:
-                    selection.written(path, file)
-            files = list(_files(staging))
+            for path, file in members(stream, staging, name=entry.name, place=selection.place):
+                selection.written(path, file)
+            stream.finish()
+            files = {path.relative_to(staging).as_posix(): _size(path) for path in staging.rglob("*") if path.is_file()}
             if not files:
-                stream.finish()  # blame the archive first
                 raise UserError(f"{entry.name}: holds none of the tracks that are wanted; check splits and tracks")
-            _finish(stream, root, entry, archive)
-            if lacking := selection.lacking(file.relative_to(staging) for file in files):
-                _log.warning("%s: lacks %d of the tracks, the first is %d", entry.name, len(lacking), lacking[0])
-            receipts.write(staging, files, selection.described)
+        if lacking := selection.lacking(map(Path, files)):
+            _log.warning("%s: lacks %d of the tracks, the first is %d", entry.name, len(lacking), lacking[0])
+        _write_receipts(root, entry, [*receipts, {"selection": selection.described, "files": files}])
 
     with claimed(root / entry.name):
-        receipts = _Receipts(root, entry)
-        if not any(selection.within(receipt) for receipt in receipts.intact()):
+        receipts = _receipts(root, entry)
+        if not any(selection.within(receipt) for receipt in receipts):
+            reserve = int((entry.unpacked or entry.size or 0) * selection.share)
             _acquire(entry, root, consume, source=source, archive=archive, reserve=reserve, progress=progress)
     return root
 
@@ -203,6 +172,39 @@ def download_jamendo(
     return root
 
 
+def read_registry(path: str | Path | None = None) -> dict[str, Entry]:
+    """Read a table of published files, by name.
+
+    Args:
+        path: A CSV file with the columns name, version, url, mirrors (URLs apart by spaces), hash, size, unpacked and
+            licence, of which name and url must be filled; None takes the table of the package. A table of one's own
+            serves a site with its own copies.
+
+    Raises:
+        UserError: if the file cannot be read or lacks a column.
+    """
+    file = Path(path) if path is not None else REGISTRY
+    entries = {}
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                entries[row["name"]] = Entry(
+                    name=row["name"],
+                    url=row["url"],
+                    hash=row["hash"] or None,
+                    mirrors=tuple(row["mirrors"].split()),
+                    size=int(row["size"]) if row["size"] else None,
+                    unpacked=int(row["unpacked"]) if row["unpacked"] else None,
+                    version=row["version"],
+                    licence=row["licence"],
+                )
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); name a table of published files") from error
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{file}: malformed table of published files ({error!r}); compare the package's") from error
+    return entries
+
+
 def find_entry(name: str, *, registry: str | Path | None = None, mirrors: Sequence[str] = ()) -> Entry:
     """A file of a registry.
 
@@ -216,7 +218,7 @@ def find_entry(name: str, *, registry: str | Path | None = None, mirrors: Sequen
     """
     entries = read_registry(registry)
     if name not in entries:
-        raise UserError(f"{registry}: has no row {name}; add one with the URL and hash of your copy")
+        raise UserError(f"{registry or REGISTRY}: has no row {name}; add one with the URL and hash of your copy")
     entry = entries[name]
     urls = [*(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors), entry.url, *entry.mirrors]
     return replace(entry, url=urls[0], mirrors=tuple(urls[1:]))
@@ -232,42 +234,30 @@ def _jamendo_shard(
     archive: Archive,
     progress: Progress | None,
 ) -> None:
-    receipts = _Receipts(root, entry)
-    present = receipts.present()
-    missing = {path: digest for path, digest in wanted.items() if str(path) not in present}
+    missing = {path: digest for path, digest in wanted.items() if not (root / path).is_file()}
     if not missing:
         return
 
-    def reserve(total: int | None) -> int:
-        return int((total or 0) * len(missing) / listed)
-
-    def consume(stream: VerifiedStream) -> None:
+    def consume(stream: Stream) -> None:
         left = dict(missing)
         with staged(root, entry.name) as staging:
-            with closing(
-                members(
-                    stream,
-                    staging,
-                    name=entry.name,
-                    place=lambda path: path if path in left else None,
-                    limits=_JAMENDO_LIMITS,
-                )
-            ) as written:
-                for path, file in written:
-                    if _sha256(file) != left.pop(path):
-                        raise WrongContent(f"{path} has another SHA-256 than the data set's list")
-                    if not left and len(missing) < listed and archive != "keep":
-                        break
+            for path, file in members(
+                stream, staging, name=entry.name, place=lambda path: path if path in left else None
+            ):
+                if _sha256(file) != left.pop(path):
+                    raise WrongContent(f"{path} has another SHA-256 than the data set's list")
+                if not left and len(missing) < listed:
+                    return
+            stream.finish()
             if left:
-                stream.finish()  # blame the archive first
                 raise UserError(
                     f"{entry.name}: lacks {next(iter(left))}, which the list of tracks has; renew {JAMENDO_TRACKS}"
                 )
-            if len(missing) == listed or archive == "keep":
-                _finish(stream, root, entry, archive)
-            receipts.write(staging, list(_files(staging)))
 
     stored = source / entry.name if source is not None else None
+    reserve = int((entry.size or 0) * len(missing) / listed)
+    if len(missing) < listed and archive == "buffer":
+        archive = "stream"  # as far as the last of them
     _acquire(entry, root, consume, source=stored, archive=archive, reserve=reserve, progress=progress)
 
 
@@ -459,88 +449,62 @@ def _stems_of(file: Path, path: PurePosixPath, classes: Collection[str]) -> set[
         ) from error
 
 
-class _Receipts:
-    """Notes in `root` on what an archive has given: the selections, and the sizes of their files."""
+def _receipts(root: Path, entry: Entry) -> list[dict[str, Any]]:
+    """Notes in `root` on what an archive has given: selections and the sizes of their files, where all are there."""
+    try:
+        noted = json.loads((root / f".{entry.name}.json").read_text(encoding="utf-8"))
+        if noted["hash"] != entry.hash:
+            return []
+        return [
+            receipt
+            for receipt in noted["receipts"]
+            if all(_size(root / file) == size for file, size in receipt["files"].items())
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # none, or unreadable: then nothing is known to be there
 
-    def __init__(self, root: Path, entry: Entry) -> None:
-        settle(root, entry.name)
-        self._root = root
-        self._hash = entry.hash
-        self._name = f".{entry.name}.json"
-        self._all: list[dict[str, Any]] = []
-        try:
-            noted = json.loads((root / self._name).read_text(encoding="utf-8"))
-            if noted["hash"] == entry.hash:
-                self._all = noted["receipts"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none, or unreadable: then nothing is known to be there
 
-    def intact(self) -> Iterator[dict[str, Any]]:
-        """Receipts of which all files are there."""
-        for receipt in self._all:
-            if all(_size(self._root / file) == size for file, size in receipt["files"].items()):
-                yield receipt
-
-    def present(self) -> dict[str, int]:
-        """Files of any receipt that are there, and their sizes."""
-        noted = {file: size for receipt in self._all for file, size in receipt["files"].items()}
-        return {file: size for file, size in noted.items() if _size(self._root / file) == size}
-
-    def write(self, staging: Path, files: list[Path], selection: dict[str, Any] | None = None) -> None:
-        """Add a receipt, among the files that move to `root`; without a selection there is one for all."""
-        sizes = {file.relative_to(staging).as_posix(): file.stat().st_size for file in files}
-        if selection is None:
-            receipts = [{"selection": None, "files": self.present() | sizes}]
-        else:
-            receipts = [*self.intact(), {"selection": selection, "files": sizes}]
-        text = json.dumps({"hash": self._hash, "receipts": receipts})
-        (staging / self._name).write_text(text, encoding="utf-8")
+def _write_receipts(root: Path, entry: Entry, receipts: list[dict[str, Any]]) -> None:
+    with atomic(root / f".{entry.name}.json") as path:
+        path.write_text(json.dumps({"hash": entry.hash, "receipts": receipts}), encoding="utf-8")
 
 
 def _acquire(
     entry: Entry,
     root: Path,
-    consume: Callable[[VerifiedStream], None],
+    consume: Callable[[Stream], None],
     *,
     source: str | Path | None,
     archive: Archive,
-    reserve: Callable[[int | None], int],
+    reserve: int,
     progress: Progress | None,
 ) -> None:
     """Hand an archive to `consume`: the user's copy, the one that was kept, or the published one."""
     if entry.hash is None:
         raise UserError(f"{entry.name}: its row in the registry has no hash; add one, so that it can be verified")
-    kept = root / entry.name
-    stored = Path(source) if source is not None else kept if kept.is_file() else None
-    if stored is None:
-        partial = None if archive == "stream" else partial_path(kept)
-        transfer(entry, partial, consume, folder=root, reserve=reserve, progress=progress)
-        return
-    with StoredFile(entry, stored, progress) as stream:
-        require_space(root, reserve(stream.total), entry.name)
+    kept, buffered = root / entry.name, root / f".{entry.name}.buffer"
+    if source is not None:
+        stored, remedy = Path(source), "name another copy, or none"
+    else:
+        stored = kept if kept.is_file() or archive == "keep" else buffered
+        remedy = "remove it, and it will be downloaded again"
+        if archive == "stream" and not stored.is_file():
+            transfer(entry, None, consume, folder=root, reserve=reserve, progress=progress)
+            return
+        if not stored.is_file():
+            download(entry, stored, reserve=reserve, progress=progress)
+    with Stream(entry, stored, progress=progress) as stream:
+        require_space(root, reserve, entry.name)
         try:
             consume(stream)
         except WrongContent as error:
-            remedy = "remove it, and it will be downloaded again" if stored == kept else "name another copy, or none"
             raise UserError(f"{stored}: {error}; {remedy}") from error
-
-
-def _finish(stream: VerifiedStream, root: Path, entry: Entry, archive: Archive) -> None:
-    """Verify an archive, and keep it if that is wanted."""
-    stream.finish()
-    if archive == "keep" and isinstance(stream, Transfer):
-        stream.keep(root / entry.name)
+    buffered.unlink(missing_ok=True)
 
 
 def _check_archive(archive: str) -> None:
     if archive not in get_args(Archive):
         raise UserError(f"archive {archive!r}: unknown; choose one of {', '.join(get_args(Archive))}")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for path, _, files in os.walk(folder):
-        for file in files:
-            yield Path(path, file)
 
 
 def _size(file: Path) -> int:

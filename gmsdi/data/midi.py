@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmsdi.data.settings import Limits
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,21 +38,6 @@ _PRIME = (1 << 31) - 1
 
 class Unplayable(Exception):
     """A MIDI file that cannot be used; the message is the reason."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a song may be at most.
-
-    Attributes:
-        size: bytes of its file.
-        seconds: from the first note to the end of the last.
-        notes: in all.
-    """
-
-    size: int = 4_000_000
-    seconds: float = 1200.0
-    notes: int = 200_000
 
 
 @dataclass(frozen=True)

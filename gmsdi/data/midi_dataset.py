@@ -17,9 +17,9 @@ import multiprocessing
 import os
 import shutil
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ import numpy as np
 
 from gmsdi.data.midi import (
     PEDAL,
-    Limits,
     Part,
     Song,
     SongFile,
@@ -38,120 +37,20 @@ from gmsdi.data.midi import (
     read_song,
     signature_of,
 )
+from gmsdi.data.settings import SPLITS, MidiConfig, Variety
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLITS = ("train", "validation", "test")
 VERSION = 1  # of the tracks' sound: raise it with every change, so that no folder mixes two
-DRUMS, REST = "drums", "rest"
-"""Members of a class beside programs: the drum channel, and every program of no other class."""
 _TAIL = 1.5  # seconds of a track after its last note
 _LEAD = 0.25  # and before its first
 _GATE = 0.05  # seconds of a frame of the loudness measure
 _TICKS = 480  # per beat of the MIDI files that are written, at 120 beats a minute
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Variety:
-    """How versions of a song differ from the file. The defaults play it as it is.
-
-    Attributes:
-        swap: probability that a part is played by another program of its class, a drum part by another kit.
-        transpose: semitones, up or down at most; drums are not.
-        tempo: factors between which the tempo is drawn.
-        level_db: half-width of each part's random gain, in dB.
-        sections: shortest and longest section in seconds; in each some classes rest. None: nobody rests.
-        section_sizes: probability of each number of classes that play in a section; more than there are count as all.
-    """
-
-    swap: float = 0.0
-    transpose: int = 0
-    tempo: tuple[float, float] = (1.0, 1.0)
-    level_db: float = 0.0
-    sections: tuple[float, float] | None = None
-    section_sizes: Mapping[int, float] = field(default_factory=lambda: {1: 0.4, 2: 0.15, 3: 0.18, 4: 0.27})
-
-
-@dataclass(frozen=True)
-class MidiConfig:
-    """Settings of the data set.
-
-    Attributes:
-        classes: for each label its members: numbers or ranges of General MIDI programs from 0 ("32-39"), "drums", or
-            "rest" for whatever is in no other class. Parts of no class are left out.
-        soundfonts: .sf2 or .sf3 files, one drawn for each part; "TimGM6mb" is that of the pretty_midi package.
-        sample_rate: of the audio, in Hz.
-        channels: 1 or 2.
-        kits: programs of the drum kits that `Variety.swap` draws from.
-        required: labels that a song must have.
-        least_classes: how many classes a song must have at least.
-        rms_db: level of a mix, in dB relative to full scale: the root mean square of what sounds in it.
-        target_peak: greatest absolute sample of a mix in dB; a mix that would exceed it is quieter.
-        versions: how many versions of each song, by split.
-        variety: how they differ.
-        varied: the splits in which they do; the others play songs as they are.
-        split_shares: shares of the splits among the songs of a source without splits of its own.
-        limits: what a song may be at most.
-        time_limit: seconds of computing that a song may take, read or played.
-    """
-
-    classes: Mapping[str, Sequence[str | int]]
-    soundfonts: Sequence[str]
-    sample_rate: int = 8000
-    channels: int = 1
-    kits: Sequence[int] = (0, 8, 16, 24, 25, 32, 40)
-    required: Sequence[str] = ()
-    least_classes: int = 2
-    rms_db: float = -20.0
-    target_peak: float = -1.0
-    versions: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 1))
-    variety: Variety = field(default_factory=Variety)
-    varied: Sequence[str] = ("train",)
-    split_shares: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "validation": 0.1, "test": 0.1})
-    limits: Limits = field(default_factory=Limits)
-    time_limit: float = 120.0
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> MidiConfig:
-        """From the configuration's nested mappings."""
-        variety = dict(settings.get("variety", {}))
-        sizes = {int(size): share for size, share in variety.pop("section_sizes", {}).items()}
-        variety |= {"section_sizes": sizes} if sizes else {}
-        variety |= {key: tuple(variety[key]) for key in ("tempo", "sections") if variety.get(key)}
-        limits = Limits(**settings.get("limits", {}))
-        return cls(**{**settings, "variety": Variety(**variety), "limits": limits})
-
-    def programs(self) -> dict[str, list[int]]:
-        """The General MIDI programs of each class of pitched instruments, without those of "rest".
-
-        Raises:
-            UserError: if a member of a class is none, or two classes share one.
-        """
-        found: dict[str, list[int]] = {}
-        owner: dict[str | int, str] = {}
-        for label, members in self.classes.items():
-            found[label] = []
-            for member in members:
-                numbers = [member] if member in (DRUMS, REST) else _range(label, member)
-                for number in numbers:
-                    if owner.setdefault(number, label) != label:
-                        raise UserError(f"data.classes: {number} belongs to both {owner[number]} and {label}")
-                    if isinstance(number, int):
-                        found[label].append(number)
-        return found
-
-    def label_of(self, part: Part) -> str | None:
-        """The class of a part; None if it has none."""
-        programs = self.programs()
-        rest = next((label for label, members in self.classes.items() if REST in members), None)
-        if part.drums:
-            return next((label for label, members in self.classes.items() if DRUMS in members), rest)
-        return next((label for label, numbers in programs.items() if part.program in numbers), rest)
 
 
 def list_songs(
@@ -588,15 +487,3 @@ def _held(part: Part) -> np.ndarray:
         same = np.flatnonzero(notes[:, 2] == pitch)
         notes[same[:-1], 1] = np.maximum(notes[same[:-1], 0], np.minimum(notes[same[:-1], 1], notes[same[1:], 0]))
     return notes
-
-
-def _range(label: str, member: str | int) -> list[int]:
-    low, _, high = str(member).partition("-")
-    if low.isdigit() and (not high or high.isdigit()):
-        numbers = range(int(low), int(high or low) + 1)
-        if len(numbers) and numbers[-1] < 128:
-            return list(numbers)
-    raise UserError(
-        f"data.classes.{label}: {member!r} is no General MIDI program (0 to 127), no range of them like 32-39, and "
-        f"neither {DRUMS!r} nor {REST!r}"
-    )

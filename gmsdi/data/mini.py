@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from gmsdi.data.composer import (
     Piece,
     compose,
 )
+from gmsdi.data.settings import SPLITS, MiniConfig
 from gmsdi.data.soundfont import SoundFont, Tone
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
@@ -34,42 +35,12 @@ from gmsdi.io.files import atomic
 if TYPE_CHECKING:
     import symusic
 
-SPLITS = ("train", "validation", "test")
 VERSION = 1  # of the music and its sound: raise it with every change of them, so that no folder mixes two
 _LONGEST = 6.0  # seconds of a tone that are rendered
 _SHORTEST_RELEASE, _LONGEST_RELEASE = 0.05, 0.25  # seconds to fall by 100 dB: a section's end is heard as one
 # Cymbals keep little energy below 4 kHz and would vanish at the low rate of this dataset: their energy in dB relative
 # to that of the kick drum of the same kit.
 _CYMBALS = {CLOSED_HAT: -14.0, OPEN_HAT: -10.0, RIDE: -12.0, CRASH: -5.0}
-
-
-@dataclass
-class MiniConfig:
-    """Settings of the dataset.
-
-    Attributes:
-        sample_rate: in Hz, of all audio.
-        tracks: number of tracks in each split.
-        sections: least and greatest number of four-bar sections in a track.
-        section_sizes: probability of each number of instruments in a section.
-        programs: General MIDI programs of the pitched instruments, one drawn per track.
-        kits: drum kits (programs of bank 128), one drawn per track.
-        loudness: integrated loudness of each stem before the track's gain, in LUFS.
-        target_peak: greatest absolute sample of a mix, in dB relative to full scale.
-        soundfont: a SoundFont 2 file; None takes TimGM6mb, which the pretty_midi package carries.
-    """
-
-    sample_rate: int = 8000
-    tracks: dict[str, int] = field(default_factory=lambda: {"train": 400, "validation": 24, "test": 40})
-    sections: Sequence[int] = (6, 8)
-    section_sizes: dict[int, float] = field(default_factory=lambda: {1: 0.35, 2: 0.15, 3: 0.2, 4: 0.3})
-    programs: dict[str, list[int]] = field(
-        default_factory=lambda: {"Bass": [32, 33, 38], "Guitar": [25, 27, 29], "Piano": [0, 3, 4]}
-    )
-    kits: list[int] = field(default_factory=lambda: [0, 24])
-    loudness: float = -13.0
-    target_peak: float = -1.0
-    soundfont: str | None = None
 
 
 def compose_dataset(

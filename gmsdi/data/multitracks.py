@@ -29,51 +29,13 @@ from typing import Any
 import numpy as np
 
 from gmsdi.data.decoding import Unreadable, header, stream
-from gmsdi.data.slakh import GAP, merge_spans
+from gmsdi.data.settings import SPLITS, Activity, Splits
+from gmsdi.data.slakh import merge_spans
 from gmsdi.errors import UserError
 from gmsdi.io.audio import to_int16
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
 """Of the files that are looked at."""
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Activity:
-    """How it is told from audio where a stem sounds.
-
-    Attributes:
-        frame: seconds of a frame; onsets and ends are known to one.
-        range_db: a frame whose level is more than so many dB below the stem's loud level is a rest.
-        floor_db: so is one whose level (root mean square) is below this, in dB relative to full scale.
-        gap: rests shorter than so many seconds do not interrupt.
-    """
-
-    frame: float = 0.05
-    range_db: float = 35.0
-    floor_db: float = -60.0
-    gap: float = GAP
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Which tracks make a split.
-
-    A pattern names a track by its folder below the root, or all tracks below a folder: `train`, `test/A*`. What the
-    lists of validation and test name is theirs. Of the tracks that are left (with a list of train: of those that it
-    names), the shares are drawn, and the rest are trained on.
-
-    Attributes:
-        train: patterns; None takes all that is left.
-        validation: patterns, or the share that is drawn.
-        test: patterns, or the share that is drawn.
-        seed: of the draw. It is made for each track by itself, so that no track moves when others are added.
-    """
-
-    train: Sequence[str] | None = None
-    validation: float | Sequence[str] = 0.1
-    test: float | Sequence[str] = 0.2
-    seed: int = 1
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmsdi.data.settings import GAP
 from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
     import symusic
 
-GAP = 1.0  # rests shorter than this many seconds do not interrupt an instrument's activity
 _SUFFIXES = (".flac", ".wav")
 # Seconds by which files of a track may differ in length. MSDM's reader allows as much, and keeps what all have, too.
 _SLACK = 0.1

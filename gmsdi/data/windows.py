@@ -44,9 +44,8 @@ from gmsdi.data import jamendo, multitracks
 from gmsdi.data.decoding import Unreadable
 from gmsdi.data.multitracks import Activity, Splits
 from gmsdi.data.slakh import Track, Unlabelled, list_tracks, read_track
-from gmsdi.data.transfer import claimed, require_space
 from gmsdi.errors import UserError
-from gmsdi.io.files import atomic
+from gmsdi.io.files import atomic, claimed, require_space
 
 if TYPE_CHECKING:
     import pandas as pd

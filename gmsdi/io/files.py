@@ -1,8 +1,9 @@
-"""Files that appear under their final name only when they are complete."""
+"""Files that appear under their final name only when they are complete, made by one process at a time."""
 
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gmsdi.errors import UserError
+
+_RESERVE = 64 << 20  # bytes of a disk that are never counted on
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -46,6 +50,51 @@ def remove_partials(path: str | Path) -> None:
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
         _remove(left)
+
+
+@contextmanager
+def claimed(target: Path) -> Iterator[None]:
+    """Hold a lock on `target`, which another process may be making: then this one waits until that has ended.
+
+    The lock ends with the process that holds it, even if it is killed. Its file, hidden beside `target`, stays.
+
+    Raises:
+        UserError: if the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _log.warning("%s: waiting for another process that is at work on it", target)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(f"{lock.lock_file}: cannot be written ({error.strerror}); choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def require_space(
+    folder: Path,
+    needed: int,
+    name: str,
+    *,
+    advice: str = "choose another folder or fewer tracks, or do not store the archive",
+) -> None:
+    """Raise a UserError if the disk that holds `folder` has not this many bytes free."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free - _RESERVE
+    if free < needed:
+        raise UserError(
+            f"{folder}: {max(free, 0) / 1e9:.1f} GB are free, and {name} needs {needed / 1e9:.1f} GB here; free space, "
+            f"{advice}"
+        )
 
 
 def _remove(path: Path) -> None:

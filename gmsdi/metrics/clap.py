@@ -45,7 +45,7 @@ class CLAP:
         batch: int = 8,
         device: str = "cpu",
     ) -> None:
-        from gmsdi.metrics.weights import pinned
+        from gmsdi.io.weights import pinned
         from gmsdi.models.clap.network import LAION, WEIGHTS, AudioTower, laion_network
 
         self._hop = round(hop * self.sample_rate)

@@ -1,28 +1,30 @@
-"""The musicnn embedding, with its weights read from the `musicnn` wheel."""
+"""The musicnn embedding, with weights that come with this package."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import safe_open
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.features import clips_at, mel_filters
-from gmsdi.metrics.tf_checkpoint import read_checkpoint
+from gmsdi.io.features import clips_at, mel_filters
 
 if TYPE_CHECKING:
     import torch
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "musicnn"
 
 
 class MusicNN:
     """The 200 units of musicnn's last hidden layer, one frame per (overlapping) window of three seconds.
 
     Network: Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019. The
-    weights come with the `musicnn` wheel (ISC licence) as a TensorFlow 1 checkpoint that is read without TensorFlow.
+    weights are those of the `musicnn` package 0.1.0 (ISC licence, beside them); `benchmarks/convert_musicnn.py` took
+    them out of its TensorFlow checkpoints.
     The network pools over a window, so that a window gives a single frame; a clip gives one per hop that fits. The
     released code takes three seconds without overlap; overlap gives short clips more frames, which are correlated.
 
@@ -36,7 +38,7 @@ class MusicNN:
         tags: The names of the 50 outputs of `probabilities`.
 
     Raises:
-        UserError: if the `musicnn` package is not installed, or its files are damaged.
+        UserError: if there is no such tagger, or the numbers are not positive.
     """
 
     sample_rate = 16000
@@ -52,13 +54,9 @@ class MusicNN:
         if self._window < 1 or self._hop < 1 or batch < 1:
             raise UserError("musicnn: window, hop and batch must be positive")
         self._batch = batch
-        folder = _package_folder() / f"{dataset}_musicnn"
-        weights = read_checkpoint(folder / ".index", folder / ".data-00000-of-00001")
-        self.tags: list[str] = list(getattr(importlib.import_module("musicnn.configuration"), f"{dataset}_LABELS"))
-        try:
-            self._network = _MusicNNNetwork(weights)
-        except KeyError as error:
-            raise UserError(f"{folder}: lacks the variable {error}; install musicnn==0.1.0 again") from error
+        with safe_open(WEIGHTS / f"{dataset}.safetensors", framework="np") as file:
+            self.tags: list[str] = json.loads(file.metadata()["tags"])
+            self._network = _MusicNNNetwork({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
     def clips_at_once(self, samples: int, sample_rate: int) -> int:
         """See `Embedding.clips_at_once`."""
@@ -175,11 +173,3 @@ class _MusicNNNetwork:
 
 def _numbered(name: str, index: int) -> str:
     return f"{name}_{index}" if index else name
-
-
-def _package_folder() -> Path:
-    """Find the installed musicnn without importing its modules that need TensorFlow."""
-    spec = importlib.util.find_spec("musicnn")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("musicnn is not installed; its weights are needed: pip install --no-deps musicnn==0.1.0")
-    return Path(spec.submodule_search_locations[0])

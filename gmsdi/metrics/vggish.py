@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.features import clips_at
-from gmsdi.metrics.weights import Weights, pinned, read_torch
+from gmsdi.io.features import clips_at
+from gmsdi.io.weights import Weights, pinned, read_torch
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +67,7 @@ class VGGish:
         except (RuntimeError, TypeError) as error:
             raise UserError(f"{file}: not the weights of VGGish; use those of {WEIGHTS.url}") from error
         self._layers.to(device).eval().requires_grad_(False)
+        self._filters = _mel_filters(self.sample_rate, self._n_fft)
 
     def clips_at_once(self, samples: int, sample_rate: int) -> int:
         """See `Embedding.clips_at_once`."""
@@ -103,25 +103,18 @@ class VGGish:
 
         window = torch.hann_window(self._window, device=clips.device)
         spectrum = torch.fft.rfft(clips.unfold(1, self._window, self._spacing) * window, self._n_fft)
-        filters = torch.from_numpy(htk_mel_filters(self.sample_rate, self._n_fft, 64, 125, 7500)).to(spectrum.real)
-        return (spectrum.abs() @ filters.T + 0.01).log()
+        return (spectrum.abs() @ self._filters.to(spectrum.real).T + 0.01).log()
 
 
-@cache
-def htk_mel_filters(sample_rate: int, n_fft: int, n_mels: int, lowest: float, highest: float) -> np.ndarray:
-    """Filters that are triangles of height 1 on HTK's mel scale, 1127 ln(1 + f / 700), as VGGish's front end has them.
+def _mel_filters(sample_rate: int, n_fft: int) -> torch.Tensor:
+    """Triangles of height 1 on the mel scale 1127 ln(1 + f / 700), float64 `[64, n_fft // 2 + 1]`."""
+    import torch
+    from transformers.audio_utils import mel_filter_bank
 
-    Other than `features.mel_filters`, which are triangles over frequency.
-
-    Returns:
-        float64 `[n_mels, n_fft // 2 + 1]`.
-    """
-    low, high = 1127 * np.log1p(np.array([lowest, highest]) / 700)
-    edges = np.linspace(low, high, n_mels + 2)[:, None]
-    bins = 1127 * np.log1p(np.linspace(0, sample_rate / 2, n_fft // 2 + 1) / 700)
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return np.maximum(np.minimum(rising, falling), 0)
+    bank = mel_filter_bank(
+        n_fft // 2 + 1, 64, 125, 7500, sample_rate, mel_scale="kaldi", triangularize_in_mel_space=True
+    )
+    return torch.from_numpy(np.ascontiguousarray(bank.T))
 
 
 def _layers() -> torch.nn.ModuleDict:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from gmsdi.errors import UserError
 
 
 class TrainableModel(nn.Module):
@@ -30,3 +33,37 @@ class TrainableModel(nn.Module):
             batch: see `gmsdi.training.loop.Batches`.
         """
         raise NotImplementedError
+
+    def write_beside(self, folder: Path) -> None:
+        """Write what belongs beside the weights into a model folder; by default nothing."""
+
+
+Build: TypeAlias = Callable[[dict[str, Any], Path | None], TrainableModel]
+"""A model with fresh weights from its configuration and, if there is one, the file of its prompts' embeddings."""
+
+_KINDS: dict[str, Build] = {}
+
+
+def register_kind(kind: str, build: Build) -> None:
+    """Make a `kind` of a model's `config.json` known. A family does so where it is defined.
+
+    Whoever builds or loads models of a kind imports its family: `gmsdi.models.checkpoint` those of `gmsdi.models`.
+    """
+    _KINDS[kind] = build
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """The kind of a configuration; "diffusion" unless it says so."""
+    return str(config.get("kind", "diffusion"))
+
+
+def builder(config: Mapping[str, Any]) -> Build:
+    """What builds the models of a configuration's kind.
+
+    Raises:
+        UserError: if it is not known.
+    """
+    kind = kind_of(config)
+    if kind not in _KINDS:
+        raise UserError(f"model kind is {kind!r}; known here are {', '.join(sorted(_KINDS))}")
+    return _KINDS[kind]

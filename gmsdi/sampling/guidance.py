@@ -1,46 +1,21 @@
-"""Prompts and classifier-free guidance: from a denoiser with embeddings to a model that takes prompts."""
+"""Classifier-free guidance: from a denoiser with embeddings to a model that takes prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from gmsdi.errors import UserError
+from gmsdi.inference.base import Guided
+from gmsdi.types import Prompt, Stem, as_prompt, join
 
+__all__ = ["Guided", "Model", "Prompt", "as_prompt", "guided", "join"]
 
-@dataclass(frozen=True)
-class Prompt:
-    """What a signal should sound like.
-
-    Attributes:
-        text: the description, for instance "Bass, Drums".
-        negative: what guidance leads away from; None is the learned unconditional embedding z*.
-    """
-
-    text: str
-    negative: str | None = None
-
-
-Model: TypeAlias = Callable[[Tensor, float, Sequence["Prompt | str"]], Tensor]
-"""`D = model(x, sigma, prompts)`: x `[N, C, T]`, sigma a float, N prompts; returns `[N, C, T]`."""
-
-
-def as_prompt(prompt: str | Prompt) -> Prompt:
-    """The prompt itself, or one with that text and no negative text."""
-    return prompt if isinstance(prompt, Prompt) else Prompt(prompt)
-
-
-def join(prompts: Sequence[str | Prompt]) -> Prompt:
-    """⊗ of the paper's Section 3: the texts joined by ", ".
-
-    The negative of a joint prompt is z*: the paper names negatives for single stems only, and a stem's negative ("Bass"
-    for Drums) may be part of the joint text.
-    """
-    return Prompt(", ".join(as_prompt(prompt).text for prompt in prompts))
+Model: TypeAlias = Guided
+"""The former name of `gmsdi.inference.base.Guided`."""
 
 
 def guided(
@@ -51,7 +26,7 @@ def guided(
     interval: tuple[float, float] | None = None,
     encode: Callable[[Sequence[str | None]], Any] | None = None,
     clamp: float | None = None,
-) -> Model:
+) -> Guided:
     """Classifier-free guidance (Section 2.1): D* = D(z) + w·(D(z) − D(z⁻)), with z⁻ the negative prompt or z*.
 
     Since D is affine in the score, this is the paper's S* = S(z) + w·(S(z) − S(z*)). Rows with z and rows with z⁻ go
@@ -59,15 +34,16 @@ def guided(
     encoded once.
 
     Args:
-        denoiser: `D(x [N, C, T], sigma [N], cond)`.
+        denoiser: `D(x [N, ...], sigma [N], cond)`, for instance `Model.denoise`.
         scale: w in the "paper" convention; in "adp" (audio-diffusion-pytorch's `embedding_scale`) s = 1 + w.
         convention: "paper" or "adp".
         interval: σ range, ends included, within which guidance acts; outside it the model is D(z).
-        encode: `encode(texts) -> bank` with `bank.select(index)`; by default `denoiser.encode`.
+        encode: `encode(texts) -> bank` with `bank.select(index)`, for instance `Model.embed`; by default
+            `denoiser.encode`.
         clamp: limit the guided D to ±clamp, as audio-diffusion-pytorch does with 1; None leaves it.
 
     Returns:
-        A `Model`.
+        A function of states, a noise level and prompts.
 
     Raises:
         UserError: for an unknown convention.
@@ -77,7 +53,7 @@ def guided(
     w = float(scale) if convention == "paper" else float(scale) - 1
     bank = _Bank(encode if encode is not None else denoiser.encode)  # type: ignore[attr-defined]
 
-    def model(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
+    def model(x: Tensor, sigma: float, prompts: Sequence[Stem]) -> Tensor:
         rows = [as_prompt(prompt) for prompt in prompts]
         if len(rows) != x.shape[0]:
             raise ValueError(f"{x.shape[0]} rows but {len(rows)} prompts")

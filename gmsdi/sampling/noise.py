@@ -55,19 +55,19 @@ class CoupledNoise(SeededNoise):
         self._joint: tuple[Tensor, int] | None = None
 
     def given(self, x: Tensor, others: int) -> Tensor:
-        """Noise of given sources `[B, I, C, T]`, coupled to that of the first state: `others` sources and a mixture."""
+        """Noise of given sources `[B, I, ...]`, coupled to that of the first state: `others` sources and a mixture."""
         joint = self._sources(x, x.shape[1] + others)
         self._joint = joint, x.shape[1]
         return joint[:, : x.shape[1]]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Draw noise like the state `[B, S, C, T]` of S − 1 sources and their mixture."""
+        """Draw noise like the state `[B, S, ...]` of S − 1 sources and their mixture."""
         sources, known = self._joint or (self._sources(x, x.shape[1] - 1), 0)
         self._joint = None
         return torch.cat([sources[:, known:], sources.sum(dim=1, keepdim=True)], dim=1)
 
     def _sources(self, x: Tensor, count: int) -> Tensor:
-        independent = super().__call__(x[:, :1].expand(-1, count, -1, -1))
+        independent = super().__call__(x[:, :1].expand(-1, count, *x.shape[2:]))
         mean = independent.mean(dim=1, keepdim=True)
         return (1 + 1 / count) ** 0.5 * (independent - mean) + count**-0.5 * mean
 

@@ -1,79 +1,62 @@
-"""Typed settings of sampling: how a derivative is integrated, and how a model is guided."""
+"""Typed settings of sampling: how a derivative is integrated, and how a model is guided.
+
+A solver is an instance of the class of its sampler, `Euler`, `Heun`, `ADPM2` or `DPMpp2M`, which has the options of
+this sampler and no others. `Solver("heun", steps=20)` makes the right one. torch is imported by the methods that
+sample, so that a configuration can be read without it.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-import torch
-from torch import Tensor
+from annotated_types import Len
 
 from gmsdi.errors import UserError
-from gmsdi.sampling import samplers
 from gmsdi.sampling.schedules import karras
+from gmsdi.settings import About, Count, Level, NonNegative, Number, Positive, check
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gmsdi.sampling.samplers import Derivative, Noise
 
 Callback: TypeAlias = Callable[[int, int], None]
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {
-    "euler": samplers.euler,
-    "adpm2": samplers.adpm2,
-    "heun": samplers.heun,
-    "dpmpp_2m": samplers.dpmpp_2m,
-}
+CHURN = "noise added back while sampling, in the unit of Karras et al."
 
 
-@dataclass(frozen=True)
 class Solver:
-    """How a derivative is integrated.
+    """How a derivative is integrated: what all samplers share. Each has a class of its own.
 
-    Attributes:
-        name: euler, adpm2, heun or dpmpp_2m (see `gmsdi.sampling.samplers`).
-        steps: of the schedule.
-        sigma_min: last noise level above 0.
-        sigma_max: first noise level.
-        rho: curvature of the Karras schedule.
-        s_churn: noise added back (euler and heun).
-        resamples: how often each step is taken (euler).
-        midpoint: "power" (with `midpoint_rho` = 1 arithmetic, as in the paper) or "geometric" (adpm2).
-        midpoint_rho: the paper's ρ of ADPM2.
-        last: "step", the last step is like the others; or "estimate", it ends at the signals that the derivative
-            implies (`last_gain` of `samplers.euler`), which schedules of few steps need (euler, for the Extractor and
-            the projected Separator).
+    `Solver(name, ...)` is an instance of the class of the sampler `name`, by default `Euler`.
 
     Raises:
-        UserError: if a value is out of range or the sampler does not know the option.
+        UserError: if there is no such sampler, it does not have an option, or a value is out of range.
     """
 
-    name: str = "euler"
-    steps: int = 25
-    sigma_min: float = 2e-3
-    sigma_max: float = 0.5
-    rho: float = 7.0
-    s_churn: float = 0.0
-    resamples: int = 1
-    midpoint: str = "power"
-    midpoint_rho: float = 1.0
-    last: str = "step"
+    name: str
+    steps: int
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of each sampler's class
+
+    def __new__(cls, name: str = "euler", *args: Any, **options: Any) -> Solver:  # noqa: D102
+        if cls is not Solver:
+            return super().__new__(cls)
+        kind = sampler(name)
+        refuse_unknown(kind, options, f"solver {name}")
+        return object.__new__(kind)  # whose __init__ Python calls next, with the same arguments
 
     def __post_init__(self) -> None:
-        if self.name not in SAMPLERS:
-            raise UserError(f"solver name is {self.name!r}; choose {', '.join(SAMPLERS)}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise UserError(f"solver {field.name} is {value!r}; it must be a whole number of at least 1")
-            if field.type == "float" and (not isinstance(value, int | float) or not 0 <= value < math.inf):
-                raise UserError(f"solver {field.name} is {value!r}; it must be a number of at least 0")
-        if self.s_churn and self.name not in ("euler", "heun"):
-            raise UserError(f"solver {self.name} has no s_churn; use euler or heun, or leave it out")
-        if self.resamples > 1 and self.name != "euler":
-            raise UserError(f"solver {self.name} has no resamples; use euler, or leave it out")
-        if self.midpoint not in ("power", "geometric") or self.midpoint_rho <= 0:
-            raise UserError(f"solver midpoint is {self.midpoint!r} (rho {self.midpoint_rho}); use power or geometric")
-        if self.last not in ("step", "estimate") or (self.last == "estimate" and self.name != "euler"):
-            raise UserError(f"solver last is {self.last!r} for {self.name}; use step, or estimate with euler")
+        own = type(self).__dataclass_fields__["name"].default
+        if self.name != own:
+            raise UserError(f"solver name is {self.name!r}; {type(self).__name__} is {own}")
+        check(self, "solver")
         self.sigmas()
 
     def sigmas(self) -> list[float]:
@@ -83,66 +66,238 @@ class Solver:
     @property
     def evaluations(self) -> int:
         """Evaluations of the derivative in one run."""
-        if self.name in ("adpm2", "heun"):
-            return 2 * self.steps - 1
-        return self.steps * self.resamples
+        return self.steps
 
-    def sample(
-        self, derivative: samplers.Derivative, x: Tensor, *, noise: samplers.Noise, callback: Callback | None = None
-    ) -> Tensor:
+    def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from the state `x` at `sigma_max` to 0.
 
         Raises:
             UserError: if `last` is "estimate" and the derivative implies none.
         """
+        raise NotImplementedError
+
+    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+        """One step of a run without its noise, for `check_stability`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Scheduled(Solver):
+    """The settings that all samplers have, the first of them the name."""
+
+    name: str
+    steps: Annotated[Count, About("steps of the noise schedule")] = 25
+    sigma_min: Annotated[Positive, About("last noise level above 0")] = 2e-3
+    sigma_max: Annotated[Positive, About("first noise level")] = 0.5
+    rho: Annotated[Positive, About("curvature of the Karras schedule")] = 7.0
+
+
+@dataclass(frozen=True)
+class Euler(_Scheduled):
+    """First order, with noise added back ("AEuler" of the paper); see `gmsdi.sampling.samplers.euler`.
+
+    `last` is "estimate" where the last step ends at the signals that the derivative implies (`last_gain` of the
+    sampler), which schedules of few steps need; the Extractor and the projected Separator imply some.
+    """
+
+    name: Annotated[Literal["euler"], About("sampler")] = "euler"
+    s_churn: Annotated[NonNegative, About(CHURN)] = 0.0
+    resamples: Annotated[Count, About("times that each step is taken")] = 1
+    last: Annotated[
+        Literal["step", "estimate"],
+        About(
+            "step: the last step is like the others; estimate: it ends at the signals that the derivative implies, for "
+            "schedules of few steps (of Extractor and projected Separator)"
+        ),
+    ] = "step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.last not in ("step", "estimate"):
+            raise UserError(f"solver last is {self.last!r}; choose step or estimate")
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the derivative in one run."""
+        return self.steps * self.resamples
+
+    def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
+        """See `Solver.sample`."""
+        from gmsdi.sampling.samplers import euler
+
         gain = 1.0 if self.last == "step" else getattr(derivative, "gain", None)
         if gain is None:
             raise UserError("solver last is estimate, for the Extractor and the projected Separator; use step")
-        return self._integrate(derivative, x, self.sigmas(), self.s_churn, self.resamples, noise, callback, gain)
+        options: dict[str, Any] = {"s_churn": self.s_churn, "resamples": self.resamples, "last_gain": gain}
+        return euler(derivative, x, self.sigmas(), noise=noise, callback=callback, **options)
 
-    def step(self, derivative: samplers.Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """One step of a run without its noise, for `check_stability`."""
-        return self._integrate(derivative, x, sigmas, self.s_churn / self.steps, 1, torch.zeros_like, None)
+    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+        """See `Solver.step`."""
+        import torch
+
+        from gmsdi.sampling.samplers import euler
+
+        return euler(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=torch.zeros_like)
+
+
+@dataclass(frozen=True)
+class Heun(_Scheduled):
+    """Second order, two evaluations a step; see `gmsdi.sampling.samplers.heun`."""
+
+    name: Annotated[Literal["heun"], About("sampler")] = "heun"
+    s_churn: Annotated[NonNegative, About(CHURN)] = 0.0
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the derivative in one run."""
+        return 2 * self.steps - 1
+
+    def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
+        """See `Solver.sample`."""
+        from gmsdi.sampling.samplers import heun
+
+        return heun(derivative, x, self.sigmas(), s_churn=self.s_churn, noise=noise, callback=callback)
+
+    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+        """See `Solver.step`."""
+        import torch
+
+        from gmsdi.sampling.samplers import heun
+
+        return heun(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=torch.zeros_like)
+
+
+@dataclass(frozen=True)
+class ADPM2(_Scheduled):
+    """Ancestral midpoint sampler of second order; see `gmsdi.sampling.samplers.adpm2`."""
+
+    name: Annotated[Literal["adpm2"], About("sampler")] = "adpm2"
+    midpoint: Annotated[Literal["power", "geometric"], About("power: of the mean with midpoint_rho; or geometric")] = (
+        "power"
+    )
+    midpoint_rho: Annotated[Positive, About("the paper's rho; 1 is the arithmetic midpoint")] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.midpoint not in ("power", "geometric"):
+            raise UserError(f"solver midpoint is {self.midpoint!r}; choose power or geometric")
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the derivative in one run."""
+        return 2 * self.steps - 1
+
+    def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
+        """See `Solver.sample`."""
+        return self._integrate(derivative, x, self.sigmas(), noise, callback)
+
+    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+        """See `Solver.step`."""
+        import torch
+
+        return self._integrate(derivative, x, sigmas, torch.zeros_like, None)
 
     def _integrate(
-        self,
-        derivative: samplers.Derivative,
-        x: Tensor,
-        sigmas: Sequence[float],
-        s_churn: float,
-        resamples: int,
-        noise: samplers.Noise,
-        callback: Callback | None,
-        last_gain: float = 1.0,
+        self, derivative: Derivative, x: Tensor, sigmas: Sequence[float], noise: Noise, callback: Callback | None
     ) -> Tensor:
-        options: dict[str, Any] = {}
-        if self.name in ("euler", "heun"):
-            options["s_churn"] = s_churn
-        if self.name == "euler":
-            options.update(resamples=resamples, last_gain=last_gain)
-        if self.name == "adpm2":
-            options.update(rho=self.midpoint_rho, midpoint=self.midpoint)
-        return SAMPLERS[self.name](derivative, x, sigmas, noise=noise, callback=callback, **options)
+        from gmsdi.sampling.samplers import adpm2
+
+        options: dict[str, Any] = {"rho": self.midpoint_rho, "midpoint": self.midpoint}
+        return adpm2(derivative, x, sigmas, noise=noise, callback=callback, **options)
+
+
+@dataclass(frozen=True)
+class DPMpp2M(_Scheduled):
+    """DPM-Solver++(2M): second order, one evaluation a step, no noise; see `gmsdi.sampling.samplers.dpmpp_2m`."""
+
+    name: Annotated[Literal["dpmpp_2m"], About("sampler")] = "dpmpp_2m"
+
+    def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
+        """See `Solver.sample`."""
+        from gmsdi.sampling.samplers import dpmpp_2m
+
+        return dpmpp_2m(derivative, x, self.sigmas(), noise=noise, callback=callback)
+
+    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+        """See `Solver.step`."""
+        import torch
+
+        from gmsdi.sampling.samplers import dpmpp_2m
+
+        return dpmpp_2m(derivative, x, sigmas, noise=torch.zeros_like)
+
+
+SAMPLERS: dict[str, type[Solver]] = {"euler": Euler, "adpm2": ADPM2, "heun": Heun, "dpmpp_2m": DPMpp2M}
+"""The class of each sampler."""
+
+
+def sampler(name: str) -> type[Solver]:
+    """The class of a sampler.
+
+    Raises:
+        UserError: if there is none of this name.
+    """
+    if name not in SAMPLERS:
+        raise UserError(f"solver name is {name!r}; choose {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
+
+
+def options_of(kind: type[Solver]) -> list[str]:
+    """The options of a sampler, with `name`."""
+    return [field.name for field in fields(kind)]
+
+
+def refuse_unknown(kind: type[Solver], options: Mapping[str, Any], what: str) -> None:
+    """Refuse what a sampler does not have.
+
+    Raises:
+        UserError: for the first such option, with the samplers that have it.
+    """
+    known = options_of(kind)
+    for option in options:
+        if option in known:
+            continue
+        others = [name for name, other in SAMPLERS.items() if option in options_of(other)]
+        if others:
+            raise UserError(f"{what} has no {option}; use {' or '.join(others)}, or leave it out")
+        near = difflib.get_close_matches(option, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(known)}"
+        raise UserError(f"{what} has no {option}; {hint}")
+
+
+def changed(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a solver with changes, one after the other.
+
+    Where a change names another sampler, the options that this one lacks are left behind; those that stand beside the
+    name are the user's own and stay, to be refused by `Solver`.
+    """
+    result = dict(base)
+    for change in changes:
+        name = change.get("name", result.get("name", "euler"))
+        if name in SAMPLERS and name != result.get("name", "euler"):
+            known = options_of(SAMPLERS[name])
+            result = {key: value for key, value in result.items() if key in known}
+        result |= change
+    return result
 
 
 @dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance, see `gmsdi.sampling.guidance.guided`.
 
-    Attributes:
-        w: strength, in the convention below.
-        convention: "paper" (0 is no guidance) or "adp" (1 is no guidance).
-        interval: σ range within which guidance acts; None is everywhere.
-        clamp: limit of the denoised signal; None is no limit.
-
     Raises:
         UserError: if a value is out of range.
     """
 
-    w: float = 0.0
-    convention: str = "paper"
-    interval: Sequence[float] | None = None
-    clamp: float | None = None
+    w: Annotated[Number, About("strength, in the convention below")] = 0.0
+    convention: Annotated[
+        Literal["paper", "adp"], About("paper: D(z) + w (D(z) - D(z*)); adp: D(z*) + w (D(z) - D(z*))")
+    ] = "paper"
+    interval: Annotated[
+        Annotated[Sequence[Level], Len(2, 2)] | None,
+        About("noise levels [low, high] between which guidance acts; null is all"),
+    ] = None
+    clamp: Annotated[Positive | None, About("clip the denoised signal to [-clamp, clamp]; null does not")] = None
 
     def __post_init__(self) -> None:
         if isinstance(self.w, bool) or not isinstance(self.w, int | float) or not math.isfinite(self.w):

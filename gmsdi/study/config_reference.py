@@ -1,46 +1,40 @@
-"""The page of all configuration keys, config/README.md, from the schema that checks them.
+"""The page of all configuration keys, config/README.md, and the JSON schema for editors, from the typed models.
 
-`python -m gmsdi.study.config_reference`, in the repository's root, writes it. Defaults that the schema leaves to a
-class of the package are read from its source, so that no heavy library is imported.
+`python -m gmsdi.study.config_reference`, in the repository's root, writes both.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gmsdi.io.files import atomic
+from gmsdi.study.config.schema import CHANGES, REF, Schema, definition, resolved, schema
 
-Schema = Mapping[str, Any]
-
-PACKAGE = Path(__file__).parents[1]
-SCHEMA = PACKAGE.parent / "workflow" / "schemas" / "config.schema.yaml"
-PAGE = PACKAGE.parent / "config" / "README.md"
-CLASSES = {
-    "training": ("training/config.py", "TrainingConfig"),
-    "unet": ("models/edm/unet.py", "UNetConfig"),
-    "data.mini": ("data/mini.py", "MiniConfig"),
-}
-"""For definitions and keys of the schema that a class configures, its file and name."""
+REPO = Path(__file__).parents[2]
+SCHEMA = REPO / "workflow" / "schemas" / "config.schema.json"
+PAGE = REPO / "config" / "README.md"
 
 INTRODUCTION = """\
-<!-- Written by `make docs` from workflow/schemas/config.schema.yaml; edit that. -->
+<!-- Written by `make docs` from gmsdi/study/config/; edit that. -->
 
 # Configuration
 
-The workflow always reads [`config.yaml`](config.yaml), the demo's values. A file given with `--configfile` overlays
-it key by key: it needs `run`, the name of its folder of results, and the keys that differ. Lists are replaced as a
-whole. An entry of `data.classes`, `generation.negatives` or `separation.extras` that `config.yaml` has is left out by
-the value `null`. A key in neither file has the default below; a key that is not below is an error, and so is a value
-of another type or range. What a run was is in its `results/<run>/config.yaml`, with the defaults of the
-schema filled in, but not those that a class has (of `training`, `unet` and `data.mini`).
+A file given with `--configfile` lies over its base, key by key: it needs `run`, the name of its folder of results, and
+the keys that differ. Its base is [`config.yaml`](config.yaml), the demo's values, unless its key `base` names another.
+Lists are replaced as a whole. An entry of `data.classes`, `generation.negatives` or `separation.extras` that the base
+has is left out by the value `null`. Where a file chooses another sampler (`solver.name`), those options of its base's
+solvers are left out that this sampler does not have. Several files given together count as one.
+
+A key in neither file has the default below; a key that is not below is an error, and so is a value of another type or
+range, an option of another sampler, and whatever else a job would refuse: it is said before the first job. What a run
+was is in its `results/<run>/config.yaml`, with every default filled in.
 
 Keys are written with dots: `data.mini.tracks.test` is
 
@@ -50,132 +44,126 @@ data:
     tracks: {test: 10}
 ```
 
-YAML reads `1e-4` as text, write `0.0001` or `1.0e-4`; infinity is `.inf`.
+YAML reads `1e-4` as text, write `0.0001` or `1.0e-4`; infinity is `.inf`. Editors that know YAML check a file as it is
+written if its first line is `# yaml-language-server: $schema=../workflow/schemas/config.schema.json`.
 """
 
 
 HEAD = ["key", "type", "default", "meaning"]
 
 
-def reference(schema: Schema) -> str:
+def reference() -> str:
     """The page in Markdown.
-
-    Args:
-        schema: JSON schema of the configuration.
 
     Returns:
         An introduction, a table of the top level, and a table of all keys beneath for each of its mappings and for each
         definition that several mappings refer to.
     """
-    top, definitions = schema["properties"], schema["$defs"]
-    sections = [INTRODUCTION, _table(_rows(schema, schema, "", depth=1))]
-    for key, rule in top.items():
+    whole = schema()
+    sections = [INTRODUCTION, _table(_rows(whole, "", depth=1))]
+    for key, rule in whole["properties"].items():
         if "properties" in rule:
-            sections += [f"## `{key}`", _text(rule["description"]), _table(_rows(rule, schema, f"{key}."))]
+            sections += [f"## `{key}`", _text(rule["description"]), _table(_rows(rule, f"{key}."))]
     sections.append("## Keys that several mappings have")
-    for name in (name for name in definitions if _has_table({"$ref": f"#/$defs/{name}"}, schema)):
-        users = ", ".join(f"`{user}`" for user in _users(schema, name))
-        text = f"{_text(definitions[name]['description'])}. In {users}."
-        sections += [f"### Keys of `{name}`", text, _table(_rows(definitions[name], schema, "", of=name))]
+    for name, rule in whole["$defs"].items():
+        if name.endswith(CHANGES):
+            continue
+        users = ", ".join(f"`{user}`" for user in _users(whole, name))
+        text = f"{_text(rule['description']).removesuffix('.')}. In {users}."
+        sections += [f"### Keys of `{name}`", text, _table(_rows(_options(name, rule), ""))]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
+def editors() -> str:
+    """The JSON schema as a file."""
+    told = {"$comment": "Written by `make docs` from gmsdi/study/config/; edit that."}
+    return json.dumps({**told, **_optional(schema())}, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
 def main() -> None:
-    """Write the page."""
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    with atomic(PAGE) as path:
-        path.write_text(reference(schema), encoding="utf-8")
+    """Write both."""
+    for file, text in ((PAGE, reference()), (SCHEMA, editors())):
+        with atomic(file) as path:
+            path.write_text(text, encoding="utf-8")
 
 
-def _rows(rule: Schema, schema: Schema, prefix: str, *, of: str = "", depth: int | None = None) -> Iterator[list[str]]:
+def _optional(whole: Schema) -> Schema:
+    """The schema of a file that lies over a base: no key of the top is needed but `run`."""
+    return {**whole, "required": ["run"]}
+
+
+def _options(name: str, rule: Schema) -> Schema:
+    """A definition's keys; of a solver, those of all samplers with their defaults."""
+    if name != "solver":
+        return rule
+    keys = {key: dict(value) for key, value in resolved({"$ref": f"{REF}solver"})["properties"].items()}
+    for sampler in reversed(rule["oneOf"]):
+        for key, value in sampler["properties"].items():
+            keys[key]["default"] = value["default"]
+    return {"properties": keys}
+
+
+def _rows(rule: Schema, prefix: str, *, depth: int | None = None) -> Iterator[list[str]]:
     """A row for every key of a mapping and, unless `depth` is 1, of the mappings in it that are written out in place.
 
     Args:
         rule: schema of the mapping.
-        schema: the whole.
         prefix: of its keys.
-        of: name of the definition, if it is one.
         depth: levels; None is all.
     """
-    others = _class_defaults(*CLASSES[of or prefix[:-1]]) if (of or prefix[:-1]) in CLASSES else {}
-    for key, given in rule["properties"].items():
-        own = {**_resolved(given, schema), **given}
-        name = f"[{prefix}{key}](#{key})" if depth == 1 and "properties" in given else f"`{prefix}{key}`"
+    for key, own in rule["properties"].items():
+        name = f"[{prefix}{key}](#{key})" if depth == 1 and "properties" in own else f"`{prefix}{key}`"
         shown = "required" if key in rule.get("required", []) else ""
-        if "default" in own or key in others:
-            shown = f"`{_yaml(own['default'] if 'default' in own else others[key])}`"
-        yield [name, _type(own, schema), shown, _text(own["description"]) + _of_names(own)]
-        if depth == 1 or _has_table(given, schema):
+        if "default" in own:
+            shown = f"`{_yaml(own['default'])}`"
+        yield [name, _type(own), shown, _text(own.get("description") or resolved(own)["description"])]
+        if depth == 1 or "$ref" in own:
             continue
-        for inner, path in ((own, f"{prefix}{key}."), (own.get("additionalProperties"), f"{prefix}{key}.<name>.")):
+        for inner, path in (
+            (own, f"{prefix}{key}."),
+            (own.get("additionalProperties"), f"{prefix}{key}.<name>."),
+            (own.get("items"), f"{prefix}{key}."),
+        ):
             if isinstance(inner, dict) and "properties" in inner:
-                yield from _rows(inner, schema, path)
+                yield from _rows(inner, path)
 
 
-def _resolved(rule: Schema, schema: Schema) -> Schema:
-    """The definition that a rule refers to, or an empty one."""
-    found: Schema = schema["$defs"][_definition(rule)] if "$ref" in rule else {}
-    return found
-
-
-def _definition(rule: Schema) -> str:
-    return str(rule["$ref"]).removeprefix("#/$defs/")
-
-
-def _has_table(rule: Schema, schema: Schema) -> bool:
-    """Whether a rule refers to a definition of a mapping's keys, which has a table of its own."""
-    own = _resolved(rule, schema)
-    return "properties" in own and own["type"] == "object"
-
-
-def _users(schema: Schema, name: str) -> list[str]:
-    """The keys that refer to a definition, directly."""
+def _users(whole: Schema, name: str) -> list[str]:
+    """The keys that refer to a definition, or to its changes, directly."""
     found = []
 
     def look(rule: Schema, path: str) -> None:
         for key, inner in rule.get("properties", {}).items():
-            if "$ref" in inner and _definition(inner) == name:
-                found.append(f"{path}{key}")
+            for part in (inner, *inner.get("anyOf", [])):
+                if "$ref" in part and definition(part).removesuffix(CHANGES) == name:
+                    found.append(f"{path}{key}")
             look(inner, f"{path}{key}.")
         if isinstance(rule.get("additionalProperties"), dict):
             look(rule["additionalProperties"], f"{path}<name>.")
 
-    look(schema, "")
-    for other, rule in schema["$defs"].items():
+    look(whole, "")
+    for other, rule in whole["$defs"].items():
         look(rule, f"{other}: ")
     return found
 
 
-def _class_defaults(file: str, name: str) -> dict[str, Any]:
-    """Defaults of a dataclass, read from its source."""
-    source = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
-    (found,) = (node for node in source.body if isinstance(node, ast.ClassDef) and node.name == name)
-    defaults = {}
-    for node in found.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            value: ast.expr = node.value
-            if isinstance(value, ast.Call):  # field(default_factory=lambda: ...)
-                factory = value.keywords[0].value
-                assert isinstance(factory, ast.Lambda)
-                value = factory.body
-            defaults[node.target.id] = ast.literal_eval(value)
-    return defaults
-
-
-def _type(rule: Schema, schema: Schema, *, plural: bool = False) -> str:
+def _type(rule: Schema, *, plural: bool = False) -> str:
     """A rule's type and range in words."""
-    if "$ref" in rule and _has_table(rule, schema):
-        return f"[{_definition(rule)}](#keys-of-{_definition(rule)})"
+    if "$ref" in rule:
+        name = definition(rule).removesuffix(CHANGES)
+        return f"[{name}](#{'keys-of-' * (name in schema()['$defs'])}{name})"
+    if "anyOf" in rule:
+        return " or ".join(_type(part, plural=plural) for part in rule["anyOf"])
     if "enum" in rule:
         return ", ".join(f"`{value}`" for value in rule["enum"])
     kinds = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
     words = []
     for kind in kinds:
         if kind == "array":
-            words.append(_list(rule, schema, plural=plural))
+            words.append(_list(rule, plural=plural))
         elif kind == "object":
             inner = rule.get("additionalProperties")
-            entries = f" to {_type(inner, schema, plural=True)}" if isinstance(inner, dict) and "type" in inner else ""
+            entries = f" to {_type(inner, plural=True)}" if isinstance(inner, dict) and "type" in inner else ""
             least = f" of {rule['minProperties']} keys or more" if "minProperties" in rule else ""
             words.append(f"mapping{'s' if plural else ''}{least}{entries}")
         else:
@@ -183,31 +171,26 @@ def _type(rule: Schema, schema: Schema, *, plural: bool = False) -> str:
     return " or ".join(words)
 
 
-def _list(rule: Schema, schema: Schema, *, plural: bool) -> str:
+def _list(rule: Schema, *, plural: bool) -> str:
     """A list, how long it is and of what."""
     least, most = rule.get("minItems", 0), rule.get("maxItems")
     number = f"{least} " if least == most else ""
     return (
         ("non-empty " if least == 1 else "")
         + ("lists" if plural else "list")
-        + f" of {number}{'distinct ' if rule.get('uniqueItems') else ''}{_type(rule['items'], schema, plural=True)}"
+        + f" of {number}{'distinct ' if rule.get('uniqueItems') else ''}{_type(rule['items'], plural=True)}"
     )
 
 
 def _range(rule: Schema) -> str:
     """The bounds of a number, or the pattern of a string."""
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f" {sign} {rule[key]}" for key, sign in signs.items() if key in rule]
+    bounds = [f" {sign} {_short(rule[key])}" for key, sign in signs.items() if key in rule]
     return ",".join(bounds) + (f" like `{rule['pattern']}`" if "pattern" in rule else "")
 
 
-def _of_names(rule: Schema) -> str:
-    """What the keys of a mapping may be called, where the user chooses them."""
-    names = rule.get("propertyNames")
-    if names is None:
-        return ""
-    taken = ", ".join(f"`{name}`" for name in names["not"]["enum"])
-    return f"; a name is like `{names['pattern']}`, and none of {taken}"
+def _short(number: float) -> str:
+    return f"{number:.3g}" if number % 1 else f"{number:.0f}"
 
 
 def _yaml(value: Any) -> str:

@@ -48,19 +48,23 @@ def fad_stems(table: pd.DataFrame) -> Figure:
     """Figure 2: FAD of single stems, with and without negative prompts, against the test chunks of the stem.
 
     Args:
-        table: first table of `experiments.distances`, with a column embedding.
+        table: first table of `fad.distances`, with a column embedding.
     """
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
     strengths = list(dict.fromkeys(map(_strength, series)))
-    with _style() as plt:
+    with _style() as (plt, sns):
         width = 1.2 + max(1.7, 0.45 * len(series)) * len(stems)
         figure, ax = plt.subplots(figsize=(max(6.0, width), 3.8), layout="constrained")
-        width = 0.76 / len(series)
-        for k, name in enumerate(series):
-            rows = model[model["series"] == name].set_index("bar").loc[stems]
-            place = np.arange(len(stems)) + (k - (len(series) - 1) / 2) * width
-            _bars(ax, place, rows, width, name, HATCHES[strengths.index(_strength(name)) % len(HATCHES)])
+        style = {"edgecolor": "white", "linewidth": 0, "zorder": 2, "saturation": 1, "errorbar": None, "legend": False}
+        palette = {name: _colour(name) for name in series}
+        sns.barplot(model, x="bar", y="fad", hue="series", palette=palette, width=0.76, gap=0.08, ax=ax, **style)
+        for bars, name in zip(list(ax.containers), series, strict=True):
+            for patch in bars:
+                patch.set_hatch(HATCHES[strengths.index(_strength(name)) % len(HATCHES)])
+            bars.set_label(name)
+            middles = np.array([patch.get_x() + patch.get_width() / 2 for patch in bars])
+            _marks(ax, middles, model[model["series"] == name].set_index("bar").loc[stems])
         for k, stem in enumerate(stems):
             rows = table[table["bar"] == stem]
             for row in rows[rows["kind"] == "line"].itertuples():
@@ -73,7 +77,7 @@ def fad_stems(table: pd.DataFrame) -> Figure:
                 label = "test chunks of another stem (initial; nearest thick)" if (k, rank) == (0, 0) else None
                 ax.hlines(row.fad, k - 0.46, k + 0.42, color=OTHER_STEM, lw=1.6 if rank == 0 else 0.7, label=label)
                 ax.annotate(row.series[0], (k + 0.43, row.fad), fontsize=7, color=OTHER_STEM, va="center")
-        ax.set_xticks(range(len(stems)), stems)
+        ax.set_xlabel("")
         _finish(ax, table)
     return figure
 
@@ -82,13 +86,13 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
     """Figure 3: FAD of total ("All") and partial generation, by given stems, against test mixtures.
 
     Args:
-        table: second table of `experiments.distances`, with a column embedding.
+        table: second table of `fad.distances`, with a column embedding.
     """
     model = table[table["kind"] == "model"]
     bars, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
     stems = list(dict.fromkeys(stem for bar in bars for stem in bar.split(", ") if bar != "All"))
     short = ["All" if bar == "All" else "+".join(_initial(stem, stems) for stem in bar.split(", ")) for bar in bars]
-    with _style() as plt:
+    with _style() as (plt, _):
         # Not every series has all bars: those of a bar stand side by side, all of them as wide as fits the most.
         present = {bar: [name for name in series if name in set(rows["series"])] for bar, rows in model.groupby("bar")}
         most = max(map(len, present.values()))
@@ -99,7 +103,9 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
             places = [
                 bars.index(bar) + (present[bar].index(name) - (len(present[bar]) - 1) / 2) * width for bar in rows.index
             ]
-            _bars(ax, np.array(places), rows, width, name)
+            # seaborn would leave gaps where a series is missing.
+            ax.bar(places, rows["fad"], 0.92 * width, label=name, color=_colour(name), zorder=2)
+            _marks(ax, np.array(places), rows)
         for row in table[table["kind"] == "line"].itertuples():
             ax.axhline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
             if row.series == HELD_OUT:
@@ -119,16 +125,16 @@ def costs(table: pd.DataFrame) -> Figure:
         table: rows of `metrics.si_sdr.summarize` with the columns method, steps, evaluations (per chunk) and chunks.
     """
     overall = table[table["stem"] == "All"]
-    with _style() as plt:
+    methods = list(dict.fromkeys(overall["method"]))
+    with _style() as (plt, sns):
         figure, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        for (method, rows), colour, marker in zip(
-            overall.groupby("method", sort=False), _distinct(plt), "os^Dv<>Pp*hX8d" * 2, strict=False
-        ):
-            points = rows.sort_values("evaluations")
-            ax.plot(points["evaluations"], points["active"], marker=marker, ms=5, lw=1.4, color=colour, label=method)
-            for point in points.itertuples():
-                ax.annotate(str(point.steps), (point.evaluations, point.active), (0, 5), fontsize=6.5, ha="center",
-                            textcoords="offset points", color=colour)  # fmt: skip
+        palette = dict(zip(methods, sns.color_palette("tab10", len(methods)), strict=True))
+        markers = dict(zip(methods, cycle("os^Dv<>Pp*hX8d"), strict=False))
+        sns.lineplot(overall, x="evaluations", y="active", hue="method", style="method", palette=palette, dashes=False,
+                     markers=markers, ms=6, lw=1.4, mew=0, estimator=None, ax=ax)  # fmt: skip
+        for point in overall.itertuples():
+            ax.annotate(str(point.steps), (point.evaluations, point.active), (0, 5), fontsize=6.5, ha="center",
+                        textcoords="offset points", color=palette[point.method])  # fmt: skip
         ax.set(
             xscale="log",
             xlabel="network evaluations per chunk (guidance counts twice)",
@@ -156,7 +162,7 @@ def losses(table: pd.DataFrame) -> Figure:
     Args:
         table: columns step, train_loss and val_loss (either may be missing in a row).
     """
-    with _style() as plt:
+    with _style() as (plt, sns):
         figure, ax = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
         for column, label, colour in (
             ("train_loss", "training batches", COLOURS["without negative prompts"]),
@@ -164,7 +170,8 @@ def losses(table: pd.DataFrame) -> Figure:
         ):
             if column in table and table[column].notna().any():
                 points = table.dropna(subset=column)
-                ax.plot(points["step"], points[column], marker=".", ms=4, lw=1.2, color=colour, label=label)
+                sns.lineplot(points, x="step", y=column, marker=".", ms=4, lw=1.2, mec=colour, color=colour,
+                             label=label, estimator=None, ax=ax)  # fmt: skip
         ax.set(xlabel="step", ylabel="loss", yscale="log")
         ax.legend(frameon=False)
     return figure
@@ -186,14 +193,12 @@ def _strength(series: str) -> str:
     return series.partition(", w = ")[2]
 
 
-def _bars(ax: Axes, x: np.ndarray, rows: pd.DataFrame, width: float, name: str, hatch: str = "") -> None:
-    style: dict[str, Any] = {
-        "color": COLOURS.get(name.split(", w = ")[0]),
-        "hatch": hatch,
-        "edgecolor": "white",
-        "linewidth": 0,
-    }
-    ax.bar(x, rows["fad"], 0.92 * width, label=name, zorder=2, **style)
+def _colour(series: str) -> str | None:
+    return COLOURS.get(series.partition(", w = ")[0])
+
+
+def _marks(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
+    """Value, interval and FAD∞ of the bars at x."""
     for place, value in zip(x, rows["fad"], strict=True):
         # Beside the error bar, which goes up from the bar's middle.
         text = ax.annotate(f"{value:.1f}", (place, value), (2, 2), textcoords="offset points", fontsize=7)
@@ -239,13 +244,9 @@ def _initial(stem: str, stems: list[str]) -> str:
     return stem
 
 
-def _distinct(plt: Any) -> Iterator[Any]:
-    """Colours that can be told apart, again and again."""
-    return cycle(plt.get_cmap("tab10").colors)
-
-
 @contextmanager
-def _style() -> Iterator[Any]:
+def _style() -> Iterator[tuple[Any, Any]]:
+    """Yield matplotlib's pyplot and seaborn, in whose theme figures are drawn meanwhile."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -254,5 +255,5 @@ def _style() -> Iterator[Any]:
 
     settings = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "axes.labelsize": 9}
     with sns.axes_style("ticks", settings), sns.plotting_context("paper", rc=settings):
-        yield plt
+        yield plt, sns
         plt.close("all")

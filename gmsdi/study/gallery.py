@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.io.files import atomic
+from gmsdi.study.chunks import given_in, labels_in
+from gmsdi.study.tasks import Single, Task
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
@@ -51,47 +53,46 @@ def write_gallery(
     separations: Mapping[str, Made],
     generations: Mapping[str, Made],
     *,
+    tasks: Sequence[Task],
     examples: int,
-    groups: Sequence[Sequence[str]] | None = None,
 ) -> None:
     """Write FLAC files, PNG spectrograms and `gallery.json` to `folder`, which appears when complete.
 
     Args:
         folder: where to write.
         windows: the test split.
-        separations: for each method a shard's table (chunk) and estimates [N, K, T]; of memory-mapped ones only the
-            examples are read.
-        generations: for each task a shard's table (bar, clip, and chunk for partial) and audio [N, R, T].
+        separations: for each row of Table 2 by name, "separator" and "extractor", a shard's table (chunk) and
+            estimates [N, K, T]; of memory-mapped ones only the examples are read.
+        generations: for each task by name a shard's table (bar, clip) and audio [N, R, T].
+        tasks: of the text-conditioned model, in the order of the gallery.
         examples: number of examples of each task.
-        groups: of the labels, if "total_groups" is among the tasks.
     """
     labels = windows.labels
     chosen: list[tuple[str, Iterator[Example]]] = [
         (method, _separated(windows, *made, examples)) for method, made in separations.items()
     ]
-    chosen.append(("single", _single(generations, labels, examples)))
-    for task in generations:
-        if task.startswith("total"):
-            rows = [", ".join(group) for group in groups or []] if task == "total_groups" else labels
-            chosen.append((task, _total(*generations[task], rows, examples)))
-    partial = [task for task in ("partial", "partial_conditioned") if task in generations]
-    chosen += [(task, _partial(*generations[task], labels, examples)) for task in partial]
+    alone = [task for task in tasks if isinstance(task, Single)]
+    chosen.append(("single", _single([(task, *generations[task.name]) for task in alone], labels, examples)))
+    for task in tasks:
+        if task.mixed:
+            show = _partial if task.given else _total
+            chosen.append((task.kind, show(*generations[task.name], task.rows, examples)))
     with atomic(folder) as out:
         out.mkdir()
         sections = []
-        for task, found in chosen:
+        for kind, found in chosen:
             entries = [
-                {"title": title, "rows": [_write(out, f"{task}-{k}", windows.sample_rate, row) for row in rows]}
+                {"title": title, "rows": [_write(out, f"{kind}-{k}", windows.sample_rate, row) for row in rows]}
                 for k, (title, rows) in enumerate(found, start=1)
             ]
-            title, text = TITLES[task]
-            sections.append({"task": task, "title": title, "text": text, "examples": entries})
+            title, text = TITLES[kind]
+            sections.append({"task": kind, "title": title, "text": text, "examples": entries})
         (out / "gallery.json").write_text(json.dumps(sections, indent=1) + "\n", encoding="utf-8")
 
 
 def spectrogram(audio: np.ndarray, sample_rate: int, *, bands: int = 80, columns: int = 320) -> np.ndarray:
     """Level in dB over time on the mel scale, [bands, about `columns`], for audio [T]."""
-    from gmsdi.metrics.features import mel_filters
+    from gmsdi.io.features import mel_filters
 
     size = 512
     hop = max(1, len(audio) // columns)
@@ -102,7 +103,7 @@ def spectrogram(audio: np.ndarray, sample_rate: int, *, bands: int = 80, columns
 
 
 def _separated(windows: WindowSet, table: pd.DataFrame, estimates: np.ndarray, examples: int) -> Iterator[Example]:
-    number = table["active"].fillna("").map(lambda active: len(active.split(", ")))
+    number = table["active"].fillna("").map(lambda active: len(labels_in(active)))
     # Full chunks first, and one from each track before a second.
     order = table.assign(number=-number, again=table.groupby("track").cumcount())
     for place in order.sort_values(["number", "again"], kind="stable").index[:examples]:
@@ -115,14 +116,15 @@ def _separated(windows: WindowSet, table: pd.DataFrame, estimates: np.ndarray, e
         yield f"{row['track']}, {row['offset'] / windows.sample_rate:.1f} s", rows
 
 
-def _single(generations: Mapping[str, Made], labels: Sequence[str], examples: int) -> Iterator[Example]:
+def _single(
+    made: Sequence[tuple[Single, pd.DataFrame, np.ndarray]], labels: Sequence[str], examples: int
+) -> Iterator[Example]:
     for label in labels:
         rows = []
-        for task, role in (("single", "no negative prompt"), ("single_negative", "negative prompt")):
-            if task in generations:
-                table, audio = generations[task]
-                for place in table.index[table["bar"] == label][: max(1, examples // 2)]:
-                    rows.append((label, role, audio[place, 0]))
+        for task, table, audio in made:
+            role = "negative prompt" if task.negative else "no negative prompt"
+            for place in table.index[table["bar"] == label][: max(1, examples // 2)]:
+                rows.append((label, role, audio[place, 0]))
         yield label, rows
 
 
@@ -140,7 +142,7 @@ def _partial(table: pd.DataFrame, audio: np.ndarray, labels: Sequence[str], exam
     for k, bar in enumerate(picked):
         places = table.index[table["bar"] == bar]
         place = places[k % len(places)]
-        given = bar.split(", ")
+        given = given_in(bar)
         rows = [("Given and generated", "mix", audio[place, :-1].sum(axis=0))]
         for i, label in enumerate(labels):
             rows.append((label, "given" if label in given else "generated", audio[place, i]))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ import pandas as pd
 import yaml
 
 from gmsdi import __version__
-from gmsdi.study.tables import Sheet
 
-PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "musicnn", "snakemake")
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "snakemake")
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
 
 
@@ -47,25 +45,6 @@ def svg_uri(figure: Any) -> str:
     with mpl.rc_context({"svg.hashsalt": "gmsdi"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _uri(buffer.getvalue(), ".svg")
-
-
-def sheet_html(sheet: Sheet) -> str:
-    """A sheet as an HTML table with its notes."""
-    rows = "".join(f"<tr><th scope=row>{_cell(row[0])}{_cells(row[1:])}</tr>" for row in sheet.rows)
-    header = "".join(f"<th scope=col>{_cell(cell)}" for cell in sheet.header)
-    notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in sheet.notes)
-    return (
-        f"<figure class=sheet><figcaption>{html.escape(sheet.title)}</figcaption><div class=scroll><table>"
-        f"<thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>{notes}</figure>"
-    )
-
-
-def frame_html(table: pd.DataFrame) -> str:
-    """A table of numbers as HTML, without intervals and notes."""
-    rows = [[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row] for row in table.itertuples(index=False)]
-    header = "".join(f"<th scope=col>{html.escape(str(name).replace('_', ' '))}" for name in table.columns)
-    body = "".join(f"<tr><th scope=row>{html.escape(row[0])}{_cells(row[1:])}</tr>" for row in rows)
-    return f"<div class=scroll><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def gallery(folder: str | Path) -> list[dict[str, Any]]:
@@ -167,21 +146,3 @@ def _provenance(folder: str | Path) -> dict[str, Any]:
 
 def _uri(content: bytes, suffix: str) -> str:
     return f"data:{MIME[suffix]};base64,{base64.b64encode(content).decode()}"
-
-
-def _cells(cells: Sequence[str]) -> str:
-    return "".join(f"<td>{_cell(cell)}" for cell in cells)
-
-
-def _cell(text: str) -> str:
-    """Text with `**bold**`, and what stands in brackets smaller."""
-    text = html.escape(text)
-    if text.startswith("**"):
-        bold, rest = text[2:].split("**", 1)
-        text = f"<b>{bold}</b>{rest}"
-    for opening, closing in (("[", "]"), ("(paper", ")")):
-        if opening in text:
-            before, after = text.split(opening, 1)
-            inside, after = after.split(closing, 1)
-            text = f"{before}<small>{opening}{inside}{closing}</small>{after}"
-    return text

@@ -1,64 +1,51 @@
-"""What a configuration asks for: its methods, tasks and models, and the settings of each.
+"""What a configuration asks for: its methods, tasks, systems and models as objects, and its data by name.
 
-The workflow takes the parameters of its jobs from here, and `gmsdi.study.plan` what it counts. Nothing is computed and
+The workflow takes the parameters of its jobs from here, and `gmsdi.study.work` what it counts. Nothing is computed and
 no heavy library is imported, so that building the workflow's graph takes no time.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from gmsdi.data.versions import VERSIONS, numbers_of
+from gmsdi.errors import UserError
+from gmsdi.sampling.solver import changed
 from gmsdi.study.config import Config, digest, slug
+from gmsdi.study.methods import BASELINE_ROWS, TABLE1_ROWS, Extractor, Guided, Projected, Row, Separator
+from gmsdi.study.setups import SETUPS, GmsdiSetup, Setup
+from gmsdi.study.tasks import (
+    Alone,
+    Conditioned,
+    Extracted,
+    Groups,
+    Partial,
+    PartialMsdm,
+    Sequential,
+    Single,
+    SingleWeakMsdm,
+    Task,
+    Total,
+    TotalMsdm,
+)
 
-VALIDATED = {"separator_validated": "separator", "extractor_validated": "extractor"}
-"""Rows of Table 2 whose settings were chosen on validation chunks, each with the same method as chosen in Table 1."""
-
-GMSDI, MSDM, WEAK_MSDM, DEMUCS_GIBBS = "gmsdi", "msdm", "weak_msdm", "demucs_gibbs"
-CLAP = "clap"
-"""The small CLAP, a model that separates nothing; its embeddings condition another."""
+GMSDI, CLAP, DEMO = "gmsdi", "clap", "demo"
+"""Names of trainings: the text-conditioned model; the small CLAP, a model that separates nothing and whose embeddings
+condition another; and the text-conditioned model in the demo's short training."""
 CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
 """Keys of a text encoder that no other kind has."""
 UNSUPERVISED = ", unsupervised (CLAP)"
 """Ends the titles of rows whose model has seen no labels: the paper's word, though LAION's CLAP has seen captions."""
 LABELLED_CLAP = ", by a CLAP that has seen labels"
 """Ends the titles of rows whose model has seen no labels, but embeddings by a CLAP that was trained on them."""
-WEAKLY = ", weakly supervised"
-"""Ends the titles of rows of a model of labels beside them, which the paper's GMSDI of Table 2 is."""
-SEQUENTIAL, EXTRACTED, GROUPS = TOTALS = ("sequential", "extracted", "groups")
-"""Tasks of total generation that have keys of their own below `generation`; the last is Eq. 11."""
-TITLES = {MSDM: "MSDM", WEAK_MSDM: "Weakly Supervised MSDM", DEMUCS_GIBBS: "Demucs + Gibbs, {steps} steps"}
-"""Rows of Table 2 with the paper's other systems; see `titled`."""
-PUBLISHED = {DEMUCS_GIBBS: "Demucs + Gibbs (512 steps)"}
-"""What the paper's Table 2 calls the methods that are called otherwise here."""
-
-
-@dataclass(frozen=True)
-class Single:
-    """A task that samples single stems from their labels.
-
-    Attributes:
-        series: what tables and Figure 2 call it.
-        w: its guidance.
-        negative: whether it has negative prompts.
-        curve: whether it belongs to the curve over w, which has fewer clips, and not to Figure 2.
-    """
-
-    series: str
-    w: float
-    negative: bool
-    curve: bool
 
 
 class Study:
-    """The methods, tasks and models of a configuration.
+    """The methods, tasks, systems and models of a configuration.
 
-    A method separates (Table 2), a task generates (Figures 2 and 3), and a system runs them: "gmsdi", "msdm",
-    "weak_msdm" or "demucs_gibbs", see `system_of`. A model is one of the networks that a system consists of: "gmsdi",
-    "msdm", "demucs_gibbs", or one for each label of "weak_msdm".
+    A row separates (Table 2), a task generates (Figures 2 and 3), and a system runs them. A model is one of the
+    networks that a system consists of.
 
     Args:
         config: with every default filled in, see `gmsdi.study.config.validate`.
@@ -66,104 +53,119 @@ class Study:
     Attributes:
         config: as given.
         labels: the K stem labels, in the order of every table.
-        separators: Table 1's Separators by name, each with its constrained stem.
-        grid_methods: methods of Table 1.
-        baselines: settings of the paper's other systems that run, by name.
-        weak: the models of "weak_msdm" by name, each with its label.
-        baseline_models: all models of the baselines.
-        extras: settings of Table 2's rows beyond the paper, by name.
-        unsupervised: how the titles end of rows of a model that the run trains on CLAP embeddings, without labels of
-            its own; empty if it does not.
+        systems: those that run, by name; the text-conditioned model is the first.
+        rows: those of Table 2 by name, in its order.
+        grid_rows: those of Table 1 by name.
+        tasks: all tasks by name.
         validation: whether the grid is also computed on validation chunks.
-        validated: as `VALIDATED`, those that run.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
-        methods: of Table 2, in its order.
-        costed: methods of the figure of costs: without the Gaussian separator, which is unstable in the few steps that
-            the figure asks for.
-        singles: the tasks of single stems: with and without negative prompts at every w of Figure 2 and of the curve.
-        shown: tasks of the text-conditioned model that the gallery has examples of.
-        gmsdi_tasks: tasks of the text-conditioned model.
-        tasks: all tasks.
+        clap: whether it is trained on embeddings by a CLAP.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.labels: list[str] = list(config["data"]["classes"])
-        self.separators = {f"separator_{slug(label)}": label for label in self.labels}
-        self.grid_methods = ["extractor", *self.separators]
-
-        self.baselines: dict[str, Any] = {name: config["baselines"][name] for name in config["baselines"]["enabled"]}
-        self.weak = {f"weak_msdm_{slug(label)}": label for label in self.labels}
-        self.baseline_models = [model for name in self.baselines for model in self.models(name)]
-
-        self.extras: dict[str, Any] = config["separation"]["extras"]
         self.clap = config["model"]["config"]["text"]["kind"] == CLAP
-        self.unsupervised = ""
-        if config["model"]["train"] and self.clap:
-            self.unsupervised = LABELLED_CLAP if config["clap"]["train"] else UNSUPERVISED
-        self.validation = config["grid"]["validation"]["chunks"] is not None
-        self.validated = VALIDATED if self.validation else {}
-        gaussian = ["msdm_gaussian"] if MSDM in self.baselines else []
-        self.methods = ["separator", "extractor", *self.baselines, *gaussian, *self.extras, *self.validated]
-        self.costed = ["separator", "extractor", *self.baselines, *self.extras]
-
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
+        self.validation = config["grid"]["validation"]["chunks"] is not None
+        self.systems = {setup.kind: setup for setup in self._systems()}
+        self.grid_rows = {row.name: row for row in self._grid_rows()}
+        self.rows = {row.name: row for row in self._rows()}
+        self.tasks = {task.name: task for task in self._tasks()}
 
-        self.singles = self._singles()
-        beyond = [f"total_{way}" for way in TOTALS if config["generation"][way]]
-        conditioned = ["partial_conditioned"] if config["generation"]["conditioned"] else []
-        self.gmsdi_tasks = [*self.singles, "total", *beyond, "partial", *conditioned]
-        self.shown = [task for task in self.gmsdi_tasks if task not in self.singles or not re.search(r"_w[\d_]", task)]
-        self.tasks = [
-            *self.gmsdi_tasks,
-            *(["single_weak_msdm"] if WEAK_MSDM in self.baselines else []),
-            *(["total_msdm", "partial_msdm"] if MSDM in self.baselines else []),
-        ]
+    def _systems(self) -> Iterator[Setup]:
+        labels, baselines = tuple(self.labels), self.config["baselines"]
+        yield GmsdiSetup(labels=labels)
+        for name in baselines["enabled"]:
+            yield SETUPS[name].configured(labels, baselines[name])
 
     # --- Separation ---------------------------------------------------------------------------------------------------
 
-    def method_settings(self, method: str) -> dict[str, Any]:
-        """All settings of a method.
+    @property
+    def unsupervised(self) -> str:
+        """How the titles end of rows of a model that the run trains on CLAP embeddings; empty if it does not."""
+        if not (self.config["model"]["train"] and self.clap):
+            return ""
+        return LABELLED_CLAP if self.config["clap"]["train"] else UNSUPERVISED
 
-        Returns:
-            What `gmsdi.study.experiments.choose_settings` takes: the settings of `separate`, of which None is chosen
-            from the grid on the split `chosen_on`, and maybe a `title`.
-        """
+    def row(self, name: str) -> Row:
+        """A row of Table 2 or Table 1."""
+        return self.rows.get(name) or self.grid_rows[name]
+
+    def _own(self, method: type[Guided]) -> dict[str, Any]:
+        """What all rows of the paper's Extractor or Separator are made of."""
         separation = self.config["separation"]
-        if system_of(method) != GMSDI:
-            return self._baseline_settings(method)
-        own = self.extras.get(method, {})
-        name = own.get("of", VALIDATED.get(method, method.split("_")[0]))
-        base = separation[name]
-        settings = {
-            "name": name,
-            "w": own.get("w") if own else base["w"],
+        base = separation[method.GRID]
+        return {
+            "system": self.systems[GMSDI],
+            "guidance": separation["guidance"],
+            "w": base["w"],
             "negatives": base["negatives"],
-            "solver": {**separation["solver"], **base["solver"], **own.get("solver", {})},
-            "chosen_on": "validation" if self.validation and method not in ("separator", "extractor") else "test",
+            "solver": changed(separation["solver"], base["solver"]),
+            "title": f"{method.TITLE}{self.unsupervised}",
+            "paper": None if self.unsupervised else method.PAPER,
         }
-        if name == "separator" and not own.get("projected"):
-            settings["constrained"] = self.separators.get(method, own.get("constrained", base["constrained"]))
-        options = ("title", "consistent", "by_power", "projected", "samples", "inverted", "wiener")
-        settings |= {key: own[key] for key in options if key in own}
-        if method in self.validated:
-            settings["title"] = f"GMSDI {name.capitalize()}{self.unsupervised}, chosen on validation chunks"
-        elif not own and self.unsupervised:
-            settings["title"] = f"GMSDI {name.capitalize()}{self.unsupervised}"
-        return titled(settings)
 
-    def _baseline_settings(self, method: str) -> dict[str, Any]:
-        """`method_settings` of the paper's other systems."""
-        system = system_of(method)
-        own = self.baselines[system]["separation"]
-        settings: dict[str, Any] = {"name": system, "title": TITLES[system], "chosen_on": "test"}
-        if system == DEMUCS_GIBBS:
-            return titled(settings | own)
-        settings["solver"] = {**self.config["separation"]["solver"], **own["solver"]}
-        settings |= self._clamp(system)
-        if method == "msdm_gaussian":
-            return settings | {"title": "MSDM, Gaussian likelihood", "gaussian": True}
-        return settings | {"constrained": own["constrained"]}
+    @property
+    def _beyond(self) -> str:
+        """The split on which rows beyond the paper are chosen."""
+        return "validation" if self.validation else "test"
+
+    def _grid_rows(self) -> Iterator[Row]:
+        yield Extractor(**self._own(Extractor), name="extractor", published=True)
+        for label in self.labels:
+            own = {**self._own(Separator), "constrained": label, "chosen_on": self._beyond}
+            yield Separator(**own, name=f"separator_{slug(label)}")
+
+    def _rows(self) -> Iterator[Row]:
+        constrained = self.config["separation"]["separator"]["constrained"]
+        separator = Separator(**self._own(Separator), name="separator", constrained=constrained, published=True)
+        extractor = self.grid_rows["extractor"]
+        yield from (separator, extractor)
+        baselines = list(self._baselines())
+        yield from (row for row in baselines if row.published)
+        yield from (row for row in baselines if not row.published)
+        yield from self._extras()
+        if self.validation:
+            for row in (separator, extractor):
+                own = {"name": f"{row.name}_validated", "title": f"{row.title}, chosen on validation chunks"}
+                own |= {"chosen_on": "validation", "twin": row.name}
+                yield row.model_copy(update={**own, "paper": None, "published": False, "costed": False})
+
+    def _baselines(self) -> Iterator[Row]:
+        """The rows of the paper's other systems."""
+        for name in self.config["baselines"]["enabled"]:
+            own = {**self.config["baselines"][name]["separation"], "system": self.systems[name]}
+            if "solver" in own:
+                own["solver"] = changed(self.config["separation"]["solver"], own["solver"])
+            for row in BASELINE_ROWS[name]:
+                settings = {key: value for key, value in own.items() if key in row.model_fields}
+                paper = row.PAPER is not None
+                yield row(
+                    **settings, name=row.kind_name(), title=row.TITLE, paper=row.PAPER, published=paper, costed=paper
+                ).titled()
+
+    def _extras(self) -> Iterator[Row]:
+        """The rows beyond the paper."""
+        unsettled: list[type[Guided]] = [Extractor, Separator] if self.unsupervised else []
+        for name, extra in self.config["separation"]["extras"].items():
+            given = dict(extra)
+            method: type[Guided] = TABLE1_ROWS[given.pop("of")]
+            own = {**self._own(method), "name": name, "chosen_on": self._beyond, "w": None, "paper": None}
+            own["solver"] = changed(own["solver"], given.pop("solver", {}))
+            # The paper's methods by a model of labels, beside one that has seen none: the paper's numbers are theirs.
+            if method in unsettled and "model" in given and given.keys() <= {"title", "model", "w", "constrained"}:
+                own["paper"] = method.PAPER
+                unsettled.remove(method)
+            if given.pop("projected", False):
+                method = Projected
+            if method is Separator:
+                own["constrained"] = self.config["separation"]["separator"]["constrained"]
+            if unknown := [key for key in given if key not in method.model_fields]:
+                raise UserError(
+                    f"config: separation.extras.{name} has {unknown[0]}, which this method does not have; leave it out"
+                )
+            yield method(**{**own, **given}).titled()
 
     def grid_chunks(self, split: str) -> int | None:
         """Number of chunks of the grid on a split; None is all."""
@@ -171,131 +173,111 @@ class Study:
         chunks: int | None = grid["chunks"] if split == "test" else grid["validation"]["chunks"]
         return chunks
 
-    def grid_cells(self, method: str, split: str) -> list[dict[str, Any]]:
-        """The settings of every cell of a method's part of the grid: each w, or each constrained stem of MSDM."""
-        settings, grid = self.method_settings(method), self.config["grid"]
-        if system_of(method) != GMSDI:
-            return [{**settings, "constrained": label} for label in self.labels]
+    def grid_cells(self, name: str, split: str) -> list[Row]:
+        """A row with every setting of its part of the grid on a split."""
+        grid = self.config["grid"]
         values = grid["w"] if split == "test" else grid["validation"]["w"] or grid["w"]
-        solver = {**settings["solver"], **grid["solver"]}
-        return [{**settings, "w": w, "solver": solver} for w in values]
+        return list(self.row(name).cells(values, grid["solver"]))
 
     def grid_steps(self) -> dict[str, int]:
-        """Solver steps of Table 1's Extractor and Separator."""
-        first = {"extractor": "extractor", "separator": next(iter(self.separators))}
-        return {name: self.grid_cells(method, "test")[0]["solver"]["steps"] for name, method in first.items()}
+        """Solver steps of Table 1's methods, by what the grid calls them."""
+        return {row.GRID: self.grid_cells(name, "test")[0].step_count() for name, row in self.grid_rows.items()}
 
     def deciding(self, split: str) -> list[str]:
-        """The methods whose grid on a split settles what a method of Table 2 leaves open."""
+        """The rows whose grid on a split settles what a row of Table 2 leaves open."""
         needed: list[str] = []
-        for settings in map(self.method_settings, self.methods):
-            if settings["chosen_on"] == split and None in settings.values():
-                needed += [settings["name"]] if settings["name"] in self.baselines else self.grid_methods
+        for row in self.rows.values():
+            if row.chosen_on == split and row.is_open:
+                needed += list(self.grid_rows) if row.SHARED else [row.name]
         return list(dict.fromkeys(needed))
 
     # --- Generation ---------------------------------------------------------------------------------------------------
 
-    def _singles(self) -> dict[str, Single]:
+    def _tasks(self) -> Iterator[Task]:
         generation = self.config["generation"]
-        own, found = generation["single"], {}
-        for curve, values in ((False, own["w"] or [generation["w"]]), (True, own["w_curve"])):
+        negatives = generation["negatives"]
+
+        def shared(key: str, system: str = GMSDI) -> dict[str, Any]:
+            """What all tasks have."""
+            solver = changed(generation["solver"], generation[key]["solver"])
+            return {"system": self.systems[system], "solver": solver, "clips": generation["clips"]}
+
+        def mixed(key: str) -> dict[str, Any]:
+            """What the tasks of several stems of the text-conditioned model have."""
+            own = dict(generation[key])
+            w = own.pop("w", None)
+            said = negatives if own.pop("negatives", False) else {}
+            guidance = {**generation["guidance"], "w": generation["w"] if w is None else w}
+            return {**own, **shared(key), "guidance": guidance, "negatives": said}
+
+        for curve, values in (
+            (False, generation["single"]["w"] or [generation["w"]]),
+            (True, generation["single"]["w_curve"]),
+        ):
             for number, w in enumerate(values):
-                for negative in (False, True) if generation["negatives"] else (False,):
-                    task = f"single{'_negative' * negative}{'_curve' * curve}"
-                    task += "" if number == 0 and not curve else f"_w{slug(f'{w:g}')}"
-                    series = f"{'with' if negative else 'without'} negative prompts, w = {w:g}"
-                    found[task] = Single(f"curve, {series}" if curve else series, float(w), negative, curve)
-        return found
+                for negative in (False, True) if negatives else (False,):
+                    first = number == 0 and not curve
+                    ending = "" if first else f"_w{slug(f'{w:g}')}"
+                    name = f"single{'_negative' * negative}{'_curve' * curve}{ending}"
+                    own = {**shared("single"), "guidance": {**generation["guidance"], "w": float(w)}}
+                    if curve:
+                        own["clips"] = generation["single"]["curve_clips"]
+                    said: dict[str, Any] = {"negative": negative, "curve": curve, "shown": first}
+                    yield Single(**own, **said, name=name, negatives=negatives if negative else {})
+        yield Total(**mixed("total"), name="total")
+        if generation["sequential"]:
+            yield Sequential(**mixed("sequential"), name="total_sequential")
+        if generation["extracted"]:
+            own = mixed("extracted")
+            given = dict(own.pop("extraction"))
+            base = self._own(Extractor)
+            solver = changed(base["solver"], given.pop("solver"))
+            extraction = Extractor(**{**base, **given, "solver": solver, "name": "extraction", "consistent": True})
+            yield Extracted(**own, extraction=extraction, name="total_extracted")
+        if generation["groups"]:
+            yield Groups(**mixed("total"), groups=generation["groups"], name="total_groups")
+        yield Partial(**mixed("partial"), name="partial")
+        if generation["conditioned"]:
+            yield Conditioned(**mixed("conditioned"), name="partial_conditioned")
+        yield from self._baseline_tasks(shared)
 
-    def clips(self, task: str) -> int:
-        """Clips of each bar of a task."""
-        generation = self.config["generation"]
-        few = task in self.singles and self.singles[task].curve
-        return int(generation["single"]["curve_clips"] if few else generation["clips"])
+    def _baseline_tasks(self, shared: Any) -> Iterator[Task]:
+        """The tasks of the paper's other systems."""
+        if "weak_msdm" in self.systems:
+            own = self._changed(shared("single", "weak_msdm"), "weak_msdm", "single")
+            yield SingleWeakMsdm(**own, name="single_weak_msdm")
+        if "msdm" in self.systems:
+            own = self._changed(shared("total", "msdm"), "msdm", "total")
+            yield TotalMsdm(**own, name="total_msdm")
+            own = self._changed(shared("partial", "msdm"), "msdm", "partial")
+            best = self.config["baselines"]["msdm"]["generation"]["best_of"]
+            yield PartialMsdm(**own, best_of=best, name="partial_msdm")
 
-    def task_settings(self, task: str) -> dict[str, Any]:
-        """What `gmsdi.study.experiments.generate` takes: the task's system, solver, guidance and likelihood widths."""
-        generation, system, kind = self.config["generation"], system_of(task), task.split("_")[0]
-        way = task.split("_")[1] if task.startswith("total_") and system == GMSDI else None
-        own = generation["conditioned" if task == "partial_conditioned" else kind]
-        if way in (SEQUENTIAL, EXTRACTED):
-            own = generation[way]
-        settings: dict[str, Any] = {
-            "system": system,
-            "task": kind,
-            "solver": {**generation["solver"], **own["solver"]},
-        }
-        if system != GMSDI:
-            baseline = self.baselines[system]["generation"]
-            settings["solver"] |= baseline["solver"] | baseline.get(kind, {}).get("solver", {})
-            return settings | self._clamp(system) | {key: baseline[key] for key in ("best_of",) if key in baseline}
-        if way == GROUPS:
-            settings["groups"] = generation["groups"]
-        elif way is not None:
-            settings["way"] = way
-        if way == SEQUENTIAL:
-            settings["order"] = own["order"]
-        if way == EXTRACTED:
-            separation, extraction = self.config["separation"], own["extraction"]
-            solver = {**separation["solver"], **separation["extractor"]["solver"], **extraction["solver"]}
-            settings["extraction"] = {
-                **extraction,
-                "name": "extractor",
-                "solver": solver,
-                "guidance": separation["guidance"],
-            }
-        single = self.singles.get(task)
-        negative = single.negative if single else own.get("negatives", False)
-        w = single.w if single else own.get("w")
-        return {
-            **settings,
-            "guidance": {**generation["guidance"], "w": generation["w"] if w is None else w},
-            "negatives": generation["negatives"] if negative else {},
-            "likelihood": {
-                key: own[key]
-                for key in (
-                    "gamma_x",
-                    "gamma_y",
-                    "noise",
-                    "consistent",
-                    "alpha",
-                    "beta",
-                    "given_noise",
-                    "share",
-                    "lags",
-                )
-                if key in own
-            },
-        }
+    def _changed(self, own: dict[str, Any], system: str, key: str) -> dict[str, Any]:
+        """A task's settings with the solver of a system that is not the text-conditioned model."""
+        given = self.config["baselines"][system]["generation"]
+        solver = changed(own["solver"], given["solver"], given.get(key, {}).get("solver", {}))
+        return {**own, "solver": solver, "shown": False}
 
-    def rows(self, task: str) -> list[str]:
-        """What the stems of a task of mixtures are called, in the order of its audio."""
-        groups = self.config["generation"]["groups"] if task == f"total_{GROUPS}" else None
-        return self.labels if groups is None else [", ".join(group) for group in groups]
+    def figure2(self) -> list[Alone]:
+        """The tasks of single stems, in the order of Figure 2."""
+        return [task for task in self.tasks.values() if isinstance(task, Alone)]
 
-    def _clamp(self, system: str) -> dict[str, Any]:
-        """The limit of a baseline's denoised signal, if it has one."""
-        clamp = self.baselines[system]["clamp"]
-        return {} if clamp is None else {"clamp": clamp}
+    def figure3(self) -> list[Task]:
+        """The tasks of several stems, in the order of Figure 3."""
+        return sorted((task for task in self.tasks.values() if task.mixed), key=lambda task: task.PLACE)
 
     # --- Models -------------------------------------------------------------------------------------------------------
 
-    def systems(self) -> list[str]:
-        """The systems that run."""
-        return [GMSDI, *self.baselines]
+    @property
+    def models(self) -> dict[str, Setup]:
+        """All models by name, each with its system."""
+        return {model: system for system in self.systems.values() for model in system.models}
 
-    def models(self, name: str) -> list[str]:
-        """The models of the system that runs a method or a task, in the order of `targets`."""
-        system = system_of(name)
-        return list(self.weak) if system == WEAK_MSDM else [system]
-
-    def targets(self, name: str) -> list[str]:
-        """What each of these models denoises, see `gmsdi.study.experiments.load_system`."""
-        return {GMSDI: ["mixture"], WEAK_MSDM: self.labels}.get(system_of(name), ["stems"])
-
-    def model_of(self, name: str) -> str | None:
-        """The model of its own that a method has: a folder, or "bundled"; None is that of its system."""
-        return self.extras.get(name, {}).get("model")
+    @property
+    def baseline_models(self) -> list[str]:
+        """The models of the paper's other systems."""
+        return [model for model in self.models if model != GMSDI]
 
     def trained(self) -> list[str]:
         """The models that are trained for the results."""
@@ -316,12 +298,9 @@ class Study:
             elif not self.clap:
                 text = {key: value for key, value in text.items() if key not in CLAP_KEYS}
             return {**config["model"]["config"], "text": text, **shared}
-        own = self.baselines[system_of(model)]["model"]
-        if model == DEMUCS_GIBBS:
-            return {"kind": "gibbs", "target": "stems", **own, **shared}
-        target, channels = (self.weak[model], 1) if model in self.weak else ("stems", len(self.labels))
-        unet = {**config["model"]["config"]["unet"], **own["unet"], "in_channels": channels}
-        return {**own, "unet": unet, "text": {"kind": "none"}, "target": target, **shared}
+        system = self.models[model]
+        own = config["baselines"][system.kind]["model"]
+        return {**system.network(model, own, config["model"]["config"]["unet"]), **shared}
 
     def training(self, model: str) -> dict[str, Any]:
         """The given settings of training of a model (`TrainingConfig`), or of "demo", the demo's short training.
@@ -338,11 +317,11 @@ class Study:
         training: dict[str, Any] = self.config["training"]
         if model == GMSDI:
             return training
-        if model == "demo":
+        if model == DEMO:
             return {**training, **self.config["demo_training"]["training"]}
         if model == CLAP:  # every window has its text
             return {**training, "initial": None, **self.config["clap"]["training"], "p_drop": 0.0}
-        return {**training, "initial": None, **self.baselines[system_of(model)]["training"]}
+        return {**training, "initial": None, **self.config["baselines"][self.models[model].kind]["training"]}
 
     # --- Data ---------------------------------------------------------------------------------------------------------
 
@@ -371,9 +350,20 @@ class Study:
         return {**settings, "sample_rate": data["sample_rate"], "classes": data["classes"]}
 
     def song_sources(self) -> dict[str, dict[str, Any]]:
-        """The sources of composed songs by the names of their folders, such as "arranged-1"."""
-        songs = enumerate(self.config["data"]["midi"]["songs"], 1)
-        return {f"{source['kind']}-{number}": source for number, source in songs if source["kind"] != "files"}
+        """The sources of composed songs by the names of their folders, such as "arranged-1", each with its `seed`.
+
+        The first of a kind has that of the data; a further one has another, or it would have the same songs again.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        kinds: list[str] = []
+        for number, source in enumerate(self.config["data"]["midi"]["songs"], 1):
+            if (kind := source["kind"]) != "files":
+                seed = self.config["data"]["seed"]
+                if again := kinds.count(kind):
+                    seed = int(digest([seed, kind, again]), 16)
+                kinds.append(kind)
+                found[f"{kind}-{number}"] = {**source, "seed": seed}
+        return found
 
     def song_folders(self) -> list[str]:
         """The folders of songs in files."""
@@ -427,36 +417,3 @@ class Study:
             return {}
         splits = self.config["training_data"]["shards"]
         return {f"{split}-{first}-{last}": range(first, last + 1) for split, (first, last) in splits.items()}
-
-
-def with_steps(method: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """A method with another number of steps, of its solver (with as much churn in each) or of its Gibbs chain."""
-    if "solver" in method:
-        solver = method["solver"]
-        churn = solver["s_churn"] * steps / solver["steps"]
-        return {**method, "solver": {**solver, "steps": steps, "s_churn": churn}}
-    return {**method, "steps": steps}
-
-
-def titled(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A method with the numbers that its title leaves to its settings: `{steps}` and `{samples}`."""
-    if "title" not in settings:
-        return dict(settings)
-    steps = settings["solver"]["steps"] if "solver" in settings else settings.get("steps")
-    return {**settings, "title": settings["title"].format(steps=steps, samples=settings.get("samples", 1))}
-
-
-def without_steps(titles: Mapping[str, str]) -> dict[str, str]:
-    """The titles of methods where their numbers of steps vary: without them, unless two would be the same."""
-    short = {method: re.sub(r",? \(?\d+ steps\)?", "", title) for method, title in titles.items()}
-    again = [title for title in short.values() if list(short.values()).count(title) > 1]
-    return {method: titles[method] if title in again else title for method, title in short.items()}
-
-
-def system_of(name: str) -> str:
-    """What runs a method or a task, or consists of a model: "gmsdi", "msdm", "weak_msdm" or "demucs_gibbs"."""
-    if WEAK_MSDM in name:
-        return WEAK_MSDM
-    if MSDM in name.split("_"):
-        return MSDM
-    return name if name == DEMUCS_GIBBS else GMSDI

@@ -1,20 +1,19 @@
-"""Tables 1 and 2 of the paper as tidy data, Markdown and LaTeX; every number that the paper also has beside ours."""
+"""Tables 1 and 2 of the paper as tidy data and as they are read; every number that the paper also has beside ours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import pandas as pd
 
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
-from gmsdi.study.study import DEMUCS_GIBBS, LABELLED_CLAP, MSDM, PUBLISHED, UNSUPERVISED, WEAK_MSDM, WEAKLY
+from gmsdi.study.methods import TABLE1, Row
+from gmsdi.study.sheets import Cell, Sheet
 
-NAMES = {"extractor": "GMSDI Extractor", "separator": "GMSDI Separator"}
 VALIDATED = "Ensemble, chosen on validation chunks"
 SILENT = "Level in silent rows (dB)"
 SILENCE_NOTE = (
@@ -27,21 +26,11 @@ SCORES = {
 }
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table as it is read: a title, a header, rows of text, and notes below."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
-
-
 def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     """Summarise the grid over w.
 
     Args:
-        scores: rows of `experiments.score_separation` with columns model ("extractor" or "separator"), constrained, w.
+        scores: rows of `scoring.score_separation` with columns model ("extractor" or "separator"), constrained, w.
         paper: the paper's Table 1 (model, constrained, w, si_sdri).
         confidence: coverage of the intervals.
 
@@ -54,9 +43,9 @@ def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.9
         part = summarize(group, confidence=confidence)
         part.insert(0, "w", float(w))
         part.insert(0, "constrained", constrained)
-        part.insert(0, "model", NAMES[model])
+        part.insert(0, "model", TABLE1[model])
         part["paper"] = [
-            published.get((NAMES[model], constrained, float(w))) if stem == "All" else None for stem in part["stem"]
+            published.get((TABLE1[model], constrained, float(w))) if stem == "All" else None for stem in part["stem"]
         ]
         parts.append(part)
     return pd.concat(parts, ignore_index=True).astype({"paper": float})
@@ -79,17 +68,15 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
         for (model, constrained), group in overall.groupby(["model", "constrained"], sort=False):
             cells = group.set_index("w")
             best = cells[score].idxmax()
-            row = [f"{model} ({constrained})" if constrained else str(model)]
+            row: list[Cell | str] = [f"{model} ({constrained})" if constrained else str(model)]
             for w in values:
-                cell = f"{cells.at[w, score]:.2f}"
-                cell = f"**{cell}**" if w == best else cell
-                published = cells.at[w, "paper"]
-                row.append(cell if pd.isna(published) or score == "active" else f"{cell} (paper {published:.2f})")
+                paper = "" if score == "active" else _paper(cells.at[w, "paper"])
+                row.append(Cell(f"{cells.at[w, score]:.2f}", aside=paper, bold=w == best))
             rows.append(row)
         notes = [
             f"{subwindows} scores a cell (sub-windows times stems) of {tracks} tracks; best of each row in bold. "
             "Solver steps: "
-            f"{', '.join(f'{NAMES[name]} {number}' for name, number in steps.items())}. "
+            f"{', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. "
             f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
         if score == "active":
@@ -107,7 +94,7 @@ GUIDANCE = {
 
 def table2(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Mapping[str, Any]],
+    selection: Mapping[str, Row],
     paper: pd.DataFrame,
     *,
     validation: Mapping[str, pd.DataFrame] | None = None,
@@ -116,12 +103,12 @@ def table2(
     """Summarise the separation of the test split, with the paper's rows in the paper's order.
 
     Args:
-        scores: for each method the rows of `experiments.score_separation`; "separator" and "extractor" are the paper's.
-        selection: the settings they were run with, see `experiments.choose_settings`; `title` names a row.
+        scores: for each row of Table 2, by name, what `scoring.score_separation` gives.
+        selection: the rows as they were run, see `selection.choose_settings`.
         paper: the paper's Table 2 (model, then a column per stem and All). All of its rows need labels or stems: the
             numbers of GMSDI stand beside a weakly supervised model.
-        validation: for the methods whose settings were chosen on validation chunks ("extractor_validated" and
-            "separator_validated") their scores there, on which their ensemble is chosen.
+        validation: for the rows whose settings were chosen on validation chunks as those of a twin on Table 1's their
+            scores there, on which their ensemble is chosen.
         confidence: coverage of the intervals.
 
     Returns:
@@ -139,13 +126,11 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
-    ours = {PUBLISHED[method]: selection[method]["title"] for method in PUBLISHED if method in scores}
-    for row in published:
-        row["model"] = ours.get(row["model"], row["model"])
-        if row["model"] + WEAKLY in summaries:
-            row["model"] += WEAKLY
-    if str(selection["extractor"].get("title", "")).endswith((UNSUPERVISED, LABELLED_CLAP)):
-        published = [row for row in published if row["model"] != "Ensemble"]
+    ours = {row.paper: row.title for row in selection.values() if row.paper is not None}
+    for line in published:
+        line["model"] = ours.get(line["model"], line["model"])
+    if any(row.paper is None for row in _of_table1(selection)):  # the paper's Ensemble is of its own two methods
+        published = [line for line in published if line["model"] != "Ensemble"]
     known = {row["model"] for row in published}
     for row in [*published, *({"model": name} for name in summaries if name not in known)]:
         model = row["model"]
@@ -159,8 +144,8 @@ def table2(
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of Table 2: the scores that its two numbers come from (an ensemble chooses for each), and its settings."""
+class _Line:
+    """A line of Table 2: the scores that its two numbers come from (an ensemble chooses for each), and its settings."""
 
     protocol: pd.DataFrame
     active: pd.DataFrame
@@ -170,35 +155,38 @@ class _Row:
 
 def _rows(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Mapping[str, Any]],
+    selection: Mapping[str, Row],
     validation: Mapping[str, pd.DataFrame] | None,
-) -> dict[str, _Row]:
+) -> dict[str, _Line]:
     """The rows of Table 2 that have been run, by name."""
 
-    def best_of(methods: Sequence[str], compared: Mapping[str, pd.DataFrame] | None) -> _Row:
-        named = {method.split("_")[0].capitalize(): scores[method] for method in methods}
-        by = {method.split("_")[0].capitalize(): compared[method] for method in methods} if compared else None
+    def best_of(methods: Sequence[str], compared: Mapping[str, pd.DataFrame] | None) -> _Line:
+        named = {selection[method].GRID.capitalize(): scores[method] for method in methods}
+        by = {selection[method].GRID.capitalize(): compared[method] for method in methods} if compared else None
         (protocol, choice), (active, choice_active) = (
             ensemble(named, by, score=score) for score in ("protocol", "active")
         )
         said = [", ".join(f"{stem}: {model}" for stem, model in made.items()) for made in (choice, choice_active)]
-        return _Row(protocol, active, said[0] if choice == choice_active else f"{said[0]}; for active: {said[1]}")
+        return _Line(protocol, active, said[0] if choice == choice_active else f"{said[0]}; for active: {said[1]}")
 
     rows = {
-        selection[method].get("title") or NAMES[method]: _Row(
-            table, table, describe(selection[method]), method in (*NAMES, MSDM, WEAK_MSDM, DEMUCS_GIBBS)
-        )
-        for method, table in scores.items()
+        selection[name].title: _Line(table, table, selection[name].summary(), selection[name].published)
+        for name, table in scores.items()
     }
-    rows["Ensemble"] = best_of(["separator", "extractor"], None)
+    rows["Ensemble"] = best_of([row.name for row in _of_table1(selection)], None)
     if validation:
         rows[VALIDATED] = best_of(list(validation), validation)
     return rows
 
 
+def _of_table1(selection: Mapping[str, Row]) -> list[Row]:
+    """The paper's two methods, whose settings Table 1 leads to."""
+    return [row for row in selection.values() if row.published and row.GRID in TABLE1]
+
+
 def table2_differences(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Mapping[str, Any]],
+    selection: Mapping[str, Row],
     *,
     validation: Mapping[str, pd.DataFrame] | None = None,
     confidence: float = 0.95,
@@ -242,14 +230,13 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
     others = [model for model in models if model in published]
     rows = []
     for model in models:
-        cells = []
+        cells: list[Cell | str] = []
         for other in others:
             if model == other:
                 cells.append("–")
                 continue
             difference, low, high = overall.loc[(model, other), ["active", "active_low", "active_high"]]
-            cell = f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
-            cells.append(f"**{cell}**" if low > 0 else cell)
+            cells.append(Cell(f"{difference:+.2f}", (f"{low:+.2f}", f"{high:+.2f}"), bold=low > 0))
         rows.append([model, *cells])
     return Sheet(
         "Table 2, differences. SI-SDRi (dB) over active stems, All: the row minus the column",
@@ -264,25 +251,6 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
     )
 
 
-def describe(settings: Mapping[str, Any]) -> str:
-    """What a reader has to know of a method's settings."""
-    parts = [f"w = {settings['w']:g}"] if "w" in settings else []
-    if "constrained" in settings:
-        parts.append(f"constrained {settings['constrained']}")
-    steps = settings["solver"]["steps"] if "solver" in settings else settings.get("steps")
-    if steps is not None:
-        parts.append(f"{steps} steps")
-    if settings.get("samples", 1) > 1:
-        parts.append(f"mean of {settings['samples']} runs")
-    if settings.get("inverted"):
-        parts.append("every other inverted")
-    if "by_power" in settings:
-        parts.append(f"{settings['by_power']['amount']:.0%} by power")
-    if "wiener" in settings:
-        parts.append(f"{settings['wiener']['amount']:.0%} filtered")
-    return ", ".join(parts)
-
-
 def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95) -> list[Sheet]:
     """Table 2 as read: a row per model, a column per stem and All, each with its interval and the paper's number."""
     stems = list(dict.fromkeys(table["stem"]))
@@ -295,17 +263,17 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
         rows = []
         for model, group in table.groupby("model", sort=False):
             cells = group.set_index("stem")
-            row = [str(model)]
+            if score == "active" and "not run" in set(group["status"]):
+                continue
+            row: list[Cell | str] = [str(model)]
             for stem in stems:
                 cell = cells.loc[stem]
-                text = "not run"
+                paper = _paper(cell["paper"]) if score == "protocol" else ""
                 if cell["status"] == "run":
-                    text = f"{cell[score]:.2f} [{cell[f'{score}_low']:.2f}, {cell[f'{score}_high']:.2f}]"
-                published = pd.notna(cell["paper"]) and score == "protocol"
-                row.append(f"{text} (paper {cell['paper']:.2f})" if published else text)
+                    row.append(Cell(*_interval(cell, score), aside=paper))
+                else:
+                    row.append(Cell("not run", aside=paper))
             rows.append([*row, _level(cells)])
-        if score == "active":
-            rows = [row for row in rows if "not run" not in row[1:]]
         notes = [
             f"{chunks} chunks of {_tracks(table)} tracks of the test split; {confidence:.0%} t intervals over tracks. "
             f"{described}.",
@@ -327,15 +295,15 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
 def table2_brief(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
     """Table 2 in short: a row per model, its active scores, and what MSDM's protocol and the paper say for All."""
     stems = list(dict.fromkeys(table["stem"]))
-    rows = []
+    rows: list[list[Cell | str]] = []
     for model, group in table.groupby("model", sort=False):
         cells = group.set_index("stem")
         overall = cells.loc["All"]
         paper = f"{overall['paper']:.2f}" if pd.notna(overall["paper"]) else "–"
         if overall["status"] == "run":
             own = [f"{cells.at[stem, 'active']:.1f}" for stem in stems if stem != "All"]
-            interval = f"{overall['active']:.2f} [{overall['active_low']:.2f}, {overall['active_high']:.2f}]"
-            rows.append([str(model), *own, interval, _level(cells), f"{overall['protocol']:.2f}", paper])
+            score = Cell(*_interval(overall, "active"))
+            rows.append([str(model), *own, score, _level(cells), f"{overall['protocol']:.2f}", paper])
         else:
             rows.append([str(model), *["not run"] * (len(stems) + 2), paper])
     names = [stem for stem in stems if stem != "All"]
@@ -350,6 +318,16 @@ def _level(cells: pd.DataFrame) -> str:
     return "–" if pd.isna(level) else f"{level:.1f}"
 
 
+def _interval(row: pd.Series, score: str) -> tuple[str, tuple[str, str]]:
+    """A score and the ends of its interval."""
+    return f"{row[score]:.2f}", (f"{row[f'{score}_low']:.2f}", f"{row[f'{score}_high']:.2f}")
+
+
+def _paper(published: float) -> str:
+    """What stands beside a number that the paper also has."""
+    return "" if pd.isna(published) else f"paper {published:.2f}"
+
+
 def _tracks(table: pd.DataFrame) -> int:
     """The number of tracks that a table rests on."""
     return int(table["tracks"].max())
@@ -359,21 +337,21 @@ def _ensemble_note(table: pd.DataFrame, model: str = "Ensemble") -> str:
     return str(table.loc[table["model"] == model, "settings"].iloc[0])
 
 
-def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row]) -> pd.DataFrame:
     """Summarise the same separations by BSS Eval.
 
     Args:
-        scores: for each method the rows of `experiments.score_bss_eval`.
-        selection: the settings they were run with, see `experiments.choose_settings`; `title` names a row.
+        scores: for each row of Table 2, by name, what `scoring.score_bss_eval` gives.
+        selection: the rows as they were run, see `selection.choose_settings`.
 
     Returns:
         model, settings, then the columns of `summarize_bss_eval`; a row per stem and for All.
     """
     parts = []
-    for method, rows in scores.items():
+    for name, rows in scores.items():
         part = summarize_bss_eval(rows)
-        part.insert(0, "settings", describe(selection[method]))
-        part.insert(0, "model", selection[method].get("title") or NAMES[method])
+        part.insert(0, "settings", selection[name].summary())
+        part.insert(0, "model", selection[name].title)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -401,7 +379,7 @@ def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
 
 
 def coherence_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `experiments.coherences` as read: means over the bars with as many given stems."""
+    """The rows of `coherence.coherences` as read: means over the bars with as many given stems."""
     sizes, names = sorted(set(table["given"])), ["harmony", "onsets", "copied"]
     rows = []
     for series, group in table.groupby("series", sort=False):
@@ -422,7 +400,7 @@ def coherence_sheet(table: pd.DataFrame) -> Sheet:
 
 
 def stems_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `experiments.stems_of_mixtures` as read: a row per series, a column per stem."""
+    """The rows of `stems.stems_of_mixtures` as read: a row per series, a column per stem."""
     stems = list(dict.fromkeys(table["stem"]))
     rows = []
     for series, group in table.groupby("series", sort=False):
@@ -458,7 +436,7 @@ def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
     """What negative prompts do to the distance of each stem at equal w.
 
     Args:
-        *parts: rows of `experiments.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
+        *parts: rows of `fad.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
             where a row is of no such series).
 
     Returns:
@@ -498,15 +476,15 @@ def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[S
         own = table[table["part"] == part]
         if own.empty:
             continue
-        rows: list[list[str]] = []
+        rows: list[list[Cell | str]] = []
         said: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
         for row in own.to_dict("records"):
             cells = [
-                f"{row[f'fad_{end}']:.1f} [{row[f'fad_low_{end}']:.1f}, {row[f'fad_high_{end}']:.1f}]"
+                Cell(f"{row[f'fad_{end}']:.1f}", (f"{row[f'fad_low_{end}']:.1f}", f"{row[f'fad_high_{end}']:.1f}"))
                 for end in ENDINGS.values()
             ]
             rows.append([f"{row['bar']}, w = {row['w']:g}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
-            said[row["verdict"]].append(rows[-1][0].replace(", w =", " at w ="))
+            said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}")
         told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
         note = (
             f"Both series of a row share w, noise and {own['clips'].iloc[0]} clips; {confidence:.0%} intervals, "
@@ -523,35 +501,3 @@ VERDICTS = {
     "farther": "They harm",
     "open": "Open, as the intervals overlap",
 }
-
-
-def markdown(sheets: Sequence[Sheet]) -> str:
-    """The sheets as GitHub-flavoured Markdown."""
-    blocks = []
-    for sheet in sheets:
-        lines = ["| " + " | ".join(cells) + " |" for cells in (sheet.header, *sheet.rows)]
-        lines.insert(1, "|" + "|".join([" --- ", *[" ---: "] * (len(sheet.header) - 1)]) + "|")
-        blocks += [f"**{sheet.title}**", "\n".join(lines), *sheet.notes]
-    return "\n\n".join(blocks) + "\n"
-
-
-def latex(sheets: Sequence[Sheet]) -> str:
-    """The sheets as LaTeX tables; the document needs the package booktabs."""
-    blocks = []
-    for sheet in sheets:
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(' '.join([sheet.title + '.', *sheet.notes]))}}}"]
-        lines += [rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}", r"\toprule"]
-        lines += [" & ".join(map(_tex, sheet.header)) + r" \\", r"\midrule"]
-        lines += [" & ".join(map(_tex, row)) + r" \\" for row in sheet.rows]
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _tex(text: str) -> str:
-    if text.startswith("**"):
-        bold, rest = text[2:].split("**", 1)
-        return rf"\textbf{{{_tex(bold)}}}{_tex(rest)}"
-    for character in "&%_#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("*", r"$^*$")

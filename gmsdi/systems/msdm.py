@@ -1,11 +1,8 @@
-"""Multi-Source Diffusion Models (MSDM, reference [14]), the paper's Section 2.2: derivatives, models, loading.
+"""Multi-Source Diffusion Models (MSDM, reference [14]), the paper's Section 2.2: the joint model.
 
-Two baselines that, unlike GMSDI, need separated stems for training:
-
-- the joint model is one denoiser D(x_1, ..., x_K, σ) of all K stems as channels (Eq. 3), with total generation, partial
-  generation by imputation, and two separators: "contextual Dirac" and Gaussian;
-- weakly supervised MSDM has one unconditional denoiser D_k(x_k, σ) per stem, with the Dirac separator of Eq. 4 and the
-  generation of single stems.
+Unlike GMSDI, it needs separated stems for training: one denoiser D(x_1, ..., x_K, σ) of all K stems as channels
+(Eq. 3), with total generation, partial generation by imputation, and two separators, "contextual Dirac" and Gaussian.
+Weakly supervised MSDM is in `gmsdi.systems.weak_msdm`.
 
 As in `gmsdi.inference`, scores are written in derivative form, dx/dσ = (x − D)/σ, for a state `[B, S, 1, T]` and any
 sampler of `gmsdi.sampling.samplers`; derivatives have `rows` (S) and `stems(x)`. Stems are of one channel.
@@ -22,24 +19,17 @@ from torch import Tensor
 
 from gmsdi import inference, level
 from gmsdi.errors import UserError
-from gmsdi.inference import Gamma, Noise, check_stability
-from gmsdi.io.device import resolve_device, resolve_precision
-from gmsdi.level import Rests
-from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, load_model, target_of
-from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.inference import Gamma, Noise
+from gmsdi.io.device import resolve_device
+from gmsdi.models.checkpoint import STEMS, target_of
 from gmsdi.models.edm.text import prompt_of
-from gmsdi.pipeline import batched
-from gmsdi.sampling.guidance import Model, Prompt, as_prompt, guided
+from gmsdi.sampling.guidance import Prompt
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Callback, Solver
+from gmsdi.systems.diffusion import OnWindows, load_denoiser
 
 JointModel: TypeAlias = Callable[[Tensor, float], Tensor]
 """`D = model(x, sigma)`: the K stems of each item, `[B, K, T]`, denoised together in one forward."""
-
-SEPARATION_JOINT = Solver("euler", steps=150, sigma_min=1e-4, sigma_max=1.0, rho=7.0, s_churn=20.0, resamples=2)
-"""How MSDM's evaluation separates with the joint model."""
-SEPARATION_WEAK = Solver("euler", steps=150, sigma_min=1e-4, sigma_max=1.0, rho=7.0, s_churn=40.0, resamples=2)
-"""How MSDM's evaluation separates with one model per stem."""
 
 
 def gaussian_gamma(sigma: float) -> float:
@@ -143,43 +133,7 @@ def gaussian(model: JointModel, mixture: Tensor, count: int, *, gamma: Gamma = g
     return Gaussian(model, mixture, count, gamma)
 
 
-def per_stem(models: Mapping[str, Model]) -> Model:
-    """One model out of several: each row goes to the model that its prompt names, in one batch per model.
-
-    With it `inference.separator` is Eq. 4 and `inference.single` the generation of single stems.
-
-    Args:
-        models: label to model.
-
-    Returns:
-        A `Model` of the prompts that are labels.
-
-    Raises:
-        UserError: from the model, for any other prompt.
-    """
-    # The rows of each label and the way back, kept so that they are copied to the device only once.
-    known: dict[tuple[str, ...], tuple[list[tuple[str, Tensor]], Tensor]] = {}
-
-    def model(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
-        texts = tuple(as_prompt(prompt).text for prompt in prompts)
-        if texts not in known:
-            unknown = [text for text in texts if text not in models]
-            if unknown:
-                raise UserError(f"there is no model of stem {unknown[0]!r}, only of {', '.join(models)}")
-            places = {label: [row for row, text in enumerate(texts) if text == label] for label in dict.fromkeys(texts)}
-            order = [row for rows in places.values() for row in rows]
-            known[texts] = (
-                [(label, torch.tensor(rows, device=x.device)) for label, rows in places.items()],
-                torch.tensor(order, device=x.device).argsort(),
-            )
-        groups, back = known[texts]
-        parts = [models[label](x[rows], sigma, [label] * len(rows)) for label, rows in groups]
-        return torch.cat(parts)[back]
-
-    return model
-
-
-class Imputation:
+class Imputation(inference.Derivative):
     """The derivative of `total` and `partial`.
 
     Attributes:
@@ -220,7 +174,7 @@ class Imputation:
         return torch.stack([rows[k] for k in range(self.count)], dim=1)
 
 
-class Gaussian:
+class Gaussian(inference.Derivative):
     """The derivative of `gaussian`.
 
     Attributes:
@@ -252,115 +206,7 @@ class Gaussian:
         return sigma / (2 * gamma**2)
 
 
-class _OnWindows:
-    """What the two baselines share: where they run, and how a derivative is sampled.
-
-    Attributes:
-        labels: of the K stems, in order.
-        sample_rate: in Hz.
-        window: T, in samples.
-        level: of the mixtures that the models' stems were of, see `gmsdi.pipeline.Pipeline`.
-        evaluations: signals that networks have denoised so far; the K stems of a joint model are one.
-    """
-
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        labels: Sequence[str],
-        device: str | torch.device,
-        max_batch: int,
-        fixed_batch: bool,
-        clamp: float | None,
-    ) -> None:
-        if max_batch < 1:
-            raise UserError(f"max_batch is {max_batch}; it must be at least 1")
-        self.labels = list(labels)
-        self.sample_rate: int = config["sample_rate"]
-        self.window: int = config["window"]
-        self.level = level.known_level(config)
-        self.device = torch.device(device)
-        self.max_batch, self.fixed_batch = max_batch, fixed_batch
-        self.clamp = clamp
-        self.evaluations = 0
-
-    def _batched(self, denoiser: Any) -> Model:
-        """The denoiser without guidance, in batches that fit the memory."""
-
-        def counted(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-            self.evaluations += len(x)
-            return denoiser(x, sigma, cond)
-
-        model = guided(counted, 0.0, clamp=self.clamp, encode=denoiser.encode)
-        return batched(model, self.max_batch, fixed=self.fixed_batch)
-
-    def _separated(
-        self,
-        derivative: Callable[[Tensor], Any],
-        mixture: Tensor,
-        stems: int,
-        solver: Solver,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None,
-        callback: Callback | None,
-    ) -> Tensor:
-        """The stems `[B, K, 1, T]` on the CPU, at the level of the mixture."""
-
-        def sample(y: Tensor, seeds: Sequence[int], rests: Rests | None) -> Tensor:
-            separation = derivative(y)
-            return separation.stems(self._run(separation, len(y), solver, SeededNoise(seeds), callback, rests))
-
-        return level.separated(
-            sample,
-            self._signals(mixture, 3, "mixture"),
-            seeds=seeds,
-            stems=stems,
-            known=self.level,
-            levels=levels,
-            sample_rate=self.sample_rate,
-        )
-
-    def _run(
-        self,
-        derivative: Any,
-        items: int,
-        solver: Solver,
-        noise: SeededNoise,
-        callback: Callback | None,
-        rests: Rests | None = None,
-    ) -> Tensor:
-        """Sample the state `[B, S, 1, T]` of `derivative`, whose mixtures have these rests."""
-        if len(noise.generators) != items:
-            raise UserError(f"{len(noise.generators)} seeds for {items} items; give one each")
-        sigmas = solver.sigmas()
-        # Not the step to 0: with MSDM's γ = 0.75·σ it overshoots, once, by no more than what is left at sigma_min.
-        check_stability(derivative, sigmas[:-1], step=solver.step)
-        derivative = derivative if rests is None else level.Resting(derivative, rests)
-        with torch.no_grad():
-            x = sigmas[0] * noise(torch.empty(items, derivative.rows, 1, self.window, device=self.device))
-            return solver.sample(derivative, x, noise=noise, callback=callback)
-
-    def _signals(self, x: Tensor, axes: int, name: str) -> Tensor:
-        """Checked float32 signals on the device."""
-        if x.ndim != axes or tuple(x.shape[-2:]) != (1, self.window) or 0 in x.shape:
-            raise UserError(
-                f"{name} has shape {tuple(x.shape)}; {axes} axes, the last of them 1 channel and a window of "
-                f"{self.window} samples, expected"
-            )
-        if not torch.isfinite(x).all():
-            raise UserError(f"{name}: holds NaN or infinite samples; repair or exclude it")
-        return x.to(self.device, torch.float32)
-
-    def _places(self, stems: Sequence[str]) -> list[int]:
-        """Indices of labels, each named once."""
-        unknown = [stem for stem in stems if stem not in self.labels]
-        if unknown:
-            raise UserError(f"stem {unknown[0]!r} is unknown to the model; it has {', '.join(self.labels)}")
-        if len(set(stems)) < len(stems):
-            raise UserError(f"stems {', '.join(stems)}: each can be named once")
-        return [self.labels.index(stem) for stem in stems]
-
-
-class JointMSDM(_OnWindows):
+class JointMSDM(OnWindows):
     """The joint model and what MSDM does with it, one seed per window.
 
     Args:
@@ -388,7 +234,9 @@ class JointMSDM(_OnWindows):
         model, prompt = self._batched(denoiser), prompt_of(self.labels)
         self.model: JointModel = lambda x, sigma: model(x, sigma, [prompt] * len(x))
 
-    def generate_windows(self, *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None) -> Tensor:
+    def generate(
+        self, *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Total generation: coherent stems from nothing, as loud as in training.
 
         Args:
@@ -397,12 +245,13 @@ class JointMSDM(_OnWindows):
             callback: called with (step, steps).
 
         Returns:
-            The stems `[B, K, 1, T]`, float32 on the CPU.
+            The stems `[B, K, 1, T]` and their sum `[B, 1, T]`, float32 on the CPU.
         """
         derivative = total(self.model, len(self.labels))
-        return self._run(derivative, len(seeds), solver, SeededNoise(seeds), callback).cpu()
+        stems = self._run(derivative, len(seeds), solver, SeededNoise(seeds), callback).cpu()
+        return stems, stems.sum(dim=1)
 
-    def accompany_windows(
+    def accompany(
         self,
         given: Tensor,
         given_stems: Sequence[str],
@@ -413,7 +262,7 @@ class JointMSDM(_OnWindows):
         given_noise: Literal["fixed", "redrawn"] = "redrawn",
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Partial generation by imputation: the other stems, to go with the given ones.
 
         With `best_of` = n, n samples are drawn for each item and the one of the highest L2 norm over all generated
@@ -431,7 +280,8 @@ class JointMSDM(_OnWindows):
             callback: called with (step, steps), over all n samples.
 
         Returns:
-            All K stems `[B, K, 1, T]`, float32 on the CPU; the given ones bit for bit.
+            The K − I other stems `[B, K − I, 1, T]`, in the order of the labels, and the sum of all K `[B, 1, T]`,
+            float32 on the CPU.
 
         Raises:
             UserError: for input that is not finite, of another shape, or does not fit the stems.
@@ -477,9 +327,9 @@ class JointMSDM(_OnWindows):
             sample_rate=self.sample_rate,
         )
         x = x.cpu()
-        return partial(self.model, len(self.labels), x, places, noise=x).stems(others)
+        return others, partial(self.model, len(self.labels), x, places, noise=x).stems(others).sum(dim=1)
 
-    def separate_windows(
+    def separate(
         self,
         mixture: Tensor,
         *,
@@ -510,7 +360,7 @@ class JointMSDM(_OnWindows):
             mixture, len(self.labels), solver, seeds, levels, callback,
         )  # fmt: skip
 
-    def separate_gaussian_windows(
+    def separate_gaussian(
         self,
         mixture: Tensor,
         *,
@@ -542,90 +392,6 @@ class JointMSDM(_OnWindows):
         )
 
 
-class WeakMSDM(_OnWindows):
-    """Weakly supervised MSDM: one model per stem, one seed per window.
-
-    Args:
-        denoisers: label to `D(x [N, 1, T], sigma [N], cond)` with `encode(texts)`. Unconditional ones are meant; one
-            with text is prompted with its label.
-        config: `sample_rate`, `window`, and optionally `level`.
-        device: where the denoisers are.
-        max_batch: items that a model denoises at once.
-        fixed_batch: see `JointMSDM`.
-        clamp: limit of the denoised signal, see `JointMSDM`.
-    """
-
-    def __init__(
-        self,
-        denoisers: Mapping[str, Any],
-        config: Mapping[str, Any],
-        *,
-        device: str | torch.device = "cpu",
-        max_batch: int = 16,
-        fixed_batch: bool = False,
-        clamp: float | None = None,
-    ) -> None:
-        super().__init__(config, list(denoisers), device, max_batch, fixed_batch, clamp)
-        self.denoisers = dict(denoisers)
-        self.model = per_stem({label: self._batched(denoiser) for label, denoiser in denoisers.items()})
-
-    def separate_windows(
-        self,
-        mixture: Tensor,
-        stems: Sequence[str] | None = None,
-        *,
-        constrained: int | str,
-        solver: Solver,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """Separate with Eq. 4.
-
-        Args:
-            mixture: `[B, 1, T]`.
-            stems: labels of what the mixture consists of; None is all.
-            constrained: the stem that is the mixture minus the others, by index or label.
-            solver: how to integrate.
-            seeds: one per item.
-            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
-            callback: called with (step, steps).
-
-        Returns:
-            `[B, K, 1, T]` float32 on the CPU; the stems sum to the mixture.
-
-        Raises:
-            UserError: for input that is not finite or of another shape, or unknown stems.
-        """
-        named = self.labels if stems is None else list(stems)
-        self._places(named)
-        return self._separated(
-            lambda y: inference.separator(self.model, y, named, constrained),
-            mixture, len(named), solver, seeds, levels, callback,
-        )  # fmt: skip
-
-    def sample_windows(
-        self, stems: Sequence[str], *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None
-    ) -> Tensor:
-        """Generate single stems, as loud as in training.
-
-        Args:
-            stems: one label per item.
-            solver: how to integrate.
-            seeds: one per item.
-            callback: called with (step, steps).
-
-        Returns:
-            `[B, 1, T]` float32 on the CPU.
-
-        Raises:
-            UserError: for an unknown stem.
-        """
-        self._places(list(dict.fromkeys(stems)))
-        derivative = inference.single(self.model, stems)
-        return self._run(derivative, len(stems), solver, SeededNoise(seeds), callback)[:, 0].cpu()
-
-
 def load_joint(
     path: str | Path,
     *,
@@ -649,7 +415,7 @@ def load_joint(
         UserError: if the folder holds no sound model, or one of another target, or the device does not exist.
     """
     device = resolve_device(device)
-    denoiser = _load(path, device, precision)
+    denoiser = load_denoiser(path, device, precision)
     target = target_of(denoiser.config)
     if target != STEMS:
         raise UserError(
@@ -658,71 +424,6 @@ def load_joint(
     return JointMSDM(
         denoiser, denoiser.config, device=device, max_batch=max_batch, fixed_batch=fixed_batch, clamp=clamp
     )
-
-
-def load_weak(
-    models: Mapping[str, str | Path] | str | Path,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    max_batch: int = 16,
-    fixed_batch: bool = False,
-    clamp: float | None = None,
-) -> WeakMSDM:
-    """Load one model per stem: model folders whose targets are single labels.
-
-    Args:
-        models: label to folder; or a folder of such model folders, which are taken in the order of the models' labels.
-        device: "auto" (CUDA if there is one), or a torch device.
-        precision: of the networks, see `gmsdi.pipeline.load`.
-        max_batch: see `JointMSDM`.
-        fixed_batch: see `JointMSDM`.
-        clamp: see `JointMSDM`.
-
-    Raises:
-        UserError: if a folder holds no sound model, or one of another target, or the models do not belong together, or
-            the device does not exist.
-    """
-    device = resolve_device(device)
-    if isinstance(models, Mapping):
-        loaded = {label: _load(path, device, precision) for label, path in models.items()}
-        for label, denoiser in loaded.items():
-            target = target_of(denoiser.config)
-            if target != label:
-                raise UserError(f"{models[label]}: a model of target {target!r}, given as the model of {label!r}")
-    else:
-        loaded = {}
-        for folder in sorted(path.parent for path in Path(models).glob(f"*/{CONFIG}")):
-            denoiser = _load(folder, device, precision)
-            target = target_of(denoiser.config)
-            if target in (MIXTURE, STEMS):
-                raise UserError(f"{folder}: a model of target {target!r}; weakly supervised MSDM needs one label each")
-            if target in loaded:
-                raise UserError(f"{folder}: a second model of {target!r} in {models}; name the folders one by one")
-            loaded[target] = denoiser
-        if loaded:
-            order = next(iter(loaded.values())).config["labels"]
-            loaded = dict(sorted(loaded.items(), key=lambda item: [*order, item[0]].index(item[0])))
-    if not loaded:
-        raise UserError(f"{models}: no model there; name the folders of one model per stem")
-    configs = {label: denoiser.config for label, denoiser in loaded.items()}
-    first = next(iter(configs))
-    for label, config in configs.items():
-        for key in ("sample_rate", "window"):
-            if config[key] != configs[first][key]:
-                raise UserError(
-                    f"the models of {label} and {first} do not belong together: {key} is {config[key]} and "
-                    f"{configs[first][key]}"
-                )
-    return WeakMSDM(loaded, configs[first], device=device, max_batch=max_batch, fixed_batch=fixed_batch, clamp=clamp)
-
-
-def _load(path: str | Path, device: str, precision: str) -> TextDenoiser:
-    model = load_model(path, device=device)
-    if not isinstance(model, TextDenoiser):
-        raise UserError(f"{path}: a model of kind {model.config.get('kind')!r}, not a diffusion model")
-    model.autocast = resolve_precision(precision, device)
-    return model
 
 
 def _later(callback: Callback | None, done: int, runs: int) -> Callback | None:

@@ -27,9 +27,8 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
+from gmsdi.training.config import LONGEST
 
-LONGEST = 12**-0.5
-"""σ_rel of the plain mean of all weights; no power function of exponent 0 or more is longer."""
 CONFIG = "config.json"
 
 
@@ -153,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(snapshots: Path, out: Path, sigma_rel: float, step: int | None) -> None:
+    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.models.checkpoint import build_model, save_model
 
     weights, distance = reconstruct(snapshots, sigma_rel, step=step)

@@ -1,104 +1,131 @@
-"""How to train: the settings, which need no network to be read."""
+"""How to train: the settings, which need no network and no torch to be read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Len
 
 from gmsdi.errors import UserError
-from gmsdi.training.averages import exponent
+from gmsdi.settings import About, As, Bounded, Count, Decay, Flag, Natural, NonNegative, Number, Positive, Share, check
+
+LONGEST = 12**-0.5
+"""σ_rel of the plain mean of all weights; no average by a power function of exponent 0 or more is longer."""
+Length = Annotated[float, Bounded(gt=0, le=LONGEST)]
+
+
+@dataclass(frozen=True)
+class ExtraWeight:
+    """A range of σ that gets more weight in training."""
+
+    share: Annotated[Share, About("of the windows")]
+    low: Annotated[Positive, About("smallest sigma")]
+    high: Annotated[Positive, About("largest sigma")]
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UserError(f"low is {self.low}, which is not below high, {self.high}")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train. The noise level is log-normal, as in Karras et al. 2022.
 
-    Attributes:
-        steps: optimiser steps.
-        batch: windows of the global batch, over all devices.
-        optimizer: "adamw", or "muon" for matrices and AdamW for the rest, see `gmsdi.training.optimizers.Muon`.
-        lr: peak learning rate, of both optimisers.
-        betas: AdamW's moment decays.
-        momentum: of Muon.
-        muon_every: steps from one orthogonalisation of a matrix to the next; 1 is Muon as published.
-        weight_decay: weight decay of both optimisers.
-        warmup: steps of linear warm-up.
-        decay: the last fraction of the steps, over which the rate falls linearly to zero.
-        ema: decay of the averaged weights, which are the ones that are saved.
-        ema_power: σ_rel of further averages by power functions of time, see `gmsdi.training.averages`, such as [0.05,
-            0.1]. Their snapshots give averages of any length; the one with the least validation loss is saved, if it is
-            less than that of `ema`.
-        ema_snapshots: how many snapshots are kept over the training, in float16, in the folder `averages` in the work
-            folder.
-        clip: largest gradient norm; None does not limit it.
-        p_mean, p_std: mean and standard deviation of ln σ.
-        p_extra: more weight on a range of σ: a `share` of the windows has a σ whose logarithm is uniform from `low` to
-            `high`. Validation is without.
-        uncertainty: learn how uncertain the loss is at each σ, and weigh by that, see `Uncertainty`. Only for models of
-            noisy signals, as p_mean is.
-        p_drop: probability that a prompt is replaced by z*.
-        p_any: for a model of one stem, the probability that a window is drawn from all those in which something sounds,
-            the stem or not, and not only from those in which the stem does; so the model learns of silence too.
-        gain_db: half-width of the random gain.
-        polarity: flip the sign of half of the windows.
-        validate_every: steps between validations, each of `validation_batches` fixed batches.
-        level_windows: validation windows on which a validation also measures MSE/σ² at the noise levels of
-            `gmsdi.metrics.denoising.LEVELS`, and, once, that of a Wiener filter which knows the true power; 0 is none.
-        keep: "last": the weights after the last step are saved; "best": those of the validation with the least loss.
-        checkpoint_every: steps between checkpoints.
-        precision: "auto", "bf16" or "float32"; the type in which the network runs.
-        save_as: "float32" or "float16", the type of the saved weights.
-        initial: folder of a model of the same network whose weights to start from; None starts from fresh ones.
-        devices: number of devices of this machine, each with a process and its share of the batch; "auto" takes all
-            GPUs, or the CPU. Where torchrun has started the processes, these count.
+    `muon`: see `gmsdi.training.optimizers.Muon`; `ema_power`: see `gmsdi.training.averages`; `uncertainty`: see
+    `Uncertainty` of `gmsdi.training.loop`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be
+    "auto", for all GPUs, or the CPU. Where torchrun has started the processes, these count.
     """
 
-    steps: int
-    batch: int = 16
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    momentum: float = 0.95
-    muon_every: int = 1
-    weight_decay: float = 0.01
-    warmup: int = 300
-    decay: float = 0.4
-    ema: float = 0.999
-    ema_power: Sequence[float] | None = None
-    ema_snapshots: int = 12
-    clip: float | None = 1.0
-    p_mean: float = -3.0
-    p_std: float = 1.4
-    p_extra: Mapping[str, float] | None = None
-    uncertainty: bool = False
-    p_drop: float = 0.1
-    p_any: float = 0.1
-    gain_db: float = 3.0
-    polarity: bool = True
-    validate_every: int = 500
-    validation_batches: int = 8
-    level_windows: int = 0
-    keep: Literal["last", "best"] = "last"
-    checkpoint_every: int = 250
-    precision: str = "auto"
-    save_as: Literal["float32", "float16"] = "float32"
-    initial: str | None = None
-    devices: int | str = 1
+    steps: Annotated[Count, About("optimiser steps")]
+    batch: Annotated[Count, About("windows of a step over all devices")] = 16
+    optimizer: Annotated[
+        Literal["adamw", "muon"],
+        About("muon: Muon for matrices, AdamW for the rest; the learning rate has the same meaning for both"),
+    ] = "adamw"
+    lr: Annotated[Positive, About("peak learning rate")] = 1e-3
+    betas: Annotated[tuple[float, float], As(Annotated[list[Number], Len(2, 2)]), About("moment decays of AdamW")] = (
+        0.9,
+        0.99,
+    )
+    momentum: Annotated[Decay, About("of Muon")] = 0.95
+    muon_every: Annotated[
+        Count,
+        About(
+            "steps from one orthogonalisation of a matrix to the next, in between its last one is used again; 1 is "
+            "Muon as published"
+        ),
+    ] = 1
+    weight_decay: Annotated[NonNegative, About("of the optimiser")] = 0.01
+    warmup: Annotated[Natural, About("steps of linear warm-up")] = 300
+    decay: Annotated[Share, About("last fraction of the steps, over which the rate falls to zero")] = 0.4
+    ema: Annotated[Decay, About("decay of the averaged weights, which are the ones that are saved")] = 0.999
+    ema_power: Annotated[
+        Annotated[Sequence[Length], Len(1)] | None,
+        About(
+            "lengths (sigma_rel) of further averages, by power functions of time, that are kept; from their snapshots, "
+            "the average with the least validation loss is chosen at the end, such as [0.05, 0.1]; null is none"
+        ),
+    ] = None
+    ema_snapshots: Annotated[
+        Count, About("snapshots of these averages over the training, each 2 bytes for a weight and average")
+    ] = 12
+    clip: Annotated[Positive | None, About("largest gradient norm; null does not limit it")] = 1.0
+    p_mean: Annotated[Number, About("mean of ln sigma")] = -3.0
+    p_std: Annotated[Positive, About("standard deviation of ln sigma")] = 1.4
+    p_extra: Annotated[
+        Mapping[str, float] | None,
+        As(ExtraWeight | None),
+        About("a share of the windows whose ln sigma is uniform in a range instead; null is none"),
+    ] = None
+    uncertainty: Annotated[
+        Flag, About("weigh the loss of each noise level by how uncertain it is, which a small function of sigma learns")
+    ] = False
+    p_drop: Annotated[Share, About("probability that a prompt is replaced by z*")] = 0.1
+    p_any: Annotated[
+        Share, About("model of one stem: probability that a window is drawn whether the stem sounds in it or not")
+    ] = 0.1
+    gain_db: Annotated[NonNegative, About("half-width of the random gain")] = 3.0
+    polarity: Annotated[Flag, About("flip the sign of half of the windows")] = True
+    validate_every: Annotated[Count, About("steps from one validation to the next")] = 500
+    validation_batches: Annotated[Count, About("fixed batches of a validation")] = 8
+    level_windows: Annotated[
+        Natural, About("validation windows on which MSE/sigma^2 is measured at fixed noise levels; 0 is none")
+    ] = 0
+    keep: Annotated[
+        Literal["last", "best"],
+        About("which weights are saved, of the last step or of the validation with the least loss"),
+    ] = "last"
+    checkpoint_every: Annotated[Count, About("steps from one checkpoint to the next")] = 250
+    precision: Annotated[
+        Literal["auto", "bf16", "float32"],
+        About("type in which the network is trained; auto takes bf16 where the hardware is faster at it"),
+    ] = "auto"
+    save_as: Annotated[Literal["float32", "float16"], About("type of the saved weights")] = "float32"
+    initial: Annotated[
+        str | None, About("folder of a model of the same network to start from; null starts from fresh weights")
+    ] = None
+    devices: Annotated[
+        int | str,
+        As(Count),
+        About("GPUs of one machine that share each batch, or processes without a GPU"),
+    ] = 1
 
     def __post_init__(self) -> None:
+        check(self, "training")
         if self.optimizer not in ("adamw", "muon"):
             raise UserError(f"training.optimizer is {self.optimizer!r}; choose adamw or muon")
-        if (extra := self.p_extra) is not None:
+        if isinstance(extra := self.p_extra, Mapping):
             if set(extra) != {"share", "low", "high"}:
                 raise UserError(f"training.p_extra has {', '.join(extra) or 'no keys'}; give share, low and high")
             if not (0 <= extra["share"] <= 1 and 0 < extra["low"] < extra["high"]):
                 raise UserError("training.p_extra: share must be from 0 to 1, low above 0 and below high")
         for sigma_rel in self.ema_power or ():
-            exponent(sigma_rel)
-        for name in ("ema_snapshots", "muon_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+            if not 0 < sigma_rel <= LONGEST:
+                raise UserError(
+                    f"training.ema_power has {sigma_rel}; a length must be above 0 and at most {LONGEST:.3f}"
+                )
 
     def rate(self, step: int) -> float:
         """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
+import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
 from gmsdi import __version__
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
@@ -318,6 +319,9 @@ class Training(LightningModule):
 class _Averaging(Callback):
     """Updates the averaged weights. A callback, because checkpoints are written before the module's own hooks run.
 
+    Lightning's own, `EMAWeightAveraging`, keeps one average of the whole module, its optimised extras included, swaps
+    it in for validation, and would change what checkpoints hold; the averages of `ema_power` need several.
+
     Args:
         folder: of the snapshots of those by power functions.
     """
@@ -344,13 +348,16 @@ class _Averaging(Callback):
 
 
 class _FiniteLoss(Callback):
-    """Ends a run whose loss is no longer a number, once per logging interval to spare the device a wait per step."""
+    """Ends a run whose loss is no longer a number: asked once per logging interval, to spare waits, and at the end."""
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            loss = trainer.callback_metrics.get("train_loss")
-            if loss is not None and not bool(torch.isfinite(loss)):
-                raise UserError(f"the loss is {loss.item()} at step {trainer.global_step}; lower training.lr")
+            self.on_train_end(trainer)
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        loss = trainer.callback_metrics.get("train_loss")
+        if loss is not None and not bool(torch.isfinite(loss)):
+            raise UserError(f"the loss is {loss.item()} at step {trainer.global_step}; lower training.lr")
 
 
 class _Checkpoints(TorchCheckpointIO):
@@ -552,6 +559,7 @@ def train(
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
             val_loss = None if best.best_model_score is None else float(best.best_model_score)
+        _require_finite(module.averaged, trainer.global_step, work)
         provenance = {
             "description": description,
             "gmsdi": __version__,
@@ -574,6 +582,17 @@ def train(
         extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
     return bool(trainer.is_global_zero)
+
+
+def _require_finite(model: TrainableModel, step: int, work: Path) -> None:
+    """Refuse a model of which a weight is no number, as those of a run that was resumed after its loss had become none.
+
+    Raises:
+        UserError: if there is such a weight.
+    """
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise UserError(f"{name} is not finite after step {step}; remove {work} and train again with a lower lr")
 
 
 @torch.no_grad()

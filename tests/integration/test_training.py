@@ -398,6 +398,20 @@ def test_a_diverging_loss_ends_the_run_in_one_line(windows, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_a_loss_that_diverges_after_the_last_check_saves_nothing(windows, tmp_path, monkeypatch):
+    """Of 38 steps every 16th is looked at, and none after the 32nd; a resumed run finds its weights spoilt."""
+    config = replace(TRAINING, steps=38, checkpoint_every=1)
+    rate = TrainingConfig.rate
+    monkeypatch.setattr(TrainingConfig, "rate", lambda own, step: 1e12 if step == 35 else rate(own, step))
+    said = iter(
+        [r"the loss is (nan|inf) at step 38; lower training\.lr", r"is not finite after step 38; remove .*w and"]
+    )
+    for _ in range(2):
+        with pytest.raises(UserError, match=next(said)):
+            train(MODEL, config, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
+        assert not (tmp_path / "m").exists()
+
+
 def test_the_best_validation_is_kept(windows, tmp_path, monkeypatch):
     """What is saved is what a run to that validation gives; from half of the steps on the gradient is climbed."""
     monkeypatch.setattr(TrainingConfig, "rate", lambda _, step: 1.0 if step < 20 else -1.0)

@@ -1,4 +1,4 @@
-"""Print the jobs of a dry run of the workflow as JSON: rule, wildcards and outputs of each.
+"""Print the jobs of a dry run of the workflow as JSON: rule, wildcards, outputs and GPUs of each.
 
 Usage: python dag.py REPOSITORY CONFIGFILE...
 """
@@ -22,6 +22,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
             "rule": job.rule.name,
             "wildcards": dict(job.wildcards_dict),
             "output": list(job.output),
+            "gpu": job.resources.get("gpu", 0),
         }
         for job in workflow._workflow.dag.jobs
     ]

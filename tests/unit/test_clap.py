@@ -16,11 +16,11 @@ from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.clap import network as clap
 from gmsdi.models.clap import windows as clap_windows
-from gmsdi.models.clap.network import Clap
+from gmsdi.models.clap.encoder import Clap
 from gmsdi.models.clap.training import info_nce
 from gmsdi.models.clap.windows import WindowEmbeddings, embed_windows
 from gmsdi.models.edm.text import unique_bank
-from gmsdi.study import plan
+from gmsdi.study import cost
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import Batches, train
 from tests.unit import tiny
@@ -108,7 +108,7 @@ def test_what_laions_text_tower_lacks_is_named(laion, tokenizer, tmp_path, monke
         Clap(**weights, tokenizer=str(tmp_path / "nowhere")).embed_text(["Bass"])
     with pytest.raises(UserError, match=r"clap\.pt: not the weights of LAION's HTSAT-base \(audio\)"):
         Clap(**weights).embed_audio(np.zeros((1, 1000)), 48000)
-    with pytest.raises(UserError, match=r"clap\.pt: not the content of https://huggingface"):
+    with pytest.raises(UserError, match=r"clap\.pt: has the sha256 .*; download https://huggingface"):
         Clap(weights["checkpoint"]).embed_audio(np.zeros((1, 1000)), 48000)
 
 
@@ -329,14 +329,14 @@ def test_what_does_not_belong_together_is_refused(small, windows, embedded, tmp_
 
 
 @pytest.mark.filterwarnings("ignore:the processor gave")
-def test_a_plan_of_such_a_model_needs_no_clap(tmp_path):
+def test_the_cost_of_such_a_model_needs_no_clap(tmp_path):
     overlay = tmp_path / "config.yaml"
     training = {"steps": 2, "batch": 2}
     overlay.write_text(
         yaml.safe_dump({"run": "x", "data": {"window": 1024}, "model": {"train": True}, "training": training})
     )
-    config = plan.resolved([overlay])
+    config = cost.resolved([overlay])
     text = {"kind": "clap", "checkpoint": str(tmp_path / "nowhere"), "features": 8}
     config["model"]["config"] = {**{key: tiny.CONFIG[key] for key in ("unet", "sigma_data")}, "text": text}
-    costs, _ = plan.measure(config, device="cpu", repetitions=1)
+    costs, _ = cost.measure(config, device="cpu", repetitions=1)
     assert costs["gmsdi"].step.median > 0

@@ -1,45 +1,56 @@
 """Configuration: overlays, defaults, and errors that name the key."""
 
+import json
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from gmsdi.data.settings import MiniConfig
 from gmsdi.errors import UserError
+from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.sampling.solver import Solver
 from gmsdi.study.config import digest, load, slug, validate, writable
+from gmsdi.study.config.schema import schema
+from gmsdi.study.config_reference import editors
+from gmsdi.study.study import Study
+from gmsdi.training.config import TrainingConfig
 
 REPO = Path(__file__).parents[2]
-SCHEMA = REPO / "workflow" / "schemas" / "config.schema.yaml"
-MINI = REPO / "config" / "config.yaml"
 
 
 def objects(schema, path=""):
     """All sub-schemas of type object that list their properties."""
     if isinstance(schema, dict):
-        if "properties" in schema and schema.get("type") == "object":
+        if "properties" in schema:
             yield path, schema
         for key, value in schema.items():
             yield from objects(value, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for place, value in enumerate(schema):
+            yield from objects(value, f"{path}/{place}")
 
 
 def test_overlay_changes_single_keys():
-    config = load(MINI, REPO / "config" / "mini_full.yaml")
+    config = load(REPO / "config" / "mini_full.yaml")
     assert config["run"] == "mini_full"
     assert config["separation"]["solver"]["steps"] == 25
-    assert config["separation"]["solver"]["sigma_max"] == load(MINI)["separation"]["solver"]["sigma_max"]
+    assert config["separation"]["solver"]["sigma_max"] == load()["separation"]["solver"]["sigma_max"]
 
 
 def test_shipped_configurations_are_valid_and_complete():
     for overlay in ([], [REPO / "config" / "mini_full.yaml"]):
-        config = validate(load(MINI, *overlay), SCHEMA)
+        config = validate(load(*overlay))
         assert config["generation"]["partial"]["beta"] == 1
         assert config["separation"]["guidance"] == {"convention": "paper", "interval": None, "clamp": None}
-        assert validate(config, SCHEMA) == config
+        assert validate(config) == config
 
 
 def test_demo_is_large_enough():
-    config = validate(load(MINI), SCHEMA)
+    config = validate(load())
     assert config["separation"]["chunks"] >= 24
     assert config["grid"]["chunks"] >= 8
     assert config["generation"]["clips"] >= 16
@@ -48,9 +59,9 @@ def test_demo_is_large_enough():
 
 
 def test_the_input_is_left_alone():
-    config = load(MINI)
+    config = load()
     before = yaml.safe_dump(config)
-    validate(config, SCHEMA)
+    validate(config)
     assert yaml.safe_dump(config) == before
 
 
@@ -98,18 +109,119 @@ def extra(config):
     ],
 )
 def test_mistakes_are_named_in_one_line(change, message):
-    config = load(MINI)
+    config = load()
     change(config)
     with pytest.raises(UserError) as error:
-        validate(config, SCHEMA)
+        validate(config)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ("baselines: {msdm: {separation: {constrained: Paino}}}", "names the stem 'Paino'; did you mean 'Piano'?"),
+        ("baselines: {demucs_gibbs: {separation: {block: unifrom}}}", "\"unifrom\": did you mean 'uniform'?"),
+        ("baselines: {demucs_gibbs: {separation: {block: 9}}}", "block is 9; there are 4 stems"),
+        ("baselines: {demucs_gibbs: {model: {demucs: {chanels: 8}}}}", "unknown key 'chanels' in baselines"),
+        ("generation: {guidance: {interval: [3, 1]}}", "generation.guidance: guidance interval is [3, 1]"),
+        ("separation: {solver: {last: estimate}}", "separation.solver.last is estimate, which is for Extractors"),
+        ("data: {window: 65535}", "data.window is 65535"),
+        ("data: {sample_rate: 16000}", "model.folder was trained with 8000 Hz"),
+        ("data: {classes: {All: [Bass]}}", "the label 'All' is what all stems together are called"),
+        ("data: {classes: {'Bass, Drums': [Bass]}}", "must be one line of text without commas"),
+        ("data: {classes: {Бас: [Bass], Рог: [Piano]}}", "'Рог' and 'Бас' have the same file name, '___'"),
+        ("data: {classes: {Horn: [Horn]}}", "data.classes.Horn has 'Horn'; mini has Bass, Drums, Guitar, Piano"),
+        ("data: {kind: midi, classes: {Bass: ['32'], Drums: [drums], Guitar: ['24'], Piano: ['0']}, midi: {required: "
+         "[Drum]}}", "data.midi.required names the stem 'Drum'; did you mean 'Drums'?"),
+        ("data: {kind: midi, classes: {Bass: ['3-2']}}", "'3-2' is no General MIDI program"),
+        ("separation: {solver: {name: dpmpp_2m, s_churn: 3}}", "'s_churn' in separation.solver; it is for euler"),
+        ("separation: {extractor: {solver: {name: dpmpp_2m, s_churn: 3}}}", "extractor.solver: dpmpp_2m has no"),
+        ("separation: {extractor: {solver: {sigma_min: 9}}}", "extractor.solver: sigma_min 9 and sigma_max 2"),
+        ("separation: {extras: {again: {title: 'Extractor, consistent', of: extractor}}}", "as is that of"),
+        ("training: {p_extra: {share: 0.5, low: 2, high: 1}}", "training.p_extra: low is 2, which is not below high"),
+        ("training: {ema_power: [0.5]}", "ema_power.0 is 0.5: it must be a number above 0"),
+        ("model: {train: true, config: {unet: {factors: [1, 3, 2, 2]}}}", "not a multiple of the network's stride 384"),
+        ("model: {train: true, config: {unet: {num_blocks: [1]}}}", "num_blocks has 1 entries for 4 levels"),
+        ("demo_training: {training: {batch: 3, devices: 2}}", "training.batch is 3, not a multiple of the 2"),
+        ("separation: {extras: {x: {title: X, of: extractor, wiener: {seconds: 99}}}}", "x.wiener.seconds is 99"),
+        ("data: {mini: {section_sizes: {'9': 1}}}", "section_sizes has the key '9'"),
+        ("base: dmeo", "base is 'dmeo', which is no file"),
+    ],
+)  # fmt: skip
+def test_what_a_job_would_refuse_is_refused_before_it(tmp_path, overlay, message):
+    file = tmp_path / "own.yaml"
+    file.write_text(overlay)
+    with pytest.raises(UserError) as error:
+        validate(load(file))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_default_is_written_out(tmp_path):
+    """Also those of settings in mappings of the user's own names, which jobs and tables read."""
+    file = tmp_path / "own.yaml"
+    row = "title: X, of: extractor, consistent: true, by_power: {seconds: 0.25}, wiener: {}"
+    file.write_text(f"separation: {{extras: {{x: {{{row}}}}}}}")
+    config = validate(load(file))
+    assert config["separation"]["extras"]["x"]["by_power"] == {"amount": 1, "seconds": 0.25}
+    assert config["separation"]["extras"]["x"]["wiener"] == {"amount": 1, "seconds": 0.25}
+    made = TrainingConfig(**config["training"])
+    assert {field.name for field in fields(made)} == set(config["training"])
+    assert set(config["model"]["config"]["unet"]) == {field.name for field in fields(UNetConfig)} - {"text_features"}
+    assert set(config["data"]["mini"]) == {field.name for field in fields(MiniConfig)} - {"sample_rate"}
+    kept = tmp_path / "kept.yaml"  # a run's own record is the whole of it
+    kept.write_text(yaml.safe_dump(config))
+    assert validate(load(kept)) == config
+
+
+def test_another_sampler_leaves_the_options_of_its_base_behind(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("separation: {solver: {name: dpmpp_2m}}")
+    config = validate(load(file))
+    demo = validate(load())
+    shared = ("steps", "sigma_min", "sigma_max", "rho")
+    assert config["separation"]["solver"] == {
+        "name": "dpmpp_2m", **{key: demo["separation"]["solver"][key] for key in shared}
+    }  # fmt: skip
+    assert config["separation"]["separator"]["solver"] == {"steps": 16, "sigma_max": 1}
+    assert "last" not in config["separation"]["extras"]["extractor_consistent"]["solver"]
+    assert config["baselines"]["msdm"]["separation"]["solver"] == {"steps": 50, "sigma_max": 1}
+    file.write_text("separation: {extractor: {solver: {name: dpmpp_2m}}}")
+    study = Study(validate(load(file)))
+    assert Solver(**study.rows["extractor"].solver).name == "dpmpp_2m"
+    assert Solver(**study.rows["separator"].solver).name == "euler"
+
+
+def test_a_base_by_name_and_by_path(tmp_path):
+    own, mine = tmp_path / "own.yaml", tmp_path / "mine.yaml"
+    own.write_text("base: mini_full\nrun: own\ncosts: {chunks: 3}\n")
+    full = validate(load(REPO / "config" / "mini_full.yaml"))
+    assert validate(load(own)) == {**full, "run": "own", "costs": {**full["costs"], "chunks": 3}}
+    mine.write_text(f"base: {own}\nseed: 5\n")
+    assert validate(load(mine)) == {**validate(load(own)), "seed": 5}
+    own.write_text(f"base: {mine}\n")
+    with pytest.raises(UserError, match="stands on itself"):
+        load(mine)
+    own.write_text("base: null\nrun: bare\n")
+    with pytest.raises(UserError, match="key 'data' is missing"):
+        validate(load(own))
+
+
+def test_nothing_heavy_is_imported():
+    code = "import sys, gmsdi.study.config as c; c.validate(c.load()); print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_a_class_of_the_base_configuration_can_be_left_out(tmp_path):
     overlay = tmp_path / "three.yaml"
-    overlay.write_text("data: {classes: {Piano: null}}\ngeneration: {negatives: {Piano: null}}\n")
-    config = validate(load(MINI, overlay), SCHEMA)
+    three = "data: {classes: {Piano: null}}\ngeneration: {negatives: {Piano: null}}\n"
+    overlay.write_text(three)
+    with pytest.raises(UserError, match="constrained names the stem 'Piano'"):
+        validate(load(overlay))
+    overlay.write_text(f"{three}baselines: {{enabled: []}}\n")
+    config = validate(load(overlay))
     assert list(config["data"]["classes"]) == ["Bass", "Drums", "Guitar"]
     assert "Piano" not in config["generation"]["negatives"]
 
@@ -126,27 +238,28 @@ def test_unreadable_files_are_named(tmp_path):
 
 
 def test_no_part_of_the_schema_takes_unknown_keys():
-    found = list(objects(yaml.safe_load(SCHEMA.read_text())))
-    assert len(found) > 15
-    assert [path for path, schema in found if schema.get("additionalProperties") is not False] == []
+    found = list(objects(schema()))
+    assert len(found) > 50
+    assert [path for path, part in found if part.get("additionalProperties") is not False] == []
 
 
-def test_schema_knows_the_keys_of_the_classes_that_it_configures():
-    from gmsdi.data.mini import MiniConfig
-    from gmsdi.models.edm.unet import UNetConfig
-    from gmsdi.sampling.solver import Guidance, Solver
-    from gmsdi.training.config import TrainingConfig
-
-    schema = yaml.safe_load(SCHEMA.read_text())
-    properties, definitions = schema["properties"], schema["$defs"]
-    for keys, configured, elsewhere in (
-        (properties["data"]["properties"]["mini"], MiniConfig, {"sample_rate"}),
-        (definitions["unet"], UNetConfig, {"text_features"}),
-        (definitions["training"], TrainingConfig, set()),
-        (definitions["solver"], Solver, set()),
-        (definitions["guidance"], Guidance, {"w"}),
-    ):
-        assert set(keys["properties"]) == {field.name for field in fields(configured)} - elsewhere
+def test_the_schema_for_editors_takes_what_is_shipped():
+    """By a validator of its own: the JSON schema says the same as the models."""
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json.loads(editors()))
+    for file in (REPO / "config").glob("*.yaml"):
+        given = yaml.safe_load(file.read_text())
+        for section, key in (("data", "classes"), ("generation", "negatives"), ("separation", "extras")):
+            part = given.get(section, {})
+            if key in part:
+                part[key] = {name: value for name, value in part[key].items() if value is not None}
+        for name, part in given.items():  # keys that the base has are missing here
+            errors = [
+                e for e in validator.iter_errors({"run": "x", name: part}) if e.validator not in ("required", "anyOf")
+            ]
+            assert errors == [], file
+    wrong = {"run": "x", "separation": {"solver": {"name": "dpmpp_2m", "s_churn": 1}}}
+    assert not validator.is_valid(wrong)
 
 
 def test_digest_ignores_the_order_of_keys():

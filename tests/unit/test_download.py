@@ -19,17 +19,14 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml
 
-from gmsdi.data import archives, transfer
-from gmsdi.data.archives import Limits, unpack
-from gmsdi.data.download import (
-    download_jamendo,
-    download_slakh,
-    fetch,
-    find_entry,
-    read_registry,
-)
+from gmsdi.data import archives
+from gmsdi.data.archives import members
+from gmsdi.data.download import REGISTRY, download_jamendo, download_slakh, find_entry, read_registry
 from gmsdi.data.versions import JAMENDO_SHARDS, JAMENDO_TRACKS, SLAKH
 from gmsdi.errors import UserError
+from gmsdi.io import files as files_module
+from gmsdi.io import transfer
+from gmsdi.io.transfer import Entry, WrongContent
 from tests.unit.file_server import Cut, Stall, Status, serve
 
 DATA = random.Random(0).randbytes(700_000)
@@ -39,13 +36,19 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def fetch(url, target, sha256=None, md5=None, mirrors=(), **options):
+    digest = f"sha256:{sha256}" if sha256 else f"md5:{md5}" if md5 else None
+    entry = url if isinstance(url, Entry) else Entry(target.name, url, digest, mirrors)
+    return transfer.fetch(entry, target, **options)
+
+
 @pytest.fixture
 def site(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(transfer, "_BACKOFF", 0.001)
-    monkeypatch.setattr(transfer, "_RESERVE", 0)
+    monkeypatch.setattr(files_module, "_RESERVE", 0)
     with serve() as server:
         yield server
 
@@ -71,7 +74,6 @@ def test_cut_connections_are_resumed_where_they_broke(site, tmp_path):
     assert [request.range for request in site.requests] == [
         None, "bytes=100000-", "bytes=100000-", "bytes=400001-", "bytes=400002-",
     ]  # fmt: skip
-    assert {request.condition for request in site.requests[1:]} == {'"1"'}
     assert sum(request.sent for request in site.requests) == len(DATA)
     assert seen[-1] == ("a.bin", len(DATA), len(DATA))
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
@@ -86,20 +88,17 @@ def test_versions_are_not_glued(site, tmp_path, digest):
     url = site.add("a.bin", DATA, faults=[Cut(300_000)])
 
     def change(name, done, total):
-        site.files["/a.bin"].data, site.files["/a.bin"].etag = DATA[::-1], '"2"'
+        site.files["/a.bin"].data = DATA[::-1]
 
     assert fetch(url, tmp_path / "a.bin", sha256=digest, progress=change).read_bytes() == DATA[::-1]
-    assert [(request.range, request.condition) for request in site.requests] == [
-        (None, None), ("bytes=300000-", '"1"'), (None, None),
-    ]  # fmt: skip
+    resumed = ["bytes=300000-"] if digest else []
+    assert [request.range for request in site.requests] == [None, *resumed, None]
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"ranges": False},
-        {"etag": None},
-        {"ranges": False, "etag": None},
         {"headers": {"Content-Encoding": "gzip"}},  # as some say of a .gz, which must stay one
     ],
 )
@@ -111,7 +110,7 @@ def test_servers_with_ways_of_their_own(site, tmp_path, options):
 def test_a_server_that_does_not_say_how_long_the_file_is(site, tmp_path):
     url = site.add("a.bin", DATA, length=False)
     assert fetch(url, tmp_path / "a.bin").read_bytes() == DATA
-    entry = transfer.Entry("b.bin", url, f"md5:{hashlib.md5(DATA).hexdigest()}", size=len(DATA))
+    entry = Entry("b.bin", url, f"md5:{hashlib.md5(DATA).hexdigest()}", size=len(DATA))
     site.files["/a.bin"].faults = [Cut(1000)]
     assert fetch(entry, tmp_path / "b.bin").read_bytes() == DATA
 
@@ -142,15 +141,10 @@ def test_waits_as_long_as_the_server_asks(site, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
-    faults = [
-        Status(429, {"Retry-After": "7"}),
-        Cut(10),
-        Status(503, {"Retry-After": date}),
-        Status(503, {"Retry-After": "soon"}),
-        Status(500),
-    ]
+    faults = [Status(429, {"Retry-After": "7"}), Cut(10), Status(503, {"Retry-After": date}), Status(500)]
     url = site.add("a.bin", DATA, faults=faults)
     fetch(url, tmp_path / "a.bin", sha256=sha256(DATA))
+    waits = [wait for wait in waits if wait]
     assert waits[0] == 7
     assert 95 < waits[1] <= 100
     assert all(wait < 1 for wait in waits[2:])
@@ -158,9 +152,12 @@ def test_waits_as_long_as_the_server_asks(site, tmp_path, monkeypatch):
 
 def test_a_server_is_given_up_after_some_attempts(site, tmp_path):
     url = site.add("a.bin", DATA, faults=[Cut(10)] + [Status(503)] * 50)
-    with pytest.raises(UserError, match=r"^a\.bin: cannot be downloaded \(.*/a\.bin: HTTP 503\); try again later, or"):
+    with pytest.raises(
+        UserError,
+        match=r"^a\.bin: cannot be downloaded \(.*/a\.bin: too many 503 error responses\); try again later, or",
+    ):
         fetch(url, tmp_path / "a.bin", sha256=sha256(DATA))
-    assert len(site.requests) == 1 + transfer._ATTEMPTS
+    assert len(site.requests) == 2 + transfer._ATTEMPTS
     del site.files["/a.bin"].faults[:]
     assert fetch(url, tmp_path / "a.bin", sha256=sha256(DATA)).read_bytes() == DATA
     assert site.requests[-1].range == "bytes=10-"
@@ -172,14 +169,14 @@ def test_mirrors_are_asked_in_turn_and_go_on_with_what_there_is(site, tmp_path):
         site.add("gone.bin", b"")[:-3] + "x",
         site.add("breaks.bin", DATA, faults=[Cut(200_000)] + [Status(500)] * 50),
         site.add("short.bin", DATA[:-1]),
-        site.add("good.bin", DATA, etag='"other"'),
+        site.add("good.bin", DATA),
     ]
-    entry = transfer.Entry("a.bin", urls[0], f"sha256:{sha256(DATA)}", urls[1:], size=len(DATA))
+    entry = Entry("a.bin", urls[0], f"sha256:{sha256(DATA)}", urls[1:], size=len(DATA))
     assert fetch(entry, tmp_path / "a.bin").read_bytes() == DATA
-    assert (site.requests[-1].range, site.requests[-1].condition) == ("bytes=200000-", None)
+    assert site.requests[-1].range == "bytes=200000-"
     (tmp_path / "a.bin").unlink()
     with pytest.raises(UserError, match=r"refused; .*HTTP 404.*; .*: has 699999 bytes, not 700000\); try again"):
-        fetch(transfer.Entry("a.bin", urls[0], entry.hash, [urls[1], urls[3]], len(DATA)), tmp_path / "a.bin")
+        fetch(Entry("a.bin", urls[0], entry.hash, [urls[1], urls[3]], len(DATA)), tmp_path / "a.bin")
 
 
 def test_wrong_bytes_are_never_used(site, tmp_path):
@@ -210,15 +207,12 @@ def test_a_damaged_partial_file_is_downloaded_again(site, tmp_path, size):
 
 
 def test_space_is_checked_before_anything_is_stored(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 0, 600_000))
+    monkeypatch.setattr(files_module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 0, 600_000))
     url = site.add("a.bin", DATA)
     with pytest.raises(UserError, match=r"0\.0 GB are free, and a\.bin needs 0\.0 GB here; free space, choose"):
-        fetch(url, tmp_path / "a.bin", sha256=sha256(DATA))
-    assert site.requests[0].range is None
-    with pytest.raises(UserError, match="are free"):
-        fetch(transfer.Entry("a.bin", url, size=len(DATA)), tmp_path / "new" / "a.bin")
-    assert len(site.requests) == 1
-    assert not any(path.stat().st_size for path in tmp_path.rglob("*.partial"))
+        fetch(Entry("a.bin", url, size=len(DATA)), tmp_path / "new" / "a.bin")
+    assert site.requests == []
+    assert list(tmp_path.rglob("*.partial")) == []
 
 
 def test_the_registry_is_complete():
@@ -242,6 +236,8 @@ def test_mirrors_of_a_site_are_asked_first():
         *(published.url, *published.mirrors),
     ]
     assert (entry.hash, entry.size) == (published.hash, published.size)
+    with pytest.raises(UserError, match=rf"^{REGISTRY}: has no row nope; add one"):
+        find_entry("nope")
 
 
 # Archives
@@ -257,83 +253,32 @@ def block(data: bytes) -> bytes:
     return data + bytes(-len(data) % 512)
 
 
-def pax(records: dict[str, str], name: str = "a/bad", data: bytes = b"") -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size, member.pax_headers = len(data), records
-    return member.tobuf(tarfile.PAX_FORMAT) + block(data)
-
-
-def old_sparse(name: str) -> bytes:
-    raw = bytearray(header(name, tarfile.GNUTYPE_SPARSE, 512))
-    raw[386:398], raw[398:410], raw[483:495] = b"%011o\0" % 0, b"%011o\0" % 512, b"%011o\0" % (1 << 32)
-    raw[148:156] = b" " * 8
-    raw[148:156] = b"%06o\0 " % sum(raw)
-    return bytes(raw) + bytes(512)
-
-
-def negative_size(name: str) -> bytes:
-    raw = bytearray(header(name))
-    raw[124:136] = b"\xff" * 10 + b"\xfe\x00"  # base 256: -512
-    raw[148:156] = b" " * 8
-    raw[148:156] = b"%06o\0 " % sum(raw)
-    return bytes(raw)
-
-
 HOSTILE = {
-    "absolute": (header("/tmp/bad"), r"'/tmp/bad' lies outside"),
-    "parent": (header("a/../../bad"), r"'a/\.\./\.\./bad' lies outside"),
-    "parent by pax": (pax({"path": "../bad"}), r"'\.\./bad' lies outside"),
-    "symbolic link": (header("a/bad", tarfile.SYMTYPE, link="/etc"), "'a/bad' is a symbolic link"),
-    "link outwards": (header("a/bad", tarfile.LNKTYPE, link="../../x"), "'a/bad' is a hard link"),
-    "device": (header("a/bad", tarfile.CHRTYPE), "'a/bad' is a device"),
-    "block device": (header("a/bad", tarfile.BLKTYPE), "'a/bad' is a device"),
-    "pipe": (header("a/bad", tarfile.FIFOTYPE), "'a/bad' is a pipe"),
-    "huge": (header("a/bad", size=1 << 33), "'a/bad' has 8589934592 bytes, more than 1073741824"),
-    "huge by pax": (pax({"size": str(1 << 34)}), "'a/bad' has 17179869184 bytes"),
-    "beyond the total": (header("a/bad", size=1 << 40), "'a/bad' brings the archive to more than"),
-    "negative": (negative_size("a/bad"), "'a/bad' has -512 bytes"),
-    "negative by pax": (pax({"size": "-1024"}), "'a/bad' brings the archive"),
-    "sparse": (old_sparse("a/bad"), "'a/bad' is a sparse file"),
-    "sparse by pax": (pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, data=b"1\n0\n1\n"), "sparse file"),
-    "endless name": (
-        header("bad", tarfile.GNUTYPE_LONGNAME, 1 << 32),
-        "'bad' has an extended header of 4294967296 bytes",
-    ),
-    "endless pax": (header("bad", tarfile.XHDTYPE, 1 << 32), "'bad' has an extended header of 4294967296 bytes"),
-    "twice": (header("a/good"), "'a/good' comes twice"),
-    "below a file": (header("a/good/bad"), "'bad' lies below a file"),
-    "backslash": (header("a\\..\\bad"), "not every system"),
-    "drive": (header("C:/bad"), "not every system"),
-    "control character": (header("a/b\x1bad"), "not every system"),
+    "absolute": header("/tmp/bad"),
+    "parent": header("a/../../bad"),
+    "symbolic link": header("a/bad", tarfile.SYMTYPE, link="/etc"),
+    "hard link": header("a/bad", tarfile.LNKTYPE, link="../../x"),
+    "device": header("a/bad", tarfile.CHRTYPE),
+    "pipe": header("a/bad", tarfile.FIFOTYPE),
 }
+
+
+def unpack(data: bytes, folder: Path, wanted=lambda path: True) -> dict[str, bytes]:
+    """What is written of an archive, whatever becomes of it."""
+    folder.mkdir(exist_ok=True)
+    place = lambda path: path if wanted(path) else None  # noqa: E731
+    return {str(path): file.read_bytes() for path, file in members(io.BytesIO(data), folder, name="x.tar", place=place)}
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_members_are_refused_and_named(tmp_path, kind, compressed):
-    raw, message = HOSTILE[kind]
-    data = header("a/good", size=5) + block(b"hello") + raw + bytes(1024)
-    (tmp_path / "bad.tar").write_bytes(gzip.compress(data) if compressed else data)
-    with pytest.raises(UserError, match=rf"^bad\.tar: (a )?member.*{message}") as error:
-        unpack(tmp_path / "bad.tar", tmp_path / "root" / "folder")
+    data = header("a/good", size=5) + block(b"hello") + HOSTILE[kind] + bytes(1024)
+    with pytest.raises(UserError, match=r"^x\.tar: .*bad.* refused; get the archive from its publisher") as error:
+        unpack(gzip.compress(data) if compressed else data, tmp_path / "root")
     assert "\n" not in str(error.value)
-    assert visible(tmp_path / "root") == {"folder/.bad.tar.lock": b""}
-
-
-def test_only_wanted_members_have_to_be_plain_files(tmp_path):
-    data = header("a/link", tarfile.SYMTYPE, link="/etc") + header("a/large", size=2048) + bytes(2048)
-    data += header("a/good", size=5) + block(b"hello") + bytes(1024)
-    archive = tmp_path / "x.tar"
-    archive.write_bytes(data)
-    wanted = {PurePosixPath("a/good")}
-    options = {"wanted": wanted.__contains__, "limits": Limits(member=1024)}
-    assert unpack(archive, tmp_path / "out", **options) == [tmp_path / "out" / "a" / "good"]
-    assert visible(tmp_path / "out") == {"a/good": b"hello"}
-    with pytest.raises(UserError, match="'a/good' is one of more than 2"):
-        unpack(archive, tmp_path / "few", wanted=wanted.__contains__, limits=Limits(members=2))
-    with pytest.raises(UserError, match=r"x\.tar: has the md5 .*; get it from its publisher again"):
-        unpack(archive, tmp_path / "hash", **options, hash=f"md5:{'0' * 32}")
-    assert visible(tmp_path / "hash") == {}
+    assert visible(tmp_path) == {"root/a/good": b"hello"}
+    assert unpack(data, tmp_path / "some", {PurePosixPath("a/good")}.__contains__) == {"a/good": b"hello"}
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -341,15 +286,14 @@ def test_a_truncated_or_damaged_archive_gives_nothing(tmp_path, compressed):
     data = b"".join(header(f"a/{i}", size=3000) + block(DATA[3000 * i :][:3000]) for i in range(9)) + bytes(1024)
     damaged = bytearray(data)
     damaged[3 * 3584 + 100] ^= 255  # in a header, which tarfile alone would take for the end
-    archive = tmp_path / "x.tar"
     pack = gzip.compress if compressed else bytes
+    entry = Entry("x.tar", "", f"sha256:{sha256(pack(data))}")
     for content in (pack(data)[:9000], pack(data[:-1024]), pack(damaged), b"", b"<html>", pack(b"x" * 999)):
-        archive.write_bytes(content)
-        with pytest.raises(UserError, match=r"x\.tar: .*; get it from its publisher again"):
-            unpack(archive, tmp_path / "out")
-        assert visible(tmp_path / "out") == {}
-    archive.write_bytes(pack(data))
-    assert len(unpack(archive, tmp_path / "out")) == 9
+        (tmp_path / "x.tar").write_bytes(content)
+        with transfer.Stream(entry, tmp_path / "x.tar") as stream, pytest.raises(WrongContent):  # noqa: PT012
+            list(members(stream, tmp_path / "out", name="x.tar", place=lambda path: path))
+            stream.finish()
+    assert len(unpack(pack(data), tmp_path / "out")) == 9
 
 
 # Slakh2100
@@ -514,7 +458,7 @@ def test_a_folder_at_hand_is_used_as_it_is(tmp_path):
         ({"tracks": [2101]}, "track 2101: the tracks of this data set are 1 to 2100"),
         ({"classes": []}, "empty, so that nothing is wanted"),
         ({"archive": "none"}, "archive 'none': unknown"),
-        ({"source": "/nowhere.tar.gz"}, r"/nowhere\.tar\.gz: cannot be read"),
+        ({"source": "/nowhere.tar.gz"}, r"/nowhere\.tar\.gz: cannot be opened"),
     ],
 )
 def test_wishes_that_cannot_be_met(tmp_path, options, message):
@@ -528,10 +472,10 @@ def test_a_hostile_archive_leaves_nothing(site, tmp_path):
         header(f"{name[:-7]}/test/Track01876/stems/S00.flac", tarfile.SYMTYPE, link="/etc") + bytes(1024)
     )
     registry = publish(site, tmp_path, {name: data})
-    with pytest.raises(UserError, match=r"Track01876/stems/S00\.flac' is a symbolic link, refused"):
+    with pytest.raises(UserError, match=r"Track01876/stems/S00\.flac is no plain file in it, refused"):
         download_slakh(tmp_path / "root", registry=registry)
     assert visible(tmp_path / "root") == {}
-    assert hidden(tmp_path / "root") == []
+    assert hidden(tmp_path / "root") == [f".{name}.buffer"]
 
 
 class Killed(BaseException):
@@ -545,7 +489,7 @@ def test_an_end_while_files_move_to_their_places_costs_no_download(site, slakh, 
 
     def die(source, target):
         nonlocal count
-        count += ".verified" in str(source)
+        count += ".unpacking" in str(source)
         if count > moves:
             raise Killed
         replace(source, target)
@@ -554,7 +498,6 @@ def test_an_end_while_files_move_to_their_places_costs_no_download(site, slakh, 
     with pytest.raises(Killed):
         download_slakh(root, registry=registry, classes=CLASSES)
     monkeypatch.undo()
-    assert (root / f".{SLAKH['redux']}.partial").exists()
     site.files.clear()
     download_slakh(root, registry=registry, classes=CLASSES)
     assert visible(root) == chosen(files, classes=CLASSES)
@@ -636,7 +579,7 @@ def test_jamendo_by_shard_track_and_number(site, jamendo, tmp_path, monkeypatch)
     download_jamendo(some, [0, 1], tracks=[1500, 801], registry=registry)
     assert sorted(visible(some)) == ["00/1500.low.mp3", "00/200.low.mp3", "01/801.low.mp3", JAMENDO_TRACKS]
     assert 120_000 < read[-1][1] < 150_000 < read[-1][2]  # it stopped at the track it wanted
-    assert hidden(some) == [".raw_30s_audio-low-00.tar.json", ".raw_30s_audio-low-01.tar.json"]
+    assert hidden(some) == []
 
 
 def test_jamendo_tracks_have_to_match_the_list(site, jamendo, tmp_path):
@@ -674,6 +617,6 @@ def test_jamendo_at_hand(site, jamendo, tmp_path):
     with pytest.raises(UserError, match=r"200\.low\.mp3: has the SHA-256 .*; replace it, or give no source"):
         download_jamendo(tmp_path / "none", [0], source=tracks, registry=registry)
     (tars / "raw_30s_audio-low-01.tar").unlink()
-    with pytest.raises(UserError, match=r"raw_30s_audio-low-01\.tar: cannot be read"):
+    with pytest.raises(UserError, match=r"raw_30s_audio-low-01\.tar: cannot be opened"):
         download_jamendo(root, [1], source=tars, registry=registry)
     assert site.requests == []

@@ -1,18 +1,21 @@
 """The musicnn embedding against the original network in TensorFlow, and its parts against independent code."""
 
 import importlib.util
+import json
 import struct
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
+from benchmarks.convert_musicnn import convert, read_checkpoint
 from gmsdi.errors import UserError
+from gmsdi.io.features import mel_filters, resample
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.metrics.features import mel_filters, resample
 from gmsdi.metrics.frechet import fad
-from gmsdi.metrics.musicnn import MusicNN
-from gmsdi.metrics.tf_checkpoint import read_checkpoint
+from gmsdi.metrics.musicnn import WEIGHTS, MusicNN
 
 RATE = 16000
 
@@ -124,7 +127,7 @@ def test_shapes_rates_and_batches(musicnn):
     assert np.abs(musicnn.frames(narrow, 8000) - again).max() < 0.05 * expected.std()
 
 
-def test_errors_say_what_to_do(musicnn, monkeypatch):
+def test_errors_say_what_to_do(musicnn):
     with pytest.raises(UserError, match="shorter than a window"):
         musicnn.frames(np.zeros((2, RATE), np.float32), RATE)
     with pytest.raises(UserError, match="not finite"):
@@ -135,27 +138,16 @@ def test_errors_say_what_to_do(musicnn, monkeypatch):
         get_embedding("vgg")
     with pytest.raises(UserError, match=r"takes no checkpoint; leave it out, it takes window, hop, batch"):
         get_embedding("musicnn-MTT-penultimate200", checkpoint="vggish.pth", hop=None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install --no-deps musicnn==0\.1\.0"):
-        get_embedding("musicnn-MTT-penultimate200")
 
 
-def test_mel_filters_equal_transformers():
-    from transformers.audio_utils import mel_filter_bank
-
-    for rate, n_fft, n_mels, lowest, highest in (
-        (16000, 512, 96, 0, None), (22050, 2048, 128, 0, None), (1600, 256, 20, 0, None), (48000, 1024, 64, 50, 14000)
-    ):  # fmt: skip
-        theirs = mel_filter_bank(
-            num_frequency_bins=n_fft // 2 + 1,
-            num_mel_filters=n_mels,
-            min_frequency=lowest,
-            max_frequency=highest or rate / 2,
-            sampling_rate=rate,
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        np.testing.assert_allclose(mel_filters(rate, n_fft, n_mels, lowest, highest), theirs.T, atol=1e-7)
+def test_mel_filters_have_unit_area_and_their_centres_on_slaneys_scale():
+    """Linear up to 1 kHz (200 Hz for 3 mel), then 27 mel for a factor of 6.4: Slaney's Auditory Toolbox, 1998."""
+    filters = mel_filters(48000, 1 << 15, 64, 50, 14000)
+    bins = np.linspace(0, 24000, (1 << 14) + 1)
+    np.testing.assert_allclose(filters.sum(1) * bins[1], 1, rtol=1e-3)
+    mels = np.linspace(50 * 3 / 200, 15 + 27 * np.log(14) / np.log(6.4), 66)
+    centres = np.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))[1:-1]
+    np.testing.assert_allclose(bins[filters.argmax(1)], centres, atol=bins[1])
 
 
 def varint(value):
@@ -224,3 +216,24 @@ def test_checkpoint_reader(tmp_path):
         read_checkpoint(data, data)
     with pytest.raises(UserError, match="compressed blocks"):
         read_checkpoint(*write_checkpoint(tmp_path, tensors, compression=1))
+
+
+def test_conversion_keeps_values_and_tags_and_leaves_the_optimizer_out(tmp_path):
+    package, out = tmp_path / "musicnn", tmp_path / "out"
+    (tmp_path / "musicnn-0.1.0.dist-info").mkdir()
+    (tmp_path / "musicnn-0.1.0.dist-info" / "LICENSE.md").write_text("ISC")
+    tensors = {"dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "dense/bias": np.ones(3, np.float32)}
+    others = {"dense/kernel/Adam": np.ones((2, 3), np.float32), "beta1_power": np.ones((), np.float32)}
+    for dataset in ("MTT", "MSD"):
+        (package / f"{dataset}_musicnn").mkdir(parents=True)
+        write_checkpoint(package / f"{dataset}_musicnn", tensors | others)
+    (package / "configuration.py").write_text("SR = 1\nMTT_LABELS = ['a']\nMSD_LABELS = ['b', 'c']\n")
+    convert(tmp_path, out)
+    for dataset, tags in (("MTT", ["a"]), ("MSD", ["b", "c"])):
+        converted = load_file(out / f"{dataset}.safetensors")
+        assert converted.keys() == tensors.keys()
+        for name, array in tensors.items():
+            np.testing.assert_array_equal(converted[name], array)
+        with safe_open(out / f"{dataset}.safetensors", framework="np") as file:
+            assert json.loads(file.metadata()["tags"]) == tags
+    assert "Universitat Pompeu Fabra" in (WEIGHTS / "LICENSE.md").read_text()

@@ -75,7 +75,9 @@ def test_frames_are_what_the_definition_says(transparent):
 
 def test_errors_say_what_to_do(transparent, tmp_path):
     path, digest = transparent
-    with pytest.raises(UserError, match=rf"transparent\.pth: not the content of https.*SHA-256 {digest}, not 10086976"):
+    with pytest.raises(
+        UserError, match=rf"transparent\.pth: has the sha256 {digest}, not 10086976.*; download https.* again"
+    ):
         VGGish(path)
     with pytest.raises(UserError, match=r"no such file; download https.*vggish-10086976\.pth there"):
         VGGish(tmp_path / "absent.pth")

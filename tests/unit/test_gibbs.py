@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gmsdi.errors import UserError
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.models.checkpoint import load_model, save_model
-from gmsdi.systems.gibbs import GibbsSeparator, block_gibbs, build, known_sources
+from gmsdi.systems.demucs_gibbs import GibbsSeparator, block_gibbs, build, known_sources
 
 DEMUCS = {
     "channels": 16,
@@ -232,7 +232,7 @@ def test_without_known_sources_it_is_the_published_demucs() -> None:
     y -= y.mean(dim=-1, keepdim=True)
     with torch.no_grad():
         expected = peer(y)
-    torch.testing.assert_close(ours.separate_windows(y, steps=0, seeds=[0, 0]), expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(ours.separate(y, steps=0, seeds=[0, 0]), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_an_item_depends_on_its_own_seed_alone(separator: GibbsSeparator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,25 +240,25 @@ def test_an_item_depends_on_its_own_seed_alone(separator: GibbsSeparator, monkey
     options: dict[str, Any] = {"steps": 4, "noise": 0.1}
     monkeypatch.setattr(separator, "max_batch", 2)
     monkeypatch.setattr(separator, "fixed_batch", True)
-    together = separator.separate_windows(y, seeds=[7, 8, 9], **options)
-    turned = separator.separate_windows(y.flip(0), seeds=[9, 8, 7], **options)
+    together = separator.separate(y, seeds=[7, 8, 9], **options)
+    turned = separator.separate(y.flip(0), seeds=[9, 8, 7], **options)
     assert torch.equal(turned.flip(0), together)
-    assert torch.equal(separator.separate_windows(y[1:2], seeds=[8], **options)[0], together[1])
+    assert torch.equal(separator.separate(y[1:2], seeds=[8], **options)[0], together[1])
     monkeypatch.setattr(separator, "fixed_batch", False)
-    torch.testing.assert_close(separator.separate_windows(y, seeds=[7, 8, 9], **options), together, rtol=0, atol=1e-5)
-    assert not torch.equal(separator.separate_windows(y[:1], seeds=[8], **options)[0], together[0])
+    torch.testing.assert_close(separator.separate(y, seeds=[7, 8, 9], **options), together, rtol=0, atol=1e-5)
+    assert not torch.equal(separator.separate(y[:1], seeds=[8], **options)[0], together[0])
 
 
 def test_the_level_and_the_order_of_stems(separator: GibbsSeparator) -> None:
     y = 0.1 * torch.randn(2, 1, 1024, generator=torch.Generator().manual_seed(5))
-    x = separator.separate_windows(y, steps=3, seeds=[1, 2])
+    x = separator.separate(y, steps=3, seeds=[1, 2])
     assert x.shape == (2, 3, 1, 1024)
     assert x.dtype == torch.float32
-    louder = separator.separate_windows(4 * y, steps=3, seeds=[1, 2])
+    louder = separator.separate(4 * y, steps=3, seeds=[1, 2])
     torch.testing.assert_close(louder, 4 * x, rtol=1e-2, atol=1e-3)
-    some = separator.separate_windows(y, ["Piano", "Bass"], steps=3, seeds=[1, 2])
+    some = separator.separate(y, ["Piano", "Bass"], steps=3, seeds=[1, 2])
     assert torch.equal(some, x[:, [2, 0]])
-    assert not separator.separate_windows(torch.zeros(1, 1, 1024), steps=1, seeds=[0]).isnan().any()
+    assert not separator.separate(torch.zeros(1, 1, 1024), steps=1, seeds=[0]).isnan().any()
 
 
 def test_training_learns_to_separate_and_to_use_what_is_known() -> None:
@@ -283,7 +283,7 @@ def test_training_learns_to_separate_and_to_use_what_is_known() -> None:
     model.eval()
     before = si_sdr(mixture.expand_as(clean), clean)[sounding].mean()
     for steps in (0, 8):
-        separated = model.separate_windows(mixture, steps=steps, seeds=range(4))[:, :, 0]
+        separated = model.separate(mixture, steps=steps, seeds=range(4))[:, :, 0]
         assert si_sdr(separated, clean)[sounding].mean() > before + 12
         assert separated[3, 2].square().mean() < 0.05 * mixture[3].square().mean()
     known = torch.tensor([[True, False, True]]).expand(4, -1)
@@ -300,7 +300,7 @@ def test_a_model_folder_round_trips(separator: GibbsSeparator, tmp_path: Any) ->
     assert loaded.config == CONFIG
     y = 0.1 * torch.randn(1, 1, 1024)
     options: dict[str, Any] = {"steps": 2, "seeds": [0]}
-    assert torch.equal(loaded.separate_windows(y, **options), separator.separate_windows(y, **options))
+    assert torch.equal(loaded.separate(y, **options), separator.separate(y, **options))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_model_folder_round_trips(separator: GibbsSeparator, tmp_path: Any) ->
 def test_unusable_arguments(separator: GibbsSeparator, options: dict[str, Any], message: str) -> None:
     good = {"mixture": torch.zeros(2, 1, 1024), "steps": 1, "seeds": [0, 1]}
     with pytest.raises(UserError, match=message):
-        separator.separate_windows(**{**good, **options})
+        separator.separate(**{**good, **options})
 
 
 @pytest.mark.parametrize(

@@ -251,25 +251,22 @@ def test_a_disk_that_is_too_small_is_named_at_once(root, tmp_path, monkeypatch):
 
 def configured(**training_data):
     overlay = {"kind": "jamendo", **training_data}
-    config = load(REPO / "config" / "config.yaml")
+    config = load()
     model = {**config["model"], "train": True, "config": {**config["model"]["config"], "text": {"kind": "none"}}}
     return config | {"training_data": overlay, "model": model, "demo_training": {"enabled": False}}
 
 
 def test_the_model_learns_from_shards_and_is_measured_on_other_data():
-    schema = REPO / "workflow" / "schemas" / "config.schema.yaml"
-    config = validate(configured(), schema)
+    config = validate(configured())
     study = Study(config)
     assert study.splits() == ["test"]
     assert study.jamendo_parts() == {"train-0-97": range(98), "validation-98-99": range(98, 100)}
     assert (study.learned("train"), study.learned("validation")) == ("train-0-97", "validation-98-99")
-    names = {
-        Study(validate(configured(**data), schema)).jamendo_id() for data in ({}, {"tracks": 3}, {"root": "/data"})
-    }
+    names = {Study(validate(configured(**data))).jamendo_id() for data in ({}, {"tracks": 3}, {"root": "/data"})}
     assert len(names) == 3
-    assert Study(validate(configured(shards={"train": [0, 1]}), schema)).jamendo_id() == study.jamendo_id()
+    assert Study(validate(configured(shards={"train": [0, 1]}))).jamendo_id() == study.jamendo_id()
 
-    same = Study(validate(configured(kind="same"), schema))
+    same = Study(validate(configured(kind="same")))
     assert same.splits() == ["train", "validation", "test"]
     assert (same.jamendo_parts(), same.learned("train")) == ({}, same.part("train"))
 
@@ -281,4 +278,4 @@ def test_the_model_learns_from_shards_and_is_measured_on_other_data():
         (configured(shards={"train": [0, 98]}), r"training_data\.shards: shard 98 is in both splits"),
     ):
         with pytest.raises(UserError, match=message):
-            validate(wrong, schema)
+            validate(wrong)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmsdi.data import transfer
 from gmsdi.data.versions import JAMENDO_TRACKS, jamendo_shard
 from gmsdi.data.windows import build_mixture_windows
-from gmsdi.study import plan
+from gmsdi.io import transfer
+from gmsdi.study import cost
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit import jamendo_shards as shards
@@ -25,7 +25,6 @@ from tests.unit.test_slakh_workflow import FAULT, NO_TORCH, cpu_seconds, rules_r
 
 REPO = Path(__file__).parents[2]
 CONFIG = REPO / "config" / "mtg_jamendo.yaml"
-SCHEMA = REPO / "workflow" / "schemas" / "config.schema.yaml"
 
 
 @pytest.mark.slow
@@ -44,9 +43,10 @@ def test_the_papers_experiment_is_planned_in_ten_seconds(tmp_path):
     assert {"list_jamendo", "download", "unpack", "chunk_with_stems", "train", "table2", "fad"} <= set(rules)
     assert not {"chunk", "chunk_for_baselines", "train_baseline"} & set(rules)
 
-    planned = plan.count(plan.resolved([CONFIG]), results=tmp_path / "results")[0]
-    assert Counter(job.rule for job in planned) == rules
-    chunks = sum(job.disk for job in planned if job.rule == "chunk_jamendo")
+    planned = cost.jobs([CONFIG])
+    sizes, _ = cost.sizes_of(Study(cost.resolved([CONFIG])), planned, results=tmp_path / "results")
+    planned = cost.counted(planned, sizes)
+    chunks = sum(job.amount.disk for job in planned if job.rule == "chunk_jamendo")
     assert chunks == pytest.approx(2 * 22050 * 3777 * 3600, rel=1e-3)
 
 
@@ -65,7 +65,7 @@ PAPER = {
 
 
 def test_the_papers_values_are_those_of_the_configuration():
-    config = validate(load(REPO / "config" / "config.yaml", CONFIG), SCHEMA)
+    config = validate(load(CONFIG))
     for key, value in PAPER.items():
         found = config
         for name in key.split("."):
@@ -104,6 +104,7 @@ def site(tmp_path, monkeypatch):
                 "download": download,
             },
             "model": {"train": True, "config": {"text": {"kind": "none"}}},
+            "baselines": {"enabled": []},
             "demo_training": {"enabled": False},
         }
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -112,7 +113,7 @@ def site(tmp_path, monkeypatch):
 
 def start(folder: Path, **environment: str) -> subprocess.Popen:
     """The workflow up to the windows of both splits."""
-    study = Study(validate(load(REPO / "config" / "config.yaml", folder / "config.yaml"), SCHEMA))
+    study = Study(validate(load(folder / "config.yaml")))
     targets = [f"results/data/{study.jamendo_id()}/{part}/windows/windows.csv" for part in (TRAIN, VALIDATION)]
     words = [sys.executable, "-m", "snakemake", "-s", REPO / "workflow" / "Snakefile", "--cores", "1", "--nolock"]
     return subprocess.Popen(

@@ -9,18 +9,22 @@ from torch import nn
 
 from gmsdi import inference, level
 from gmsdi.errors import UserError
+from gmsdi.inference.resting import Resting
 from gmsdi.io.audio import Audio
-from gmsdi.level import Resting, Rests, known_level, level_of_windows, levels_of, require_plausible
+from gmsdi.level import Rests, known_level, level_of_windows, levels_of, require_plausible
 from gmsdi.models.checkpoint import build_model
 from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Guidance, Solver
-from gmsdi.study.experiments import separate
-from gmsdi.systems.gibbs import GibbsSeparator
-from gmsdi.systems.msdm import JointMSDM, WeakMSDM
+from gmsdi.study.separation import separate
+from gmsdi.systems.demucs_gibbs import GibbsSeparator
+from gmsdi.systems.gmsdi import Gmsdi
+from gmsdi.systems.msdm import JointMSDM
+from gmsdi.systems.weak_msdm import WeakMSDM
 from tests.unit import tiny
 from tests.unit.gaussians import GaussianDenoiser
+from tests.unit.rows import make_row
 
 LABELS = tiny.CONFIG["labels"]
 WINDOW = tiny.CONFIG["window"]
@@ -80,7 +84,7 @@ def accompany(run, x, **options):
 
 
 def accompany_msdm(run, x):
-    return run(x[:, None], ["Bass"], solver=SOLVER, seeds=[1, 2], best_of=2)
+    return run(x[:, None], ["Bass"], solver=SOLVER, seeds=[1, 2], best_of=2)[0]
 
 
 def stack(stems):
@@ -111,11 +115,11 @@ DOORS = {
     ),
     "a song separated": ("gmsdi", lambda s, x: song(s.separate, x)),
     "a song extracted": ("gmsdi", lambda s, x: song(s.extract, x, consistent=True)),
-    "contextual": ("msdm", lambda s, x: s.separate_windows(x, constrained="Piano", **EULER)),
-    "gaussian": ("msdm", lambda s, x: s.separate_gaussian_windows(x, **EULER)),
-    "imputation": ("msdm", lambda s, x: accompany_msdm(s.accompany_windows, x)),
-    "weak": ("weak", lambda s, x: s.separate_windows(x, constrained="Bass", **EULER)),
-    "gibbs": ("gibbs", lambda s, x: s.separate_windows(x, steps=4, noise=0.1, seeds=[1, 2])),
+    "contextual": ("msdm", lambda s, x: s.separate(x, constrained="Piano", **EULER)),
+    "gaussian": ("msdm", lambda s, x: s.separate_gaussian(x, **EULER)),
+    "imputation": ("msdm", lambda s, x: accompany_msdm(s.accompany, x)),
+    "weak": ("weak", lambda s, x: s.separate(x, constrained="Bass", **EULER)),
+    "gibbs": ("gibbs", lambda s, x: s.separate(x, steps=4, noise=0.1, seeds=[1, 2])),
 }  # fmt: skip
 
 
@@ -242,11 +246,11 @@ def test_chunks_have_the_level_of_their_track(windows):
     soft = np.array([1, 0.1, 1, 1, 1, 1, 0.1], np.float32)[:, None, None]
     changed = replace_mixture(windows, lambda ids: windows.mixture(ids) * soft[list(ids)])
     pipe = Pipeline(GaussianDenoiser(scale=0.1), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS, "level": 0})
-    method = {"name": "extractor", "w": 0.0, "consistent": True, "solver": {"name": "euler", "steps": 12}}
+    row = make_row("extractor", LABELS, w=0.0, consistent=True, solver={"name": "euler", "steps": 12})
     seen = []
     inner = pipe.extract_windows
     pipe.extract_windows = lambda *args, **options: seen.append(options["levels"]) or inner(*args, **options)
-    separate(pipe, changed, [0, 1, 6], method, guidance={}, seed=1, batch=8)
+    separate(row, Gmsdi(pipe, LABELS), changed, [0, 1, 6], seed=1, batch=8)
     first = by_hand(changed.mixture([0, 1, 2]).reshape(1, -1), 8000)
     last = by_hand(changed.mixture([6]).reshape(1, -1), 8000)
     assert seen == [pytest.approx([first, first, last], abs=1e-4)]

@@ -12,8 +12,9 @@ from torch import nn
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_precision
+from gmsdi.models.adapters import from_eps, from_v
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.models.edm.denoiser import EDMDenoiser, from_eps, from_v
+from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.models.edm.text import prompt_of, unique_bank
 
 CONFIG = {

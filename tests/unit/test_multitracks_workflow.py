@@ -13,19 +13,18 @@ import yaml
 from gmsdi.cli import main
 from gmsdi.data.multitracks import Activity, Splits, list_tracks
 from gmsdi.data.windows import WindowSet, build_multitrack_windows
-from gmsdi.study import plan
+from gmsdi.study import cost
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit.multitracks import MUSDB, write_moisesdb, write_musdb
 from tests.unit.test_slakh_workflow import NO_TORCH
 
 REPO = Path(__file__).parents[2]
-SCHEMA = REPO / "workflow" / "schemas" / "config.schema.yaml"
 READY = {"musdb18hq": write_musdb, "moisesdb": write_moisesdb}
 
 
 def ready(name, *overlays):
-    return validate(load(REPO / "config" / "config.yaml", REPO / "config" / f"{name}.yaml", *overlays), SCHEMA)
+    return validate(load(REPO / "config" / f"{name}.yaml", *overlays))
 
 
 def stand_in(name, folder):
@@ -64,7 +63,9 @@ def test_settings_are_those_of_slakh2100_but_for_what_depends_on_the_stems(name)
 @pytest.mark.parametrize("name", READY)
 def test_ready_configurations_are_planned_as_they_run(name, tmp_path):
     (tmp_path / "root.yaml").write_text(yaml.safe_dump({"data": {"root": str(stand_in(name, tmp_path / "data"))}}))
-    (tmp_path / "window.yaml").write_text(yaml.safe_dump({"data": {"window": 2048}}))  # the stand-ins are short
+    (tmp_path / "window.yaml").write_text(
+        yaml.safe_dump({"data": {"window": 2048}, "model": {"config": {"unet": {"patch_factor": 4}}}})
+    )  # the stand-ins are short
     files = [REPO / "config" / f"{name}.yaml", tmp_path / "root.yaml", tmp_path / "window.yaml"]
     words = [sys.executable, "-c", NO_TORCH, Path(__file__).with_name("dag.py"), REPO, *files]
     result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
@@ -74,13 +75,14 @@ def test_ready_configurations_are_planned_as_they_run(name, tmp_path):
     assert not {"download", "unpack", "compose"} & set(rules)
     assert rules["chunk"] == rules["chunk_for_baselines"] == 1
     assert rules["chunk_with_stems"] == 2
-    planned, notes = plan.count(plan.resolved(files), results=tmp_path / "results")
+    planned = cost.jobs(files)
     assert Counter(job.rule for job in planned) == rules
+    _, notes = cost.sizes_of(Study(cost.resolved(files)), planned, results=tmp_path / "results")
     assert f"test-all: the tracks in {tmp_path / 'data'}" in notes
 
 
 def test_defaults_of_the_schema_are_those_of_the_classes():
-    data = validate(load(REPO / "config" / "config.yaml"), SCHEMA)["data"]
+    data = validate(load())["data"]
     assert data["stems"]["activity"] == asdict(Activity())
     assert {**data["stems"]["splits"], "seed": data["seed"]} == asdict(Splits())
 
@@ -88,7 +90,7 @@ def test_defaults_of_the_schema_are_those_of_the_classes():
 def test_the_example_of_the_readme_is_a_configuration_and_its_patterns_are_apart(tmp_path):
     section = (REPO / "workflow" / "README.md").read_text().split("## Your own multi-tracks")[1]
     (tmp_path / "mine.yaml").write_text(section.split("```yaml\n")[1].split("```")[0])
-    config = validate(load(REPO / "config" / "config.yaml", tmp_path / "mine.yaml"), SCHEMA)
+    config = validate(load(tmp_path / "mine.yaml"))
     for name in ("bass.wav", "Sub 1.flac", "drums/kick.wav", "Lead Vox.mp3", "choir.flac", "mix.wav"):
         (tmp_path / "album" / "song" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "album" / "song" / name).touch()
@@ -97,11 +99,11 @@ def test_the_example_of_the_readme_is_a_configuration_and_its_patterns_are_apart
     assert (track.name, track.unmatched) == ("album/song", 1)
 
 
-def test_without_its_folder_a_plan_asks_for_the_chunks(tmp_path, capsys, monkeypatch):
+def test_without_its_folder_costs_ask_for_the_chunks(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["plan", "--config", str(REPO / "config" / "musdb18hq.yaml"), "--seconds-per-evaluation", "1"]
+    words = ["cost", "--config", str(REPO / "config" / "musdb18hq.yaml"), "--seconds-per-evaluation", "1"]
     assert main(words) == 1
-    assert capsys.readouterr().err.endswith("give the number of its chunks, --chunks N\n")
+    assert "--chunks N" in capsys.readouterr().err.splitlines()[-1]
     assert main([*words, "--chunks", "1000"]) == 0
 
 
@@ -145,7 +147,7 @@ def test_windows_of_the_workflow_are_those_of_the_library(tmp_path):
     splits = {"train": ["train"], "validation": 0.4, "test": ["test"]}
     configure(tmp_path, None, splits=splits)
     # The folder of the data comes from the command line, as the ready configurations say.
-    config = validate(load(REPO / "config" / "config.yaml", tmp_path / "own.yaml"), SCHEMA)
+    config = validate(load(tmp_path / "own.yaml"))
     config["data"]["root"] = str(root)
     study = Study(config)
     parts = {split: study.part(split) for split in ("train", "validation", "test")}

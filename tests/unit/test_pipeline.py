@@ -13,12 +13,12 @@ import torch
 
 from gmsdi import inference
 from gmsdi.errors import UserError
+from gmsdi.inference.wiener import share_out
 from gmsdi.io.audio import Audio, as_audio, fit, read, resample, to_int16, write
 from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Guidance, Solver
-from gmsdi.wiener import share_out
 from tests.unit import tiny
 from tests.unit.gaussians import GaussianDenoiser
 
@@ -149,7 +149,7 @@ def test_sequential_stems_are_those_of_one_conditioned_run_after_another(pipe):
             else:
                 known = [Prompt(names[j], negatives.get(names[j])) for j in turns[:place]]
                 derivative = inference.conditioned(
-                    model, made, known, [prompt], share=0.4, gamma_x=1.0, lags=2, join=pipe._join
+                    model, made, known, [prompt], share=0.4, gamma_x=1.0, lags=2, join=pipe.session.labels.join
                 )
             x = QUICK.sigmas()[0] * draw(torch.empty(1, 1, 1, WINDOW))
             made = torch.cat([made, QUICK.sample(derivative, x, noise=draw)], dim=1)

@@ -103,17 +103,12 @@ SEPARATION = {
     "s_churn": (20, "(P) Sect. 5; (M) evaluation/experiments.py"),
     "resamples": (2, "(M) exp/eval_msdm_dirac.yaml, num_resamples"),
     "last": ("step", "(M) main/separation.py: to 0 by the same step"),
-    "midpoint": ("power", "of adpm2 only"),
-    "midpoint_rho": (1, "of adpm2 only"),
 }
 GENERATION = {
     "name": ("adpm2", "(P) Sect. 5, ADPM2"),
     "sigma_min": (1e-4, "(M) exp/train_msdm.yaml, audio_samples_logger"),
     "sigma_max": (3, "(M) exp/train_msdm.yaml, audio_samples_logger"),
     "rho": (9, "(M) exp/train_msdm.yaml, audio_samples_logger"),
-    "s_churn": (0, "of euler and heun only"),
-    "resamples": (1, "(P) says of none"),
-    "last": ("step", "(P) says of nothing else"),
     "midpoint": ("power", "(P) Sect. 5, ρ, which is ADP's"),
     "midpoint_rho": (1, "(P) Sect. 5, ρ = 1"),
 }
@@ -143,7 +138,7 @@ def compare(found, facts, ours=()):
 @pytest.fixture(scope="module", params=["slakh2100", "mtg_jamendo"])
 def study(request):
     overlay = REPO / "config" / f"{request.param}.yaml"
-    return Study(validate(load(REPO / "config" / "config.yaml", overlay), REPO / "workflow/schemas/config.schema.yaml"))
+    return Study(validate(load(overlay)))
 
 
 def network(study, model):
@@ -181,7 +176,7 @@ def test_trainings(study):
     compare(training(study, "gmsdi"), TRAINING | GMSDI)
     for model in study.baseline_models:
         compare(training(study, model), TRAINING | (JOINT if model == "msdm" else WEAK))
-    assert study.jamendo or study.baseline_models == ["msdm", *study.weak]
+    assert study.jamendo or study.baseline_models == ["msdm", *study.systems["weak_msdm"].models]
 
 
 def test_steps_are_msdms_epochs():
@@ -192,20 +187,20 @@ def test_steps_are_msdms_epochs():
 
 
 def test_separations(study):
-    for method in study.methods:
-        settings = study.method_settings(method)
-        churn = {"s_churn": (40, "(M) exp/eval_weakly_msdm_dirac.yaml, s_churn")} if method == "weak_msdm" else {}
-        compare(asdict(Solver(**settings["solver"])), SEPARATION | churn)
-        if "msdm" in method:
-            assert settings["clamp"] == 1.0, "(M) ADP's Diffusion clamps D wherever it is evaluated"
+    for name, row in study.rows.items():
+        churn = {"s_churn": (40, "(M) exp/eval_weakly_msdm_dirac.yaml, s_churn")} if name == "weak_msdm" else {}
+        compare(asdict(Solver(**row.solver)), SEPARATION | churn)
+    for system in study.systems.values():
+        if system.kind != "gmsdi":
+            assert system.clamp == 1.0, "(M) ADP's Diffusion clamps D wherever it is evaluated"
     compare(asdict(Guidance(w=3.0, **study.config["separation"]["guidance"])), GUIDANCE, ours=["w"])
-    extractor, separator = study.method_settings("extractor"), study.method_settings("separator")
-    assert extractor["negatives"] == {label: NEGATIVES[label] for label in ("Bass", "Drums")}, "(P) Sect. 5"
-    assert separator["negatives"] == {}, "(P) Sect. 5"
+    extractor, separator = study.rows["extractor"], study.rows["separator"]
+    assert extractor.negatives == {label: NEGATIVES[label] for label in ("Bass", "Drums")}, "(P) Sect. 5"
+    assert separator.negatives == {}, "(P) Sect. 5"
     if not study.jamendo:
-        assert (extractor["w"], separator["w"], separator["constrained"]) == (7.5, 3, "Drums"), "(P) Sect. 5"
-        assert study.method_settings("msdm")["constrained"] == "Bass", "(M) exp/eval_msdm_dirac.yaml, source_id 0"
-        assert study.method_settings("weak_msdm")["constrained"] == "Bass", "(M) exp/eval_weakly_msdm_dirac.yaml"
+        assert (extractor.w, separator.w, separator.constrained) == (7.5, 3, "Drums"), "(P) Sect. 5"
+        assert study.rows["msdm"].constrained == "Bass", "(M) exp/eval_msdm_dirac.yaml, source_id 0"
+        assert study.rows["weak_msdm"].constrained == "Bass", "(M) exp/eval_weakly_msdm_dirac.yaml"
     assert study.config["grid"]["w"] == [3, 7.5, 15, 24], "(P) Table 1"
     assert study.config["grid"]["chunks"] == 100, "(P) Sect. 5"
     assert study.config["separation"]["chunks"] is None, "(P) the full test split"
@@ -213,20 +208,20 @@ def test_separations(study):
 
 def test_generations(study):
     steps = {"single": 150, "total": 600, "partial": 300}
-    for task in study.gmsdi_tasks:
-        settings = study.task_settings(task)
-        compare(asdict(Solver(**settings["solver"])), GENERATION | {"steps": (steps[settings["task"]], "(P) Sect. 5")})
-        compare(settings["guidance"], GUIDANCE, ours=["w"])
-        assert settings["negatives"] == ({} if task == "single" else NEGATIVES), "(P) Sect. 5"
+    own = [task for task in study.tasks.values() if task.system.kind == "gmsdi"]
+    for task in own:
+        compare(asdict(Solver(**task.solver)), GENERATION | {"steps": (steps[task.FAMILY], "(P) Sect. 5")})
+        compare(task.guidance, GUIDANCE, ours=["w"])
+        assert task.negatives == ({} if task.name == "single" else NEGATIVES), "(P) Sect. 5"
     if study.jamendo:
-        assert study.tasks == study.gmsdi_tasks
+        assert list(study.tasks.values()) == own
         return
-    weak, total, partial = (study.task_settings(f"{task}_msdm") for task in ("single_weak", "total", "partial"))
-    assert weak["clamp"] == total["clamp"] == partial["clamp"] == 1.0, "(M) ADP's Diffusion"
-    compare(asdict(Solver(**weak["solver"])), GENERATION | {"steps": (150, "(P) Sect. 5, as of our model")})
-    compare(asdict(Solver(**total["solver"])), NOTEBOOK)
+    weak, total, partial = (study.tasks[f"{task}_msdm"] for task in ("single_weak", "total", "partial"))
+    assert weak.system.clamp == total.system.clamp == partial.system.clamp == 1.0, "(M) ADP's Diffusion"
+    compare(asdict(Solver(**weak.solver)), GENERATION | {"steps": (150, "(P) Sect. 5, as of our model")})
+    compare(asdict(Solver(**total.solver)), NOTEBOOK)
     inpainting = {"steps": (256, "(M) the notebook's num_steps there"), "s_churn": (10, "(M) its s_churn there")}
-    compare(asdict(Solver(**partial["solver"])), NOTEBOOK | inpainting)
-    assert partial["best_of"] == 100, "(P) Sect. 5"
+    compare(asdict(Solver(**partial.solver)), NOTEBOOK | inpainting)
+    assert partial.best_of == 100, "(P) Sect. 5"
     assert study.config["generation"]["clips"] == 200, "(P) Sect. 5"
     assert study.config["fad"]["reference_clips"] == 200, "(P) Sect. 5"

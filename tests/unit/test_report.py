@@ -11,7 +11,6 @@ import pytest
 from gmsdi.study import figures as plots
 from gmsdi.study import report
 from gmsdi.study.gallery import spectrogram
-from gmsdi.study.tables import Sheet
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report" / "page.html.j2"
 
@@ -73,16 +72,6 @@ def test_spectrogram_shows_a_tone_in_its_band():
     assert low.shape[0] == 80
     assert low.mean(axis=1).argmax() < 15
     assert high.mean(axis=1).argmax() > 60
-
-
-def test_sheet_is_escaped():
-    sheet = Sheet("1 < 2", ["a", "b"], [["<x>", "**1.00** (paper 2.00)"], ["y", "1.00 [0.50, 1.50]"]], ["n & m"])
-    html = report.sheet_html(sheet)
-    assert "1 &lt; 2" in html
-    assert "&lt;x&gt;" in html
-    assert "<b>1.00</b> <small>(paper 2.00)</small>" in html
-    assert "1.00 <small>[0.50, 1.50]</small>" in html
-    assert "n &amp; m" in html
 
 
 def test_page_renders_what_it_is_given():

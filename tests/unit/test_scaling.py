@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scaling
-from gmsdi.study import plan
+from gmsdi.study import cost
 from gmsdi.study.study import Study
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
@@ -18,10 +18,10 @@ def shown(name):
     return lines.splitlines()
 
 
-def test_the_work_is_that_of_the_plan():
+def test_the_work_is_that_of_the_jobs():
     assert shown("work") == scaling.work()
-    jobs, _ = plan.count(scaling.resolved(), results=Path("nowhere"))
-    total = sum(job.evaluations for job in jobs)
+    jobs = counted()
+    total = sum(job.amount.evaluations for job in jobs)
     assert f"| {len(jobs)} | {total:,} |" in shown("work")[-1]
 
 
@@ -38,10 +38,11 @@ def test_operations_and_hours_are_those_of_the_networks():
     # By hand: every evaluation and every window of every step, at the assumed throughput.
     config = scaling.resolved()
     seconds = 0.0
-    for job in plan.count(config, results=Path("nowhere"))[0]:
-        if job.network:
-            one = scaling.network(job.network)
-            seconds += (job.evaluations * one.forward + job.steps * job.batch * one.training) / scaling.TERAFLOPS / 1e12
+    for job in counted():
+        if job.work.network:
+            one, amount = scaling.network(job.work.network), job.amount
+            operations = amount.evaluations * one.forward + amount.steps * amount.batch * one.training
+            seconds += operations / scaling.TERAFLOPS / 1e12
     assert shown("hours")[-1].split(" | ")[2] == scaling.number(seconds / 3600)
     # No number of GPUs is faster than a share of the hours, or than the longest training.
     longest = max(
@@ -55,7 +56,13 @@ def test_operations_and_hours_are_those_of_the_networks():
     assert math.isclose(days[0], seconds / 86400, rel_tol=0.01)
 
 
+def counted():
+    jobs = cost.jobs([scaling.CONFIG])
+    sizes, _ = cost.sizes_of(Study(scaling.resolved()), jobs, results=Path("nowhere"))
+    return cost.counted(jobs, sizes)
+
+
 def study_steps(model):
     """Windows that a training sees."""
-    training = plan.training_settings(Study(scaling.resolved()), model)
-    return training["steps"] * training["batch"]
+    training = Study(scaling.resolved()).training(model)
+    return training["steps"] * training.get("batch", 16)

@@ -1,6 +1,7 @@
 """What a configuration asks for, against settings written out by hand."""
 
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -9,15 +10,16 @@ import yaml
 
 from gmsdi.errors import UserError
 from gmsdi.study.config import load, validate
-from gmsdi.study.study import CLAP_KEYS, Study, system_of, titled, with_steps, without_steps
+from gmsdi.study.methods import load_row, without_steps
+from gmsdi.study.study import CLAP_KEYS, Study
+from gmsdi.study.tasks import Single, load_task
+from tests.unit.rows import make_row
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 EULER = {
     "name": "euler",
     "last": "step",
-    "midpoint": "power",
-    "midpoint_rho": 1,
     "resamples": 1,
     "rho": 7,
     "sigma_min": 0.002,
@@ -49,7 +51,7 @@ OVERLAY = {
         "train": True,
         "msdm": {
             "separation": {"constrained": None, "solver": {"steps": 25, "sigma_max": 1, "s_churn": 12}},
-            "generation": {"best_of": 4, "partial": {"solver": {"s_churn": 3}}},
+            "generation": {"best_of": 4, "partial": {"solver": {"name": "euler", "s_churn": 3}}},
             "clamp": 0.5,
         },
         "weak_msdm": {
@@ -60,7 +62,7 @@ OVERLAY = {
         "demucs_gibbs": {"separation": {"steps": 2}},
     },
     "generation": {
-        "solver": {"name": "adpm2", "steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7, "s_churn": 0},
+        "solver": {"name": "adpm2", "steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7},
         "guidance": {"interval": [0.1, 10]},
         "w": 2,
         "negatives": NEGATIVES,
@@ -80,17 +82,20 @@ def config(tmp_path_factory):
     """Everything that can run: the paper's other systems, and rows beyond the paper."""
     overlay = tmp_path_factory.mktemp("config") / "overlay.yaml"
     overlay.write_text(yaml.safe_dump(OVERLAY))
-    return validate(load(REPO / "config" / "config.yaml", overlay), REPO / "workflow/schemas/config.schema.yaml")
+    return validate(load(overlay))
 
 
 @pytest.fixture(scope="module")
 def study(config):
-    return Study(config)
+    before = copy.deepcopy(config)
+    study = Study(config)
+    assert config == before  # which it only reads
+    return study
 
 
 def test_names_and_their_systems(study):
     assert study.labels == LABELS
-    assert {name: system_of(name) for name in study.methods} == {
+    assert {name: row.system.kind for name, row in study.rows.items()} == {
         "separator": "gmsdi",
         "extractor": "gmsdi",
         "msdm": "msdm",
@@ -102,7 +107,7 @@ def test_names_and_their_systems(study):
         "separator_validated": "gmsdi",
         "extractor_validated": "gmsdi",
     }
-    assert {name: system_of(name) for name in study.tasks} == {
+    assert {name: task.system.kind for name, task in study.tasks.items()} == {
         **dict.fromkeys(["single", "single_negative", "single_w2_5", "single_negative_w2_5"], "gmsdi"),
         **dict.fromkeys(["single_curve_w0", "single_negative_curve_w0"], "gmsdi"),
         **dict.fromkeys(["single_curve_w1", "single_negative_curve_w1"], "gmsdi"),
@@ -113,83 +118,111 @@ def test_names_and_their_systems(study):
     }
     weak = ["weak_msdm_Bass", "weak_msdm_Drums", "weak_msdm_Guitar", "weak_msdm_Piano"]
     assert study.trained() == ["gmsdi", "msdm", *weak, "demucs_gibbs"]
-    assert study.models("single_weak_msdm") == weak
-    assert study.targets("single_weak_msdm") == LABELS
-    assert (study.models("msdm_gaussian"), study.targets("msdm_gaussian")) == (["msdm"], ["stems"])
-    assert (study.models("extractor_mean"), study.targets("extractor_mean")) == (["gmsdi"], ["mixture"])
+    assert study.tasks["single_weak_msdm"].system.models == dict(zip(weak, LABELS, strict=True))
+    assert study.rows["msdm_gaussian"].system.models == {"msdm": "stems"}
+    assert study.rows["extractor_mean"].system.models == {"gmsdi": "mixture"}
+
+
+def test_rows_and_tasks_come_back_from_the_parameters_of_a_job(study):
+    for row in (*study.rows.values(), *study.grid_rows.values()):
+        again = load_row(json.loads(json.dumps(row.model_dump())))
+        assert (type(again), again) == (type(row), row)
+    for task in study.tasks.values():
+        again = load_task(task.model_dump())
+        assert (type(again), again) == (type(task), task)
+
+
+GUIDED = {
+    **{"w": None, "negatives": {}, "guidance": {"convention": "paper", "interval": None, "clamp": None}},
+    **{"samples": 1, "inverted": False, "wiener": None, "model": None},
+}
+PLAIN = {"consistent": False, "by_power": None}
+BEYOND = {"paper": None, "published": False, "chosen_on": "validation"}
+PAPERS = {"published": True, "chosen_on": "test"}
+SYSTEM = {"kind": "gmsdi", "labels": tuple(LABELS)}
 
 
 @pytest.mark.parametrize(
-    ("method", "settings"),
+    ("name", "settings"),
     [
-        ("extractor", {"name": "extractor", "w": None, "negatives": {}, "solver": EXTRACTOR, "chosen_on": "test"}),
+        (
+            "extractor",
+            {
+                **{"kind": "extractor", **GUIDED, **PLAIN, "solver": EXTRACTOR, **PAPERS, "system": SYSTEM},
+                **{"title": "GMSDI Extractor", "paper": "GMSDI Extractor"},
+            },
+        ),
         (
             "separator_Drums",
             {
-                **{"name": "separator", "w": None, "negatives": {}, "solver": SEPARATOR, "constrained": "Drums"},
-                "chosen_on": "validation",
+                **{"kind": "separator", **GUIDED, "solver": SEPARATOR, "constrained": "Drums", "system": SYSTEM},
+                **{"title": "GMSDI Separator", "chosen_on": "validation"},
             },
         ),
         (
             "separator_validated",
             {
-                **{"name": "separator", "w": None, "negatives": {}, "solver": SEPARATOR, "constrained": None},
-                **{"chosen_on": "validation", "title": "GMSDI Separator, chosen on validation chunks"},
+                **{"kind": "separator", **GUIDED, "solver": SEPARATOR, "constrained": None, **BEYOND},
+                **{"title": "GMSDI Separator, chosen on validation chunks", "twin": "separator", "costed": False},
             },
         ),
-        (
-            "separator_projected",
-            {
-                **{"name": "separator", "w": None, "negatives": {}, "solver": SEPARATOR, "projected": True},
-                **{"chosen_on": "validation", "title": "Projected"},
-            },
-        ),
+        ("separator_projected", {"kind": "projected", **GUIDED, "solver": SEPARATOR, **BEYOND, "title": "Projected"}),
         (
             "extractor_mean",
             {
-                **{"name": "extractor", "w": None, "negatives": {}, "solver": {**EXTRACTOR, "steps": 3}},
-                **{"consistent": True, "samples": 2},
-                **{"chosen_on": "validation", "title": "Mean"},
+                **{"kind": "extractor", **GUIDED, "solver": {**EXTRACTOR, "steps": 3}, "samples": 2},
+                **{"consistent": True, "by_power": None, **BEYOND, "title": "Mean"},
             },
         ),
         (
             "msdm",
             {
-                **{"name": "msdm", "title": "MSDM", "chosen_on": "test", "solver": MSDM, "constrained": None},
-                "clamp": 0.5,
+                **{"kind": "msdm", "title": "MSDM", "paper": "MSDM", "solver": MSDM, "constrained": None, **PAPERS},
+                "system": {"kind": "msdm", "labels": tuple(LABELS), "clamp": 0.5},
             },
         ),
         (
             "msdm_gaussian",
             {
-                **{"name": "msdm", "title": "MSDM, Gaussian likelihood", "chosen_on": "test", "solver": MSDM},
-                "clamp": 0.5,
-                "gaussian": True,
+                **{"kind": "msdm_gaussian", "title": "MSDM, Gaussian likelihood", "paper": None, "solver": MSDM},
+                **{"system": {"kind": "msdm", "labels": tuple(LABELS), "clamp": 0.5}, "costed": False},
             },
         ),
         (
             "demucs_gibbs",
             {
-                **{"name": "demucs_gibbs", "title": "Demucs + Gibbs, 2 steps", "chosen_on": "test"},
-                **{"steps": 2, "block": "uniform", "noise": 0},
+                **{"kind": "demucs_gibbs", "title": "Demucs + Gibbs, 2 steps", "steps": 2, "block": "uniform"},
+                **{"noise": 0, "paper": "Demucs + Gibbs (512 steps)", **PAPERS},
             },
         ),
     ],
 )
-def test_settings_of_a_method(study, method, settings):
-    assert study.method_settings(method) == settings
+def test_settings_of_a_row(study, name, settings):
+    found = study.row(name).model_dump()
+    assert {key: found[key] for key in settings} == settings
+    assert found["name"] == name
+
+
+def test_a_row_refuses_what_its_method_does_not_have(config):
+    config = copy.deepcopy(config)
+    config["separation"]["extras"]["separator_projected"]["constrained"] = "Drums"
+    with pytest.raises(UserError, match=r"extras\.separator_projected has constrained, which this method does not"):
+        Study(config)
 
 
 def test_cells_of_the_grid(config):
     config = copy.deepcopy(config)
     study = Study(config)
     cells = {split: study.grid_cells("extractor", split) for split in ("test", "validation")}
-    assert [cell["w"] for cell in cells["test"]] == [0, 3, 15]
-    assert [cell["w"] for cell in cells["validation"]] == [0, 3]
-    assert all(cell["solver"] == {**EXTRACTOR, "steps": 7} for cell in cells["test"] + cells["validation"])
-    assert [cell["constrained"] for cell in study.grid_cells("weak_msdm", "test")] == LABELS
+    assert [cell.w for cell in cells["test"]] == [0, 3, 15]
+    assert [cell.w for cell in cells["validation"]] == [0, 3]
+    assert all(cell.solver == {**EXTRACTOR, "steps": 7} for cell in cells["test"] + cells["validation"])
+    assert [cell.constrained for cell in study.grid_cells("weak_msdm", "test")] == LABELS
+    assert study.grid_cells("weak_msdm", "test")[1].cell() == {"w": 0, "model": "weak_msdm", "constrained": "Drums"}
+    assert cells["test"][1].cell() == {"w": 3, "model": "extractor", "constrained": ""}
+    assert study.grid_steps() == {"extractor": 7, "separator": 7}
     config["grid"]["validation"]["w"] = None
-    assert [cell["w"] for cell in study.grid_cells("extractor", "validation")] == [0, 3, 15]
+    assert [cell.w for cell in study.grid_cells("extractor", "validation")] == [0, 3, 15]
 
 
 def test_the_grid_decides_what_is_open_and_nothing_else(config):
@@ -206,46 +239,43 @@ def test_the_grid_decides_what_is_open_and_nothing_else(config):
 
 
 def test_settings_of_tasks(study):
-    adpm2 = {**EULER, "name": "adpm2", "steps": 8, "sigma_max": 2, "s_churn": 0}
+    def holds(name, **settings):
+        found = study.tasks[name].model_dump()
+        assert {key: found[key] for key in settings} == settings
+
+    shared = {"steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7}
+    adpm2 = {**shared, "name": "adpm2", "midpoint": "power", "midpoint_rho": 1}
     guidance = {"convention": "paper", "interval": [0.1, 10], "clamp": None, "w": 2}
-    heun = {**adpm2, "name": "heun"}
-    single = {"system": "gmsdi", "task": "single", "solver": heun, "guidance": guidance, "likelihood": {}}
+    heun = {**shared, "name": "heun"}
     for w, ending in ((1, ""), (2.5, "_w2_5"), (0, "_curve_w0")):
-        at = {**single, "guidance": {**guidance, "w": w}}
-        assert study.task_settings(f"single{ending}") == {**at, "negatives": {}}
-        assert study.task_settings(f"single_negative{ending}") == {**at, "negatives": NEGATIVES}
-    assert study.task_settings("total") == {
-        **{**single, "task": "total", "negatives": NEGATIVES},
-        "solver": {**adpm2, "steps": 9},
-        "guidance": {**guidance, "w": 3},
-        "likelihood": {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf"), "noise": "coupled", "consistent": True},
-    }
-    total = study.task_settings("total")
-    assert study.task_settings("total_groups") == {**total, "groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]]}
-    assert study.rows("total_groups") == ["Bass, Piano", "Drums", "Guitar"]
-    assert study.rows("total") == study.rows("partial_msdm") == LABELS
-    assert study.task_settings("total_sequential") == {
-        **{**single, "task": "total", "negatives": {}, "solver": adpm2, "guidance": {**guidance, "w": 4}},
-        **{"way": "sequential", "order": ["Piano", "Bass", "Drums", "Guitar"]},
-        "likelihood": {"share": 0.3, "lags": 16},
-    }
-    extracted = study.task_settings("total_extracted")
-    assert extracted.pop("extraction") == {
-        **{"name": "extractor", "w": 5, "samples": 2, "by_power": None},
-        **{"solver": {**EXTRACTOR, "last": "estimate"}, "guidance": study.config["separation"]["guidance"]},
-    }
-    assert extracted == {
-        **{**single, "task": "total", "negatives": {}, "solver": {**adpm2, "steps": 4}, "way": "extracted"},
-    }
-    assert study.task_settings("partial_conditioned") == {
-        **{**single, "task": "partial", "negatives": {}},
-        "solver": {**adpm2, "name": "euler", "s_churn": 5},
-        "likelihood": {"share": 0.3, "lags": 8},
-    }
-    joint = {"system": "msdm", "solver": adpm2, "clamp": 0.5, "best_of": 4}
-    assert study.task_settings("total_msdm") == {**joint, "task": "total", "solver": {**adpm2, "steps": 9}}
-    assert study.task_settings("partial_msdm") == {**joint, "task": "partial", "solver": {**adpm2, "s_churn": 3}}
-    assert study.task_settings("single_weak_msdm") == {"system": "weak_msdm", "task": "single", "solver": heun}
+        at = {"solver": heun, "guidance": {**guidance, "w": w}}
+        holds(f"single{ending}", kind="single", negatives={}, **at)
+        holds(f"single_negative{ending}", kind="single", negatives=NEGATIVES, **at)
+    total = {"negatives": NEGATIVES, "solver": {**adpm2, "steps": 9}, "guidance": {**guidance, "w": 3}}
+    total |= {"gamma_x": {"sigma": 2.0}, "gamma_y": float("inf"), "noise": "coupled", "consistent": True}
+    holds("total", kind="total", **total)
+    holds("total_groups", kind="total_groups", groups=[["Bass", "Piano"], ["Drums"], ["Guitar"]], **total)
+    assert study.tasks["total_groups"].rows == ["Bass, Piano", "Drums", "Guitar"]
+    assert study.tasks["total"].rows == study.tasks["partial_msdm"].rows == LABELS
+    order = ["Piano", "Bass", "Drums", "Guitar"]
+    at = {"negatives": {}, "solver": adpm2, "guidance": {**guidance, "w": 4}}
+    holds("total_sequential", order=order, share=0.3, lags=16, **at)
+    holds("total_extracted", negatives={}, solver={**adpm2, "steps": 4}, guidance=guidance)
+    extraction = study.tasks["total_extracted"].extraction
+    assert (extraction.w, extraction.samples, extraction.consistent, extraction.by_power) == (5, 2, True, None)
+    assert extraction.solver == {**EXTRACTOR, "last": "estimate"}
+    assert extraction.guidance == study.config["separation"]["guidance"]
+    holds("partial", solver=adpm2, negatives=NEGATIVES)
+    conditioned = {**shared, "name": "euler", "s_churn": 5}
+    holds("partial_conditioned", negatives={}, solver=conditioned, guidance=guidance, share=0.3, lags=8)
+    system = {"kind": "msdm", "labels": tuple(LABELS), "clamp": 0.5}
+    holds("total_msdm", system=system, solver={**adpm2, "steps": 9})
+    holds("partial_msdm", system=system, best_of=4, solver={**shared, "name": "euler", "s_churn": 3})
+    holds("single_weak_msdm", solver=heun)
+    assert [task.name for task in study.figure3()] == [
+        *("total", "partial", "partial_conditioned", "total_sequential", "total_extracted", "total_groups"),
+        *("total_msdm", "partial_msdm"),
+    ]
 
 
 def test_models_and_their_trainings(study, config):
@@ -265,28 +295,27 @@ def test_models_and_their_trainings(study, config):
 
 
 def test_an_unsupervised_model_stands_beside_one_of_labels():
-    config = validate(
-        load(REPO / "config" / "config.yaml", REPO / "config" / "mini_clap.yaml"),
-        REPO / "workflow/schemas/config.schema.yaml",
-    )
+    config = validate(load(REPO / "config" / "mini_clap.yaml"))
     study = Study(config)
-    settings = {method: study.method_settings(method) for method in study.methods}
-    assert settings["extractor"]["title"] == "GMSDI Extractor, by a CLAP that has seen labels"
+    assert study.rows["extractor"].title == "GMSDI Extractor, by a CLAP that has seen labels"
+    assert study.rows["extractor"].paper is None
     config["clap"]["train"] = False
-    assert Study(config).method_settings("extractor")["title"] == "GMSDI Extractor, unsupervised (CLAP)"
+    assert Study(config).rows["extractor"].title == "GMSDI Extractor, unsupervised (CLAP)"
     config["clap"]["train"] = True
-    weak = settings["separator_weak"]
-    assert (weak["title"], weak["w"], weak["constrained"]) == ("GMSDI Separator, weakly supervised", 1, "Guitar")
-    others = {method: study.model_of(method) for method in study.methods if study.model_of(method)}
+    weak = study.rows["separator_weak"]
+    assert (weak.title, weak.w, weak.constrained) == ("GMSDI Separator, weakly supervised", 1, "Guitar")
+    papers = {row.name: row.paper for row in study.rows.values() if row.paper}
+    assert papers == {"extractor_weak": "GMSDI Extractor", "separator_weak": "GMSDI Separator"}
+    others = {row.name: row.model for row in study.rows.values() if row.model}
     assert others == dict.fromkeys(["extractor_weak", "separator_weak"], "bundled")
     model, clap = study.model_config("gmsdi"), study.model_config("clap")
     assert model["text"]["checkpoint"] == "results/mini_clap/clap/model"
     assert model["text"]["features"] == clap["features"] == 64
     assert study.training("clap")["p_drop"] == 0
-    assert study.training("gmsdi").get("p_drop") is None
+    assert study.training("gmsdi")["p_drop"] == 0.1
     config["separation"]["extras"]["separator_weak"].pop("constrained")
     with pytest.raises(UserError, match=r"extras\.separator_weak has a model of its own, .* give its w"):
-        validate(config, REPO / "workflow/schemas/config.schema.yaml")
+        validate(config)
 
 
 def test_the_dataset_is_named_by_what_its_chunks_depend_on(config):
@@ -301,48 +330,58 @@ def test_the_dataset_is_named_by_what_its_chunks_depend_on(config):
 
 def test_other_step_counts_keep_the_churn_of_a_step():
     solver = {**EULER, "steps": 20, "s_churn": 8}
-    changed = with_steps({"name": "extractor", "solver": solver}, 5)
-    assert changed == {"name": "extractor", "solver": {**solver, "steps": 5, "s_churn": 2}}
-    assert with_steps({"name": "demucs_gibbs", "steps": 512}, 32) == {"name": "demucs_gibbs", "steps": 32}
+    row = make_row("extractor", solver=solver)
+    assert row.with_steps(5) == make_row("extractor", solver={**solver, "steps": 5, "s_churn": 2})
+    assert make_row("demucs_gibbs", steps=512).with_steps(32) == make_row("demucs_gibbs", steps=32)
 
 
 def test_both_series_of_figure_2_have_the_same_w(study, config):
     """Every task of single stems has a twin that differs in nothing but its negative prompts."""
-    for task, single in study.singles.items():
-        twin = task.replace("single", "single_negative")
-        if single.negative:
+    singles = {name: task for name, task in study.tasks.items() if isinstance(task, Single)}
+    for name, task in singles.items():
+        if task.negative:
             continue
-        settings, other = study.task_settings(task), study.task_settings(twin)
-        assert (settings.pop("negatives"), other.pop("negatives")) == ({}, NEGATIVES)
-        assert settings == other
-        assert settings["guidance"]["w"] == single.w == study.singles[twin].w
-        assert f"w = {single.w:g}" in single.series
-        assert study.clips(task) == study.clips(twin) == (4 if single.curve else config["generation"]["clips"])
+        twin = singles[name.replace("single", "single_negative")]
+        assert task.model_copy(update={"name": twin.name, "negatives": NEGATIVES, "negative": True}) == twin
+        assert f"w = {task.w:g}" in task.series
+        assert task.clips == (4 if task.curve else config["generation"]["clips"])
     ways = ["total_sequential", "total_extracted", "total_groups"]
-    assert study.shown == ["single", "single_negative", "total", *ways, "partial", "partial_conditioned"]
-    assert len({single.series for single in study.singles.values()}) == len(study.singles) == 8
-    assert study.clips("total") == config["generation"]["clips"]
+    shown = [name for name, task in study.tasks.items() if task.shown]
+    assert shown == ["single", "single_negative", "total", *ways, "partial", "partial_conditioned"]
+    assert len({task.series for task in singles.values()}) == len(singles) == 8
+    assert study.tasks["total"].clips == config["generation"]["clips"]
     changed = copy.deepcopy(config)
     changed["generation"]["single"] |= {"w": None, "w_curve": []}
-    assert {single.w for single in Study(changed).singles.values()} == {changed["generation"]["w"]}
+    assert {task.w for task in Study(changed).figure2() if isinstance(task, Single)} == {changed["generation"]["w"]}
     changed["generation"]["negatives"] = {}
-    assert list(Study(changed).singles) == ["single"]
+    assert [task.name for task in Study(changed).figure2()] == ["single", "single_weak_msdm"]
 
 
 def test_titles_say_the_steps_that_are_run():
     files = [[], ["mini_full.yaml"], ["mini_clap.yaml"], ["slakh2100.yaml"], ["mtg_jamendo.yaml"]]
     for overlays in files:
         paths = [REPO / "config" / name for name in ("config.yaml", *overlays)]
-        shipped = Study(validate(load(*paths), REPO / "workflow/schemas/config.schema.yaml"))
-        for method in shipped.methods:
-            settings = shipped.method_settings(method)
-            steps = settings["solver"]["steps"] if "solver" in settings else settings["steps"]
-            for said in re.findall(r"(\d+) steps", settings.get("title", "")):
-                assert int(said) == steps
-            for said in re.findall(r"mean of (\d+)", settings.get("title", "")):
-                assert int(said) == settings["samples"]
-        if "demucs_gibbs" in shipped.methods:
-            assert "steps" in shipped.method_settings("demucs_gibbs")["title"]
-    assert titled({"title": "{steps} steps, mean of {samples}", "steps": 3})["title"] == "3 steps, mean of 1"
+        shipped = Study(validate(load(*paths)))
+        for row in shipped.rows.values():
+            for said in re.findall(r"(\d+) steps", row.title):
+                assert int(said) == row.step_count()
+            for said in re.findall(r"mean of (\d+)", row.title):
+                assert int(said) == row.samples
+        if "demucs_gibbs" in shipped.rows:
+            assert "steps" in shipped.rows["demucs_gibbs"].title
+    titled = make_row("demucs_gibbs", title="{steps} steps, mean of {samples}", steps=3).titled()
+    assert titled.title == "3 steps, mean of 1"
     titles = {"a": "A, 12 steps, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
-    assert without_steps(titles) == {"a": "A, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
+    rows = [make_row("extractor", name=name, title=title) for name, title in titles.items()]
+    assert without_steps(rows) == {"a": "A, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
+
+
+def test_two_sources_of_a_kind_have_different_songs(config):
+    changed = copy.deepcopy(config)
+    tracks = {"tracks": {"train": 2}}
+    kinds = ["drawn", "composed", "drawn", "drawn"]
+    changed["data"]["midi"]["songs"] = [{"kind": kind, **tracks} for kind in kinds]
+    seeds = {name: source["seed"] for name, source in Study(changed).song_sources().items()}
+    assert list(seeds) == ["drawn-1", "composed-2", "drawn-3", "drawn-4"]
+    assert seeds["drawn-1"] == seeds["composed-2"] == changed["data"]["seed"]
+    assert len({seeds["drawn-1"], seeds["drawn-3"], seeds["drawn-4"]}) == 3

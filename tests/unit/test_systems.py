@@ -1,4 +1,6 @@
-"""Every system of Table 2 and Figures 2 and 3, from model folders to stems, as the workflow's jobs run them."""
+"""Every row of Table 2 and task of Figures 2 and 3, from model folders to stems, as the workflow's jobs run them."""
+
+import inspect
 
 import numpy as np
 import pandas as pd
@@ -7,8 +9,18 @@ import torch
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, save_model
-from gmsdi.study.experiments import PARTIAL, SINGLE, TOTAL, generate, load_system, separate
+from gmsdi.study.generation import generate
+from gmsdi.study.methods import BASELINE_ROWS, TABLE1_ROWS
+from gmsdi.study.separation import separate
+from gmsdi.study.setups import SETUPS, GmsdiSetup
+from gmsdi.systems import base
+from gmsdi.systems.base import System
+from gmsdi.systems.demucs_gibbs import GibbsSeparator
+from gmsdi.systems.gmsdi import Gmsdi
+from gmsdi.systems.msdm import JointMSDM
+from gmsdi.systems.weak_msdm import WeakMSDM
 from tests.unit import tiny
+from tests.unit.rows import make_row, make_task
 
 LABELS = tiny.CONFIG["labels"]
 WINDOW = tiny.CONFIG["window"]
@@ -22,16 +34,32 @@ DEMUCS = {
     "dconv_attn": 2,
     "dconv_lstm": 2,
 }
+GUIDED = {"w": 1.0, "solver": SOLVER}
 METHODS = {
-    "extractor": {"w": 1.0, "solver": SOLVER, "negatives": {"Bass": "Drums"}},
-    "extractor, consistent mean": {"w": 1.0, "solver": SOLVER, "consistent": True, "samples": 2},
-    "extractor, filtered": {"w": 1.0, "solver": SOLVER, "wiener": {"amount": 0.5, "seconds": 0.02}},
-    "separator": {"w": 1.0, "solver": SOLVER, "constrained": "Drums"},
-    "separator, projected": {"w": 0.0, "solver": SOLVER, "projected": True},
-    "msdm": {"solver": SOLVER, "constrained": "Piano"},
-    "msdm, gaussian": {"solver": {**SOLVER, "steps": 12}, "gaussian": True},
-    "weak_msdm": {"solver": SOLVER, "constrained": "Bass"},
-    "demucs_gibbs": {"steps": 2, "block": "uniform", "noise": 0.1},
+    "extractor": ("extractor", {**GUIDED, "negatives": {"Bass": "Drums"}}),
+    "consistent mean": ("extractor", {**GUIDED, "consistent": True, "samples": 2}),
+    "filtered": ("extractor", {**GUIDED, "wiener": {"amount": 0.5, "seconds": 0.02}}),
+    "separator": ("separator", {**GUIDED, "constrained": "Drums"}),
+    "projected": ("projected", {**GUIDED, "w": 0.0}),
+    "msdm": ("msdm", {"solver": SOLVER, "constrained": "Piano"}),
+    "gaussian": ("msdm_gaussian", {"solver": {**SOLVER, "steps": 12}}),
+    "weak_msdm": ("weak_msdm", {"solver": SOLVER, "constrained": "Bass"}),
+    "demucs_gibbs": ("demucs_gibbs", {"steps": 2, "noise": 0.1}),
+}
+SIGMA = {"sigma": 2.0}
+PLAIN = {"guidance": {"w": 1.0}, "solver": {**SOLVER, "s_churn": 0.0}}
+EXTRACTION = {"name": "extraction", "title": "", "system": {"labels": LABELS}, "consistent": True, **GUIDED}
+TASKS = {
+    "single": PLAIN,
+    "total": {**PLAIN, "gamma_x": SIGMA, "gamma_y": float("inf")},
+    "total_groups": {**PLAIN, "gamma_x": SIGMA, "gamma_y": SIGMA, "groups": [["Bass", "Piano"], ["Drums"]]},
+    "total_sequential": {**PLAIN, "order": ["Piano", "Drums", "Bass"]},
+    "total_extracted": {**PLAIN, "extraction": EXTRACTION},
+    "partial": {**PLAIN, "gamma_x": SIGMA, "gamma_y": SIGMA},
+    "partial_conditioned": {**PLAIN, "share": 0.4},
+    "single_weak_msdm": {"solver": PLAIN["solver"]},
+    "total_msdm": {"solver": PLAIN["solver"]},
+    "partial_msdm": {"solver": PLAIN["solver"], "best_of": 2},
 }
 
 
@@ -47,32 +75,33 @@ def write(folder, seed, **changes):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """For each system its model folders by target."""
+    """For each system its model folders."""
     root = tmp_path_factory.mktemp("models")
     unet, plain = tiny.CONFIG["unet"], {"kind": "none"}
     joint = write(root / "msdm", 1, unet={**unet, "in_channels": 3}, text=plain, target="stems")
     return {
-        "gmsdi": {"mixture": write(root / "gmsdi", 0)},
-        "msdm": {"stems": joint},
-        "weak_msdm": {label: write(root / label, k + 2, text=plain, target=label) for k, label in enumerate(LABELS)},
-        "demucs_gibbs": {"stems": write(root / "gibbs", 9, kind="gibbs", target="stems", demucs=DEMUCS)},
+        "gmsdi": [write(root / "gmsdi", 0)],
+        "msdm": [joint],
+        "weak_msdm": [write(root / label, k + 2, text=plain, target=label) for k, label in enumerate(LABELS)],
+        "demucs_gibbs": [write(root / "gibbs", 9, kind="gibbs", target="stems", demucs=DEMUCS)],
     }
 
 
-def system(folders, name):
-    base = name if name in folders else "gmsdi"
-    options = {"device": "cpu", "precision": "float32", "fixed_batch": True}
-    return load_system(name, folders[base], labels=LABELS, **options)
+def opened(folders, setup):
+    return setup.open(folders[setup.kind], device="cpu", precision="float32", fixed_batch=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_chunk_depends_on_its_own_seed_alone(folders, windows, method):
     """Bit for bit the same in any batch, share and order."""
-    name = method.split(",")[0]
-    runner, settings = system(folders, name), {"name": name, **METHODS[method]}
+    kind, settings = METHODS[method]
+    row = make_row(kind, LABELS, **settings)
+    runner = opened(folders, row.system)
+    assert isinstance(runner, System)
+    assert (runner.labels, runner.sample_rate, runner.window) == (LABELS, tiny.CONFIG["sample_rate"], WINDOW)
 
     def run(ids, batch):
-        return separate(runner, windows, ids, settings, guidance={}, seed=1, batch=batch)
+        return separate(row, runner, windows, ids, seed=1, batch=batch)
 
     whole = run(range(7), 7)
     assert whole.shape == (7, 3, WINDOW)
@@ -80,65 +109,75 @@ def test_a_chunk_depends_on_its_own_seed_alone(folders, windows, method):
     np.testing.assert_array_equal(np.concatenate([run([0, 1, 2], 2), run([3, 4, 5, 6], 8)]), whole)
     np.testing.assert_array_equal(run([6, 5], 1)[::-1], whole[5:])
     assert not np.array_equal(whole[0], whole[1])
-    if name in ("separator", "weak_msdm") or method in ("msdm", "extractor, consistent mean"):
+    if method in ("separator", "projected", "weak_msdm", "msdm", "consistent mean"):
         np.testing.assert_allclose(whole.sum(axis=1), windows.mixture(range(7))[:, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "task"),
-    [
-        ("gmsdi", SINGLE),
-        ("gmsdi", TOTAL),
-        ("gmsdi", PARTIAL),
-        ("weak_msdm", SINGLE),
-        ("msdm", TOTAL),
-        ("msdm", PARTIAL),
-    ],
-)
-def test_clips_of_every_task(folders, windows, name, task):
-    bars = {SINGLE: LABELS, TOTAL: ["All"], PARTIAL: ["Bass, Piano"]}[task]
+@pytest.mark.parametrize("kind", TASKS)
+def test_clips_of_every_task(folders, windows, kind):
+    task = make_task(kind, LABELS, **TASKS[kind])
+    bars = ["Bass, Piano"] if task.given else task.bars()
     clips = pd.DataFrame([(bar, k, 2 * k) for k in range(3) for bar in bars], columns=["bar", "clip", "chunk"])
-    sigma = {"sigma": 2.0}
-    likelihood = {TOTAL: {"gamma_x": sigma, "gamma_y": float("inf")}, PARTIAL: {"gamma_x": sigma, "gamma_y": sigma}}
-    settings = {"system": name, "task": task, "solver": {**SOLVER, "s_churn": 0.0}}
-    if name == "gmsdi":
-        settings |= {"guidance": {"w": 1.0}, "negatives": {}, "likelihood": likelihood.get(task, {})}
-    if name == "msdm":
-        settings["best_of"] = 2
-    runner = system(folders, name)
-    audio = generate(runner, clips, LABELS, settings, seed=1, batch=8, windows=windows)
+    runner = opened(folders, task.system)
+    audio = generate(task, runner, clips, seed=1, batch=8, windows=windows)
     again = np.concatenate(
-        [
-            generate(runner, clips.iloc[[k]], LABELS, settings, seed=1, batch=1, windows=windows)
-            for k in range(len(clips))
-        ]
+        [generate(task, runner, clips.iloc[[k]], seed=1, batch=1, windows=windows) for k in range(len(clips))]
     )
     np.testing.assert_array_equal(again, audio)
-    assert audio.shape == (len(clips), 1 if task == SINGLE else 4, WINDOW)
+    assert audio.shape == (len(clips), len(task.rows) + 1 if task.mixed else 1, WINDOW)
     assert len(np.unique(audio[:, 0, 0])) == len(clips)
-    if task == PARTIAL:
+    if task.given:
         np.testing.assert_array_equal(audio[:, [0, 2]], windows.stems(clips["chunk"])[:, [0, 2], 0])
-    if name == "msdm":
+    if kind in ("total_msdm", "partial_msdm", "total_sequential", "total_extracted"):
         np.testing.assert_allclose(audio[:, :3].sum(axis=1), audio[:, 3], atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "task"), [("msdm", TOTAL), ("weak_msdm", SINGLE)])
-def test_a_baselines_clamp_limits_what_it_denoises(folders, name, task):
+@pytest.mark.parametrize("kind", ["total_msdm", "single_weak_msdm"])
+def test_a_baselines_clamp_limits_what_it_denoises(folders, kind):
     """The last step ends at the denoised signal."""
-    bars = LABELS if task == SINGLE else ["All"] * 3
-    clips = pd.DataFrame({"bar": bars, "clip": range(3)})
-    settings = {"system": name, "task": task, "solver": {**SOLVER, "s_churn": 0.0}}
     peaks = []
     for clamp in (None, 0.01):
-        runner = load_system(name, folders[name], labels=LABELS, clamp=clamp, device="cpu", precision="float32")
-        peaks.append(np.abs(generate(runner, clips, LABELS, settings, seed=1, batch=8)[:, : len(LABELS)]).max())
+        task = make_task(kind, LABELS, **TASKS[kind], system={"labels": LABELS, "clamp": clamp})
+        clips = pd.DataFrame({"bar": task.bars() * 3, "clip": np.arange(3 * len(task.bars()))}).iloc[:3]
+        audio = generate(task, opened(folders, task.system), clips, seed=1, batch=8)
+        peaks.append(np.abs(audio[:, : len(LABELS)]).max())
     assert peaks[1] == pytest.approx(0.01)
     assert peaks[0] > 0.02
 
 
+@pytest.mark.parametrize(
+    ("ability", "methods"),
+    [
+        (base.Separate, [Gmsdi.separate, Gmsdi.extract, JointMSDM.separate, JointMSDM.separate_gaussian]),
+        (base.Separate, [WeakMSDM.separate, GibbsSeparator.separate]),
+        (base.Sample, [Gmsdi.sample, WeakMSDM.sample]),
+        (base.Generate, [Gmsdi.generate, Gmsdi.generate_sequential, Gmsdi.generate_extracted, JointMSDM.generate]),
+        (base.Accompany, [Gmsdi.accompany, Gmsdi.accompany_conditioned, JointMSDM.accompany]),
+    ],
+)
+def test_what_several_systems_do_has_one_signature(ability, methods):
+    shared = inspect.signature(ability.__call__)
+    for method in methods:
+        own = inspect.signature(method)
+        assert own.return_annotation == shared.return_annotation
+        for name, parameter in shared.parameters.items():
+            if name != "procedure":
+                found = own.parameters[name]
+                assert (found.kind, found.default) == (parameter.kind, parameter.default), (method, name)
+        positional = [x for x in own.parameters.values() if x.kind is x.POSITIONAL_OR_KEYWORD and x.default is x.empty]
+        assert [x.name for x in positional] == [
+            name for name, x in shared.parameters.items() if x.kind is x.POSITIONAL_OR_KEYWORD
+        ]
+
+
+def test_every_system_has_rows():
+    assert SETUPS.keys() == BASELINE_ROWS.keys() == {setup.model_fields["kind"].default for setup in SETUPS.values()}
+    assert all(row.model_fields["system"].annotation is GmsdiSetup for row in TABLE1_ROWS.values())
+
+
 def test_models_of_other_labels_or_targets_are_refused(folders):
-    for path in (folders["msdm"]["stems"], folders["weak_msdm"]["Bass"], folders["demucs_gibbs"]["stems"]):
+    for kind in SETUPS:
         with pytest.raises(UserError, match="model of mixtures"):
-            load_system("gmsdi", {"mixture": path}, labels=LABELS, device="cpu")
+            GmsdiSetup(labels=LABELS).open(folders[kind][:1], device="cpu")
     with pytest.raises(UserError, match="the model of msdm has Bass, Drums, Piano, the data Bass, Drums"):
-        load_system("msdm", folders["msdm"], labels=["Bass", "Drums"])
+        SETUPS["msdm"](labels=["Bass", "Drums"]).open(folders["msdm"], device="cpu")

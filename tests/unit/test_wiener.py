@@ -6,7 +6,7 @@ import scipy.signal
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.wiener import share_out, wiener
+from gmsdi.inference.wiener import share_out, wiener
 
 RATE = 2048
 

@@ -6,7 +6,6 @@ use rule train as train_clap with:
     input:
         train=windows(part("train")),
         validation=windows(part("validation")),
-        sources=sources("training", "models", "data/windows.py"),
     output:
         model=multiext("<results>/clap/model/", "model.safetensors", "config.json"),
         losses="<results>/clap/losses.csv",
@@ -22,13 +21,14 @@ use rule train as train_clap with:
         training=STUDY.training("clap"),
         description="A small CLAP, trained by the workflow, rule train_clap.",
         seed=config["seed"],
+        code=code("train.py"),
+        work=WORK.training("clap"),
 
 
 rule embed_windows:
     input:
         windows=lambda wildcards: windows(wildcards.part),
         clap=clap_files(),
-        sources=sources("models/clap", "data/windows.py"),
     output:
         directory("<results>/clap/embeddings/{part}"),
     log:
@@ -44,5 +44,7 @@ rule embed_windows:
     params:
         text=STUDY.model_config("gmsdi")["text"],
         hop=config["clap"]["hop"],
+        code=code("embed_windows.py"),
+        work=lambda wildcards: WORK.embedded_windows(wildcards.part),
     script:
         "../scripts/embed_windows.py"

@@ -1,27 +1,37 @@
 # What all parts of the workflow share: the checked configuration, what it asks for, and where files lie.
 
+import functools
 import os
 import sys
 from pathlib import Path
 
-REPO = Path(workflow.basedir).resolve().parent
+REPO = Path(f"{workflow.current_basedir}").resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
-from gmsdi.study.config import digest, validate, writable
+import gmsdi
+from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.study.study import Study, system_of
+from gmsdi.study.sources import Sources, digest_of_files
+from gmsdi.study.study import Study
+from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, Work, Works
 
 try:
-    config.update(validate(config, REPO / "workflow" / "schemas" / "config.schema.yaml"))
+    # What --configfile and --config give, or the workflow that has this one as a module, lies over the base that it names.
+    config.update(validate(over_base(config)))
     writable(Path("results") / config["run"])
+    # Rows, tasks, systems and models, and the settings that a job gets.
+    STUDY = Study(config)
+    # Of each script, the code that its jobs depend on.
+    SOURCES = Sources(REPO / "workflow" / "scripts", cache=".snakemake/gmsdi-sources.json").digests()
 except UserError as error:
     sys.exit(str(error))
 
-# Methods, tasks and models by name, and the settings that a job gets.
-STUDY = Study(config)
 part = STUDY.part
+
+# What jobs work, for `gmsdi cost`.
+WORK = Works(STUDY)
 
 # Scripts find the package also where it is not installed, as in a conda environment.
 PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
@@ -51,23 +61,13 @@ wildcard_constraints:
     baseline="[a-z_A-Z0-9]+",
 
 
-def sources(*names):
-    """The package's files that a job's result depends on: an edit of one of them makes the job run again."""
-    found = []
-    for name in names:
-        path = REPO / "gmsdi" / name
-        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    return [str(path) for path in found]
+def code(script, *files):
+    """What a job's result depends on besides its inputs and other parameters: with it, the job runs again.
 
-
-MODEL_SOURCES = sources("models", "sampling", "inference.py", "level.py", "pipeline.py", "wiener.py", "systems")
-EMBEDDING_SOURCES = sources(
-    *(
-        f"metrics/{name}.py"
-        for name in ("embeddings", "features", "musicnn", "tf_checkpoint", "vggish", "clap", "weights")
-    ),
-    "models/clap",
-)
+    Its script with all that it uses of the package (see gmsdi.study.sources), and files of the workflow's folder. As a
+    digest, so that neither comments nor the place of the repository change it.
+    """
+    return SOURCES[script] + (digest_of_files(REPO / "workflow", *files) if files else "")
 
 
 def windows(name):
@@ -112,7 +112,7 @@ if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLA
 if config["data"]["kind"] == "stems":
     if not config["data"]["root"]:
         sys.exit("config: data.root is not set; data.kind stems needs the folder that holds your tracks")
-    if workflow.is_main_process:
+    if workflow.is_main_process and not WORK.to_come:
         try:
             find_tracks(config["data"], STUDY.splits())
         except UserError as error:
@@ -155,12 +155,6 @@ def dataset(wildcards):
     return SLAKH if config["data"]["root"] else UNPACKED
 
 
-# What the windows of the dataset depend on.
-CUT_BY = ["data/slakh.py", "data/versions.py", "data/windows.py"]
-if config["data"]["kind"] == "stems":
-    CUT_BY = ["data/decoding.py", "data/multitracks.py", "data/windows.py"]
-
-
 def chunking(wildcards):
     """Settings of gmsdi.data.windows.build_windows, or of build_multitrack_windows."""
     data, split = config["data"], split_of(wildcards)
@@ -175,22 +169,21 @@ def chunking(wildcards):
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
 
 
-BUNDLED = REPO / "gmsdi" / "weights" / "mini"
+# Models that come with the package are no inputs but parameters, by name and digest, wherever the package lies.
+WEIGHTS = Path(gmsdi.__file__).resolve().parent / "weights"
+BUNDLED = WEIGHTS / "mini"
+MODEL_FILES = ["model.safetensors", "config.json"]
+
+
+@functools.cache
+def digest_of_model(folder):
+    return digest_of_files(folder, *MODEL_FILES)
 
 
 def model_folder():
     if config["model"]["train"]:
         return "<results>/model"
     return config["model"]["folder"] or str(BUNDLED)
-
-
-def model_files():
-    """Weights and configuration of the model that the results are computed with."""
-    files = [f"{model_folder()}/{name}" for name in ["model.safetensors", "config.json"]]
-    missing = [file for file in files if not config["model"]["train"] and not Path(file).is_file()]
-    if missing:
-        sys.exit(f"config: model.folder: no {missing[0]}; set it to a model's folder, or model.train to true")
-    return files
 
 
 def embedded_windows(name):
@@ -222,32 +215,66 @@ def shards(kind, pattern):
 def baseline_folder(name):
     if config["baselines"]["train"]:
         return f"<results>/baselines/{name}"
-    return f"{config['baselines']['folder'] or REPO / 'gmsdi' / 'weights' / 'baselines'}/{name}"
+    return f"{config['baselines']['folder'] or WEIGHTS / 'baselines'}/{name}"
 
 
-def system_files(name):
-    """Weights and configurations of a system's models, in the order of STUDY.targets."""
-    if STUDY.model_of(name):
-        own = STUDY.model_of(name)
-        folder = BUNDLED if own == "bundled" else own
-        files = [f"{folder}/{file}" for file in ["model.safetensors", "config.json"]]
-        missing = [file for file in files if not Path(file).is_file()]
+def system_folders(system):
+    """The folders of a system's models, in their order."""
+    if system.kind == "gmsdi":
+        folders, trained = [model_folder()], config["model"]["train"]
+        key, mend = "model.folder", "set it to a model's folder, or model.train to true"
+    else:
+        folders, trained = [baseline_folder(model) for model in system.models], config["baselines"]["train"]
+        key, mend = "baselines", (
+            "set baselines.train to true, name a baselines.folder, or leave the system out of baselines.enabled"
+        )
+    files = [f"{folder}/{file}" for folder in folders for file in MODEL_FILES]
+    missing = [] if trained else [file for file in files if not Path(file).is_file()]
+    if missing:
+        sys.exit(f"config: {key}: no {missing[0]}; {mend}")
+    return folders
+
+
+def row_folders(*names):
+    """The folders of the models that rows run on."""
+    found = []
+    for row in map(STUDY.row, names):
+        if row.model is None:
+            found += system_folders(row.system)
+            continue
+        folder = str(BUNDLED if row.model == "bundled" else row.model)
+        missing = [file for file in MODEL_FILES if not Path(folder, file).is_file()]
         if missing:
             sys.exit(
-                f"config: separation.extras.{name}.model: no {missing[0]}; set it to a model's folder, or to bundled"
+                f"config: separation.extras.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
+                "bundled"
             )
-        return files
-    if system_of(name) == "gmsdi":
-        return model_files()
-    folders = [baseline_folder(model) for model in STUDY.models(name)]
-    files = [f"{folder}/{file}" for folder in folders for file in ["model.safetensors", "config.json"]]
-    missing = [file for file in files if not config["baselines"]["train"] and not Path(file).is_file()]
-    if missing:
-        sys.exit(
-            f"config: baselines: no {missing[0]}; set baselines.train to true, name a baselines.folder, or leave the system "
-            "out of baselines.enabled"
-        )
-    return files
+        found.append(folder)
+    return found
+
+
+def task_folders(*names):
+    """The folders of the models that tasks run on."""
+    return [folder for name in names for folder in system_folders(STUDY.tasks[name].system)]
+
+
+def model_inputs(folders):
+    """Weights and configurations of models, but for those that come with the package."""
+    return [
+        f"{folder}/{file}"
+        for folder in dict.fromkeys(folders)
+        if not Path(folder).is_relative_to(WEIGHTS)
+        for file in MODEL_FILES
+    ]
+
+
+def bundled(folders):
+    """The models that come with the package: their folders in gmsdi/weights, each with its digest."""
+    return {
+        Path(folder).relative_to(WEIGHTS).as_posix(): digest_of_model(Path(folder))
+        for folder in dict.fromkeys(folders)
+        if Path(folder).is_relative_to(WEIGHTS)
+    }
 
 
 def decisive(split):

@@ -3,10 +3,9 @@
 
 rule cost:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=TEST,
         selection="<results>/selection.json",
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/costs/{method}.csv",
     log:
@@ -20,24 +19,28 @@ rule cost:
     resources:
         gpu=1,
     params:
-        targets=lambda wildcards: STUDY.targets(wildcards.method),
         steps=config["costs"]["steps"],
         chunks=config["costs"]["chunks"],
-        guidance=config["separation"]["guidance"],
         intervals=config["intervals"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        code=code("cost.py"),
+        work=lambda wildcards: WORK.costs(wildcards.method),
     script:
         "../scripts/cost.py"
 
 
 rule costs:
     input:
-        expand("<results>/costs/{method}.csv", method=STUDY.costed),
+        expand("<results>/costs/{method}.csv", method=[row.name for row in STUDY.rows.values() if row.costed]),
     output:
         "<results>/scores/costs.csv",
     log:
         "<results>/logs/costs.log",
     conda:
         "../../envs/core.yaml"
+    params:
+        code=code("costs.py"),
+        work=Work(FIGURE4),
     script:
         "../scripts/costs.py"

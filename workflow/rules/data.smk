@@ -3,8 +3,6 @@
 
 
 rule compose:
-    input:
-        sources(*(f"data/{name}.py" for name in ["mini", "composer", "soundfont"])),
     output:
         directory("<data>/{part}/slakh"),
     log:
@@ -16,17 +14,16 @@ rule compose:
         mini={key: value for key, value in config["data"]["mini"].items() if key != "tracks"},
         sample_rate=config["data"]["sample_rate"],
         seed=config["data"]["seed"],
+        code=code("compose.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
     script:
         "../scripts/compose.py"
 
 
 # MIDI songs. The composed ones are MIDI files first, like those that somebody brings.
-MIDI_SOURCES = sources("data/midi.py", "data/midi_dataset.py")
 
 
 rule compose_songs:
-    input:
-        sources("data/songs", "data/composer.py"),
     output:
         directory("<data>/songs/{source}-{number}/{split}"),
     log:
@@ -41,7 +38,9 @@ rule compose_songs:
         tracks=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["tracks"][
             wildcards.split
         ],
-        seed=config["data"]["seed"],
+        seed=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["seed"],
+        code=code("compose_songs.py"),
+        work=Work(DATA),
     script:
         "../scripts/compose_songs.py"
 
@@ -49,7 +48,6 @@ rule compose_songs:
 rule list_songs:
     input:
         folders=SONG_FOLDERS,
-        sources=MIDI_SOURCES,
     output:
         "<data>/songs/files.csv",
     log:
@@ -61,6 +59,8 @@ rule list_songs:
         midi=STUDY.midi("train"),
         split=None,
         seed=config["data"]["seed"],
+        code=code("list_songs.py"),
+        work=Work(DATA),
     script:
         "../scripts/list_songs.py"
 
@@ -68,7 +68,6 @@ rule list_songs:
 use rule list_songs as list_composed_songs with:
     input:
         folders=lambda wildcards: composed_songs(wildcards.split),
-        sources=MIDI_SOURCES,
     output:
         "<data>/songs/composed-{split}.csv",
     log:
@@ -77,6 +76,8 @@ use rule list_songs as list_composed_songs with:
         midi=STUDY.midi("train"),
         split=lambda wildcards: wildcards.split,
         seed=config["data"]["seed"],
+        code=code("list_songs.py"),
+        work=Work(DATA),
 
 
 rule render:
@@ -85,7 +86,6 @@ rule render:
         soundfonts=lambda wildcards: [
             file for file in STUDY.midi(split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
         ],
-        sources=MIDI_SOURCES + sources("data/synthesizer.py"),
     output:
         directory("<data>/{part}/tracks"),
     log:
@@ -97,6 +97,8 @@ rule render:
         midi=lambda wildcards: STUDY.midi(split_of(wildcards)),
         first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
         seed=config["data"]["seed"],
+        code=code("render.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
     script:
         "../scripts/render.py"
 
@@ -119,6 +121,7 @@ rule download:
         "../../envs/core.yaml"
     params:
         archive=VERSION.archive,
+        work=WORK.archive(),
     script:
         "../scripts/download.py"
 
@@ -137,6 +140,7 @@ rule unpack:
         archive=VERSION.archive,
         folder=VERSION.folder,
         selection=STUDY.selection(),
+        work=WORK.unpacked(),
     script:
         "../scripts/unpack.py"
 
@@ -145,7 +149,6 @@ rule unpack:
 rule chunk:
     input:
         dataset=dataset,
-        sources=sources(*CUT_BY),
     output:
         multiext("<data>/{part}/windows/", *WINDOW_FILES),
     log:
@@ -159,6 +162,8 @@ rule chunk:
         mem_mb=8000,
     params:
         data=chunking,
+        code=code("chunk.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=False),
     script:
         "../scripts/chunk.py"
 
@@ -169,6 +174,10 @@ use rule chunk as chunk_with_stems with:
         multiext("<data>/{part}/windows/", *WINDOW_FILES, "stems.npy"),
     wildcard_constraints:
         part="(validation|test)-.*",
+    params:
+        data=chunking,
+        code=code("chunk.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
 
 
 use rule chunk as chunk_for_baselines with:
@@ -178,6 +187,10 @@ use rule chunk as chunk_for_baselines with:
         "<data>/{part}/chunk_for_baselines.log",
     wildcard_constraints:
         part="train-.*",
+    params:
+        data=chunking,
+        code=code("chunk.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
 
 
 rule list_jamendo:
@@ -187,6 +200,8 @@ rule list_jamendo:
         f"{JAMENDO['download']['folder']}/logs/{JAMENDO_TRACKS}.log",
     conda:
         "../../envs/core.yaml"
+    params:
+        work=Work(DATA),
     script:
         "../scripts/list_jamendo.py"
 
@@ -202,6 +217,7 @@ rule download_jamendo:
         "../../envs/core.yaml"
     params:
         tracks=JAMENDO["tracks"],
+        work=WORK.jamendo(),
     script:
         "../scripts/download_jamendo.py"
 
@@ -210,7 +226,6 @@ rule download_jamendo:
 rule chunk_jamendo:
     input:
         tracks=jamendo_tracks,
-        sources=sources("data/decoding.py", "data/jamendo.py", "data/windows.py"),
     output:
         multiext("<jamendo>/{part}/windows/", *WINDOW_FILES),
     log:
@@ -229,5 +244,7 @@ rule chunk_jamendo:
             "limit": JAMENDO["tracks"],
             **{key: config["data"][key] for key in ("sample_rate", "window")},
         },
+        code=code("chunk_jamendo.py"),
+        work=lambda wildcards: WORK.cut(wildcards.part, stems=False),
     script:
         "../scripts/chunk_jamendo.py"

@@ -4,7 +4,6 @@
 rule figure2:
     input:
         table="<results>/scores/fad_stems.csv",
-        sources=sources("study/figures.py"),
     output:
         report(
             "<results>/figures/figure2_fad_stems.svg",
@@ -19,6 +18,8 @@ rule figure2:
         "../../envs/core.yaml"
     params:
         draw="stems",
+        code=code("figure.py"),
+        work=Work(FIGURE2),
     script:
         "../scripts/figure.py"
 
@@ -26,7 +27,6 @@ rule figure2:
 use rule figure2 as figure3 with:
     input:
         table="<results>/scores/fad_mixtures.csv",
-        sources=sources("study/figures.py"),
     output:
         report(
             "<results>/figures/figure3_fad_mixtures.svg",
@@ -39,12 +39,13 @@ use rule figure2 as figure3 with:
         "<results>/logs/figure3.log",
     params:
         draw="mixtures",
+        code=code("figure.py"),
+        work=Work(FIGURE3),
 
 
 use rule figure2 as figure4 with:
     input:
         table="<results>/scores/costs.csv",
-        sources=sources("study/figures.py"),
     output:
         report(
             "<results>/figures/figure4_costs.svg",
@@ -57,26 +58,27 @@ use rule figure2 as figure4 with:
         "<results>/logs/figure4.log",
     params:
         draw="costs",
+        code=code("figure.py"),
+        work=Work(FIGURE4),
 
 
 rule gallery:
     input:
         separation=expand(
             "<results>/separation/{method}/{shard}-of-{shards}.{kind}",
-            method=["separator", "extractor"],
+            method=[row.name for row in STUDY.rows.values() if row.published and row.SHARED],
             shard=1,
             shards=config["jobs"]["separation"],
             kind=["npy", "csv"],
         ),
         generation=expand(
             "<results>/generation/{task}/{shard}-of-{shards}.{kind}",
-            task=STUDY.shown,
+            task=[name for name, task in STUDY.tasks.items() if task.shown],
             shard=1,
             shards=config["jobs"]["generation"],
             kind=["npy", "csv"],
         ),
         windows=TEST,
-        sources=sources("study/gallery.py"),
     output:
         directory("<results>/gallery"),
     log:
@@ -85,10 +87,15 @@ rule gallery:
         "../../envs/core.yaml"
     params:
         examples=config["gallery"]["examples"],
-        groups=config["generation"]["groups"],
-        labels=STUDY.labels,
+        tasks=[task.model_dump() for task in STUDY.tasks.values() if task.shown],
+        code=code("gallery.py"),
     script:
         "../scripts/gallery.py"
+
+
+MAIN = system_folders(STUDY.systems["gmsdi"])
+OTHERS = [folder for folder in [*row_folders(*STUDY.rows), *task_folders(*STUDY.tasks)] if folder not in MAIN]
+PAGE_FILES = ["report/page.html.j2", *(f"report/figure{number}.rst" for number in (2, 3, 4))]
 
 
 # The page draws its figures from the tables by itself, so that a figure file that was deleted is drawn again and nothing
@@ -105,18 +112,12 @@ rule page:
         coherence="<results>/scores/coherence.csv",
         stems="<results>/scores/stems_of_mixtures.csv",
         negatives="<results>/tables/negative_prompts.csv" if config["generation"]["negatives"] else [],
-        captions=[f"{REPO}/workflow/report/{figure}.rst" for figure in ["figure2", "figure3"]],
         costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
-        costs_caption=f"{REPO}/workflow/report/figure4.rst",
         gallery="<results>/gallery",
-        model=model_files(),
-        others=sorted(
-            {file for name in [*STUDY.methods, *STUDY.tasks] for file in system_files(name)} - {*model_files()}
-        ),
+        model=model_inputs(MAIN),
+        others=model_inputs(OTHERS),
         windows=TEST,
         training="<results>/demo_training/losses.csv" if SHORT["enabled"] else [],
-        template=f"{REPO}/workflow/report/page.html.j2",
-        sources=sources("study/report.py", "study/figures.py", "study/tables.py"),
     output:
         page="<results>/report.html",
         provenance="<results>/provenance.json",
@@ -126,6 +127,9 @@ rule page:
         "../../envs/core.yaml"
     params:
         benchmarks=f"results/{config['run']}/benchmarks",
+        bundled=bundled(MAIN),
+        bundled_others=list(bundled(OTHERS)),
+        code=code("page.py", *PAGE_FILES),
     script:
         "../scripts/page.py"
 
@@ -139,5 +143,6 @@ rule resolved_config:
         "../../envs/core.yaml"
     params:
         config=config,
+        code=code("resolved_config.py"),
     script:
         "../scripts/resolved_config.py"

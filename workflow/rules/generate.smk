@@ -4,9 +4,8 @@
 
 rule generate:
     input:
-        model=lambda wildcards: system_files(wildcards.task),
-        windows=lambda wildcards: TEST if wildcards.task.startswith("partial") else [],
-        sources=MODEL_SOURCES + sources("study/experiments.py"),
+        model=lambda wildcards: model_inputs(task_folders(wildcards.task)),
+        windows=lambda wildcards: TEST if STUDY.tasks[wildcards.task].given else [],
     output:
         audio="<results>/generation/{task}/{shard}-of-{shards}.npy",
         table="<results>/generation/{task}/{shard}-of-{shards}.csv",
@@ -21,10 +20,10 @@ rule generate:
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: STUDY.task_settings(wildcards.task),
-        targets=lambda wildcards: STUDY.targets(wildcards.task),
-        clips=lambda wildcards: STUDY.clips(wildcards.task),
-        labels=STUDY.labels,
+        task=lambda wildcards: STUDY.tasks[wildcards.task].model_dump(),
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(task_folders(wildcards.task)),
+        code=code("generate.py"),
+        work=lambda wildcards: WORK.generation(wildcards.task, int(wildcards.shard), int(wildcards.shards)),
     script:
         "../scripts/generate.py"

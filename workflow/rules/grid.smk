@@ -4,9 +4,8 @@
 
 rule grid:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=lambda wildcards: windows(part(wildcards.split)),
-        sources=MODEL_SOURCES + sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/grid/{split}/{method}.csv",
     log:
@@ -20,20 +19,19 @@ rule grid:
     resources:
         gpu=1,
     params:
-        cells=lambda wildcards: STUDY.grid_cells(wildcards.method, wildcards.split),
-        targets=lambda wildcards: STUDY.targets(wildcards.method),
+        cells=lambda wildcards: [row.model_dump() for row in STUDY.grid_cells(wildcards.method, wildcards.split)],
         chunks=lambda wildcards: STUDY.grid_chunks(wildcards.split),
-        guidance=config["separation"]["guidance"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        code=code("grid.py"),
+        work=lambda wildcards: WORK.grid(wildcards.method, wildcards.split),
     script:
         "../scripts/grid.py"
 
 
 rule table1:
     input:
-        scores=expand("<results>/grid/test/{method}.csv", method=STUDY.grid_methods),
-        paper=f"{REPO}/workflow/resources/paper_table1.csv",
-        sources=sources("metrics/si_sdr.py", "study/tables.py"),
+        scores=expand("<results>/grid/test/{method}.csv", method=list(STUDY.grid_rows)),
     output:
         report(
             "<results>/tables/table1_grid.csv",
@@ -50,6 +48,8 @@ rule table1:
         intervals=config["intervals"],
         convention=config["separation"]["guidance"]["convention"],
         steps=STUDY.grid_steps(),
+        code=code("table1.py", "resources/paper_table1.csv"),
+        work=Work(TABLE1),
     script:
         "../scripts/table1.py"
 
@@ -58,7 +58,6 @@ rule select:
     input:
         test=decisive("test"),
         validation=decisive("validation"),
-        sources=sources("metrics/si_sdr.py", "study/experiments.py"),
     output:
         "<results>/selection.json",
     log:
@@ -66,7 +65,9 @@ rule select:
     conda:
         "../../envs/core.yaml"
     params:
-        methods={method: STUDY.method_settings(method) for method in STUDY.methods},
+        rows={name: row.model_dump() for name, row in STUDY.rows.items()},
         by=config["grid"]["select_by"],
+        code=code("choose_settings.py"),
+        work=Work(TABLE2),
     script:
         "../scripts/choose_settings.py"

@@ -6,27 +6,27 @@ rule score_separation:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/si_sdr.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/separation_{method}.csv",
     log:
         "<results>/logs/score/{method}.log",
     conda:
         "../../envs/core.yaml"
+    params:
+        code=code("score_separation.py"),
+        work=WORK.scores(),
     script:
         "../scripts/score_separation.py"
 
 
 rule table2:
     input:
-        scores=expand("<results>/scores/separation_{method}.csv", method=STUDY.methods),
+        scores=expand("<results>/scores/separation_{method}.csv", method=list(STUDY.rows)),
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         validation=(
-            expand("<results>/grid/validation/{method}.csv", method=STUDY.grid_methods) if STUDY.validation else []
+            expand("<results>/grid/validation/{method}.csv", method=list(STUDY.grid_rows)) if STUDY.validation else []
         ),
-        paper=f"{REPO}/workflow/resources/paper_table2.csv",
-        sources=sources("metrics/si_sdr.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_separation.csv",
@@ -42,7 +42,9 @@ rule table2:
         "../../envs/core.yaml"
     params:
         intervals=config["intervals"],
-        methods=STUDY.methods,
+        methods=list(STUDY.rows),
+        code=code("table2.py", "resources/paper_table2.csv"),
+        work=Work(TABLE2),
     script:
         "../scripts/table2.py"
 
@@ -53,7 +55,6 @@ rule bss_eval:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
         tables=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.csv"),
         windows=TEST,
-        sources=sources("metrics/bss_eval.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/bss_eval_{method}.csv",
     log:
@@ -62,15 +63,17 @@ rule bss_eval:
         "<results>/benchmarks/bss_eval/{method}.tsv"
     conda:
         "../../envs/bss_eval.yaml"
+    params:
+        code=code("bss_eval.py"),
+        work=WORK.bss_eval(),
     script:
         "../scripts/bss_eval.py"
 
 
 rule table2_bss_eval:
     input:
-        scores=expand("<results>/scores/bss_eval_{method}.csv", method=STUDY.methods),
+        scores=expand("<results>/scores/bss_eval_{method}.csv", method=list(STUDY.rows)),
         selection="<results>/selection.json",
-        sources=sources("metrics/bss_eval.py", "study/tables.py"),
     output:
         report(
             "<results>/tables/table2_bss_eval.csv",
@@ -84,7 +87,9 @@ rule table2_bss_eval:
     conda:
         "../../envs/core.yaml"
     params:
-        methods=STUDY.methods,
+        methods=list(STUDY.rows),
+        code=code("table2_bss_eval.py"),
+        work=Work(TABLE2),
     script:
         "../scripts/table2_bss_eval.py"
 
@@ -113,7 +118,6 @@ rule embed_generated:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
     output:
         "<results>/embeddings/{task}.npz",
     log:
@@ -125,6 +129,8 @@ rule embed_generated:
     threads: THREADS
     params:
         embedding=EMBEDDING,
+        code=code("embed_generated.py"),
+        work=lambda wildcards: WORK.embedding(wildcards.task),
     script:
         "../scripts/embed_generated.py"
 
@@ -133,7 +139,6 @@ rule embed_references:
     input:
         checkpoint=EMBEDDING["checkpoint"] or [],
         windows=TEST,
-        sources=EMBEDDING_SOURCES + sources("data/windows.py", "study/experiments.py"),
     output:
         "<results>/embeddings/references.npz",
     log:
@@ -150,15 +155,16 @@ rule embed_references:
         clips=config["generation"]["clips"],
         seed=config["seed"],
         groups=config["generation"]["groups"],
+        code=code("embed_references.py"),
+        work=WORK.embedding(None),
     script:
         "../scripts/embed_references.py"
 
 
 rule fad:
     input:
-        generated=expand("<results>/embeddings/{task}.npz", task=STUDY.tasks),
+        generated=expand("<results>/embeddings/{task}.npz", task=list(STUDY.tasks)),
         references="<results>/embeddings/references.npz",
-        sources=sources("metrics/frechet.py", "study/experiments.py"),
     output:
         stems="<results>/scores/fad_stems.csv",
         mixtures="<results>/scores/fad_mixtures.csv",
@@ -172,7 +178,10 @@ rule fad:
         embedding=EMBEDDING_LABEL,
         intervals=config["intervals"],
         seed=config["seed"],
-        singles={task: vars(single) for task, single in STUDY.singles.items()},
+        singles={task.name: task.point() for task in STUDY.figure2()},
+        mixtures={task.name: task.series for task in STUDY.figure3()},
+        code=code("fad.py"),
+        work=Work(DISTANCES),
     script:
         "../scripts/fad.py"
 
@@ -181,7 +190,6 @@ rule fad:
 rule negative_prompts:
     input:
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_curve.csv"],
-        sources=sources("study/tables.py"),
     output:
         multiext("<results>/tables/negative_prompts", ".csv", ".md", ".tex"),
     log:
@@ -190,11 +198,13 @@ rule negative_prompts:
         "../../envs/core.yaml"
     params:
         intervals=config["intervals"],
+        code=code("negative_prompts.py"),
+        work=Work(FIGURE2),
     script:
         "../scripts/negative_prompts.py"
 
 
-PARTIAL = [task for task in STUDY.tasks if task.startswith("partial")]
+PARTIAL = [name for name, task in STUDY.tasks.items() if task.given]
 
 
 # Whether accompaniments go with the given stems, which the distances cannot tell.
@@ -203,7 +213,6 @@ rule coherence:
         audio=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.npy", task=PARTIAL)),
         tables=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.csv", task=PARTIAL)),
         windows=TEST,
-        sources=sources("metrics/coherence.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/coherence.csv",
     log:
@@ -212,12 +221,14 @@ rule coherence:
         "../../envs/core.yaml"
     params:
         labels=STUDY.labels,
-        tasks=PARTIAL,
+        series={name: STUDY.tasks[name].series for name in PARTIAL},
+        code=code("coherence.py"),
+        work=WORK.coherence(),
     script:
         "../scripts/coherence.py"
 
 
-MIXED = [task for task in STUDY.tasks if not task.startswith("single")]
+MIXED = [name for name, task in STUDY.tasks.items() if task.mixed]
 
 
 # The stems by themselves, of which the sums of Figure 3 tell nothing.
@@ -227,7 +238,6 @@ rule embed_stems:
         audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
-        sources=EMBEDDING_SOURCES + sources("study/experiments.py"),
     output:
         "<results>/embeddings/stems/{task}.npz",
     log:
@@ -240,7 +250,9 @@ rule embed_stems:
     params:
         embedding=EMBEDDING,
         clips=config["generation"]["clips"],
-        rows=lambda wildcards: STUDY.rows(wildcards.task),
+        rows=lambda wildcards: STUDY.tasks[wildcards.task].rows,
+        code=code("embed_stems.py"),
+        work=lambda wildcards: WORK.embedding(wildcards.task, stems=True),
     script:
         "../scripts/embed_stems.py"
 
@@ -251,7 +263,6 @@ rule stems_of_mixtures:
         single=expand("<results>/embeddings/{task}.npz", task=[task for task in STUDY.tasks if task not in MIXED]),
         references="<results>/embeddings/references.npz",
         windows=TEST,
-        sources=sources("metrics/frechet.py", "data/windows.py", "study/experiments.py"),
     output:
         "<results>/scores/stems_of_mixtures.csv",
     log:
@@ -259,8 +270,11 @@ rule stems_of_mixtures:
     conda:
         "../../envs/core.yaml"
     params:
+        series={name: task.stems_series for name, task in STUDY.tasks.items()},
         clips=config["generation"]["clips"],
         intervals=config["intervals"],
         seed=config["seed"],
+        code=code("stems_of_mixtures.py"),
+        work=WORK.stems_of_mixtures(),
     script:
         "../scripts/stems_of_mixtures.py"

@@ -3,16 +3,15 @@
 
 rule separate:
     input:
-        model=lambda wildcards: system_files(wildcards.method),
+        model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=TEST,
         selection="<results>/selection.json",
         # Where the validation chunks led to the same settings as Table 1, so do they to the same stems.
         twin=lambda wildcards: (
-            f"<results>/separation/{STUDY.validated[wildcards.method]}/{wildcards.shard}-of-{wildcards.shards}.npy"
-            if wildcards.method in STUDY.validated
+            f"<results>/separation/{STUDY.rows[wildcards.method].twin}/{wildcards.shard}-of-{wildcards.shards}.npy"
+            if STUDY.rows[wildcards.method].twin
             else []
         ),
-        sources=MODEL_SOURCES + sources("study/experiments.py"),
     output:
         audio="<results>/separation/{method}/{shard}-of-{shards}.npy",
         table="<results>/separation/{method}/{shard}-of-{shards}.csv",
@@ -27,9 +26,10 @@ rule separate:
     resources:
         gpu=1,
     params:
-        targets=lambda wildcards: STUDY.targets(wildcards.method),
         chunks=config["separation"]["chunks"],
-        guidance=config["separation"]["guidance"],
         seed=config["seed"],
+        bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        code=code("separate.py"),
+        work=lambda wildcards: WORK.separation(wildcards.method, int(wildcards.shard), int(wildcards.shards)),
     script:
         "../scripts/separate.py"

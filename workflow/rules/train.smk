@@ -8,7 +8,6 @@ rule train:
         validation=windows(STUDY.learned("validation")),
         train_embeddings=embedded_windows(STUDY.learned("train")),
         validation_embeddings=embedded_windows(STUDY.learned("validation")),
-        sources=sources("training", "models", "data/windows.py"),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
         losses="<results>/training/losses.csv",
@@ -27,6 +26,8 @@ rule train:
         training=STUDY.training("gmsdi"),
         description="Trained by the workflow, rule train.",
         seed=config["seed"],
+        code=code("train.py"),
+        work=WORK.training("gmsdi"),
     script:
         "../scripts/train.py"
 
@@ -40,7 +41,6 @@ use rule train as train_short with:
         validation=windows(part("validation", SHORT["validation_tracks"])),
         train_embeddings=embedded_windows(part("train", SHORT["tracks"])),
         validation_embeddings=embedded_windows(part("validation", SHORT["validation_tracks"])),
-        sources=sources("training", "models", "data/windows.py"),
     output:
         model=multiext("<results>/demo_training/model/", "model.safetensors", "config.json"),
         losses="<results>/demo_training/losses.csv",
@@ -56,6 +56,8 @@ use rule train as train_short with:
         training=STUDY.training("demo"),
         description="A short training of the demo; not used for any result.",
         seed=config["seed"],
+        code=code("train.py"),
+        work=WORK.training("demo"),
 
 
 # The paper's other systems, from separated stems.
@@ -63,7 +65,6 @@ use rule train as train_baseline with:
     input:
         train=[f"<data>/{part('train')}/windows_with_stems/{file}" for file in [*WINDOW_FILES, "stems.npy"]],
         validation=windows(part("validation")),
-        sources=sources("training", "models", "systems", "data/windows.py"),
     output:
         model=multiext("<results>/baselines/{baseline}/", "model.safetensors", "config.json"),
         losses="<results>/training/{baseline}/losses.csv",
@@ -79,3 +80,5 @@ use rule train as train_baseline with:
         training=lambda wildcards: STUDY.training(wildcards.baseline),
         description="Trained by the workflow, rule train_baseline.",
         seed=config["seed"],
+        code=code("train.py"),
+        work=lambda wildcards: WORK.training(wildcards.baseline),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,7 +17,8 @@ from gmsdi.io.files import atomic, remove_partials
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gmsdi.study.tables import Sheet
+    from gmsdi.study.setups import Setup
+    from gmsdi.study.sheets import Sheet
 
 
 @contextmanager
@@ -86,35 +87,40 @@ def progress(description: str) -> Iterator[Callable[[float, float], None]]:
         yield update
 
 
-def system(snakemake: Any, name: str, settings: Mapping[str, Any]) -> Any:
-    """What runs the rule's method or task with these settings, on its threads.
+def open_system(snakemake: Any, setup: Setup) -> Any:
+    """The system that a row or a task of the rule runs on, on the rule's threads.
 
     No result depends on how the work is cut.
     """
     import torch
 
-    from gmsdi.study.experiments import CALL, load_system
+    from gmsdi.study.counting import CALL
 
     tune_allocator()
     torch.set_num_threads(snakemake.threads)
-    jobs, params = snakemake.config["jobs"], snakemake.params
-    folders = dict.fromkeys(Path(file).parent for file in snakemake.input.model)
-    runner = load_system(
-        name,
-        dict(zip(params.targets, folders, strict=True)),
-        labels=list(snakemake.config["data"]["classes"]),
-        clamp=settings.get("clamp"),
-        device=jobs["device"],
-        precision=jobs["precision"],
-        max_batch=CALL,
-        fixed_batch=True,
-    )
+    jobs = snakemake.config["jobs"]
+    folders = model_folders(snakemake.input.model, snakemake.params.bundled)
+    system = setup.open(folders, device=jobs["device"], precision=jobs["precision"], max_batch=CALL, fixed_batch=True)
     rate = snakemake.config["data"]["sample_rate"]
-    if (own := getattr(runner, "sample_rate", rate)) != rate:
+    if system.sample_rate != rate:
         raise UserError(
-            f"{', '.join(map(str, folders))}: a model of {own} Hz, but data.sample_rate is {rate}; change one of them"
+            f"{', '.join(map(str, folders))}: a model of {system.sample_rate} Hz, but data.sample_rate is {rate}; "
+            "change one of them"
         )
-    return runner
+    return system
+
+
+def model_folders(files: Any, bundled: Iterable[str]) -> list[Path]:
+    """The folders of models: of the rule's input files, and of those that come with the package."""
+    import gmsdi
+
+    folders = dict.fromkeys(Path(file).parent for file in ([files] if isinstance(files, str) else files))
+    return [*folders, *(Path(gmsdi.__file__).parent / "weights" / name for name in bundled)]
+
+
+def workflow_file(name: str) -> Path:
+    """A file of the workflow's folder, wherever that lies; the rule's `code` has to name it."""
+    return Path(__file__).resolve().parents[1] / name
 
 
 def windows_folder(files: Any) -> Path:
@@ -124,7 +130,7 @@ def windows_folder(files: Any) -> Path:
 
 def write_table(outputs: Any, table: pd.DataFrame, sheets: Sequence[Sheet]) -> None:
     """Write a table to the rule's .csv, .md and .tex outputs."""
-    from gmsdi.study.tables import latex, markdown
+    from gmsdi.study.sheets import latex, markdown
 
     texts = {".csv": table.to_csv(index=False, float_format="%.6g"), ".md": markdown(sheets), ".tex": latex(sheets)}
     for output in map(Path, outputs):

@@ -7,7 +7,8 @@ import pandas as pd
 from _common import job
 
 from gmsdi.io.files import atomic
-from gmsdi.study.experiments import choose_settings
+from gmsdi.study.methods import load_rows
+from gmsdi.study.selection import choose_settings
 
 snakemake: Any
 
@@ -17,5 +18,6 @@ with job(snakemake), atomic(snakemake.output[0]) as path:
         for split, files in (("test", snakemake.input.test), ("validation", snakemake.input.validation))
         if files
     }
-    chosen = choose_settings(grids, snakemake.params.methods, by=snakemake.params.by)
-    path.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
+    chosen = choose_settings(grids, load_rows(snakemake.params.rows), by=snakemake.params.by)
+    settings = {name: row.model_dump() for name, row in chosen.items()}
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

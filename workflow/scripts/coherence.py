@@ -7,7 +7,8 @@ from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.experiments import coherences, join_shards
+from gmsdi.study.coherence import coherences
+from gmsdi.study.shards import join_shards
 
 snakemake: Any
 
@@ -19,8 +20,8 @@ def of(task: str, files: list[str]) -> list[str]:
 
 with job(snakemake), atomic(snakemake.output[0]) as path:
     made = {
-        task: join_shards(of(task, snakemake.input.tables), of(task, snakemake.input.audio))
-        for task in snakemake.params.tasks
+        series: join_shards(of(task, snakemake.input.tables), of(task, snakemake.input.audio))
+        for task, series in snakemake.params.series.items()
     }
     windows = WindowSet(windows_folder(snakemake.input.windows))
     coherences(snakemake.params.labels, made, windows).to_csv(path, index=False)

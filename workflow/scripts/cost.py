@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import job, progress, system, windows_folder
+from _common import job, open_system, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
 from gmsdi.metrics.si_sdr import summarize
-from gmsdi.study.experiments import score_separation, select_chunks, separate
-from gmsdi.study.study import with_steps, without_steps
-from gmsdi.study.tables import NAMES
+from gmsdi.study.chunks import select_chunks
+from gmsdi.study.methods import load_rows, without_steps
+from gmsdi.study.scoring import score_separation
+from gmsdi.study.separation import separate
 
 snakemake: Any
 
@@ -27,19 +28,17 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
     params, method = snakemake.params, snakemake.wildcards.method
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks, seed=params.seed)
-    selection = json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8"))
-    chosen = selection[method]
-    title = without_steps({name: row.get("title") or NAMES.get(name, name) for name, row in selection.items()})[method]
-    runner = system(snakemake, chosen["name"], chosen)
+    rows = load_rows(json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8")))
+    row, title = rows[method], without_steps(rows.values())[method]
+    system = open_system(snakemake, row.system)
     tables = []
     for place, steps in enumerate(params.steps):
-        before = runner.evaluations
+        before = system.evaluations
         estimates = separate(
-            runner,
+            row.with_steps(steps),
+            system,
             windows,
             ids,
-            with_steps(chosen, steps),
-            guidance=params.guidance,
             seed=params.seed,
             batch=snakemake.config["jobs"]["batch"],
             progress=partial(
@@ -51,7 +50,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
             scores.assign(
                 method=title,
                 steps=steps,
-                evaluations=(runner.evaluations - before) / len(ids),
+                evaluations=(system.evaluations - before) / len(ids),
                 chunks=len(ids),
             )
         )

@@ -10,7 +10,8 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.files import atomic
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.study.experiments import embed, join_shards, mixdown
+from gmsdi.study.embedding import embed, mixdown
+from gmsdi.study.shards import join_shards
 
 snakemake: Any
 

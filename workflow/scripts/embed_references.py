@@ -10,7 +10,8 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.files import atomic
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.study.experiments import embed, reference_audio
+from gmsdi.study.embedding import embed
+from gmsdi.study.references import reference_audio
 
 snakemake: Any
 

@@ -10,7 +10,9 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.files import atomic
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.study.experiments import embed, join_shards, made_stems
+from gmsdi.study.embedding import embed
+from gmsdi.study.shards import join_shards
+from gmsdi.study.stems import made_stems
 
 snakemake: Any
 

@@ -8,7 +8,7 @@ from _common import job, progress, windows_folder
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.device import resolve_device
-from gmsdi.models.clap.network import clap_of
+from gmsdi.models.clap.encoder import clap_of
 from gmsdi.models.clap.windows import embed_windows
 
 snakemake: Any

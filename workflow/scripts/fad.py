@@ -7,7 +7,7 @@ import numpy as np
 from _common import job
 
 from gmsdi.io.files import atomic
-from gmsdi.study.experiments import distances
+from gmsdi.study.fad import distances
 
 snakemake: Any
 
@@ -26,6 +26,7 @@ with job(snakemake):
         seed=params.seed,
         tracks=tracks,
         singles={task: single["series"] for task, single in params.singles.items()},
+        mixtures=params.mixtures,
         **params.intervals,
     )
     for column in ("w", "negative"):

@@ -8,8 +8,9 @@ import pandas as pd
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
-from gmsdi.study.experiments import open_audio
 from gmsdi.study.gallery import write_gallery
+from gmsdi.study.shards import open_audio
+from gmsdi.study.tasks import load_task
 
 snakemake: Any
 
@@ -26,6 +27,6 @@ with job(snakemake):
         WindowSet(windows_folder(snakemake.input.windows)),
         read(snakemake.input.separation),
         read(snakemake.input.generation),
+        tasks=[load_task(task) for task in snakemake.params.tasks],
         examples=snakemake.params.examples,
-        groups=snakemake.params.groups,
     )

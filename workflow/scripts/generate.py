@@ -3,25 +3,27 @@
 from typing import Any
 
 import numpy as np
-from _common import job, progress, system, windows_folder
+from _common import job, open_system, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.experiments import generate, plan, share
+from gmsdi.study.counting import share
+from gmsdi.study.generation import clips_of, generate
+from gmsdi.study.tasks import load_task
 
 snakemake: Any
 
 with job(snakemake), progress(f"generating, {snakemake.wildcards.task}") as update:
     params, wildcards = snakemake.params, snakemake.wildcards
     windows = WindowSet(windows_folder(snakemake.input.windows)) if snakemake.input.windows else None
-    every = plan(params.settings["task"], params.labels, params.clips, windows, seed=params.seed)
+    task = load_task(params.task)
+    every = clips_of(task, windows, seed=params.seed)
     numbers = share(range(len(every)), int(wildcards.shard), int(wildcards.shards))
     clips = every.iloc[list(numbers)]
     audio = generate(
-        system(snakemake, params.settings["system"], params.settings),
+        task,
+        open_system(snakemake, task.system),
         clips,
-        params.labels,
-        params.settings,
         seed=params.seed,
         batch=snakemake.config["jobs"]["batch"],
         windows=windows,

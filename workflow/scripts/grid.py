@@ -5,11 +5,14 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from _common import job, progress, system, windows_folder
+from _common import job, open_system, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.experiments import score_separation, select_chunks, separate
+from gmsdi.study.chunks import select_chunks
+from gmsdi.study.methods import load_row
+from gmsdi.study.scoring import score_separation
+from gmsdi.study.separation import separate
 
 snakemake: Any
 
@@ -22,22 +25,21 @@ with job(snakemake), progress(f"grid, {snakemake.wildcards.split}, {snakemake.wi
     params = snakemake.params
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks, seed=params.seed)
-    runner = system(snakemake, params.cells[0]["name"], params.cells[0])
+    cells = [load_row(cell) for cell in params.cells]
+    system = open_system(snakemake, cells[0].system)
     tables = []
-    total = len(params.cells) * len(ids)
-    for place, cell in enumerate(params.cells):
+    total = len(cells) * len(ids)
+    for place, cell in enumerate(cells):
         estimates = separate(
-            runner,
+            cell,
+            system,
             windows,
             ids,
-            cell,
-            guidance=params.guidance,
             seed=params.seed,
             batch=snakemake.config["jobs"]["batch"],
             progress=partial(advance, update, place * len(ids), total),
         )
         scores = score_separation(windows, ids, estimates)
-        described = {"w": cell.get("w", 0), "model": cell["name"], "constrained": cell.get("constrained", "")}
-        tables.append(scores.assign(**described))
+        tables.append(scores.assign(**cell.cell()))
     with atomic(snakemake.output[0]) as path:
         pd.concat(tables).to_csv(path, index=False)

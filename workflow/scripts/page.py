@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from _common import job, windows_folder
+from _common import job, model_folders, windows_folder, workflow_file
 
 from gmsdi.io.files import atomic
 from gmsdi.study import figures as plots
 from gmsdi.study import report
+from gmsdi.study.methods import load_rows
+from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
 from gmsdi.study.tables import (
-    NAMES,
     coherence_sheet,
-    describe,
     differences_sheet,
     negatives_sheets,
     stems_sheet,
@@ -27,25 +27,26 @@ from gmsdi.study.tables import (
 snakemake: Any
 
 
-def caption(path: str) -> str:
+def caption(figure: str) -> str:
     """A caption of Snakemake's report as plain text."""
-    return " ".join(Path(path).read_text(encoding="utf-8").replace("``", "").split())
+    return " ".join(workflow_file(f"report/{figure}.rst").read_text(encoding="utf-8").replace("``", "").split())
 
 
 with job(snakemake):
     files, params = snakemake.input, snakemake.params
     config = yaml.safe_load(Path(files.config).read_text(encoding="utf-8"))
     chunks = sum(len(pd.read_csv(file)) for file in files.chunks)
-    selection = json.loads(Path(files.selection).read_text(encoding="utf-8"))
+    rows = load_rows(json.loads(Path(files.selection).read_text(encoding="utf-8")))
     titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
+    captions = ("figure2", "figure3")
     columns = ["bar", "series", "fad", "fad_low", "fad_high", "fad_inf", "clips", "tracks", "frames"]
     columns += ["reference_clips", "reference_tracks", "reference_frames", "shared_tracks"]
     figures = []
     for title, draw, text, file in zip(
-        titles, (plots.fad_stems, plots.fad_mixtures), files.captions, files.scores, strict=True
+        titles, (plots.fad_stems, plots.fad_mixtures), captions, files.scores, strict=True
     ):
         table = pd.read_csv(file, keep_default_na=False)
-        facts = {"title": title, "caption": caption(text), "table": report.frame_html(table[columns])}
+        facts = {"title": title, "caption": caption(text), "table": frame_html(table[columns])}
         figures.append({**facts, "image": report.svg_uri(draw(table))})
     costs = None
     if files.costs:
@@ -54,8 +55,8 @@ with job(snakemake):
         overall = table.loc[table["stem"] == "All", columns]
         costs = {
             "title": "Figure 4. Separation against its cost",
-            "caption": caption(files.costs_caption),
-            "table": report.frame_html(overall),
+            "caption": caption("figure4"),
+            "table": frame_html(overall),
             "image": report.svg_uri(plots.costs(table)),
         }
     training = None
@@ -75,7 +76,8 @@ with job(snakemake):
     ]
     negative = negatives_sheets(pd.read_csv(files.negatives), **config["intervals"]) if files.negatives else []
     data, windows = config["data"], windows_folder(files.windows)
-    others = sorted({Path(file).parent for file in files.others})
+    (model,) = model_folders(files.model, params.bundled)
+    others = sorted(model_folders(files.others, params.bundled_others))
     provenance = [
         (
             "Run",
@@ -85,8 +87,12 @@ with job(snakemake):
                 ("page made on", report.machine()),
             ],
         ),
-        ("Model", report.model_facts(Path(files.model[0]).parent)),
-        *([("Other models", [(folder.name, report.model_brief(folder)) for folder in others])] if others else []),
+        ("Model", report.model_facts(model)),
+        *(
+            [("Other models", [(folder.name, report.model_brief(folder)) for folder in sorted(others)])]
+            if others
+            else []
+        ),
         ("Data", report.data_facts(windows)),
         ("Software", report.versions()),
         ("Time", [(kind, f"{seconds:.0f} s") for kind, seconds in report.times(params.benchmarks)]),
@@ -96,24 +102,21 @@ with job(snakemake):
         "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the dataset “{data['kind']}” "
         f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with a text-conditioned diffusion model that was "
         "trained on mixtures only.",
-        "table1": [report.sheet_html(sheet) for sheet in sheets1],
-        "table2": [report.sheet_html(sheet) for sheet in sheets2],
-        "chosen": "; ".join(
-            f"{chosen.get('title') or NAMES[method]}: {describe(chosen)} ({chosen['chosen_by']})"
-            for method, chosen in selection.items()
-        ),
+        "table1": [sheet_html(sheet) for sheet in sheets1],
+        "table2": [sheet_html(sheet) for sheet in sheets2],
+        "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),
         "costs": costs,
         "figures": figures,
-        "stems": report.sheet_html(stems_sheet(pd.read_csv(files.stems))),
-        "coherence": report.sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
-        "negatives": [report.sheet_html(sheet) for sheet in negative],
+        "stems": sheet_html(stems_sheet(pd.read_csv(files.stems))),
+        "coherence": sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
+        "negatives": [sheet_html(sheet) for sheet in negative],
         "gallery": report.gallery(files.gallery),
         "provenance": provenance,
         "settings": report.settings(config),
         "training": training,
     }
     with atomic(snakemake.output.page) as path:
-        path.write_text(report.render(files.template, context), encoding="utf-8")
+        path.write_text(report.render(workflow_file("report/page.html.j2"), context), encoding="utf-8")
     with atomic(snakemake.output.provenance) as path:
         path.write_text(
             json.dumps({title: dict(facts) for title, facts in provenance}, indent=1) + "\n", encoding="utf-8"

@@ -6,7 +6,8 @@ from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.experiments import join_shards, score_separation
+from gmsdi.study.scoring import score_separation
+from gmsdi.study.shards import join_shards
 
 snakemake: Any
 

@@ -9,7 +9,8 @@ from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.experiments import HELD_OUT, real_cosines, stems_of_mixtures
+from gmsdi.study.references import HELD_OUT
+from gmsdi.study.stems import real_cosines, stems_of_mixtures
 
 snakemake: Any
 
@@ -27,6 +28,8 @@ with job(snakemake):
     loaded = dict(np.load(files.references))
     references = {name: frames for name, frames in loaded.items() if not name.startswith("tracks/")}
     tracks = {name: loaded[f"tracks/{name}"] for name in references}
-    table = stems_of_mixtures(generated, cosines, references, seed=params.seed, tracks=tracks, **params.intervals)
+    table = stems_of_mixtures(
+        generated, cosines, references, series=params.series, seed=params.seed, tracks=tracks, **params.intervals
+    )
     with atomic(snakemake.output[0]) as path:
         table.to_csv(path, index=False)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pandas as pd
-from _common import job, write_table
+from _common import job, workflow_file, write_table
 
 from gmsdi.study.tables import table1, table1_sheets
 
@@ -12,6 +12,6 @@ snakemake: Any
 with job(snakemake):
     params = snakemake.params
     scores = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.scores])
-    paper = pd.read_csv(snakemake.input.paper, keep_default_na=False)
+    paper = pd.read_csv(workflow_file("resources/paper_table1.csv"), keep_default_na=False)
     table = table1(scores, paper, **params.intervals)
     write_table(snakemake.output, table, table1_sheets(table, convention=params.convention, steps=params.steps))

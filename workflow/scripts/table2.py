@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import job, write_table
+from _common import job, workflow_file, write_table
 
-from gmsdi.study.study import VALIDATED
+from gmsdi.study.methods import load_rows
 from gmsdi.study.tables import differences_sheet, table2, table2_differences, table2_sheets
 
 snakemake: Any
@@ -15,18 +15,18 @@ snakemake: Any
 with job(snakemake):
     params = snakemake.params
     scores = {method: pd.read_csv(file) for method, file in zip(params.methods, snakemake.input.scores, strict=True)}
-    selection = json.loads(Path(snakemake.input.selection).read_text())
+    selection = load_rows(json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8")))
     validation = {}
     if snakemake.input.validation:
         grid = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.validation])
-        for method in VALIDATED:
-            chosen = selection[method]
-            rows = (grid["model"] == chosen["name"]) & (grid["constrained"] == chosen.get("constrained", ""))
-            validation[method] = grid[rows & (grid["w"] == chosen["w"])]
+        for row in selection.values():
+            if row.twin:
+                cell = row.cell()
+                validation[row.name] = grid[(grid[list(cell)] == pd.Series(cell)).all(axis=1)]
     table = table2(
         scores,
         selection,
-        pd.read_csv(snakemake.input.paper),
+        pd.read_csv(workflow_file("resources/paper_table2.csv")),
         validation=validation,
         **params.intervals,
     )

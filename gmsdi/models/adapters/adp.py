@@ -28,8 +28,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
-from gmsdi.models.checkpoint import CONFIG, WEIGHTS
 from gmsdi.models.edm.unet import UNet1d, UNetConfig
+from gmsdi.models.folders import CONFIG, WEIGHTS
 
 RENAMES = (
     (r"^to_time\.0\.0\.weights$", "to_time.0.frequencies"),

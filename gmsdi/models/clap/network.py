@@ -1,19 +1,17 @@
 """CLAP, contrastive language-audio pretraining: audio and text as unit vectors of one space (Wu et al. 2023).
 
 Two kinds are known: LAION's published checkpoint, whose networks run in transformers, and the small one that
-`gmsdi.models.clap.training` trains. `Clap` is the interface of both. The laion-clap package itself is not used: it asks
-for NumPy 1 and needs a connection to be imported.
+`gmsdi.models.clap.training` trains. `gmsdi.models.clap.encoder.Clap` is the interface of both. The laion-clap package
+itself is not used: it asks for NumPy 1 and needs a connection to be imported.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.features import clips_at, mel_filters
-from gmsdi.metrics.weights import Weights, pinned, read_torch
-from gmsdi.models.edm.text import as_tokens, explained, tokenize
-
-if TYPE_CHECKING:
-    from gmsdi.models.clap.training import ContrastiveModel
+from gmsdi.io.features import clips_at, mel_filters
+from gmsdi.io.weights import Weights, read_torch
+from gmsdi.models.pretrained import explained, tokenize
 
 WEIGHTS = Weights(
     url="https://huggingface.co/lukewys/laion_clap/resolve/b3708341862f581175dba5c356a4ebf74a9b6651/"
@@ -173,184 +168,6 @@ class TextTower(nn.Module):
         ids, mask = tokenize(self.tokenizer, texts, self.max_length)
         embedded = self.network(input_ids=ids.to(device), attention_mask=mask.to(device)).text_embeds
         return F.normalize(embedded.float(), dim=-1)
-
-
-class Clap:
-    """Audio and texts as unit vectors of one space; each tower is read when it is first used.
-
-    Args:
-        checkpoint: a folder of the small CLAP (`gmsdi.models.clap.training`), or the file of the weights as LAION
-            publishes them; None: that file, downloaded once (see `gmsdi.metrics.weights.Weights.file`).
-        sha256: digest that the file must have, if its weights are not the published ones.
-        tokenizer: of LAION's text tower, RoBERTa's: a local folder with `TOKENIZER_FILES`, or a name on the hub, which
-            is taken from the Hugging Face cache or downloaded into it.
-        batch: windows per forward pass.
-        device: where the towers run.
-
-    Raises:
-        UserError: if the folder holds no such model, or `batch` is not positive. What else is wrong with the weights or
-            the tokenizer shows when a tower is first used.
-    """
-
-    def __init__(
-        self,
-        checkpoint: str | Path | None = None,
-        *,
-        sha256: str | None = None,
-        tokenizer: str = "roberta-base",
-        batch: int = 8,
-        device: str = "cpu",
-    ) -> None:
-        if batch < 1:
-            raise UserError(f"CLAP: batch is {batch}; it must be at least 1")
-        self._path = None if checkpoint is None else Path(checkpoint).expanduser()
-        self._sha256, self._tokenizer, self._batch, self._device = sha256, tokenizer, batch, device
-        self._small = self._path is not None and self._path.is_dir()
-
-    @property
-    def name(self) -> str:
-        """Which CLAP it is, for provenance."""
-        return f"{self._path}" if self._small else WEIGHTS.filename
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of its weights."""
-        self._require()
-        if not self._small:
-            return pinned(WEIGHTS, self._sha256).sha256
-        assert self._path is not None
-        with (self._path / "model.safetensors").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    @property
-    def features(self) -> int:
-        """D, the width of the embeddings."""
-        return int(self._contrastive.config["features"]) if self._small else FEATURES
-
-    @cached_property
-    def audio(self) -> AudioTower:
-        """The audio tower, ready for inference."""
-        self._require()
-        tower = self._contrastive.audio if self._small else AudioTower(self._published("audio"), LAION)
-        return tower.to(self._device).eval().requires_grad_(False)
-
-    @cached_property
-    def text(self) -> TextTower:
-        """The text tower, ready for inference."""
-        self._require()
-        if self._small:
-            tower = self._contrastive.text
-        else:
-            tokenizer = roberta_tokenizer(self._tokenizer)  # before 2.4 GB are read, or even downloaded
-            tower = TextTower(self._published("text"), tokenizer, MAX_LENGTH)
-        return tower.to(self._device).eval().requires_grad_(False)
-
-    def embed_audio(self, windows: Any, sample_rate: int) -> np.ndarray:
-        """Embed windows of audio: one vector each.
-
-        Of a window that is longer than the tower's (ten seconds of LAION's) the middle is embedded, where laion-clap
-        takes a part at random; a shorter one is repeated, see `FrontEnd.clips`.
-
-        Args:
-            windows: `[n, T]` or `[n, C, T]` (averaged to mono), NumPy or torch.
-            sample_rate: in Hz.
-
-        Returns:
-            float32 `[n, D]` of unit length.
-
-        Raises:
-            UserError: if the weights cannot be had, or the audio is not finite.
-        """
-        tower = self.audio
-        clips = tower.front_end.clips(windows, sample_rate)
-        start = (clips.shape[-1] - tower.front_end.window) // 2
-        cropped = torch.from_numpy(clips[:, start : start + tower.front_end.window])
-        with torch.inference_mode():
-            parts = [tower(part.to(self._device)).cpu() for part in cropped.split(self._batch)]
-        return torch.cat(parts).numpy()
-
-    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts, one by one, so that a vector depends on nothing but its text.
-
-        Returns:
-            float32 `[P, D]` of unit length.
-
-        Raises:
-            UserError: if the weights or the tokenizer cannot be had, or a text is too long.
-        """
-        with torch.inference_mode():
-            return torch.cat([self.text([text]).cpu() for text in texts]).numpy()
-
-    def _require(self) -> None:
-        if self._path is not None and not self._path.exists():
-            raise UserError(
-                f"CLAP {str(self._path)!r}: no such file or folder; set text.checkpoint to LAION's weights or to the "
-                "folder of a small CLAP"
-            )
-
-    @cached_property
-    def _contrastive(self) -> ContrastiveModel:
-        from gmsdi.models.checkpoint import load_model
-        from gmsdi.models.clap.training import ContrastiveModel
-
-        assert self._path is not None
-        model = load_model(self._path)
-        if not isinstance(model, ContrastiveModel):
-            raise UserError(f"{self._path}: holds another model, not a CLAP; set text.checkpoint to the folder of one")
-        return model
-
-    @cached_property
-    def _file(self) -> Path:
-        return pinned(WEIGHTS, self._sha256).file(self._path)
-
-    def _published(self, part: str) -> nn.Module:
-        return laion_network(self._file, part)
-
-
-def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap:
-    """The CLAP that a model's configuration names.
-
-    Args:
-        text: a model's `text`, with `checkpoint`, `sha256` and `tokenizer`, each of which may be missing or None.
-        device: where it runs.
-
-    Raises:
-        UserError: see `Clap`.
-    """
-    given = {key: text[key] for key in ("sha256", "tokenizer") if text.get(key)}
-    return Clap(text.get("checkpoint"), **given, device=device)
-
-
-class ClapPrompts:
-    """A CLAP's text tower as the encoder of `gmsdi.models.edm.text.FrozenText`: a prompt is one token.
-
-    It is no part of the module that uses it: neither saved nor copied with it.
-    """
-
-    def __init__(self, clap: Clap) -> None:
-        self.clap = clap
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ClapPrompts:
-        return self
-
-    @property
-    def name(self) -> str:
-        """Which CLAP it is."""
-        return self.clap.name
-
-    @property
-    def features(self) -> int:
-        """D, the width of the embeddings; read off the text tower, so that one that is missing shows at once."""
-        network: Any = self.clap.text.network
-        return int(network.config.projection_dim)
-
-    def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
-        """The embedding of one prompt: a token `[1, D]`, and its attention mask `[1]`.
-
-        Raises:
-            UserError: see `Clap.embed_text`.
-        """
-        return as_tokens(torch.from_numpy(self.clap.embed_text([text])))[0], torch.ones(1, dtype=torch.bool)
 
 
 def roberta_tokenizer(name: str) -> Any:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from gmsdi.errors import UserError
 from gmsdi.models.clap.network import AudioTower, FrontEnd, TextTower
-from gmsdi.models.trainable import TrainableModel
+from gmsdi.models.trainable import TrainableModel, register_kind
 
+KIND = "clap"
 LARGEST_SCALE = 100.0
 """Of the cosines, as in CLIP and in CLAP."""
 
@@ -153,3 +154,6 @@ def _text_tower(config: Mapping[str, Any]) -> TextTower:
         projection_dim=config["features"],
     )
     return TextTower(ClapTextModelWithProjection(shape), tokenizer, own["max_length"])
+
+
+register_kind(KIND, lambda config, prompts: build(config))

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from gmsdi.data.transfer import claimed
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
-from gmsdi.io.files import atomic
-from gmsdi.models.clap.network import Clap
+from gmsdi.io.files import atomic, claimed
+from gmsdi.models.clap.encoder import Clap
 
 BATCH = 64
 """Windows that are embedded before they are written."""

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gmsdi.level import known_level
 from gmsdi.models.edm.conditioning import Conditioning
-from gmsdi.models.edm.text import FrozenClapText, unique_bank
+from gmsdi.models.edm.text import FrozenClapText, FrozenText, unique_bank
+from gmsdi.models.folders import PROMPTS
+from gmsdi.models.protocol import Waveform
 from gmsdi.models.trainable import TrainableModel
-
-
-class Denoiser(Protocol):
-    """`D(x, σ, z)`, the expectation of the clean signal given the noisy one.
-
-    `x` is `[N, C, T]` with noise of standard deviation `sigma[n]` in row n, `cond` a batch of N embeddings; the result
-    is `[N, C, T]`. The score of the paper's Eq. 1 is (D(x, σ, z) − x)/σ².
-    """
-
-    def __call__(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor: ...
 
 
 class EDMDenoiser(nn.Module):
@@ -60,7 +54,7 @@ class EDMDenoiser(nn.Module):
 
 
 class TextDenoiser(EDMDenoiser, TrainableModel):
-    """An EDM denoiser that brings its own text encoder.
+    """An EDM denoiser that brings its own text encoder: a `gmsdi.models.protocol.Model` of waveforms.
 
     Attributes:
         text: the encoder; `text(texts) -> Conditioning`.
@@ -68,15 +62,65 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
     """
 
     ends = ("net.patch.", "net.unpatch.", "net.to_time.")
+    sigma_range = (0.0, math.inf)
 
     def __init__(self, net: nn.Module, text: nn.Module, sigma_data: float, config: dict[str, Any]) -> None:
         super().__init__(net, sigma_data)
         self.text = text
         self.config = config
 
-    def encode(self, texts: Sequence[str | None]) -> Conditioning:
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return int(self.config["sample_rate"])
+
+    @property
+    def window(self) -> int:
+        """In samples."""
+        return int(self.config["window"])
+
+    @property
+    def channels(self) -> int:
+        """Of the signals."""
+        return int(self.config.get("unet", {}).get("in_channels", 1))
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the stems that it was trained with, in their order."""
+        return list(self.config.get("labels") or [])
+
+    @property
+    def space(self) -> Waveform:
+        """Of its states."""
+        return Waveform(self.channels)
+
+    @property
+    def level(self) -> float | None:
+        """Of its training mixtures, see `gmsdi.level`."""
+        return known_level(self.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.parameters()).device
+
+    def embed(self, texts: Sequence[str | None]) -> Conditioning:
         """Embed the prompts; None is the learned unconditional embedding z*."""
         return self.text(texts)
+
+    def encode(self, texts: Sequence[str | None]) -> Conditioning:
+        """`embed`."""
+        return self.embed(texts)
+
+    def denoise(self, x: Tensor, sigma: Tensor, embeddings: Any) -> Tensor:
+        """D(x, σ, z), `[N, C, T]`."""
+        return self(x, sigma, embeddings)
+
+    def write_beside(self, folder: Path) -> None:
+        """Write the embeddings of the prompts, if the text encoder keeps its weights."""
+        if isinstance(self.text, FrozenText):
+            self.text.write_prompts(folder / PROMPTS, self.config["labels"])
+            (folder / PROMPTS).chmod(0o644)
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
         """The denoising loss of each row, `[n]`, given its text or the embedding of its own audio."""
@@ -86,41 +130,3 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         else:
             cond = unique_bank(self.text, batch["texts"])
         return self.loss(batch["clean"], batch["noise"], batch["sigma"], cond)
-
-
-def from_eps(net: Callable[[Tensor, Tensor, Any], Tensor], to_time: Callable[[Tensor], Tensor]) -> Denoiser:
-    """Adapt a variance-preserving network that predicts the noise ε.
-
-    With α = 1/√(1+σ²), the network sees α·x and D = x − σ·ε.
-
-    Args:
-        net: `ε(αx [N, C, T], t [N], cond)`.
-        to_time: maps σ `[N]` to the network's own time coordinate.
-    """
-
-    def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        s = sigma.reshape(-1, 1, 1)
-        return x - s * net(x / (1 + s**2).sqrt(), to_time(sigma), cond)
-
-    return denoise
-
-
-def from_v(
-    net: Callable[[Tensor, Tensor, Any], Tensor],
-    to_time: Callable[[Tensor], Tensor] = lambda sigma: sigma.atan() * (2 / math.pi),
-) -> Denoiser:
-    """Adapt a variance-preserving network that predicts v = α·ε − s·x₀ (Salimans and Ho 2022).
-
-    With α = 1/√(1+σ²) and s = σ·α, the network sees αx and D = α·(αx) − s·v.
-
-    Args:
-        net: `v(αx [N, C, T], t [N], cond)`.
-        to_time: maps σ `[N]` to the network's own time; the default is t in [0, 1] with α = cos(πt/2).
-    """
-
-    def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        s = sigma.reshape(-1, 1, 1)
-        alpha = (1 + s**2).rsqrt()
-        return alpha**2 * x - s * alpha * net(alpha * x, to_time(sigma), cond)
-
-    return denoise

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
+from gmsdi.models.clap.encoder import ClapPrompts, clap_of
 from gmsdi.models.edm.conditioning import Conditioning
+from gmsdi.models.pretrained import as_tokens, explained, tokenize
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 """What a pretrained encoder's folder holds, as the hub has it."""
@@ -119,7 +120,7 @@ class PretrainedT5:
 
 
 class PromptEncoder(Protocol):
-    """A pretrained encoder that keeps its weights: `PretrainedT5`, or `gmsdi.models.clap.network.ClapPrompts`."""
+    """A pretrained encoder that keeps its weights: `PretrainedT5`, or `gmsdi.models.clap.encoder.ClapPrompts`."""
 
     @property
     def name(self) -> str:
@@ -262,7 +263,7 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
 
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer, which needs no file; it is trained together with
     the network. `kind: t5` takes the pretrained `name` (`t5-small`, `t5-base`, a local folder) and keeps it as it is.
-    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.network.Clap`), which has `features`
+    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.encoder.Clap`), which has `features`
     dimensions; the network is trained on embeddings of mixtures (see `gmsdi.training.loop.Batches`). `kind: none` is
     for an unconditional network.
 
@@ -300,69 +301,12 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
 
 
 def _build_clap(config: dict[str, Any], prompts: Path | None) -> FrozenClapText:
-    from gmsdi.models.clap.network import ClapPrompts, clap_of  # which needs this module
-
     text = FrozenClapText(ClapPrompts(clap_of(config)), prompts=prompts)
     if text.features != config["features"]:
         raise UserError(
             f"text.features is {config['features']}, but the embeddings of this CLAP have {text.features}; change it"
         )
     return text
-
-
-def as_tokens(vectors: Tensor) -> Tensor:
-    """Unit vectors of a CLAP `[n, F]` as sequences of one token `[n, 1, F]`.
-
-    Times √F, so that the F numbers have a mean square of 1, as those of z* have at first.
-    """
-    return vectors[:, None] * vectors.shape[-1] ** 0.5
-
-
-@contextmanager
-def explained(what: str, name: str, *, key: str, files: Sequence[str], kind: str) -> Iterator[None]:
-    """One line instead of what transformers says about missing or damaged files.
-
-    Args:
-        what: is read, for the message.
-        name: of a local folder, or on the hub.
-        key: of the configuration that has the name.
-        files: that the folder has to hold.
-        kind: of what the folder should hold.
-
-    Raises:
-        UserError: in place of what is raised inside.
-    """
-    folder, needed = Path(name).expanduser(), " ".join(files)
-    if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
-        raise UserError(f"{what} {name!r}: no such folder; set {key} to one that holds {needed}")
-    try:
-        yield
-    except SafetensorError as error:
-        raise UserError(f"{what} {name!r}: model.safetensors is damaged ({error}); fetch it again") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        if folder.is_dir():
-            raise UserError(
-                f"{what} {name!r}: the folder holds no {kind} that can be read; it needs {needed} (pickled weights are "
-                "not read)"
-            ) from error
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-        why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
-        raise UserError(
-            f"{what} {name!r} is not in the Hugging Face cache, and {why}; run `hf download {name} {needed}` where "
-            f"there is a connection (and copy that cache, HF_HOME), or set {key} to a local folder with these files"
-        ) from error
-
-
-def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask of P prompts, padded: both `[P, max_length]`.
-
-    Raises:
-        UserError: if a prompt has more than `max_length` tokens.
-    """
-    encoded = tokenizer(list(texts), padding="max_length", max_length=max_length, return_tensors="pt")
-    if encoded.input_ids.shape[1] > max_length:
-        raise UserError(f"prompt {max(texts, key=len)!r} is longer than {max_length} tokens; shorten it")
-    return encoded.input_ids, encoded.attention_mask
 
 
 def prompt_of(labels: Sequence[str]) -> str:

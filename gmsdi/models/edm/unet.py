@@ -12,104 +12,13 @@ cross-attention to the text tokens inside every residual block. With the default
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsdi.models.edm.conditioning import Conditioning
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """Hyper-parameters of `UNet1d`. Level i lies between `factors[i]` and `factors[i + 1]`.
-
-    Attributes:
-        in_channels: audio channels C of the state.
-        channels: width after the patching; level i has `channels * multipliers[i + 1]` channels.
-        patch_factor: samples that become one frame.
-        patch: "resnet", a residual block at the full rate before patching, as in Moûsai; or "conv", a
-            convolution over frames after patching, many times cheaper at small scale.
-        multipliers: one more than there are levels.
-        factors: down-sampling factor on entering each level.
-        num_blocks: residual blocks of each level.
-        kernel_sizes: kernel size of the convolutions in each level's residual blocks, an odd number; None is 3
-            everywhere, as in the published class. The bottleneck keeps 3.
-        dilations: for each level, the dilations of the convolutions in its residual blocks, two of each block, in their
-            order and repeated as often as need be, on the way down and on the way up; None is 1 everywhere, as in the
-            published class.
-        patch_kernel: kernel size, in frames, of the convolutions of a "conv" patch, an odd number.
-        attentions: whether a level ends in a self-attention block.
-        cross_attentions: whether a level's residual blocks attend to the text; None is all of them.
-        text_modulation: also add a projection of the mean text embedding to the noise-level features, so that every
-            residual block is modulated by the prompt (this corresponds to `context_features` of the published class).
-        attention_heads: heads of every attention.
-        attention_features: features of a head.
-        attention_multiplier: width of the feed-forward part relative to the level.
-        use_attention_bottleneck: whether the bottleneck attends to itself.
-        residual_bottleneck: add the bottleneck's attention to its input, where the published class replaces it.
-        resnet_groups: groups of the group normalisations.
-        kernel_multiplier_downsample: kernel size of a down-sampling is this times its factor, plus one.
-        use_nearest_upsample: up-sample by repetition and convolution, not by transposed convolution.
-        use_skip_scale: multiply skip connections by 1/√2.
-        text_features: features of the text tokens; None for an unconditional network.
-        mapping_features: width of the noise-level features; None is `4 * channels`, as in the published class.
-    """
-
-    in_channels: int = 1
-    channels: int = 256
-    patch_factor: int = 16
-    patch: str = "resnet"
-    multipliers: Sequence[int] = (1, 2, 4, 4, 4, 4, 4)
-    factors: Sequence[int] = (4, 4, 4, 2, 2, 2)
-    num_blocks: Sequence[int] = (2, 2, 2, 2, 2, 2)
-    kernel_sizes: Sequence[int] | None = None
-    dilations: Sequence[Sequence[int]] | None = None
-    patch_kernel: int = 3
-    attentions: Sequence[bool] = (False, False, False, True, True, True)
-    cross_attentions: Sequence[bool] | None = None
-    text_modulation: bool = False
-    attention_heads: int = 8
-    attention_features: int = 128
-    attention_multiplier: int = 2
-    use_attention_bottleneck: bool = True
-    residual_bottleneck: bool = False
-    resnet_groups: int = 8
-    kernel_multiplier_downsample: int = 2
-    use_nearest_upsample: bool = False
-    use_skip_scale: bool = True
-    text_features: int | None = None
-    mapping_features: int | None = None
-
-    def __post_init__(self) -> None:
-        levels = len(self.factors)
-        named: dict[str, Sequence[object]] = {"num_blocks": self.num_blocks, "attentions": self.attentions}
-        for name in ("cross_attentions", "kernel_sizes", "dilations"):
-            if getattr(self, name) is not None:
-                named[name] = getattr(self, name)
-        for name, values in named.items():
-            if len(values) != levels:
-                raise ValueError(f"{name} has {len(values)} entries for {levels} levels")
-        if len(self.multipliers) != levels + 1:
-            raise ValueError(f"multipliers has {len(self.multipliers)} entries, not one more than the {levels} levels")
-        if self.patch not in ("resnet", "conv"):
-            raise ValueError(f"patch is {self.patch!r}, neither 'resnet' nor 'conv'")
-        for name, sizes in (("kernel_sizes", self.kernel_sizes or ()), ("patch_kernel", (self.patch_kernel,))):
-            for size in sizes:
-                if size < 1 or size % 2 == 0:
-                    raise ValueError(f"{name} has {size}, which is no odd number of frames")
-        if self.patch == "resnet" and self.patch_kernel != 3:
-            raise ValueError("patch_kernel is for patch 'conv' alone")
-        for level, dilations in enumerate(self.dilations or ()):
-            if not dilations or min(dilations) < 1:
-                raise ValueError(f"dilations of level {level} are {list(dilations)}; give one or more, each at least 1")
-
-    @property
-    def stride(self) -> int:
-        """Input lengths must be multiples of this many samples."""
-        return self.patch_factor * math.prod(self.factors)
+from gmsdi.models.edm.settings import UNetConfig
 
 
 class UNet1d(nn.Module):

@@ -1,0 +1,79 @@
+"""Generalized Multi-Source Diffusion Inference: Section 3 of the paper.
+
+Each procedure couples several signals that one text-conditioned model denoises, each with its own prompt. What the
+paper writes as scores S is written here in derivative form, for the probability-flow ODE of Karras et al. 2022:
+
+    dx/dσ = −σ·S(x, z, σ) = (x − D(x, σ, z))/σ.
+
+A likelihood term (1/γ²)·(...) of a score thus becomes −(σ/γ²)·(...) in the derivative. Each procedure is one class,
+its equation in the docstring and its code right below; the lower-case names are the same classes.
+
+Throughout,
+
+- the state x is `[B, S, ...]`: B independent items of S coupled rows, each a signal `[C, T]` or a latent of any shape
+  with time last;
+- `model(x [N, ...], sigma, prompts)` returns the denoised `[N, ...]` (`gmsdi.sampling.session.Session`, or
+  `gmsdi.sampling.guidance.guided`); it is called once per evaluation, with all rows of all items;
+- `prompts` are the K prompts of the sources, the same for every item, or a list of B such lists;
+- sums of sources are those of `space` (`gmsdi.models.protocol.Space`), for a waveform Σ. In a space that is not
+  additive, a mixture is given as its signal `[B, C, T]`, and otherwise as its state `[B, ...]`;
+- γ is a float, `math.inf` (the term is dropped) or a function of σ.
+
+The results are `Derivative`s: callables `(x, sigma) -> dx/dσ` for any sampler of `gmsdi.sampling.samplers`.
+
+The paper gives neither the values of γ, α and β, nor negative prompts for joint rows (z* is used), nor whether the
+noise of the given sources is drawn anew in every step (see `Partial`).
+"""
+
+from gmsdi.inference.base import (
+    Consistency,
+    Derivative,
+    Gamma,
+    Guided,
+    Join,
+    Noise,
+    Prompts,
+    gamma_from_config,
+    natural_gamma,
+    project,
+)
+from gmsdi.inference.beyond import Conditioned, Copies, Projected
+from gmsdi.inference.generation import Partial, Single, Total
+from gmsdi.inference.separation import Extractor, Separator
+from gmsdi.inference.stability import check_stability
+from gmsdi.inference.wiener import ShareOut, Wiener
+
+single, total, partial = Single, Total, Partial
+separator, extractor = Separator, Extractor
+projected, conditioned = Projected, Conditioned
+
+__all__ = [
+    "Conditioned",
+    "Consistency",
+    "Copies",
+    "Derivative",
+    "Extractor",
+    "Gamma",
+    "Guided",
+    "Join",
+    "Noise",
+    "Partial",
+    "Projected",
+    "Prompts",
+    "Separator",
+    "ShareOut",
+    "Single",
+    "Total",
+    "Wiener",
+    "check_stability",
+    "conditioned",
+    "extractor",
+    "gamma_from_config",
+    "natural_gamma",
+    "partial",
+    "project",
+    "projected",
+    "separator",
+    "single",
+    "total",
+]

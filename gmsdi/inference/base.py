@@ -1,0 +1,164 @@
+"""What the procedures share: the protocol of a derivative, prompts by item, and the width γ of a likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias, TypeGuard, cast
+
+from torch import Tensor
+
+from gmsdi.errors import UserError
+from gmsdi.models.protocol import Space, Waveform
+from gmsdi.types import Prompt, Stem, as_prompt
+
+Guided: TypeAlias = Callable[[Tensor, float, Sequence[Stem]], Tensor]
+"""`D = model(x, sigma, prompts)`: x `[N, ...]`, sigma a float, N prompts; returns `[N, ...]`."""
+Gamma: TypeAlias = float | Callable[[float], float]
+Prompts: TypeAlias = Sequence[Stem] | Sequence[Sequence[Stem]]
+Join: TypeAlias = Callable[[Sequence[Prompt]], Prompt]
+Noise: TypeAlias = Callable[[Tensor], Tensor]
+Consistency: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+WAVEFORM = Waveform()
+"""The space of models of audio, in which signals add up."""
+
+
+class Derivative(Protocol):
+    """dx/dσ of a state `[B, S, ...]`: B independent items, each of S coupled rows.
+
+    A class that derives from it has no gain and no coupling unless it says so.
+
+    Attributes:
+        rows: S.
+        gain: g of a derivative d = g·(x − D)/σ that is led by estimates D of its signals; None of any other.
+    """
+
+    rows: int
+    gain: float | None = None
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, of the shape of x."""
+        ...
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The sources in the order of the prompts, `[B, K, ...]`, of a final state."""
+        ...
+
+    def coupling(self, sigma: float) -> float:
+        """λ(σ) of a likelihood term, which moves the error e of a sum by de/dσ = λ·e (`check_stability`)."""
+        return 0.0
+
+    def estimate(self, x: Tensor, sigma: float) -> Tensor:
+        """The estimates D of the signals that the derivative is led by, `[B, S, ...]`.
+
+        Raises:
+            UserError: if it is not led by any.
+        """
+        if self.gain is None:
+            raise UserError(f"{type(self).__name__} implies no estimate of its signals")
+        return x - sigma * self(x, sigma) / self.gain
+
+
+class Mixed(Derivative, Protocol):
+    """A derivative that also has a mixture."""
+
+    def mixture_row(self, x: Tensor) -> Tensor:
+        """The mixture `[B, ...]` of a final state."""
+        ...
+
+
+def denoised(model: Guided, x: Tensor, sigma: float, prompts: list[list[Prompt]]) -> Tensor:
+    """D of all rows of all items `[B, R, ...]` in one call of the model."""
+    rows = [prompt for item in expand(prompts, x.shape[0]) for prompt in item]
+    return model(x.flatten(0, 1), sigma, rows).unflatten(0, x.shape[:2])
+
+
+def project(x: Tensor, mixture: Tensor, space: Space = WAVEFORM) -> Tensor:
+    """The point nearest to the sources x `[B, K, ...]` that sums to the mixture (see `Space.rest`)."""
+    if space.additive:
+        return x + space.rest(mixture, x) / x.shape[1]
+    signals = space.decode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return space.encode(project(signals, mixture).flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def items_of(prompts: Prompts, at_least: int = 1) -> list[list[Prompt]]:
+    """One list of prompts per item; a single list if the batch shares them."""
+    nested = bool(prompts) and not isinstance(prompts[0], str | Prompt)
+    lists = cast(Sequence[Sequence[Stem]], prompts if nested else [prompts])
+    if isinstance(prompts, str) or len({len(item) for item in lists}) > 1:
+        raise UserError("prompts must be a list with one entry per source, of the same length for every item")
+    if len(lists[0]) < at_least:
+        raise UserError(f"{len(lists[0])} prompts, but at least {at_least} needed")
+    return [[as_prompt(prompt) for prompt in item] for item in lists]
+
+
+def expand(prompts: list[list[Prompt]], batch: int) -> list[list[Prompt]]:
+    """`prompts` for a batch: repeated if shared."""
+    if len(prompts) == 1:
+        return prompts * batch
+    if len(prompts) != batch:
+        raise UserError(f"prompts for {len(prompts)} items, but a batch of {batch}")
+    return prompts
+
+
+def with_given(
+    given: Tensor, given_prompts: Prompts, prompts: Prompts
+) -> tuple[list[list[Prompt]], list[list[Prompt]]]:
+    """The prompts of given and of other sources as `items_of`, as many lists of the ones as of the others."""
+    known, items = items_of(given_prompts), items_of(prompts)
+    if given.ndim < 4 or given.shape[1] != len(known[0]):
+        raise UserError(f"given sources of shape {tuple(given.shape)}, but {len(known[0])} prompts for them")
+    if len(known) != len(items):  # one of the two is shared by the batch
+        batch = max(len(known), len(items))
+        known, items = expand(known, batch), expand(items, batch)
+    return known, items
+
+
+def positive(name: str, gamma: Gamma) -> Gamma:
+    """γ, checked as far as it can be before it is asked for."""
+    if not callable(gamma) and not gamma > 0:
+        raise UserError(f"{name} is {gamma}; it must be positive (inf drops the term)")
+    return gamma
+
+
+def pull(gamma: Gamma, sigma: float) -> float:
+    """σ/γ², the factor of a likelihood term in derivative form; 0 for γ = ∞."""
+    value = gamma(sigma) if callable(gamma) else gamma
+    return 0.0 if math.isinf(value) else sigma / value**2
+
+
+def natural_gamma(sources: int) -> Gamma:
+    """γ = √(K + 1)·σ, with which a step to 0 makes K sources sum to the mixture row (`check_stability`)."""
+    return lambda sigma: math.sqrt(sources + 1) * sigma
+
+
+def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
+    """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
+
+    With c·σ the likelihood may be limited to noise levels: by `{"sigma": c, "above": s, "below": t}`, or one of them,
+    to s ≤ σ < t; elsewhere γ = ∞. What a clip is made of, its notes and their instruments, is settled at high noise
+    levels; further down a term only moves what each row's denoiser has to make of it.
+
+    Raises:
+        UserError: for anything else, or if a number is not positive, or no noise level is left.
+    """
+    if isinstance(value, Mapping):
+        c, above, below = value.get("sigma"), value.get("above", 0.0), value.get("below", math.inf)
+        known = value.keys() <= {"sigma", "above", "below"}
+        if known and _is_number(c) and c > 0 and _is_number(above) and _is_number(below) and 0 <= above < below:
+            if math.isinf(c):
+                return math.inf
+            return lambda sigma: c * sigma if above <= sigma < below else math.inf
+    elif value == "inf":
+        return math.inf
+    elif _is_number(value) and float(value) > 0:
+        return float(value)
+    raise UserError(
+        f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma, maybe with above '
+        "and below, the noise levels between which it acts"
+    )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)

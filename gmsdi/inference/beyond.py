@@ -1,0 +1,204 @@
+"""Beyond the paper: separation by projection, and accompaniments that are heard with the clean given sources.
+
+The consistent Extractor, the third of this kind, is an option of Eq. 14 (`gmsdi.inference.separation.Extractor`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gmsdi.errors import UserError
+from gmsdi.inference.base import (
+    WAVEFORM,
+    Derivative,
+    Gamma,
+    Guided,
+    Join,
+    Prompts,
+    denoised,
+    items_of,
+    positive,
+    project,
+    pull,
+    with_given,
+)
+from gmsdi.models.protocol import Space
+from gmsdi.types import join as join_texts
+
+
+class Projected(Derivative):
+    """Separator without a constrained source: the K estimates of each step sum to the mixture.
+
+        D̃_k = D(x_k, z_k) + (y(0) − Σ_l D(x_l, z_l))/K,   d_k = gain·(x_k − D̃_k)/σ
+
+    In Eq. 13 the constrained source y(0) − Σ_{l<K} x_l carries the noise of all others, √(K − 1)·σ, and is denoised as
+    if it were σ. Here every source has its own noise, and the mixture enters through the estimates: D̃ is the point
+    nearest to D that sums to y(0) (mixture consistency, Wisdom et al. 2019; the same projection as in the null-space
+    samplers of Wang et al. 2023).
+
+    Args:
+        model: see `gmsdi.inference`.
+        mixture: y(0), see there.
+        prompts: see there.
+        gain: factor of the derivative. 1 is the probability-flow ODE of D̃. Eq. 13 and 14 add to each source's residual
+            that of its counterpart, which amounts to 2; sources separate far better with it.
+        space: see `gmsdi.inference`.
+
+    Attributes:
+        rows: S = K.
+
+    Raises:
+        UserError: if there are fewer than two prompts.
+    """
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, K, ...]`."""
+        estimates = project(denoised(self.model, x, sigma, self.prompts), self.mixture, self.space)
+        return self.gain * (x - estimates) / sigma
+
+    def __init__(
+        self, model: Guided, mixture: Tensor, prompts: Prompts, *, gain: float = 2.0, space: Space = WAVEFORM
+    ) -> None:
+        self.model, self.mixture, self.space = model, mixture, space
+        self.prompts = items_of(prompts, at_least=2)
+        self.gain: float = gain
+        self.rows = len(self.prompts[0])
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The K sources `[B, K, ...]`; they sum to y(0) exactly."""
+        return project(x, self.mixture, self.space)
+
+
+class Conditioned(Derivative):
+    """Partial generation: an accompaniment that is heard together with the clean given sources.
+
+    Eq. 12 adds a row for the mixture and pulls it and the sources towards each other. But a model of mixtures can judge
+    an accompaniment z = Σ_{l∈J} x_l directly, for z(σ) + Σ_{i∈I} x_i, with clean x_i, is the mixture at the same noise
+    level σ. Here the row z follows the product of two densities, p(z | ⊗_J z)^(1 − a) · p(Σ_I x_i + z | ⊗_{I∪J} z)^a:
+
+        D̄   = (1 − a)·D(z, ⊗_{l∈J} z_l) + a·[D(z + Σ_{i∈I} x_i, ⊗_{I∪J} z) − Σ_{i∈I} x_i]
+        d_z = (z − P·D̄)/σ
+        d_j = (x_j − D(x_j, z_j))/σ − (σ/γ_x²)·(z − Σ_{l∈J} x_l)
+
+    so that z is to its sources what y is in total generation (Eq. 10 with γ_y = ∞). A single source is z itself.
+    `stems` shares out what several still lack to z.
+
+    The given sources once more, louder or softer or filtered, always make a likely mixture with themselves. P takes out
+    of D̄ such copies: its least-squares approximation Σ_i h_i∗x_i, with filters h_i of 2·lags + 1 coefficients, a little
+    regularised. The final z has none of them; real stems of one piece hardly have any.
+
+    Args:
+        model: see `gmsdi.inference`.
+        given: x_I, `[B, I, ...]`, clean.
+        given_prompts: the I prompts of the given sources (or B lists of them).
+        prompts: the J prompts of the sources to generate (or B lists of them).
+        share: a; 0 judges the accompaniment alone, 1 nothing but the whole mixture.
+        gamma_x: γ of the sources' likelihood; one source alone has none.
+        lags: steps of the state's time axis of the filters before and after 0; None leaves the copies in.
+        join: ⊗, called with the given prompts followed by the others.
+        space: see `gmsdi.inference`; it must be additive.
+
+    Attributes:
+        rows: S, the J generated rows and, last, z; one row for a single source.
+
+    Raises:
+        UserError: if there is no prompt, or the given prompts do not match `given`, γ is not positive, `share` is not
+            between 0 and 1, `lags` is negative, or the space is not additive.
+    """
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, S, ...]`."""
+        heard = torch.cat([x, x[:, -1:] + self.given], dim=1)
+        clean = denoised(self.model, heard, sigma, self.prompts)
+        z = torch.lerp(clean[:, -2:-1], clean[:, -1:] - self.given, self.share)
+        if self.copies:
+            found = [copies(item.clone()) for copies, item in zip(self.copies, z[:, 0], strict=True)]
+            z = z - torch.stack(found)[:, None]
+        d = (x - torch.cat([clean[:, :-2], z], dim=1)) / sigma
+        factor = pull(self.gamma_x, sigma)
+        if self.rows > 1 and factor:
+            excess = x[:, -1:] - self.space.mix(x[:, :-1])
+            d = torch.cat([d[:, :-1] - factor * excess, d[:, -1:]], dim=1)
+        return d
+
+    def __init__(
+        self,
+        model: Guided,
+        given: Tensor,
+        given_prompts: Prompts,
+        prompts: Prompts,
+        *,
+        share: float = 0.5,
+        gamma_x: Gamma,
+        lags: int | None = 16,
+        join: Join = join_texts,
+        space: Space = WAVEFORM,
+    ) -> None:
+        known, items = with_given(given, given_prompts, prompts)
+        if not 0 <= share <= 1:
+            raise UserError(
+                f"share is {share}; it must be between 0 (the accompaniment alone) and 1 (the whole mixture)"
+            )
+        if lags is not None and lags < 0:
+            raise UserError(f"lags is {lags}; it must be a number of samples, or None")
+        if not space.additive:
+            raise UserError("share adds clean to noisy states, which this model's space does not allow; use Eq. 12")
+        self.model, self.space = model, space
+        self.given = space.mix(given)
+        # Item by item, each in memory of its own: the rounding of transforms depends on how many there are, and where.
+        self.copies = None if lags is None else [Copies(item.clone(), lags) for item in given]
+        self.share = share
+        self.gamma_x = positive("gamma_x", gamma_x)
+        several = len(items[0]) > 1
+        self.rows = len(items[0]) + several
+        self.prompts = [
+            [*row, *([join(row)] if several else []), join([*heard, *row])]
+            for heard, row in zip(known, items, strict=True)
+        ]
+
+    def stems(self, x: Tensor) -> Tensor:
+        """The generated sources `[B, J, ...]`; they sum to z exactly."""
+        return x if self.rows == 1 else project(x[:, :-1], x[:, -1], self.space)
+
+    def mixture_row(self, x: Tensor) -> Tensor:
+        """Σ_I x_i + z, `[B, ...]`."""
+        return x[:, -1] + self.given[:, 0]
+
+    def coupling(self, sigma: float) -> float:
+        """λ(σ) of e = z − Σ_J x, see `Total.coupling`."""
+        return (self.rows - 1) * pull(self.gamma_x, sigma)
+
+
+class Copies:
+    """What of a state is a copy of given sources, filtered: least squares over circular shifts of the sources.
+
+    Args:
+        sources: `[I, ..., T]`; one filter for all channels of a source. Silent ones have no copies.
+        lags: shifts by −lags to lags steps.
+        ridge: regularisation, relative to the energy of a source. Shifts of low notes hardly differ, and nothing is
+            gained by what little they differ in.
+    """
+
+    def __init__(self, sources: Tensor, lags: int, ridge: float = 1e-3) -> None:
+        sources = sources.flatten(1, -2)  # [I, C, T]
+        self.samples = sources.shape[-1]
+        norm = sources.square().sum(dim=(1, 2), keepdim=True).sqrt()
+        self.spectra = torch.fft.rfft(sources / norm.clamp_min(torch.finfo(sources.dtype).tiny))
+        shifts = torch.arange(-lags, lags + 1, device=sources.device)
+        self.places = shifts % self.samples
+        between = self._correlations(self.spectra.unsqueeze(1), self.spectra)
+        gram = between[..., (shifts[:, None] - shifts) % self.samples].transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        self.inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The copies in a state `[..., T]`, of the same shape."""
+        found = self._correlations(self.spectra, torch.fft.rfft(x.flatten(0, -2)))[..., self.places]
+        weights = (self.inverse @ found.flatten()).reshape(found.shape)
+        filters = x.new_zeros(len(found), self.samples).index_add(-1, self.places, weights)
+        spectrum = (torch.fft.rfft(filters).unsqueeze(1) * self.spectra).sum(dim=0)
+        return torch.fft.irfft(spectrum, n=self.samples).reshape(x.shape)
+
+    def _correlations(self, a: Tensor, b: Tensor) -> Tensor:
+        """Σ a[n]·b[n + t] for all t, over channels, of signals with these spectra `[..., C, F]`."""
+        return torch.fft.irfft((a.conj() * b).sum(dim=-2), n=self.samples)

@@ -1,0 +1,40 @@
+"""Rests of a mixture, in which every stem is silent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gmsdi.inference.base import Derivative
+from gmsdi.level import Rests
+
+
+class Resting(Derivative):
+    """A derivative whose state decays to zero in the rests, by dx/dσ = gain·x/σ, whatever else it says there.
+
+    Without it the stems of a rest are sampled like any others, and all that keeps them apart from music that takes
+    itself back is what the model makes of the noise.
+
+    Args:
+        derivative: of any procedure that separates, of waveforms.
+        rests: of its mixtures.
+    """
+
+    def __init__(self, derivative: Derivative, rests: Rests) -> None:
+        self.derivative = derivative
+        self.rows = derivative.rows
+        self.gain = derivative.gain
+        self.mask = rests.mask.unsqueeze(1)  # [B, 1, 1, T]
+        self.slope = 1.0 if self.gain is None else self.gain
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """dx/dσ, `[B, S, C, T]`."""
+        return torch.where(self.mask, self.slope / sigma * x, self.derivative(x, sigma))
+
+    def stems(self, x: Tensor) -> Tensor:
+        """Those of the derivative."""
+        return self.derivative.stems(x)
+
+    def coupling(self, sigma: float) -> float:
+        """That of the derivative."""
+        return self.derivative.coupling(sigma)

@@ -1,0 +1,110 @@
+"""Beyond the paper, by the power that stems have in the cells of a spectrogram: Wiener filtering, and sharing out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gmsdi.errors import UserError
+
+_FLOOR = 1e-10  # power that each stem has at least, so that silence is shared out equally instead of dividing by zero
+
+
+@dataclass(frozen=True)
+class Wiener:
+    """Stems filtered out of their mixture, by the power that they have in each cell of its spectrogram.
+
+        X̂_k(t, f) = |X_k(t, f)|² / Σ_l |X_l(t, f)|² · Y(t, f),   x_k ← (1 − amount)·x_k + amount·x̂_k
+
+    The filter of locally stationary Gaussian sources whose powers are those of the estimates (Liutkus and Badeau 2015).
+    It takes away what an estimate has that is not in the mixture, and the mixture's phases come back, but what two
+    stems have in one cell it cannot tell apart; hence the amount.
+
+    Attributes:
+        sample_rate: in Hz.
+        amount: from 0, the stems as they are, to 1, the filtered ones alone.
+        seconds: length of the Hann window, rounded up to a power of 2 in samples; windows overlap by three quarters.
+
+    Raises:
+        UserError: if the amount is out of range, or, when it is used, the window is not positive or longer than the
+            signal.
+    """
+
+    sample_rate: int
+    amount: float = 1.0
+    seconds: float = 0.25
+
+    def __call__(self, stems: Tensor, mixture: Tensor) -> Tensor:
+        """From stems `[..., K, C, T]` and their mixture `[..., C, T]` to stems; filtered ones sum to the mixture."""
+        filtered = _by_power(stems, mixture, "wiener", self.seconds, self.sample_rate)
+        return stems + self.amount * (filtered - stems)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount <= 1:
+            raise UserError(f"wiener amount is {self.amount}; it must be from 0 to 1")
+
+
+@dataclass(frozen=True)
+class ShareOut:
+    """Stems to which what they lack to their mixture is added: a part of it by power, the rest in equal parts.
+
+        e = y − Σ_l x_l,   Ê_k(t, f) = |X_k(t, f)|² / Σ_l |X_l(t, f)|² · E(t, f)
+        x_k ← x_k + amount·ê_k + (1 − amount)·e/K
+
+    In equal parts it is the least change that makes the stems sum to the mixture (mixture consistency, Wisdom et al.
+    2019), the best guess if all stems are equally wrong everywhere. But a stem is rarely wrong where it is silent.
+
+    Attributes:
+        sample_rate: in Hz.
+        amount: from 0 to 1, the part by power.
+        seconds: see `Wiener`.
+
+    Raises:
+        UserError: see `Wiener`.
+    """
+
+    sample_rate: int
+    amount: float = 1.0
+    seconds: float = 0.125
+
+    def __call__(self, stems: Tensor, mixture: Tensor) -> Tensor:
+        """From stems `[..., K, C, T]` and their mixture `[..., C, T]` to stems that sum to it."""
+        missing = mixture - stems.sum(dim=-3)
+        shares = _by_power(stems, missing, "share_out", self.seconds, self.sample_rate)
+        return stems + self.amount * shares + (1 - self.amount) / stems.shape[-3] * missing.unsqueeze(-3)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount <= 1:
+            raise UserError(f"share_out amount is {self.amount}; it must be from 0 to 1")
+
+
+def wiener(stems: Tensor, mixture: Tensor, *, amount: float = 1.0, seconds: float = 0.25, sample_rate: int) -> Tensor:
+    """`Wiener` as a function."""
+    return Wiener(sample_rate, amount, seconds)(stems, mixture)
+
+
+def share_out(
+    stems: Tensor, mixture: Tensor, *, amount: float = 1.0, seconds: float = 0.125, sample_rate: int
+) -> Tensor:
+    """`ShareOut` as a function."""
+    return ShareOut(sample_rate, amount, seconds)(stems, mixture)
+
+
+def _by_power(stems: Tensor, signal: Tensor, name: str, seconds: float, sample_rate: int) -> Tensor:
+    """`signal` `[..., C, T]` cut into K, in each cell of the spectrogram by the power of the stems `[..., K, C, T]`."""
+    size = 1 << max(0, round(seconds * sample_rate) - 1).bit_length()
+    if seconds <= 0 or not 4 <= size <= stems.shape[-1]:
+        raise UserError(f"{name} window is {seconds} s, {size} samples; it must be shorter than the signal and above 0")
+    window = torch.hann_window(size, device=stems.device)
+
+    def spectrum(x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        cells = torch.stft(flat, size, size // 4, window=window, pad_mode="constant", return_complex=True)
+        return cells.reshape(*x.shape[:-1], *cells.shape[-2:])
+
+    power = spectrum(stems).abs().square() + _FLOOR
+    cells = power / power.sum(dim=-4, keepdim=True) * spectrum(signal).unsqueeze(-4)
+    flat = cells.reshape(-1, *cells.shape[-2:])
+    return torch.istft(flat, size, size // 4, window=window, length=stems.shape[-1]).reshape(stems.shape)

@@ -1,0 +1,40 @@
+"""The models of kind "diffusion": an EDM denoiser around a U-Net, with its own text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gmsdi.errors import UserError
+from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.edm.text import build_text
+from gmsdi.models.edm.unet import UNet1d, UNetConfig
+from gmsdi.models.trainable import register_kind
+
+KIND = "diffusion"
+
+
+def build(config: dict[str, Any], prompts: Path | None = None) -> TextDenoiser:
+    """A diffusion model with fresh weights.
+
+    Args:
+        config: see `gmsdi.models.checkpoint.build_model`.
+        prompts: embeddings of prompts that are known already, see `gmsdi.models.edm.text.build_text`.
+
+    Raises:
+        UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
+    """
+    text = build_text(config["text"], prompts=prompts)
+    try:
+        unet_config = UNetConfig(**{**config["unet"], "text_features": text.features})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.unet: {error}") from error
+    if config["window"] % unet_config.stride:
+        raise UserError(
+            f"model window of {config['window']} samples is not a multiple of the network's stride "
+            f"{unet_config.stride}; change data.window, or the U-Net's patch_factor and factors"
+        )
+    return TextDenoiser(UNet1d(unet_config), text, config["sigma_data"], config)
+
+
+register_kind(KIND, build)

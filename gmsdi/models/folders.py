@@ -1,0 +1,82 @@
+"""The files of a model folder: `model.safetensors` and `config.json`, the Hugging Face Hub's convention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from gmsdi.errors import UserError
+from gmsdi.models.trainable import TrainableModel
+
+WEIGHTS, CONFIG, PROMPTS = "model.safetensors", "config.json", "prompts.safetensors"
+
+Result = TypeVar("Result")
+AnyModel = TypeVar("AnyModel", bound=TrainableModel)
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The configuration of a model folder.
+
+    Raises:
+        UserError: if a file is missing, or it is no configuration.
+    """
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no {name} there; a model is a folder with {CONFIG} and {WEIGHTS}")
+    config = described(folder, lambda: json.loads((folder / CONFIG).read_text()))
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / CONFIG}: not the configuration of a model")
+    return config
+
+
+def described(folder: str | Path, use: Callable[[], Result]) -> Result:
+    """What `use` makes of a folder's configuration.
+
+    Raises:
+        UserError: in place of what missing or wrong settings raise.
+    """
+    try:
+        return use()
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{Path(folder) / CONFIG}: not the configuration of a model ({error})") from error
+
+
+def fill(model: AnyModel, folder: str | Path) -> AnyModel:
+    """The model with the weights of a folder, ready for inference.
+
+    Raises:
+        UserError: if they are damaged, or of another shape than the configuration says.
+    """
+    folder = Path(folder)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or not a safetensors file ({error}); fetch it again") from error
+    expected = own_state(model)
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise UserError(f"{folder / WEIGHTS}: weight {name} is missing; the file belongs to another configuration")
+        if weights[name].shape != tensor.shape:
+            raise UserError(
+                f"{folder / WEIGHTS}: weight {name} has shape {tuple(weights[name].shape)} but {CONFIG} asks for "
+                f"{tuple(tensor.shape)}; the two files do not belong together"
+            )
+    unknown = sorted(weights.keys() - expected.keys())
+    if unknown:
+        raise UserError(f"{folder / WEIGHTS}: unknown weight {unknown[0]}; the file belongs to another configuration")
+    model.load_state_dict(weights, strict=False)
+    return model.requires_grad_(False).eval()
+
+
+def own_state(model: TrainableModel) -> dict[str, torch.Tensor]:
+    """The weights of a model that its file holds."""
+    # T5 ties its token table to two names; one of them is enough, and safetensors refuses shared memory.
+    tied = "text.encoder.encoder.embed_tokens.weight"
+    return {name: tensor for name, tensor in model.state_dict().items() if name != tied}

@@ -1,0 +1,69 @@
+"""What all pretrained text encoders need: tokens, and plain words where files are missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from gmsdi.errors import UserError
+
+
+def as_tokens(vectors: Tensor) -> Tensor:
+    """Unit vectors of a CLAP `[n, F]` as sequences of one token `[n, 1, F]`.
+
+    Times √F, so that the F numbers have a mean square of 1, as those of z* have at first.
+    """
+    return vectors[:, None] * vectors.shape[-1] ** 0.5
+
+
+@contextmanager
+def explained(what: str, name: str, *, key: str, files: Sequence[str], kind: str) -> Iterator[None]:
+    """One line instead of what transformers says about missing or damaged files.
+
+    Args:
+        what: is read, for the message.
+        name: of a local folder, or on the hub.
+        key: of the configuration that has the name.
+        files: that the folder has to hold.
+        kind: of what the folder should hold.
+
+    Raises:
+        UserError: in place of what is raised inside.
+    """
+    folder, needed = Path(name).expanduser(), " ".join(files)
+    if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise UserError(f"{what} {name!r}: no such folder; set {key} to one that holds {needed}")
+    try:
+        yield
+    except SafetensorError as error:
+        raise UserError(f"{what} {name!r}: model.safetensors is damaged ({error}); fetch it again") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        if folder.is_dir():
+            raise UserError(
+                f"{what} {name!r}: the folder holds no {kind} that can be read; it needs {needed} (pickled weights are "
+                "not read)"
+            ) from error
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
+        raise UserError(
+            f"{what} {name!r} is not in the Hugging Face cache, and {why}; run `hf download {name} {needed}` where "
+            f"there is a connection (and copy that cache, HF_HOME), or set {key} to a local folder with these files"
+        ) from error
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask of P prompts, padded: both `[P, max_length]`.
+
+    Raises:
+        UserError: if a prompt has more than `max_length` tokens.
+    """
+    encoded = tokenizer(list(texts), padding="max_length", max_length=max_length, return_tensors="pt")
+    if encoded.input_ids.shape[1] > max_length:
+        raise UserError(f"prompt {max(texts, key=len)!r} is longer than {max_length} tokens; shorten it")
+    return encoded.input_ids, encoded.attention_mask

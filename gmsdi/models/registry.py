@@ -1,0 +1,89 @@
+"""From a name or a folder to a model.
+
+Model folders of this package are opened here. A family of other models registers a name and how it is opened:
+
+    register("stable_audio", load)          # load(rest, device=..., precision=...) -> Model
+    gmsdi.load("stable_audio:stabilityai/stable-audio-open-1.0")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from gmsdi.errors import UserError
+from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
+from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.folders import CONFIG
+from gmsdi.models.protocol import Model
+
+BUNDLED = Path(__file__).parents[1] / "weights"
+
+
+class Loader(Protocol):
+    """How a family opens its models."""
+
+    def __call__(self, where: str, *, device: str, precision: str) -> Model:
+        """Open a model.
+
+        Args:
+            where: what follows the family's name.
+            device: see `load`.
+            precision: see `load`.
+        """
+
+
+_FAMILIES: dict[str, Loader] = {}
+
+
+def register(name: str, loader: Loader) -> None:
+    """Make a family of models known, by a name that `load` takes before a colon or alone."""
+    _FAMILIES[name] = loader
+
+
+def bundled() -> list[str]:
+    """The names of the models of mixtures that come with the package."""
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
+
+
+def load(where: str | Path, *, device: str = "auto", precision: str = "auto") -> Model:
+    """Open a model.
+
+    Args:
+        where: a model folder; the name of a model that comes with the package, "mini"; or of a registered family, with
+            what the family takes after a colon.
+        device: "auto" (CUDA if there is one), or a torch device.
+        precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
+
+    Raises:
+        UserError: if there is no such model, or the device does not exist.
+    """
+    family, _, rest = str(where).partition(":")
+    if family in _FAMILIES:
+        return _FAMILIES[family](rest, device=device, precision=precision)
+    if not Path(where).exists() and str(where) in bundled():
+        return open_folder(BUNDLED / str(where), device=device, precision=precision)
+    if not Path(where).is_dir():
+        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
+        raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
+    return open_folder(where, device=device, precision=precision)
+
+
+def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:
+    """Open a model folder of this package.
+
+    Args:
+        path: a folder with `model.safetensors` and `config.json`.
+        device: see `load`.
+        precision: see `load`.
+
+    Raises:
+        UserError: if the folder holds no sound model of mixtures, or the device does not exist.
+    """
+    device = resolve_device(device)
+    model = load_model(path, device=device)
+    if not isinstance(model, TextDenoiser) or target_of(model.config) != MIXTURE:
+        raise UserError(f"{path}: a model of separated stems, one of the baselines; a model of mixtures is needed here")
+    model.autocast = resolve_precision(precision, device)
+    return model

@@ -1,0 +1,148 @@
+"""Types of the settings: numbers with bounds and a word on what each key means.
+
+A class of settings is a frozen dataclass whose fields are annotated with these types, once: the class refuses wrong
+values by `check`, and `gmsdi.study.config` reads the same annotations for the configuration's checks, its schema and
+its page. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, TypeAlias, get_type_hints
+
+from gmsdi.errors import UserError
+
+WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+JSON = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What a setting means, for its reader."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class As:
+    """The type that a setting has in a configuration, where a class takes more."""
+
+    kind: Any
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A number's kind and bounds, as metadata of its type. Whole numbers stay whole, 1 is not made 1.0.
+
+    Attributes:
+        whole: whether fractions are refused.
+        infinite: whether infinity is a value.
+        gt, ge, lt, le: bounds.
+    """
+
+    whole: bool = False
+    infinite: bool = False
+    gt: float | None = None
+    ge: float | None = None
+    lt: float | None = None
+    le: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name of its type in a JSON schema."""
+        return "integer" if self.whole else "number"
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that it has, by their names."""
+        return {name: bound for name in WORDS if (bound := getattr(self, name)) is not None}
+
+    @property
+    def wanted(self) -> str:
+        """What it must be, in words: "a number of at least 0 and below 1"."""
+        named = " and ".join(f"{WORDS[name]} {bound:g}" for name, bound in self.bounds.items())
+        named = f"of {named}" if named.startswith("at") else named
+        finite = "" if self.infinite or self.whole or named else "finite "
+        return f"a {'whole ' if self.whole else finite}number {named}".rstrip()
+
+    def is_kind(self, value: Any) -> bool:
+        """Whether a value is of this type, in or out of bounds."""
+        return isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
+
+    def within(self, value: float) -> bool:
+        """Whether a number is within the bounds."""
+        if math.isnan(value) or (math.isinf(value) and not self.infinite):
+            return False
+        checks = {"gt": value.__gt__, "ge": value.__ge__, "lt": value.__lt__, "le": value.__le__}
+        return all(checks[name](type(value)(bound)) for name, bound in self.bounds.items())
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def checked(value: Any) -> Any:
+            if not self.is_kind(value):
+                raise PydanticCustomError("wrong_type", "must be of another type")
+            if not self.within(value):
+                raise PydanticCustomError("out_of_range", "{wanted}", {"wanted": f"it must be {self.wanted}"})
+            return value
+
+        return core_schema.no_info_plain_validator_function(checked)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"type": self.kind} | {JSON[name]: bound for name, bound in self.bounds.items()}
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Says that only true and false are meant, as metadata of a type."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.bool_schema(strict=True)
+
+
+Flag: TypeAlias = Annotated[bool, Switch()]
+Whole: TypeAlias = Annotated[int, Bounded(whole=True)]
+Natural: TypeAlias = Annotated[int, Bounded(whole=True, ge=0)]
+Count: TypeAlias = Annotated[int, Bounded(whole=True, ge=1)]
+Number: TypeAlias = Annotated[float, Bounded()]
+NonNegative: TypeAlias = Annotated[float, Bounded(ge=0)]
+Positive: TypeAlias = Annotated[float, Bounded(gt=0)]
+Share: TypeAlias = Annotated[float, Bounded(ge=0, le=1)]
+Decay: TypeAlias = Annotated[float, Bounded(ge=0, lt=1)]
+Level: TypeAlias = Annotated[float, Bounded(infinite=True, ge=0)]
+"""A noise level, which may be infinite as a bound."""
+
+
+def check(settings: Any, what: str) -> None:
+    """Refuse numbers of a dataclass that are of another type or out of bounds.
+
+    Args:
+        settings: an instance.
+        what: what the message calls it, such as "solver".
+
+    Raises:
+        UserError: for the first such number.
+    """
+    for name, bounded in _numbers(type(settings)):  # type: ignore[arg-type]
+        value = getattr(settings, name)
+        if not bounded.is_kind(value) or not bounded.within(value):
+            raise UserError(f"{what} {name} is {value!r}; it must be {bounded.wanted}")
+
+
+@cache
+def _numbers(cls: type) -> list[tuple[str, Bounded]]:
+    """The fields of a dataclass that are numbers; those that may also be None are not among them."""
+
+    def look() -> Iterator[tuple[str, Bounded]]:
+        hints = get_type_hints(cls, include_extras=True)
+        for field in fields(cls):
+            for part in getattr(hints[field.name], "__metadata__", ()):
+                if isinstance(part, Bounded):
+                    yield field.name, part
+
+    return list(look())

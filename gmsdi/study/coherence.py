@@ -1,0 +1,61 @@
+"""The stage that compares accompaniments with the given stems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.study.chunks import given_in
+from gmsdi.study.counting import CALL
+from gmsdi.study.shards import Shards
+
+if TYPE_CHECKING:
+    from gmsdi.data.windows import WindowSet
+
+REAL, OTHER = "real stems of the chunk", "real stems of another chunk"
+
+
+def coherences(
+    labels: Sequence[str], made: Mapping[str, tuple[pd.DataFrame, Shards]], windows: WindowSet
+) -> pd.DataFrame:
+    """How well the accompaniments of Figure 3 go with the given stems (`metrics.coherence`).
+
+    Args:
+        labels: the K labels.
+        made: for each series, a task that is given stems, its clips and their audio [N, K + 1, T], see `join_shards`.
+        windows: the test split.
+
+    Returns:
+        The columns series, bar (the given stems), given (their number), harmony, onsets, copied, clips; a row per
+        series and bar, also for the scale: the given stems with the others of their own chunk, and with those of
+        another.
+    """
+    from gmsdi.metrics.coherence import coherence
+
+    rows = []
+    for number, (name, (clips, audio)) in enumerate(made.items()):
+        for bar, group in clips.groupby("bar", sort=False):
+            given = [i for i, label in enumerate(labels) if label in given_in(bar)]
+            others = [i for i in range(len(labels)) if i not in given]
+            # Neighbours are mostly of one track; clips far apart are not.
+            chunks = group["chunk"].to_numpy()
+            strange = np.roll(chunks, len(chunks) // 2)
+            found: dict[str, list[tuple[np.ndarray, ...]]] = {}
+            for start in range(0, len(group), CALL):  # a few clips in memory
+                part = slice(start, start + CALL)
+                stems = audio[group.index[part].tolist()]
+                compared = {name: stems[:, others]}
+                if number == 0:
+                    compared[REAL] = windows.stems(chunks[part].tolist())[:, others, 0]
+                    compared[OTHER] = windows.stems(strange[part].tolist())[:, others, 0]
+                for series, accompaniment in compared.items():
+                    pair = stems[:, given].sum(axis=1), accompaniment.sum(axis=1)
+                    found.setdefault(series, []).append(coherence(*pair, windows.sample_rate))
+            for series, parts in found.items():
+                means = (np.concatenate(values).mean() for values in zip(*parts, strict=True))
+                numbers = dict(zip(("harmony", "onsets", "copied"), means, strict=True))
+                rows.append({"series": series, "bar": bar, "given": len(given), **numbers, "clips": len(group)})
+    return pd.DataFrame(rows)

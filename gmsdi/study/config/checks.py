@@ -1,0 +1,394 @@
+"""What a job would refuse of a configuration whose keys are right, each by itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import string
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gmsdi.data.settings import INSTRUMENTS, MidiConfig
+from gmsdi.errors import UserError
+from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
+from gmsdi.study.config.base import TrainingSettings, UNetSettings, hint
+from gmsdi.study.config.files import Config, slug
+from gmsdi.study.config.separation import NAME, TAKEN
+from gmsdi.study.config.solvers import stacks, whole
+
+BUNDLED = Path(__file__).parents[2] / "weights" / "mini"
+RESERVED = ("All", "mixture", "stems")
+"""What tables and models call all stems together, so no stem can."""
+
+
+def check_all(config: Config) -> None:
+    """Refuse what does not go together.
+
+    Args:
+        config: complete.
+
+    Raises:
+        UserError: for the first mistake, in one line.
+    """
+    for check in (
+        _labels, _classes, _fad, _named_labels, _extras, _solvers, _titles, _guidance, _generation, _training_data,
+        _trainings, _networks, _baselines, _bundled, _grid,
+    ):  # fmt: skip
+        check(config)
+
+
+def _labels(config: Config) -> None:
+    labels: list[str] = list(config["data"]["classes"])
+    files: dict[str, str] = {}
+    for label in labels:
+        where = f"config: data.classes: the label {label!r}"
+        if label in RESERVED:
+            raise UserError(f"{where} is what all stems together are called; choose another")
+        if not label or label != label.strip() or "," in label or not label.isprintable():
+            raise UserError(
+                f"{where} must be one line of text without commas, which join labels, and spaces at its ends"
+            )
+        if (other := files.setdefault(slug(label), label)) != label:
+            raise UserError(
+                f"{where} and {other!r} have the same file name, {slug(label)!r}; let them differ in a letter from "
+                "A to Z or a digit"
+            )
+
+
+def _classes(config: Config) -> None:
+    data = config["data"]
+    known = list(data["classes"])
+    if data["kind"] == "midi":
+        for label in data["midi"]["required"]:
+            if label not in known:
+                raise UserError(f"config: data.midi.required names the stem {label!r}; {_of(label, known)}")
+        if data["midi"]["least_classes"] > len(known):
+            raise UserError(
+                f"config: data.midi.least_classes is {data['midi']['least_classes']}; there are {len(known)} classes"
+            )
+        _say("", lambda: MidiConfig(classes=data["classes"], soundfonts=[]).programs())
+        for number, source in enumerate(data["midi"]["songs"]):
+            wanted, other = ("root", "tracks") if source["kind"] == "files" else ("tracks", "root")
+            if wanted not in source or other in source:
+                raise UserError(
+                    f"config: data.midi.songs.{number} is of kind {source['kind']}; it has {wanted}, not {other}"
+                )
+    if data["kind"] == "mini":
+        for label, members in data["classes"].items():
+            for member in members:
+                if member not in INSTRUMENTS:
+                    raise UserError(f"config: data.classes.{label} has {member!r}; {_of(member, INSTRUMENTS, 'mini')}")
+        missing = [name for name in INSTRUMENTS if name != "Drums" and name not in data["mini"]["programs"]]
+        if missing:
+            raise UserError(f"config: data.mini.programs has none of {missing[0]}; give one or more")
+    for where, sizes in (("mini", data["mini"]), ("midi.variety", data["midi"]["variety"])):
+        for size in sizes["section_sizes"]:
+            if not size.isdigit() or int(size) < 1 or (where == "mini" and int(size) > len(INSTRUMENTS)):
+                raise UserError(f"config: data.{where}.section_sizes has the key {size!r}; keys are numbers from 1 on")
+        if not sum(sizes["section_sizes"].values()):
+            raise UserError(f"config: data.{where}.section_sizes: the probabilities are all 0; give one that is not")
+    pairs = {
+        "mini.sections": data["mini"]["sections"],
+        "midi.variety.tempo": data["midi"]["variety"]["tempo"],
+        "midi.variety.sections": data["midi"]["variety"]["sections"],
+    }
+    for where, pair in pairs.items():
+        if pair and pair[0] > pair[1]:
+            raise UserError(f"config: data.{where} is {pair}; write the least first")
+
+
+def _fad(config: Config) -> None:
+    for key in ("checkpoint", "sha256"):
+        if config["fad"][key] and config["fad"]["embedding"].startswith("musicnn"):
+            raise UserError(
+                f"config: fad.{key} is for VGGish and CLAP, musicnn has its weights in its package; set it to null or "
+                "choose another fad.embedding"
+            )
+
+
+def _used(config: Config) -> Iterator[tuple[str, str]]:
+    separation, generation = config["separation"], config["generation"]
+    for name in ("msdm", "weak_msdm"):
+        label = config["baselines"][name]["separation"]["constrained"]
+        if label and name in config["baselines"]["enabled"]:
+            yield f"baselines.{name}.separation.constrained", label
+    if label := separation["separator"]["constrained"]:
+        yield "separation.separator.constrained", label
+    for method in ("extractor", "separator"):
+        for label in separation[method]["negatives"]:
+            yield f"separation.{method}.negatives", label
+    for name, extra in separation["extras"].items():
+        if label := extra.get("constrained"):
+            yield f"separation.extras.{name}.constrained", label
+    for label in generation["negatives"]:
+        yield "generation.negatives", label
+
+
+def _named_labels(config: Config) -> None:
+    known = list(config["data"]["classes"])
+    for where, label in _used(config):
+        if label not in known:
+            raise UserError(f"config: {where} names the stem {label!r}; {_of(label, known)}")
+
+
+def _of(label: Any, known: Any, what: str = "data.classes") -> str:
+    near = hint(label, known)
+    return near if near.startswith("did") else f"{what} has {', '.join(known)}"
+
+
+def _extras(config: Config) -> None:
+    for name, extra in config["separation"]["extras"].items():
+        where = f"config: separation.extras.{name}"
+        if not re.fullmatch(NAME, name) or "msdm" in name or name in TAKEN:
+            raise UserError(
+                f"{where}: a row's name is like {NAME}, without msdm, and none of {', '.join(TAKEN)}; choose another"
+            )
+        settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
+        if extra.get("model") and (extra.get("w") is None or not settled):
+            raise UserError(
+                f"{where} has a model of its own, of which Table 1 says nothing; give its w, and constrained or "
+                "projected if it is a separator"
+            )
+        if extra.get("by_power") and not (extra["of"] == "extractor" and extra.get("consistent")):
+            raise UserError(f"{where} has by_power, which is for the extractor with consistent: true; leave it out")
+        if extra.get("inverted") and extra.get("samples", 1) < 2:
+            raise UserError(f"{where} has inverted, which is for samples of 2 or more; give them, or leave it out")
+        wrong = {"extractor": ("constrained", "projected"), "separator": ("consistent",)}[extra["of"]]
+        for key in wrong:
+            if extra.get(key):
+                raise UserError(f"{where} has {key}, which the {extra['of']} does not; leave it out")
+        if extra.get("projected") and extra.get("constrained"):
+            raise UserError(f"{where} has constrained and projected, which exclude each other; choose one")
+        for key in ("by_power", "wiener"):
+            _window(f"{where}.{key}", extra.get(key), config)
+    extracted = config["generation"]["extracted"]
+    if extracted:
+        _window("config: generation.extracted.extraction.by_power", extracted["extraction"]["by_power"], config)
+
+
+def _window(where: str, options: Mapping[str, Any] | None, config: Config) -> None:
+    data = config["data"]
+    if options and not 2 <= round(options["seconds"] * data["sample_rate"]) < data["window"]:
+        raise UserError(
+            f"{where}.seconds is {options['seconds']}; it must be more than a sample and less than data.window"
+        )
+
+
+def _solvers(config: Config) -> None:
+    """Every solver, all its changes made, is one that its sampler takes."""
+    for stack in stacks(config):
+        where = ".".join(stack[-1])
+        own: Any = config
+        for key in stack[-1]:
+            own = (own or {}).get(key)
+        if own is None:
+            continue
+        settings = whole(config, stack)
+        kind = _say(where, partial(sampler, settings["name"]))
+        _say(where, partial(refuse_unknown, kind, own, settings["name"]))
+        settings = {key: value for key, value in settings.items() if key in options_of(kind)}
+        _say(where, partial(Solver, **settings))
+        if settings.get("last") == "estimate" and not _implied(stack[-1], config):
+            raise UserError(
+                f"config: {where}.last is estimate, which is for Extractors and projected Separators; use step"
+            )
+
+
+def _implied(path: tuple[str, ...], config: Config) -> bool:
+    """Whether the derivatives that a solver is for imply signals, at which `last: estimate` ends."""
+    if path[:2] == ("separation", "extras"):
+        extra = config["separation"]["extras"][path[2]]
+        return extra["of"] == "extractor" or bool(extra.get("projected"))
+    return path == ("separation", "extractor", "solver") or "extraction" in path
+
+
+def _say(where: str, make: Callable[[], Any]) -> Any:
+    """What a function makes; what it refuses is said to be in a place of the configuration."""
+    try:
+        return make()
+    except (UserError, ValueError) as error:
+        raise UserError(f"config: {where}: {error}" if where else f"config: {error}") from error
+
+
+def _titles(config: Config) -> None:
+    """A row's title says no number of steps or runs but its own, and no other row has it."""
+    separation, taken = config["separation"], {"GMSDI Extractor": "extractor", "GMSDI Separator": "separator"}
+    taken |= {"MSDM": "msdm", "Weakly Supervised MSDM": "weak_msdm", "MSDM, Gaussian likelihood": "msdm"}
+    for name, extra in separation["extras"].items():
+        where = f"config: separation.extras.{name}.title"
+        stack = [
+            ("separation", "solver"),
+            ("separation", extra["of"], "solver"),
+            ("separation", "extras", name, "solver"),
+        ]
+        numbers = {"steps": whole(config, stack)["steps"], "samples": extra.get("samples", 1)}
+        try:
+            found = {field for _, field, _, _ in string.Formatter().parse(extra["title"]) if field is not None}
+        except ValueError:
+            found = {""}
+        if unknown := sorted(found - set(numbers)):
+            raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}")
+        for key, pattern in (("steps", r"(\d+) steps"), ("samples", r"mean of (\d+)")):
+            for said in re.findall(pattern, extra["title"]):
+                if int(said) != numbers[key]:
+                    raise UserError(
+                        f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}} for what is run"
+                    )
+        title = extra["title"].format(**numbers).strip()
+        if not title or not title.isprintable():
+            raise UserError(f"{where} is {title!r}; it must be one line of text")
+        if other := taken.get(title):
+            raise UserError(f"{where} is {title!r}, as is that of {other}; rows are told apart by their titles")
+        taken[title] = name
+
+
+def _guidance(config: Config) -> None:
+    for section in ("separation", "generation"):
+        low, high = config[section]["guidance"]["interval"] or (0, math.inf)
+        if low > high:
+            raise UserError(f"config: {section}.guidance.interval is [{low}, {high}]; write the low level first")
+
+
+def _generation(config: Config) -> None:
+    generation, known = config["generation"], list(config["data"]["classes"])
+    named = {
+        "groups": [label for group in generation["groups"] or [] for label in group],
+        "sequential.order": (generation["sequential"] or {}).get("order") or [],
+    }
+    for key, labels in named.items():
+        if labels and sorted(labels) != sorted(known):
+            raise UserError(
+                f"config: generation.{key} has {', '.join(labels)}; name each of data.classes once: {', '.join(known)}"
+            )
+    for task in ("total", "partial"):
+        for key in ("gamma_x", "gamma_y"):
+            gamma = generation[task].get(key)
+            if isinstance(gamma, dict) and gamma.get("above", 0) >= gamma.get("below", math.inf):
+                raise UserError(f"config: generation.{task}.{key}: above is not under below; no noise level is left")
+
+
+def _training_data(config: Config) -> None:
+    data = config["training_data"]
+    if data["kind"] != "jamendo":
+        return
+    splits = {name: range(first, last + 1) for name, (first, last) in data["shards"].items()}
+    for name, shards in splits.items():
+        if not shards:
+            raise UserError(f"config: training_data.shards.{name}: the first is after the last; write [first, last]")
+    if shared := set(splits["train"]) & set(splits["validation"]):
+        raise UserError(f"config: training_data.shards: shard {min(shared)} is in both splits; take it out of one")
+    text = config["model"]["config"]["text"]["kind"]
+    if config["model"]["train"] and text not in ("clap", "none"):
+        raise UserError(
+            f"config: model.config.text.kind is {text}, which learns from labels, and training_data.kind jamendo has "
+            "none; choose clap or none"
+        )
+
+
+def _trainings(config: Config) -> None:
+    """Every training, with what differs from `training`, is one that the class takes and its devices share."""
+    base = config["training"]
+    places = {"demo_training.training": config["demo_training"], "clap.training": config["clap"]}
+    places |= {
+        f"baselines.{name}.training": config["baselines"][name] for name in ("msdm", "weak_msdm", "demucs_gibbs")
+    }
+    for where, settings in {"training": {"training": {}}, **places}.items():
+        training = {**base, **settings["training"]}
+        _made(where, partial(TrainingSettings.model_validate, training))
+        if training["batch"] % training["devices"]:
+            raise UserError(
+                f"config: {where}.batch is {training['batch']}, not a multiple of the {training['devices']} devices; "
+                "change one of them"
+            )
+
+
+def _made(where: str, make: Callable[[], Any]) -> None:
+    try:
+        make()
+    except ValidationError as error:
+        why = error.errors()[0].get("ctx", {}).get("why", error.errors()[0]["msg"])
+        raise UserError(f"config: {where}: {why}") from error
+
+
+def _networks(config: Config) -> None:
+    """Networks to be trained can be built, and a window fits them."""
+    model, baselines, window = config["model"], config["baselines"], config["data"]["window"]
+    unets: dict[str, Mapping[str, Any]] = {}
+    unets |= {"model.config.unet": {}} if model["train"] or config["demo_training"]["enabled"] else {}
+    if baselines["train"]:
+        diffusion = [name for name in baselines["enabled"] if name != "demucs_gibbs"]
+        unets |= {f"baselines.{name}.model.unet": baselines[name]["model"]["unet"] for name in diffusion}
+    for where, changes in unets.items():
+        settings = {**model["config"]["unet"], **changes}
+        _made(where, partial(UNetSettings.model_validate, settings))
+        if window % (stride := UNetConfig(**settings).stride):
+            raise UserError(
+                f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change "
+                "it, or patch_factor and factors"
+            )
+
+
+def _baselines(config: Config) -> None:
+    block, number = config["baselines"]["demucs_gibbs"]["separation"]["block"], len(config["data"]["classes"])
+    if isinstance(block, int) and block > number and "demucs_gibbs" in config["baselines"]["enabled"]:
+        raise UserError(
+            f"config: baselines.demucs_gibbs.separation.block is {block}; there are {number} stems to resample at once"
+        )
+
+
+def _bundled(config: Config) -> None:
+    """The rate, window and labels of the data are those of a model that is used as it is."""
+    folders = {}
+    if not config["model"]["train"]:
+        folders["model.folder"] = Path(config["model"]["folder"] or BUNDLED)
+    if not config["baselines"]["train"]:
+        root = Path(config["baselines"]["folder"] or BUNDLED.parent / "baselines")
+        for name in config["baselines"]["enabled"]:
+            own = [f"weak_msdm_{slug(label)}" for label in config["data"]["classes"]] if name == "weak_msdm" else [name]
+            folders |= {f"baselines.folder ({model})": root / model for model in own}
+    for name, extra in config["separation"]["extras"].items():
+        if own := extra.get("model"):
+            folders[f"separation.extras.{name}.model"] = BUNDLED if own == "bundled" else Path(own)
+    data = config["data"]
+    for where, folder in folders.items():
+        try:
+            known = json.loads((folder.expanduser() / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # the workflow says which file is missing
+        labels = list(data["classes"])
+        if where.startswith("baselines") and sorted(known.get("labels", labels)) != sorted(labels):
+            raise UserError(
+                f"config: data.classes has {', '.join(labels)}, but the model of {where} was trained with "
+                f"{', '.join(known['labels'])}; train the systems (baselines.train), or leave them out of "
+                "baselines.enabled"
+            )
+        for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
+            if key in known and known[key] != data[key] and _fixed(key, known, data):
+                raise UserError(
+                    f"config: data.{key} is {data[key]}, but the model of {where} was trained with {known[key]} "
+                    f"{unit}; change it, or train a model (model.train, baselines.train)"
+                )
+
+
+def _fixed(key: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether a model takes no other value of a key: a window may be of several of its own."""
+    return key != "window" or bool(data["window"] % known["window"])
+
+
+def _grid(config: Config) -> None:
+    """What Table 2 leaves to Table 1 can be found there."""
+    separation, grid = config["separation"], config["grid"]
+    separator = separation["separator"]
+    pinned = {"separation.separator.w": separator["w"]} if separator["constrained"] is None else {}
+    for where, w in pinned.items():
+        if w is not None and w not in grid["w"]:
+            raise UserError(
+                f"config: {where} is {w}, of which Table 1 has no value to choose the constrained stem by; extend "
+                "grid.w"
+            )

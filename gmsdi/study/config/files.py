@@ -1,0 +1,135 @@
+"""Configuration files: reading them, laying one over another, and the names that follow from their values."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gmsdi.errors import UserError
+from gmsdi.sampling.solver import SAMPLERS, options_of
+from gmsdi.study.config.solvers import chains
+
+Config = dict[str, Any]
+
+FOLDER = Path(__file__).parents[3] / "config"
+"""Of the configurations that come with the package."""
+DEMO = "config.yaml"
+
+
+def load(*paths: str | Path) -> Config:
+    """Read configuration files, each over the ones before it, and all of them over their base.
+
+    That is what Snakemake's `--configfile` gives. The base is what the last of them that has the key `base` names, or
+    the demo, config.yaml.
+
+    Returns:
+        All keys of these files, unchecked; see `validate`.
+
+    Raises:
+        UserError: if a file is missing, is not YAML, or is not a mapping.
+    """
+    given: Config = {}
+    for path in paths:
+        _overlay(given, _read(Path(path)))
+    return over_base(given)
+
+
+def over_base(given: Mapping[str, Any]) -> Config:
+    """Lay a configuration over the one that its key `base` names, key by key; lists are replaced as a whole.
+
+    Where it chooses another sampler, the options of the base's solvers that this one lacks are left out.
+
+    Args:
+        given: what a user wrote, in files or on the command line.
+
+    Returns:
+        All keys, unchecked. Their `base` is null: nothing lies below them any more.
+
+    Raises:
+        UserError: if the base is missing or damaged, or stands on itself.
+    """
+    return {**_based(given, []), "base": None}
+
+
+def _based(given: Mapping[str, Any], seen: list[Path]) -> Config:
+    name = given.get("base", "demo")
+    if name is None:
+        return copy.deepcopy(dict(given))
+    if not isinstance(name, str):
+        raise UserError(f"config: base is {name!r}; write demo, another name in config/, a path, or null")
+    path = FOLDER / DEMO if name == "demo" else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        path = Path(name).expanduser()
+    if not path.is_file():
+        names = ", ".join(["demo", *(file.stem for file in sorted(FOLDER.glob("*.yaml")) if file.name != DEMO)])
+        raise UserError(f"config: base is {name!r}, which is no file; name one, or one of {names}")
+    path = path.resolve()
+    if path in seen:
+        raise UserError(f"config: base: {path} stands on itself; leave out its base")
+    content = _read(path)
+    if path == (FOLDER / DEMO).resolve():
+        content["base"] = None
+    base = _based(content, [*seen, path])
+    merged = copy.deepcopy(base)
+    _overlay(merged, given)
+    for where, name, settings in chains(merged):
+        if name not in SAMPLERS:
+            continue
+        own = given
+        for key in where:
+            own = own.get(key) or {} if isinstance(own, Mapping) else {}
+        for option in [key for key in settings if key not in options_of(SAMPLERS[name]) and key not in own]:
+            if any(option in options_of(kind) for kind in SAMPLERS.values()):
+                del settings[option]
+    return merged
+
+
+def _read(path: Path) -> Config:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a configuration is a list of `key: value` lines")
+    return content
+
+
+def _overlay(base: Config, extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _overlay(base[key], value)
+        else:
+            base[key] = copy.deepcopy(value)
+
+
+def digest(value: Any, length: int = 8) -> str:
+    """A short hexadecimal name for a configuration value; equal values have equal names, whatever their key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+
+
+def slug(label: str) -> str:
+    """A stem label as part of a file name: letters, digits and underscores."""
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in label)
+
+
+def writable(folder: str | Path) -> None:
+    """Check that files can be written to a folder that need not exist yet.
+
+    Raises:
+        UserError: if they cannot, with the reason.
+    """
+    folder = Path(folder).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{folder}: cannot be written, {existing} is not a folder; rename it or choose another run")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: cannot be written, no permission for {existing}; change it or work elsewhere")

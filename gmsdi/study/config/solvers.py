@@ -1,0 +1,60 @@
+"""The solvers of a configuration: which settings lie over which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gmsdi.sampling.solver import changed
+
+Path = tuple[str, ...]
+
+SEPARATION, GENERATION = ("separation", "solver"), ("generation", "solver")
+
+
+def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
+    """Where the settings of every solver stand: the whole ones first, then what differs, in order."""
+    yield [SEPARATION]
+    methods = {name: [SEPARATION, ("separation", name, "solver")] for name in ("extractor", "separator")}
+    grid: Path = ("grid", "solver")
+    for stack in methods.values():
+        yield stack
+        yield [*stack, grid]
+    for name, extra in _mapping(config, "separation", "extras").items():
+        if isinstance(extra, Mapping) and extra.get("of") in methods:
+            yield [*methods[extra["of"]], ("separation", "extras", name, "solver")]
+    for name in ("msdm", "weak_msdm"):
+        yield [SEPARATION, ("baselines", name, "separation", "solver")]
+    yield [GENERATION]
+    for task in ("single", "total", "sequential", "extracted", "partial", "conditioned"):
+        yield [GENERATION, ("generation", task, "solver")]
+    yield [*methods["extractor"], ("generation", "extracted", "extraction", "solver")]
+    weak, joint = (("baselines", name, "generation", "solver") for name in ("weak_msdm", "msdm"))
+    yield [GENERATION, ("generation", "single", "solver"), weak]
+    yield [GENERATION, ("generation", "total", "solver"), joint]
+    partial: Path = ("baselines", "msdm", "generation", "partial", "solver")
+    yield [GENERATION, ("generation", "partial", "solver"), joint, partial]
+
+
+def chains(config: Mapping[str, Any]) -> Iterator[tuple[Path, str, dict[str, Any]]]:
+    """Every solver's settings that are given: where they stand, the sampler that they are for, and themselves."""
+    for stack in stacks(config):
+        name = "euler"
+        for path in stack:
+            settings = _mapping(config, *path)
+            name = settings.get("name", name)
+        if isinstance(settings, dict) and isinstance(name, str) and settings:
+            yield stack[-1], name, settings
+
+
+def whole(config: Mapping[str, Any], stack: list[Path]) -> dict[str, Any]:
+    """The settings of a solver, all changes made."""
+    first, *others = (_mapping(config, *path) for path in stack)
+    return changed(first, *others)
+
+
+def _mapping(config: Any, *path: str) -> Mapping[str, Any]:
+    """What stands somewhere in a configuration; empty if it is nothing or no mapping."""
+    for key in path:
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config if isinstance(config, Mapping) else {}

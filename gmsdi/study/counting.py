@@ -1,0 +1,78 @@
+"""How many signals a network denoises: at which noise levels a solver asks it, how often guidance does, in which calls.
+
+Counts are made without torch, before anything is run, and are those of the networks' own counters (`evaluations`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from gmsdi.sampling.schedules import karras
+
+CALL = 8
+"""Signals of every call of a network in the workflow's jobs: one size, so that no result depends on how work is cut."""
+
+Item = TypeVar("Item")
+
+
+def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
+    """The noise levels at which a run evaluates its derivative, in order.
+
+    Args:
+        solver: settings of `gmsdi.sampling.solver.Solver`.
+    """
+    name, steps = solver["name"], solver["steps"]
+    sigmas = karras(steps, *(float(solver[key]) for key in ("sigma_min", "sigma_max", "rho")))
+    churn = 1 + min(solver.get("s_churn", 0.0) / steps, math.sqrt(2) - 1) if name in ("euler", "heun") else 1.0
+    found: list[float] = []
+    for sigma, after in pairwise(sigmas):
+        found += [sigma * churn] * (solver.get("resamples", 1) if name == "euler" else 1)
+        if after == 0:
+            continue
+        if name == "heun":
+            found.append(after)
+        elif name == "adpm2":
+            down = after**2 / sigma  # σ_down of an ancestral step with η = 1
+            rho = solver.get("midpoint_rho", 1.0)
+            geometric = solver.get("midpoint") == "geometric"
+            power = ((sigma ** (1 / rho) + down ** (1 / rho)) / 2) ** rho
+            found.append(math.sqrt(sigma * down) if geometric else power)
+    return found
+
+
+def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | None) -> int:
+    """How often a run of a guided model denoises each of its rows (`gmsdi.sampling.guidance.guided`).
+
+    Args:
+        solver: settings of `gmsdi.sampling.solver.Solver`.
+        guidance: `convention` and `interval` of `gmsdi.sampling.solver.Guidance`.
+        w: its strength; None, which is not known yet, counts as guidance.
+    """
+    strength = 1.0 if w is None else w if guidance.get("convention", "paper") == "paper" else w - 1
+    low, high = guidance.get("interval") or (0.0, math.inf)
+    double = strength not in (0, -1)
+    return sum(2 if double and low <= sigma <= high else 1 for sigma in evaluation_sigmas(solver))
+
+
+def filled(rows: int, size: int = CALL) -> int:
+    """Signals of the calls, each of `size`, that denoise so many rows."""
+    return math.ceil(rows / size) * size
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Items cut into batches."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def batch_sizes(items: int, size: int) -> list[int]:
+    """The sizes of `batches` of so many items."""
+    return [len(batch) for batch in batches(range(items), size)]
+
+
+def share(items: Sequence[Any], shard: int, shards: int) -> Sequence[Any]:
+    """The part of `items` that job `shard` (from 1) of `shards` handles; the parts in order are the whole."""
+    bounds = [len(items) * k // shards for k in (shard - 1, shard)]
+    return items[bounds[0] : bounds[1]]

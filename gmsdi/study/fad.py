@@ -1,0 +1,99 @@
+"""The stage that takes the Frechet audio distances of Figures 2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.study.chunks import item_seed
+from gmsdi.study.references import HELD_OUT, NOISE, SHUFFLED
+
+
+def distances(
+    labels: Sequence[str],
+    generated: Mapping[str, Mapping[str, np.ndarray]],
+    references: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+    tracks: Mapping[str, Sequence[str]],
+    singles: Mapping[str, str],
+    mixtures: Mapping[str, str],
+    confidence: float = 0.95,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Frechet audio distances of Figure 2 and Figure 3.
+
+    Args:
+        labels: the K labels.
+        generated: for each task and bar, frames [N, F, D].
+        references: frames of `reference_audio`, by name.
+        seed: the run's seed.
+        tracks: for each of the references the tracks of its clips, and for each task whose clips are made of test
+            chunks their tracks, clip by clip; "" and what is left out are of no track.
+        singles: what Figure 2 calls the tasks of single stems, in its order.
+        mixtures: what Figure 3 calls the others, in its order.
+        confidence: coverage of the intervals.
+
+    Returns:
+        Two tables with the columns bar, series, kind ("model", "line", or "other stem"), fad, fad_low, fad_high (see
+        `metrics.frechet.fad_ci`), fad_inf, clips, tracks (0: of none), frames, reference_clips, reference_tracks,
+        reference_frames, and shared_tracks, which are on both sides. Lines are computed from as many clips as bars
+        where there are as many, as the distance depends on it; the held-out one never shares a track.
+    """
+
+    def row(
+        bar: str, series: str, kind: str, frames: np.ndarray, reference: str, of: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        from gmsdi.metrics.frechet import fad, fad_ci, fad_inf
+
+        compared, compared_tracks = references[reference], np.asarray(tracks[reference], dtype=str)
+        own = np.asarray([""] * len(frames) if of is None else of, dtype=str)
+        if series == HELD_OUT:
+            apart = ~np.isin(compared_tracks, own)
+            compared, compared_tracks = compared[apart], compared_tracks[apart]
+        # A clip of no track is a cluster by itself.
+        clusters = [track or f"clip {number}" for number, track in enumerate(own)]
+        a, b = frames.reshape(-1, frames.shape[-1]), compared.reshape(-1, compared.shape[-1])
+        seeded = {"seed": item_seed(seed, bar, series)}
+        low, high = fad_ci(compared, frames, compared_tracks.tolist(), clusters, confidence=confidence, **seeded)
+        return {
+            "bar": bar,
+            "series": series,
+            "kind": kind,
+            "fad": fad(b, a),
+            "fad_low": low,
+            "fad_high": high,
+            "fad_inf": fad_inf(b, a, frames_per_clip=frames.shape[1], **seeded),
+            "clips": len(frames),
+            "tracks": len(set(own) - {""}),
+            "frames": len(a),
+            "reference_clips": len(compared),
+            "reference_tracks": len(set(compared_tracks)),
+            "reference_frames": len(b),
+            "shared_tracks": len(set(own) & set(compared_tracks)),
+        }
+
+    def line(bar: str, series: str, kind: str, name: str, reference: str) -> dict[str, Any]:
+        return row(bar, series, kind, references[name], reference, tracks[name])
+
+    stems = []
+    for label in labels:
+        reference = f"stem/{label}"
+        for task, series in singles.items():
+            stems.append(row(label, series, "model", generated[task][label], reference))
+        stems.append(line(label, HELD_OUT, "line", f"held-out/{label}", reference))
+        stems.append(line(label, NOISE, "line", f"noise/{label}", reference))
+        for other in labels:
+            if other != label:
+                stems.append(line(label, other, "other stem", f"held-out/{other}", reference))
+    sums = [
+        row(bar, series, "model", frames, "mixture", tracks.get(task))
+        for task, series in mixtures.items()
+        for bar, frames in generated[task].items()
+    ]
+    sums.append(line("", HELD_OUT, "line", "held-out/mixture", "mixture"))
+    sums.append(line("", SHUFFLED, "line", "shuffled", "mixture"))
+    sums.append(line("", NOISE, "line", "noise/mixture", "mixture"))
+    return pd.DataFrame(stems), pd.DataFrame(sums)

@@ -1,0 +1,102 @@
+"""The stage that generates: the clips of a task with their seeds, in batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.errors import UserError
+from gmsdi.study.chunks import Progress, draw, given_in, in_batches, item_seed, joined, split_tracks
+from gmsdi.study.tasks import Task
+
+if TYPE_CHECKING:
+    from gmsdi.data.windows import WindowSet
+
+
+def clips_of(task: Task, windows: WindowSet | None = None, *, seed: int = 0) -> pd.DataFrame:
+    """All clips of a task, clip by clip, so that every share of it holds some of every bar.
+
+    Args:
+        task: the task.
+        windows: of a task that is given stems: the test split, whose chunks with all stems active give them. Every bar
+            uses the same chunks; with fewer chunks than clips they are used again, with other noise.
+        seed: the run's seed, of the draw of chunks.
+
+    Returns:
+        DataFrame with the columns bar, clip, and of a task that is given stems chunk and its track.
+    """
+    rows = [(bar, clip) for clip in range(task.clips) for bar in task.bars()]
+    table = pd.DataFrame(rows, columns=["bar", "clip"])
+    if task.given:
+        assert windows is not None
+        labels = task.labels
+        full = windows.table["active"] == joined(labels)
+        if not full.any():
+            raise UserError(f"{windows.folder}: no chunk with all of {joined(labels)} active; compose more tracks")
+        _, tracks = split_tracks(windows.table, labels, seed)
+        eligible = windows.table.index[full & windows.table["track"].isin(tracks)]
+        chunks = sorted(draw(windows.table, eligible, task.clips, seed, "given"))
+        table["chunk"] = [chunks[clip % len(chunks)] for clip in table["clip"]]
+        table["track"] = windows.table.loc[table["chunk"], "track"].to_numpy()
+    return table
+
+
+def generate(
+    task: Task,
+    system: Any,
+    clips: pd.DataFrame,
+    *,
+    seed: int,
+    batch: int,
+    windows: WindowSet | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Sample clips of a task, as loud as the model's training mixtures.
+
+    What goes with given stems is as loud as the mixture of their track was to them (see `gmsdi.level`).
+
+    Args:
+        task: the task.
+        system: what `task.system.open` gives.
+        clips: rows of `clips_of`.
+        seed: the run's seed. Clips that differ only in their negative prompts share their noise.
+        batch: clips that are sampled together.
+        windows: of a task that is given stems: the test split.
+        progress: see `Progress`.
+
+    Returns:
+        float32 [N, R, T], the rows of the task's audio (`Task.rows`): a single stem; or the stems (or groups), those
+        given unchanged, and the model's mixture row, which of a model that has none is the sum of the stems.
+    """
+    from gmsdi.level import track_levels
+
+    audio = np.zeros((len(clips), task.signals, system.window), np.float32)
+    done = 0
+    pieces: dict[str, float] = {}
+    if task.given and system.level is not None:
+        assert windows is not None
+        pieces = track_levels(windows, windows.table.loc[clips["chunk"].tolist(), "track"])
+    # A batch shares its given stems; without any, bars are mixed freely.
+    for bar, group in clips.groupby("bar", sort=False) if task.given else [("", clips)]:
+        places = clips.index.get_indexer(group.index)
+        for part, callback in in_batches(places.tolist(), batch, progress, done):
+            chosen = clips.iloc[part]
+            numbered = zip(chosen["bar"], chosen["clip"].tolist(), strict=True)
+            given = levels = None
+            if task.given:
+                assert windows is not None
+                chunks, known = chosen["chunk"].tolist(), given_in(bar)
+                given = windows.stems(chunks)[:, [i for i, label in enumerate(task.labels) if label in known]]
+                levels = [pieces[track] for track in windows.table.loc[chunks, "track"]] if pieces else None
+            audio[part] = task.generate(
+                system,
+                chosen["bar"].tolist(),
+                seeds=[item_seed(seed, task.FAMILY, own, clip) for own, clip in numbered],
+                given=given,
+                levels=levels,
+                callback=callback,
+            )
+        done += len(group)
+    return audio

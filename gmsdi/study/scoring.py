@@ -1,0 +1,91 @@
+"""The stage that scores separations: runs of consecutive chunks, joined, by SI-SDR improvement or BSS Eval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.study.chunks import Progress
+from gmsdi.study.shards import Shards
+
+if TYPE_CHECKING:
+    from gmsdi.data.windows import WindowSet
+
+
+def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarray | Shards) -> pd.DataFrame:
+    """SI-SDR improvements of `estimates` [N, K, T] of the chunks `ids`, a row per sub-window and stem.
+
+    Chunks that follow one another in a track are joined before they are cut into sub-windows, as in MSDM's protocol. Of
+    `Shards` no more is in memory than one such run.
+
+    Returns:
+        DataFrame with the columns of `si_sdri_windows`, and before them `track` and `offset` (samples) of the first
+        chunk of the joined ones.
+    """
+    from gmsdi.metrics.si_sdr import si_sdri_windows
+
+    def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+        return si_sdri_windows(estimate, target, None, windows.sample_rate, labels=windows.labels)
+
+    return _score_joined(score, windows, ids, estimates)
+
+
+def score_bss_eval(
+    windows: WindowSet, ids: Sequence[int], estimates: np.ndarray | Shards, *, progress: Progress | None = None
+) -> pd.DataFrame:
+    """SDR, SIR and SAR of `estimates` [N, K, T] of the chunks `ids`, a row per frame of one second and stem.
+
+    Chunks that follow one another in a track are joined, as in `score_separation`; filters are fitted to each such run.
+
+    Returns:
+        DataFrame with the columns of `bss_eval_windows`, and before them `track` and `offset` (samples) of the first
+        chunk of the joined ones.
+    """
+    from gmsdi.metrics.bss_eval import bss_eval_windows
+
+    def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+        return bss_eval_windows(estimate, target, windows.sample_rate, labels=windows.labels)
+
+    return _score_joined(score, windows, ids, estimates, progress)
+
+
+def _score_joined(
+    score: Callable[[np.ndarray, np.ndarray], pd.DataFrame],
+    windows: WindowSet,
+    ids: Sequence[int],
+    estimates: np.ndarray | Shards,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, and where it lies."""
+    rows: list[pd.DataFrame] = []
+    done = 0
+    position = {chunk: place for place, chunk in enumerate(ids)}
+    for group in consecutive(windows.table, ids, windows.window):
+        # One after the other, so that of only one of them there are two copies at a time.
+        estimate = np.concatenate(list(estimates[[position[chunk] for chunk in group]]), axis=-1)
+        target = np.concatenate(list(windows.stems(group)[:, :, 0]), axis=-1)
+        scores = score(estimate, target)
+        first = windows.table.loc[group[0]]
+        scores.insert(0, "offset", first["offset"])
+        scores.insert(0, "track", first["track"])
+        rows.append(scores)
+        done += len(group)
+        if progress is not None:
+            progress(done)
+    return pd.concat(rows, ignore_index=True)
+
+
+def consecutive(table: pd.DataFrame, ids: Sequence[int], window: int) -> list[list[int]]:
+    """Split chunks into runs that follow one another within a track."""
+    runs: list[list[int]] = []
+    for chunk in sorted(ids):
+        track, offset = table.at[chunk, "track"], table.at[chunk, "offset"]
+        last = runs[-1][-1] if runs else None
+        if last is not None and table.at[last, "track"] == track and table.at[last, "offset"] + window == offset:
+            runs[-1].append(chunk)
+        else:
+            runs.append([chunk])
+    return runs

@@ -1,0 +1,57 @@
+"""The stage that separates: chunks with their seeds, in batches, by a row of Table 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gmsdi.study.chunks import Progress, in_batches, item_seed
+from gmsdi.study.methods import Row
+
+if TYPE_CHECKING:
+    from gmsdi.data.windows import WindowSet
+
+
+def separate(
+    row: Row,
+    system: Any,
+    windows: WindowSet,
+    ids: Sequence[int],
+    *,
+    seed: int,
+    batch: int,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Estimates of the stems of the chunks `ids`, float32 [N, K, T].
+
+    A chunk has the level of its track (see `gmsdi.level`), and a passage that is softer than the rest remains so.
+
+    Args:
+        row: the method, with nothing open.
+        system: what `row.system.open` gives.
+        windows: the test split.
+        ids: chunks.
+        seed: the run's seed. A chunk's noise is the same for every method and every w.
+        batch: signals that are sampled together.
+        progress: see `Progress`.
+    """
+    import torch
+
+    from gmsdi.level import track_levels
+
+    estimates = []
+    pieces = track_levels(windows, windows.table.loc[list(ids), "track"]) if system.level is not None else {}
+    for part, callback in in_batches(ids, row.together(batch), progress):
+        chunks = windows.table.loc[part]
+        places = zip(chunks["track"], chunks["offset"].tolist(), strict=True)
+        stems = row.separate(
+            system,
+            torch.from_numpy(windows.mixture(part)),
+            seeds=[item_seed(seed, "separation", track, offset) for track, offset in places],
+            levels=[pieces[track] for track in chunks["track"]] if pieces else None,
+            callback=callback,
+        )
+        estimates.append(stems[:, :, 0].numpy())
+    return np.concatenate(estimates)

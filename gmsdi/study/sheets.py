@@ -1,0 +1,124 @@
+"""Tables as they are read: what a cell holds, and how it looks in Markdown, LaTeX and HTML.
+
+Text comes from configurations, too. Whatever it holds, each format shows it as it is written.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number and what is said beside it.
+
+    Attributes:
+        text: The number.
+        interval: Its lower and upper end, if they are shown.
+        aside: What stands in brackets after it.
+        bold: Whether number and interval stand out.
+    """
+
+    text: str
+    interval: tuple[str, str] | None = None
+    aside: str = ""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as it is read: a title, a header, rows of cells or plain text, and notes below."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell | str]]
+    notes: Sequence[str] = ()
+
+
+def markdown(sheets: Sequence[Sheet]) -> str:
+    """The sheets as GitHub-flavoured Markdown."""
+    blocks = []
+    for sheet in sheets:
+        cells = [[_cell(cell, _markdown, "**{}**") for cell in row] for row in (sheet.header, *sheet.rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        lines.insert(1, "|" + "|".join([" --- ", *[" ---: "] * (len(sheet.header) - 1)]) + "|")
+        blocks += [f"**{_markdown(sheet.title)}**", "\n".join(lines), *map(_markdown, sheet.notes)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def latex(sheets: Sequence[Sheet]) -> str:
+    """The sheets as LaTeX tables; the document needs the package booktabs."""
+    blocks = []
+    for sheet in sheets:
+        header, *rows = [
+            " & ".join(_cell(cell, _latex, r"\textbf{{{}}}") for cell in row) for row in (sheet.header, *sheet.rows)
+        ]
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(' '.join([f'{sheet.title}.', *sheet.notes]))}}}"]
+        lines += [rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}", r"\toprule", header + r" \\", r"\midrule"]
+        # After a line break, LaTeX takes what is in brackets for its height.
+        lines += ["{}" * row.startswith("[") + row + r" \\" for row in rows]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def sheet_html(sheet: Sheet) -> str:
+    """A sheet as an HTML table with its notes."""
+    notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in sheet.notes)
+    table = _table_html(sheet.header, sheet.rows)
+    return f"<figure class=sheet><figcaption>{html.escape(sheet.title)}</figcaption>{table}{notes}</figure>"
+
+
+def frame_html(table: pd.DataFrame) -> str:
+    """A table of numbers as HTML, without intervals and notes."""
+    rows = [[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row] for row in table.itertuples(index=False)]
+    return _table_html([str(name).replace("_", " ") for name in table.columns], rows)
+
+
+def _table_html(header: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> str:
+    head = "".join(f"<th scope=col>{html.escape(name)}" for name in header)
+    cells = [[_cell(cell, html.escape, "<b>{}</b>", "<small>{}</small>") for cell in row] for row in rows]
+    body = "".join(f"<tr><th scope=row>{row[0]}{''.join(f'<td>{cell}' for cell in row[1:])}</tr>" for row in cells)
+    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _cell(cell: Cell | str, escape: Callable[[str], str], bold: str, small: str = "{}") -> str:
+    """A cell in a format that marks bold and small text like this."""
+    if isinstance(cell, str):
+        return escape(cell)
+    text = escape(cell.text)
+    if cell.interval:
+        text += " " + small.format(f"[{', '.join(map(escape, cell.interval))}]")
+    if cell.bold:
+        text = bold.format(text)
+    return f"{text} {small.format(f'({escape(cell.aside)})')}" if cell.aside else text
+
+
+def _markdown(text: str) -> str:
+    text = re.sub(r"[\\`|\[\]<&]", r"\\\g<0>", " ".join(text.splitlines()))
+    # Of what marks emphasis only what could begin it, since D(z*) is read often.
+    return re.sub(r"(?<![^\W_])[*_~]+|[*~]+(?=\w)", lambda marks: "".join(rf"\{mark}" for mark in marks[0]), text)
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "|": r"\textbar{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "*": r"$^*$",
+        "\n": " ",
+        **{character: rf"\{character}" for character in "${}&%#_"},
+    }
+)
+
+
+def _latex(text: str) -> str:
+    return text.translate(_LATEX)

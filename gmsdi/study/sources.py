@@ -1,0 +1,405 @@
+"""Which code a job's result depends on, as a digest that comments, docstrings and formatting do not change.
+
+A rule states it as a parameter, and Snakemake runs a job again whose parameters have changed. What a script depends on
+is found by reading it and the package, without running either: from the names that the script uses to the functions,
+classes and constants that they stand for, to the names that those use, and so on, also through imports inside
+functions. A definition that is not reached may change without any consequence. No digest says where the files lie, so
+that a repository can be moved together with its results.
+
+Taken as used, needed or not: all methods of a class; all of a module that is used as a value (as by `getattr`), or
+named in a string ("gmsdi.systems.gibbs"); the statements of an imported module that are no imports, definitions or
+plain assignments, since they run; and functions with a decorator of the package, which may enter them in a register.
+Taken as not used: imports for type checkers alone, and the annotations of functions and their variables.
+
+`python -m gmsdi.study.sources workflow/scripts/separate.py` lists what a script depends on.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import sys
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gmsdi.errors import UserError
+from gmsdi.io.files import atomic
+
+PACKAGE = Path(__file__).resolve().parents[1]
+VERSION = 1
+"""Of what is read out of a file; raise it with every change of that."""
+ALWAYS, EVERYTHING = "<statements>", "*"
+_IGNORED = {"__version__", "__all__"}
+"""Constants that no number depends on."""
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+@dataclass
+class Module:
+    """What is read out of a file.
+
+    Attributes:
+        definitions: for each name at the top of the file the digest of its code, and what it uses: [module, names],
+            where the names are dotted and "" is the file itself. `ALWAYS` is all that runs when the file is imported.
+        bindings: what the top of the file imports: [module, name] of each name, where "" is the module itself.
+        loads: modules that are imported with the file.
+    """
+
+    definitions: dict[str, tuple[str, list[list[str]]]] = field(default_factory=dict)
+    bindings: dict[str, list[str]] = field(default_factory=dict)
+    loads: list[str] = field(default_factory=list)
+
+
+class Sources:
+    """The code that scripts depend on.
+
+    Args:
+        scripts: the folder of the scripts, which may import one another.
+        cache: a file that keeps what was read out of files, by their content; None keeps nothing.
+        package: the folder of the package.
+    """
+
+    def __init__(self, scripts: str | Path, cache: str | Path | None = None, package: str | Path = PACKAGE) -> None:
+        self.scripts, self.package = Path(scripts), Path(package)
+        self.cache = None if cache is None else Path(cache)
+        self._modules: dict[str, Module | None] = {}
+        self._keys: set[str] = set()
+        self._changed = False
+
+    def digests(self) -> dict[str, str]:
+        """For each of the scripts a hexadecimal name for the code that it depends on.
+
+        Raises:
+            UserError: if a file cannot be read or is not Python.
+        """
+        scripts = sorted(path.name for path in self.scripts.glob("*.py"))
+        found = {name: _hash(json.dumps(sorted(self.used(name).items())).encode())[:16] for name in scripts}
+        self._keep()
+        return found
+
+    def used(self, script: str) -> dict[str, str]:
+        """The definitions that a script depends on, such as "gmsdi.metrics.frechet:fad", each with its digest.
+
+        Raises:
+            UserError: if a file is missing or is not Python.
+        """
+        path = self.scripts / script
+        found: dict[str, str] = {}
+        todo = [(path.stem, EVERYTHING)]
+        if self._module(path.stem) is None:
+            raise UserError(f"{path}: not there; the workflow's folder is not complete, get it again")
+        seen: set[tuple[str, str]] = set()
+        while todo:
+            place = todo.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            name, wanted = place
+            module = self._module(name)
+            if module is None:
+                continue
+            if wanted != ALWAYS:
+                todo.append((name, ALWAYS))
+            if wanted == EVERYTHING:
+                todo += [(name, one) for one in module.definitions]
+            elif wanted in module.definitions:
+                digest, uses = module.definitions[wanted]
+                found[f"{name}:{wanted}"] = digest
+                for target, names in uses:
+                    todo += self._resolve(target or name, names)
+            if wanted == ALWAYS:
+                todo += [(loaded, ALWAYS) for loaded in module.loads]
+                # Packages run before their modules.
+                todo += [(parent, ALWAYS) for parent in _parents(name)]
+        return found
+
+    def _resolve(self, module: str, names: str) -> Iterator[tuple[str, str]]:
+        """Where dotted names that are used in a module lead to."""
+        first, _, rest = names.partition(".")
+        known = self._module(module)
+        if known is None:
+            return
+        yield module, ALWAYS
+        if not first:
+            yield module, EVERYTHING
+        elif first in known.definitions:
+            yield module, first
+        elif first in known.bindings:
+            target, name = known.bindings[first]
+            yield from self._resolve(target, ".".join(filter(None, [name, rest])))
+        elif self._module(f"{module}.{first}") is not None:
+            yield from self._resolve(f"{module}.{first}", rest)
+        elif "__getattr__" in known.definitions:
+            yield module, "__getattr__"
+
+    # --- Files --------------------------------------------------------------------------------------------------------
+
+    def _module(self, name: str) -> Module | None:
+        """A module of the package or of the scripts; None is of neither."""
+        if name not in self._modules:
+            path = self._file(name)
+            self._modules[name] = None if path is None else self._read(path, name)
+        return self._modules[name]
+
+    def _file(self, name: str) -> Path | None:
+        first, *rest = name.split(".")
+        if first != self.package.name:
+            path = self.scripts / f"{first}.py"
+            return path if not rest and path.is_file() else None
+        place = self.package.joinpath(*rest)
+        return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+    def _read(self, path: Path, name: str) -> Module:
+        content = _content(path)
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        key = _hash(json.dumps([VERSION, name, package]).encode() + content)
+        if key not in self._kept:
+            try:
+                tree = ast.parse(content)
+            except SyntaxError as error:
+                raise UserError(f"{path}: not Python ({error.msg}, line {error.lineno}); undo the last edit") from error
+            self._kept[key] = _Reader(package, self.package.name).read(tree)
+            self._changed = True
+        self._keys.add(key)
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[str, Module]:
+        try:
+            entries = json.loads(self.cache.read_text(encoding="utf-8")) if self.cache else {}
+            return {key: Module(*value) for key, value in entries.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def _keep(self) -> None:
+        """Write what was read to the file that keeps it; where that cannot be written, it is read again next time."""
+        if self.cache is None or not self._changed:
+            return
+        modules = {key: self._kept[key] for key in sorted(self._keys)}
+        entries = {key: [value.definitions, value.bindings, value.loads] for key, value in modules.items()}
+        with suppress(OSError, UserError), atomic(self.cache) as path:
+            path.write_text(json.dumps(entries), encoding="utf-8")
+        self._changed = False
+
+
+def digest_of_files(folder: str | Path, *names: str) -> str:
+    """A hexadecimal name for the bytes of files in a folder, and for their names.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    return _hash(json.dumps([[name, _hash(_content(Path(folder) / name))] for name in names]).encode())[:16]
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:number]) for number in range(1, len(parts))]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); get the workflow's folder again") from error
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# --- Reading a file ---------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads definitions and imports out of a file.
+
+    Args:
+        package: that the file lies in, for relative imports.
+        own: name of the package whose modules strings may name.
+    """
+
+    def __init__(self, package: str, own: str) -> None:
+        self.package, self.own = package, own
+
+    def read(self, tree: ast.Module) -> Module:
+        module = Module()
+        nodes: dict[str, list[ast.stmt]] = {ALWAYS: []}
+        for statement in tree.body:
+            if isinstance(statement, _IMPORTS):
+                self._bind(statement, module.bindings)
+            elif not _is_text(statement) and not _for_checkers(statement):
+                for name in _defines(statement) or [ALWAYS]:
+                    nodes.setdefault(name, []).append(statement)
+        for outer in nodes[ALWAYS]:
+            for inner in _walk(outer):
+                if isinstance(inner, _IMPORTS):
+                    self._bind(inner, module.bindings)
+        registered = [["", name] for name, found in nodes.items() if self._registers(found, module, nodes)]
+        for name, found in nodes.items():
+            if name not in _IGNORED:
+                uses = self._uses(found)
+                module.definitions[name] = (_digest(found), uses + (registered if name == ALWAYS else []))
+        targets = (f"{target}.{name}" if name else target for target, name in module.bindings.values())
+        loads = {part for target in targets for part in [*_parents(target), target]}
+        module.loads = sorted(loads)
+        return module
+
+    def _bind(self, statement: ast.Import | ast.ImportFrom, bindings: dict[str, list[str]]) -> None:
+        """Enter the names that an import binds."""
+        for alias in statement.names:
+            if isinstance(statement, ast.Import):
+                top = alias.name.partition(".")[0]
+                bindings[alias.asname or top] = [alias.name if alias.asname else top, ""]
+            else:
+                bindings[alias.asname or alias.name] = [self._origin(statement), alias.name]
+
+    def _origin(self, statement: ast.ImportFrom) -> str:
+        if not statement.level:
+            return statement.module or ""
+        parts = self.package.split(".")
+        return ".".join([*parts[: len(parts) - statement.level + 1], *filter(None, [statement.module])])
+
+    def _registers(self, nodes: Sequence[ast.AST], module: Module, definitions: Container[str]) -> bool:
+        """Whether a definition has a decorator of the file or the package."""
+        decorators = (item for node in nodes if isinstance(node, _SCOPES) for item in node.decorator_list)
+        chains = (_chain(item.func if isinstance(item, ast.Call) else item) for item in decorators)
+        firsts = {chain.partition(".")[0] for chain in chains if chain}
+        return any(
+            first in definitions or module.bindings.get(first, [""])[0].partition(".")[0] == self.own
+            for first in firsts
+        )
+
+    def _uses(self, nodes: Iterable[ast.AST]) -> list[list[str]]:
+        """The names that statements use, [module, names], each once."""
+        local: dict[str, list[str]] = {}
+        chains: set[str] = set()
+        found: set[tuple[str, str]] = set()
+        for node in nodes:
+            for inner in _walk(node):
+                if isinstance(inner, _IMPORTS):
+                    self._bind(inner, local)
+                    if isinstance(inner, ast.ImportFrom):
+                        # Used or not, the module is run.
+                        found.update((self._origin(inner), ALWAYS) for _ in inner.names)
+                elif isinstance(inner, ast.Constant):
+                    if isinstance(inner.value, str) and inner.value.startswith(f"{self.own}."):
+                        found.add((inner.value.partition(":")[0], ""))
+                elif chain := _chain(inner):
+                    chains.add(chain)
+        for chain in chains:
+            first, _, rest = chain.partition(".")
+            if first in local:
+                target, name = local[first]
+                found.add((target, ".".join(filter(None, [name, rest]))))
+            else:
+                found.add(("", chain))
+        return [list(one) for one in sorted(found)]
+
+
+def _defines(statement: ast.stmt) -> list[str]:
+    """The names that a statement at the top of a file only defines."""
+    if isinstance(statement, _SCOPES):
+        return [statement.name]
+    if isinstance(statement, ast.Assign):
+        targets = [
+            item
+            for target in statement.targets
+            for item in (target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
+        ]
+    elif isinstance(statement, ast.AnnAssign | ast.AugAssign):
+        targets = [statement.target]
+    else:
+        return []
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(targets) else []
+
+
+def _is_text(statement: ast.AST) -> bool:
+    """Whether a statement is a docstring, or text beside a constant."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _for_checkers(statement: ast.AST) -> bool:
+    """Whether a statement is `if TYPE_CHECKING:` without an `else`."""
+    return (
+        isinstance(statement, ast.If)
+        and not statement.orelse
+        and (_chain(statement.test) or "").rpartition(".")[2] == "TYPE_CHECKING"
+    )
+
+
+def _chain(node: ast.AST) -> str | None:
+    """A name with its attributes, "a.b.c"; None is something else."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else None
+
+
+def _walk(node: ast.AST, inside_function: bool = False) -> Iterator[ast.AST]:
+    """A node and those in it that can be used at run time; a name comes once, with its attributes."""
+    if _is_text(node) or _for_checkers(node):
+        return
+    yield node
+    if _chain(node):
+        return
+    function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    variable = isinstance(node, ast.arg) or (isinstance(node, ast.AnnAssign) and inside_function)
+    for name, value in ast.iter_fields(node):
+        if (name == "returns" and function) or (name == "annotation" and variable):
+            continue
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, ast.AST):
+                yield from _walk(inner, function or (inside_function and not isinstance(node, ast.ClassDef)))
+
+
+def _digest(nodes: Iterable[ast.AST]) -> str:
+    parts: list[str] = []
+    for node in nodes:
+        _write(node, parts)
+    return _hash("\n".join(parts).encode())[:16]
+
+
+def _write(node: Any, parts: list[str]) -> None:
+    """A node in words, the same for every version of Python: what is empty or None is left out."""
+    if isinstance(node, ast.AST):
+        if _is_text(node):
+            return
+        parts.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None and not isinstance(node, ast.Constant):
+                continue
+            if value != [] and name not in ("ctx", "kind", "type_comment"):
+                parts.append(f"{name}:")
+                _write(value, parts)
+        parts.append("end")
+    elif isinstance(node, list):
+        for item in node:
+            _write(item, parts)
+        parts.append("end")
+    else:
+        parts.append(repr(node))
+
+
+def main() -> None:
+    """List what scripts depend on."""
+    for script in map(Path, sys.argv[1:]):
+        print(f"{script}:")
+        for name in sorted(Sources(script.parent).used(script.name)):
+            print(f"  {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The stage that asks whether the stems of generated mixtures are the stems that they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gmsdi.study.chunks import ALL, draw, given_in, item_seed, joined, labels_in
+from gmsdi.study.counting import CALL
+from gmsdi.study.references import HELD_OUT
+from gmsdi.study.shards import Shards
+
+if TYPE_CHECKING:
+    from gmsdi.data.windows import WindowSet
+
+
+def made_stems(
+    clips: pd.DataFrame, audio: Shards, rows: Sequence[str], *, count: int
+) -> tuple[dict[str, list[int]], pd.DataFrame]:
+    """Which clips the stems of a task are judged by, and how alike the waveforms of a clip's stems are.
+
+    Args:
+        clips: of a task that makes several stems, see `join_shards`.
+        audio: [N, R + 1, T], the R stems and the mixture row.
+        rows: what the R stems are called: the labels, or joint ones.
+        count: clips of each stem. A stem that several bars generate takes its clips from all of them in turn, so that
+            it has no more than in total generation: the distance depends on their number.
+
+    Returns:
+        For each of the `rows` the numbers of its clips. And for each ordered pair of them the columns stem, other,
+        cosine (the mean over clips of ⟨x, x'⟩/(‖x‖·‖x'‖), where neither is silent), and absolute (the mean of its
+        absolute value), over all clips in which `stem` is generated.
+    """
+    given = [set(given_in(bar)) for bar in clips["bar"]]
+    chosen: dict[str, list[int]] = {}
+    for row in rows:
+        bars = [group.index for bar, group in clips.groupby("bar", sort=False) if row not in given_in(bar)]
+        # The k-th clip, of another bar than its neighbours.
+        chosen[row] = [int(bars[k % len(bars)][k]) for k in range(min(count, *map(len, bars)))]
+    found: dict[tuple[str, str], list[float]] = {}
+    for start in range(0, len(clips), CALL):
+        numbers = list(range(start, min(start + CALL, len(clips))))
+        for number, stems in zip(numbers, audio[numbers][:, :-1], strict=True):
+            products = stems.astype(np.float64) @ stems.T.astype(np.float64)
+            norms = np.sqrt(np.diag(products))
+            for (i, stem), (j, other) in permutations(enumerate(rows), 2):
+                if stem not in given[number] and norms[i] > 0 and norms[j] > 0:
+                    found.setdefault((stem, other), []).append(products[i, j] / (norms[i] * norms[j]))
+    pairs = [(*pair, np.mean(values), np.mean(np.abs(values))) for pair, values in found.items()]
+    return chosen, pd.DataFrame(pairs, columns=["stem", "other", "cosine", "absolute"])
+
+
+def real_cosines(windows: WindowSet, *, clips: int, seed: int) -> pd.DataFrame:
+    """The cosines of `made_stems` of real stems, in at most `clips` chunks of the test split where all are active."""
+    full = windows.table.index[windows.table["active"] == joined(windows.labels)]
+    chunks = sorted(draw(windows.table, full, clips, seed, "cosines"))
+    table = pd.DataFrame({"bar": [ALL] * len(chunks)})
+
+    class Real:
+        def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
+            stems = windows.stems([chunks[row] for row in rows])[:, :, 0]
+            return np.concatenate([stems, stems.sum(axis=1, keepdims=True)], axis=1)
+
+    return made_stems(table, Real(), windows.labels, count=clips)[1]  # type: ignore[arg-type]
+
+
+def stems_of_mixtures(
+    generated: Mapping[str, Mapping[str, np.ndarray]],
+    cosines: Mapping[str, pd.DataFrame],
+    references: Mapping[str, np.ndarray],
+    *,
+    series: Mapping[str, str],
+    seed: int,
+    tracks: Mapping[str, Sequence[str]],
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Whether the stems of total and partial generation are the stems that they are called.
+
+    The distance of a clip's sum from real mixtures does not say so: stems that are fractions of one mixture sum to it.
+
+    Args:
+        generated: for each task and stem frames [N, F, D]; also of single stems, for the scale.
+        cosines: for each task the pairs of `made_stems`, and those of `real_cosines` as HELD_OUT.
+        references: frames of `reference_audio`, by name.
+        series: what the table calls each task.
+        seed: the run's seed.
+        tracks: for each of the references the tracks of its clips.
+        confidence: coverage of the intervals.
+
+    Returns:
+        A row per series, stem and reference, with the columns series, stem, reference, own (whether it is the stem's),
+        nearest (whether none is nearer, among those of single labels and its own), fad; for its own also fad_low and
+        fad_high (`metrics.frechet.fad_ci`), and for the others the cosines of `made_stems` with the stem that the
+        reference is of; clips, frames and reference_clips. Held-out chunks are compared as in `distances`.
+    """
+    from gmsdi.metrics.frechet import fad, fad_ci
+
+    stems = [name.removeprefix("stem/") for name in references if name.startswith("stem/")]
+    held_out = {stem: references[f"held-out/{stem}"] for stem in stems}
+    rows = []
+    for task, made in [*generated.items(), (HELD_OUT, held_out)]:
+        name = HELD_OUT if task == HELD_OUT else series[task]
+        pairs = cosines[task].set_index(["stem", "other"]) if task in cosines else None
+        for stem, frames in made.items():
+            found: list[dict[str, Any]] = []
+            own_tracks = np.asarray(tracks[f"held-out/{stem}"] if task == HELD_OUT else [""] * len(frames), dtype=str)
+            clusters = [track or f"clip {number}" for number, track in enumerate(own_tracks)]
+            for other in stems:
+                if len(labels_in(other)) > 1 and not (len(labels_in(stem)) > 1 and other in made):
+                    continue  # joint references are for groups
+                compared, compared_tracks = references[f"stem/{other}"], np.asarray(tracks[f"stem/{other}"], dtype=str)
+                if task == HELD_OUT:
+                    apart = ~np.isin(compared_tracks, own_tracks)
+                    compared, compared_tracks = compared[apart], compared_tracks[apart]
+                row: dict[str, Any] = {"series": name, "stem": stem, "reference": other, "own": other == stem}
+                row["fad"] = fad(compared.reshape(-1, compared.shape[-1]), frames.reshape(-1, frames.shape[-1]))
+                if other == stem:
+                    row["fad_low"], row["fad_high"] = fad_ci(
+                        compared, frames, compared_tracks.tolist(), clusters, confidence=confidence,
+                        seed=item_seed(seed, "stems", name, stem),
+                    )  # fmt: skip
+                elif pairs is not None and (stem, other) in pairs.index:
+                    row |= pairs.loc[(stem, other), ["cosine", "absolute"]].to_dict()
+                row |= {"clips": len(frames), "frames": frames.shape[0] * frames.shape[1]}
+                found.append({**row, "reference_clips": len(compared)})
+            least = min(row["fad"] for row in found)
+            rows += [{**row, "nearest": row["fad"] == least} for row in found]
+    order = ["series", "stem", "reference", "own", "nearest", "fad", "fad_low", "fad_high", "cosine", "absolute"]
+    return pd.DataFrame(rows).reindex(columns=[*order, "clips", "frames", "reference_clips"])

@@ -1,0 +1,151 @@
+"""The paper's own system: one text-conditioned model of mixtures, and the stems that it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gmsdi.errors import UserError
+from gmsdi.pipeline import Pipeline, Stem, indices_of, load
+from gmsdi.sampling.solver import Callback
+
+
+class Gmsdi:
+    """A text-conditioned model with the labels of the stems that it is to separate and to generate.
+
+    The options that a method hands on (`solver`, `guidance`, `negatives`, …) are those of the `Pipeline`'s method that
+    it names.
+
+    Args:
+        pipeline: the model.
+        labels: the K labels. A model of free text has none of its own.
+
+    Attributes:
+        labels: as given.
+    """
+
+    def __init__(self, pipeline: Pipeline, labels: Sequence[str]) -> None:
+        self.pipeline = pipeline
+        self.labels = list(labels)
+        self.sample_rate, self.window, self.level = pipeline.sample_rate, pipeline.window, pipeline.level
+
+    @property
+    def evaluations(self) -> int:
+        """Signals that the network has denoised so far; guidance counts a signal twice."""
+        return self.pipeline.evaluations
+
+    def separate(
+        self,
+        mixture: Tensor,
+        *,
+        constrained: int | str | None,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """The Separator, Eq. 13; with `constrained` None the projected one. See `Pipeline.separate_windows`."""
+        own: dict[str, Any] = {"constrained": constrained, "seeds": seeds, "levels": levels, "callback": callback}
+        return self.pipeline.separate_windows(mixture, self.labels, **own, **options)
+
+    def extract(
+        self,
+        mixture: Tensor,
+        *,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """The Extractor, Eq. 14. See `Pipeline.extract_windows`."""
+        own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
+        return self.pipeline.extract_windows(mixture, self.labels, **own, **options)
+
+    def sample(
+        self, stems: Sequence[Stem], *, seeds: Sequence[int], callback: Callback | None = None, **options: Any
+    ) -> Tensor:
+        """Single stems. See `Pipeline.sample_windows`."""
+        return self.pipeline.sample_windows(stems, seeds=seeds, callback=callback, **options)
+
+    def generate(
+        self,
+        *,
+        groups: Sequence[Sequence[str]] | None = None,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Total generation, Eq. 10 or, with `groups` of labels, Eq. 11. See `Pipeline.generate_windows`."""
+        places = None if groups is None else indices_of(groups, self.labels)
+        return self.pipeline.generate_windows(self.labels, groups=places, seeds=seeds, callback=callback, **options)
+
+    def generate_sequential(
+        self,
+        *,
+        order: Sequence[str] | None = None,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Total generation one by one, in the `order` of labels. See `Pipeline.generate_sequential_windows`."""
+        own: dict[str, Any] = {"seeds": seeds, "callback": callback}
+        own["order"] = None if order is None else [self.labels.index(label) for label in order]
+        return self.pipeline.generate_sequential_windows(self.labels, **own, **options)
+
+    def generate_extracted(
+        self, *, seeds: Sequence[int], callback: Callback | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Total generation by extraction. See `Pipeline.generate_extracted_windows`."""
+        return self.pipeline.generate_extracted_windows(self.labels, seeds=seeds, callback=callback, **options)
+
+    def accompany(
+        self,
+        given: Tensor,
+        given_stems: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Partial generation, Eq. 12. See `Pipeline.accompany_windows`."""
+        own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
+        return self.pipeline.accompany_windows(given, given_stems, self._others(given_stems), **own, **options)
+
+    def accompany_conditioned(
+        self,
+        given: Tensor,
+        given_stems: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Partial generation that hears the clean given stems. See `Pipeline.accompany_conditioned_windows`."""
+        own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
+        others = self._others(given_stems)
+        return self.pipeline.accompany_conditioned_windows(given, given_stems, others, **own, **options)
+
+    def _others(self, given: Sequence[str]) -> list[str]:
+        """The labels that are not given."""
+        if unknown := [label for label in given if label not in self.labels]:
+            raise UserError(f"stem {unknown[0]!r} is none of {', '.join(self.labels)}")
+        return [label for label in self.labels if label not in given]
+
+
+def load_gmsdi(path: str | Path, labels: Sequence[str], **options: Any) -> Gmsdi:
+    """Load a model folder.
+
+    Args:
+        path: the folder.
+        labels: see `Gmsdi`.
+        options: of `gmsdi.pipeline.load`.
+
+    Raises:
+        UserError: see `gmsdi.pipeline.load`.
+    """
+    return Gmsdi(load(path, **options), labels)

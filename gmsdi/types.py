@@ -1,0 +1,170 @@
+"""The words of the house: prompts, the labels of a model, the stems of a result. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from gmsdi.errors import UserError
+
+if TYPE_CHECKING:
+    from gmsdi.io.audio import Samples
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (step, steps) after each step of a run."""
+Negatives: TypeAlias = Mapping[str, str] | None
+"""Label to negative text."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a signal should sound like.
+
+    Attributes:
+        text: the description, for instance "Bass, Drums".
+        negative: what guidance leads away from; None is the learned unconditional embedding z*.
+    """
+
+    text: str
+    negative: str | None = None
+
+
+Stem: TypeAlias = str | Prompt
+
+
+def as_prompt(prompt: Stem) -> Prompt:
+    """The prompt itself, or one with that text and no negative text."""
+    return prompt if isinstance(prompt, Prompt) else Prompt(prompt)
+
+
+def join(prompts: Sequence[Stem]) -> Prompt:
+    """⊗ of the paper's Section 3: the texts joined by ", ".
+
+    The negative of a joint prompt is z*: the paper names negatives for single stems only, and a stem's negative ("Bass"
+    for Drums) may be part of the joint text.
+    """
+    return Prompt(", ".join(as_prompt(prompt).text for prompt in prompts))
+
+
+class Labels(tuple[str, ...]):
+    """The stem labels that a model was trained with, in their order; none for a model of free text."""
+
+    def chosen(self, stems: Sequence[str] | None, at_least: int = 2) -> list[str]:
+        """The stems of a task, all labels for None.
+
+        Raises:
+            UserError: if there are too few, or one is named twice.
+        """
+        names = list(self if stems is None else stems)
+        if len(names) < at_least:
+            raise UserError(f"{len(names)} stems named, but at least {at_least} needed")
+        if len(set(names)) < len(names):
+            raise UserError(f"stems {', '.join(names)}: each can be named once")
+        return names
+
+    def prompts(self, stems: Sequence[Stem], negatives: Negatives = None) -> list[Prompt]:
+        """Prompts with their negatives; warns of texts that a model of labels has never seen."""
+        prompts = [as_prompt(stem) for stem in stems]
+        if negatives:
+            prompts = [
+                Prompt(prompt.text, negatives.get(prompt.text)) if prompt.negative is None else prompt
+                for prompt in prompts
+            ]
+        texts = [text for prompt in prompts for text in (prompt.text, prompt.negative) if text is not None]
+        unknown = dict.fromkeys(part for text in texts for part in text.split(", ") if part not in self)
+        if self and unknown:
+            warnings.warn(
+                f"the model was not trained with {', '.join(map(repr, unknown))}; it knows {', '.join(self)}",
+                stacklevel=3,
+            )
+        return prompts
+
+    def join(self, prompts: Sequence[Stem]) -> Prompt:
+        """⊗ as in training: a model of labels has seen each label once and in its own order."""
+        joint = join(prompts)
+        parts = set(joint.text.split(", "))
+        return Prompt(", ".join(x for x in self if x in parts)) if parts <= set(self) else joint
+
+    def indices(self, groups: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Groups of labels as indices.
+
+        Raises:
+            UserError: if they do not have every label once.
+        """
+        if sorted(label for group in groups for label in group) != sorted(self) or not all(groups):
+            named = "; ".join(", ".join(group) for group in groups)
+            raise UserError(f"groups {named} do not have each of {', '.join(self)} once")
+        return [[self.index(label) for label in group] for group in groups]
+
+
+@dataclass(frozen=True)
+class Stems:
+    """The result of a task on audio of any length.
+
+    Attributes:
+        parts: label to float32 `[C, T]`.
+        mixture: `[C, T]`, what they belong to: the separated mixture, the sum of the generated stems, or the sum of
+            given and generated stems.
+        sample_rate: in Hz.
+    """
+
+    parts: dict[str, Samples]
+    mixture: Samples
+    sample_rate: int
+
+    @property
+    def stems(self) -> dict[str, Samples]:
+        """The parts."""
+        return self.parts
+
+    @property
+    def residual(self) -> Samples:
+        """What the parts leave of the mixture, `[C, T]`: of an accompaniment the given stems."""
+        return self.mixture - total_of(self.parts.values())
+
+    def save(
+        self, folder: str | Path, *, format: str = "flac", mixture: bool = False, residual: bool = False
+    ) -> list[Path]:
+        """Write one file per part, named after its label.
+
+        Args:
+            folder: where to.
+            format: "flac" (16 bits) or "wav" (float).
+            mixture: write the mixture, too.
+            residual: write what the parts leave of it, too.
+
+        Returns:
+            The files.
+
+        Raises:
+            UserError: for another format, or if the folder cannot be written to.
+        """
+        from gmsdi.io.audio import FORMATS, Audio, write
+
+        if f".{format}" not in FORMATS:
+            raise UserError(f"format is {format!r}; choose {' or '.join(name.lstrip('.') for name in FORMATS)}")
+        signals = dict(self.parts)
+        if mixture:
+            signals["mixture"] = self.mixture
+        if residual:
+            signals["residual"] = self.residual
+        return [
+            write(Path(folder) / f"{file_name(name)}.{format}", Audio(samples, self.sample_rate))
+            for name, samples in signals.items()
+        ]
+
+
+def file_name(label: str) -> str:
+    """A label as the name of a file: "Bass, Drums" becomes bass_drums."""
+    return re.sub(r"[^\w-]+", "_", label).strip("_").lower()
+
+
+def total_of(parts: Iterable[Samples]) -> Samples:
+    """The sum of signals `[C, T]`; one channel counts for all."""
+    import numpy as np
+
+    return np.sum(np.broadcast_arrays(*parts), axis=0, dtype=np.float32)

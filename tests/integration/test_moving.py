@@ -1,0 +1,153 @@
+"""What runs again after an edit or a move, and the workflow as a module of another one."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration.test_workflow import REPO, TINY, write_config, write_model
+
+FOLDERS = {"slakh", "gallery"}
+"""Outputs that are folders."""
+
+
+def snakemake(repository, folder, *arguments, **environment):
+    command = [sys.executable, "-m", "snakemake", "-s", repository / "workflow" / "Snakefile", "--cores", "1"]
+    return subprocess.run(
+        [str(part) for part in (*command, *arguments)],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def planned(result):
+    """The rules of a dry run, without the one that only gathers the targets."""
+    assert result.returncode == 0, result.stderr[-4000:]
+    said = result.stdout + result.stderr
+    found = set(re.findall(r"^(?:local)?rule (\w+):$", said, re.MULTILINE)) - {"all"}
+    assert found or "Nothing to be done" in said
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A checkout with the results of a run in it, which are empty files: what Snakemake knows of them is real."""
+    repository = tmp_path_factory.mktemp("place") / "checkout"
+    for name in ("gmsdi", "workflow", "config", "envs"):
+        shutil.copytree(REPO / name, repository / name, ignore=shutil.ignore_patterns("__pycache__", "baselines"))
+    shutil.copy(TINY, repository / "tiny.yaml")  # with the bundled model
+    dag = [sys.executable, REPO / "tests" / "unit" / "dag.py", repository, "tiny.yaml"]
+    result = subprocess.run(dag, cwd=repository, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-4000:]
+    for job in json.loads(result.stdout.splitlines()[-1]):
+        for output in map(Path, job["output"]):
+            path = repository / output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir() if output.name in FOLDERS else path.touch()
+    result = snakemake(repository, repository, "--configfile", "tiny.yaml", "--touch", "--forceall")
+    assert result.returncode == 0, result.stderr[-4000:]
+    return repository
+
+
+def edited(repository, *edits):
+    """The rules that would run after edits (file, old, new), which are taken back."""
+    before = {file: (repository / file).read_text() for file, _, _ in edits}
+    for file, old, new in edits:
+        text = (repository / file).read_text()
+        assert old in text, (file, old)
+        (repository / file).write_text(text.replace(old, new, 1))
+    result = snakemake(repository, repository, "--configfile", "tiny.yaml", "-n")
+    for file, text in before.items():
+        (repository / file).write_text(text)
+    return planned(result)
+
+
+@pytest.mark.slow
+def test_comments_and_docstrings_make_nothing_run_again(place):
+    found = edited(
+        place,
+        ("gmsdi/models/adapters/adp.py", "from __future__", "# A comment.\nfrom __future__"),
+        ("gmsdi/inference.py", '"""', '"""Another word. '),
+        ("gmsdi/metrics/si_sdr.py", '    """', '    """Another word. '),
+        ("workflow/scripts/separate.py", '"""', '"""Another word. '),
+        ("workflow/rules/separate.smk", "# Table 2", "# A table"),
+    )
+    assert found == set()
+
+
+@pytest.mark.slow
+def test_an_edit_makes_its_stage_and_what_follows_run_again(place):
+    fad = edited(place, ("gmsdi/metrics/frechet.py", "return _distance(*_stat", "return 1.0 * _distance(*_stat"))
+    assert {"fad", "figure2", "figure3", "page"} <= fad
+    assert not fad & {"grid", "separate", "generate", "embed_generated", "score_separation", "chunk_with_stems"}
+
+    steps = edited(place, ("gmsdi/study/study.py", 'solver["s_churn"] * steps', 'solver["s_churn"] * 1 * steps'))
+    assert steps == {"cost", "costs", "figure4", "page"}
+
+    sampling = edited(place, ("gmsdi/sampling/samplers.py", "return x", "return 1.0 * x"))
+    assert {"grid", "select", "separate", "generate", "cost", "table1", "table2", "fad", "page"} <= sampling
+    assert not sampling & {"compose", "chunk", "chunk_with_stems", "embed_references", "train_short"}
+
+    # Files of the workflow's folder, and the bundled weights.
+    assert edited(place, ("workflow/report/page.html.j2", "<title>", "<title>The ")) == {"page"}
+    assert "grid" in edited(place, ("gmsdi/weights/mini/config.json", "{", "{ "))
+
+
+@pytest.mark.slow
+def test_a_checkout_that_is_copied_or_moved_with_its_results_has_nothing_to_do(place, tmp_path):
+    shutil.copytree(place, tmp_path / "copy")
+    for path in (tmp_path / "copy" / "workflow" / "scripts").glob("*.py"):
+        path.touch()  # as a fresh checkout does
+    (tmp_path / "copy").rename(tmp_path / "moved")
+    result = snakemake(tmp_path / "moved", tmp_path / "moved", "--configfile", "tiny.yaml", "-n")
+    assert planned(result) == set()
+
+
+@pytest.mark.slow
+def test_the_workflow_is_a_module_of_another(tmp_path):
+    """The package lies elsewhere, as one that is installed does, and the paths are those of the run."""
+    for name in ("workflow", "config", "envs"):
+        shutil.copytree(REPO / name, tmp_path / "downloaded" / name)
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "gmsdi").symlink_to(REPO / "gmsdi")
+    own = tmp_path / "own"
+    own.mkdir()
+    write_model(own / "model")
+    study = yaml.safe_load(write_config(own).read_text())
+    (own / "config.yaml").write_text(yaml.safe_dump({"study": study}))
+    (own / "Snakefile").write_text(
+        """
+configfile: "config.yaml"
+
+module gmsdi:
+    snakefile: "../downloaded/workflow/Snakefile"
+    config: config["study"]
+
+use rule * from gmsdi as gmsdi_*
+
+rule mine:
+    default_target: True
+    input: "results/tiny/grid/test/extractor.csv", "results/tiny/config.yaml"
+    output: "mine.csv"
+    shell: "cp {input[0]} {output}"
+"""
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    options = {"cwd": own, "env": environment, "capture_output": True, "text": True, "timeout": 600}
+    assert "gmsdi_page" in planned(subprocess.run([*command, "-n", "results/tiny/report.html"], **options))
+    result = subprocess.run(command, **options)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert len((own / "mine.csv").read_text().splitlines()) > 4
+    resolved = yaml.safe_load((own / "results" / "tiny" / "config.yaml").read_text())
+    assert resolved["separation"]["chunks"] == study["separation"]["chunks"]
+    assert resolved["intervals"]  # of the workflow's own configuration
