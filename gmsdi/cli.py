@@ -26,6 +26,7 @@ import typer
 
 import gmsdi
 from gmsdi.errors import UserError
+from gmsdi.types import file_names
 
 if TYPE_CHECKING:
     from gmsdi.models.protocol import Model as AnyModel
@@ -379,7 +380,9 @@ def _label(name: str, model: AnyModel) -> str:
 def _stems(names: Sequence[str] | None, model: AnyModel) -> list[str] | None:
     if not names:
         return None
-    return [_label(part, model) for name in names for part in name.split(",") if part.strip()]
+    labels = [_label(part, model) for name in names for part in name.split(",") if part.strip()]
+    file_names(labels)  # what cannot be written is said before it is made
+    return labels
 
 
 def _pairs(items: Sequence[str], option: str) -> dict[str, str]:

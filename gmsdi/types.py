@@ -141,7 +141,8 @@ class Stems:
             The files.
 
         Raises:
-            UserError: for another format, or if the folder cannot be written to.
+            UserError: for another format, if the parts' labels cannot name files (`file_names`), or the folder cannot
+                be written to.
         """
         from gmsdi.io.audio import FORMATS, Audio, write
 
@@ -152,15 +153,29 @@ class Stems:
             signals["mixture"] = self.mixture
         if residual:
             signals["residual"] = self.residual
+        names = file_names(signals)
         return [
-            write(Path(folder) / f"{file_name(name)}.{format}", Audio(samples, self.sample_rate))
-            for name, samples in signals.items()
+            write(Path(folder) / f"{names[label]}.{format}", Audio(samples, self.sample_rate))
+            for label, samples in signals.items()
         ]
 
 
-def file_name(label: str) -> str:
-    """A label as the name of a file: "Bass, Drums" becomes bass_drums."""
-    return re.sub(r"[^\w-]+", "_", label).strip("_").lower()
+def file_names(labels: Iterable[str]) -> dict[str, str]:
+    """Labels as the names of files: "Bass, Drums" becomes bass_drums.
+
+    Raises:
+        UserError: if nothing is left of one, or two become the same.
+    """
+    found: dict[str, str] = {}
+    for label in labels:
+        name = re.sub(r"[^\w-]+", "_", label).strip("_").lower()
+        if not name:
+            raise UserError(f"stem {label!r} has no letter or digit to name a file by; call it otherwise")
+        for other, taken in found.items():
+            if taken == name:
+                raise UserError(f"stems {other!r} and {label!r} would both be written to {name}; call one otherwise")
+        found[label] = name
+    return found
 
 
 def total_of(parts: Iterable[Samples]) -> Samples:

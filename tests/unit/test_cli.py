@@ -84,6 +84,8 @@ def test_same_seed_same_bytes(model, song, tmp_path):
         (["generate", "--method", "magic"], "magic"),
         (["generate", "--groups", "bass, drums", "drums, piano"], "once"),
         (["accompany", "--given", "SONG"], "LABEL=VALUE"),
+        (["extract", "SONG", "--stems", "bass", "???"], "'???'"),
+        (["extract", "SONG", "--stems", "a b", "a/b"], "a_b"),
         (["extract", "SONG", "--device", "abacus"], "abacus"),
     ],
 )

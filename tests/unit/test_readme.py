@@ -45,7 +45,7 @@ def test_a_model_of_ones_own_separates_a_song(examples, tmp_path, monkeypatch):
     # Windows of the example's length would take minutes.
     example = examples[0].replace("2**18", "4096")
     exec(example, {"network": network, "embed": lambda texts: Bank()})
-    stems = [soundfile.read(tmp_path / "song" / f"{name}.flac")[0] for name in ("Bass", "Drums", "Piano")]
+    stems = [soundfile.read(tmp_path / "song" / f"{name}.flac")[0] for name in ("bass", "drums", "piano")]
     np.testing.assert_allclose(sum(stems), song, atol=2e-4)  # of 16 bits each
 
 
