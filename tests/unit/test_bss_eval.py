@@ -13,6 +13,7 @@ from gmsdi.metrics import bss_eval
 from gmsdi.metrics.bss_eval import bss_eval_windows, summarize_bss_eval
 from gmsdi.study.scoring import score_bss_eval
 from gmsdi.study.tables import bss_eval_sheets, table2_bss_eval
+from tests.unit.rows import make_row
 
 needs_museval = pytest.mark.skipif(
     importlib.util.find_spec("museval") is None and os.environ.get("GMSDI_PEERS") != "required",
@@ -131,10 +132,11 @@ def test_sheet_has_a_row_per_method_and_stem():
         ("b", 0, 0, "Bass", 4.004, np.inf, 2.0),
         ("a", 0, 0, "Drums", np.nan, np.nan, np.nan),
     )
-    table = table2_bss_eval(
-        {"extractor": extractor, "msdm": extractor[:2]},
-        {"extractor": {"w": 2.0, "solver": {"steps": 20}}, "msdm": {"title": "MSDM", "solver": {"steps": 9}}},
-    )
+    rows = {
+        "extractor": make_row("extractor", title="GMSDI Extractor", w=2.0, solver={"steps": 20}),
+        "msdm": make_row("msdm", title="MSDM", solver={"steps": 9}),
+    }
+    table = table2_bss_eval({"extractor": extractor, "msdm": extractor[:2]}, rows)
     assert table["model"].tolist() == ["GMSDI Extractor"] * 3 + ["MSDM"] * 2
     (sheet,) = bss_eval_sheets(table)
     assert list(sheet.header) == ["Model: stem", "SDR (dB)", "SIR (dB)", "SAR (dB)", "Frames", "Tracks"]
