@@ -44,7 +44,7 @@ class TrainingConfig:
         Literal["adamw", "muon"],
         About("muon: Muon for matrices, AdamW for the rest; the learning rate has the same meaning for both"),
     ] = "adamw"
-    lr: Annotated[Positive, About("peak learning rate")] = 1e-3
+    lr: Annotated[NonNegative, About("peak learning rate")] = 1e-3
     betas: Annotated[tuple[float, float], As(Annotated[list[Number], Len(2, 2)]), About("moment decays of AdamW")] = (
         0.9,
         0.99,

@@ -76,7 +76,7 @@ def test_comments_and_docstrings_make_nothing_run_again(place):
     found = edited(
         place,
         ("gmsdi/models/adapters/adp.py", "from __future__", "# A comment.\nfrom __future__"),
-        ("gmsdi/inference.py", '"""', '"""Another word. '),
+        ("gmsdi/inference/separation.py", '"""', '"""Another word. '),
         ("gmsdi/metrics/si_sdr.py", '    """', '    """Another word. '),
         ("workflow/scripts/separate.py", '"""', '"""Another word. '),
         ("workflow/rules/separate.smk", "# Table 2", "# A table"),
@@ -90,7 +90,7 @@ def test_an_edit_makes_its_stage_and_what_follows_run_again(place):
     assert {"fad", "figure2", "figure3", "page"} <= fad
     assert not fad & {"grid", "separate", "generate", "embed_generated", "score_separation", "chunk_with_stems"}
 
-    steps = edited(place, ("gmsdi/study/study.py", 'solver["s_churn"] * steps', 'solver["s_churn"] * 1 * steps'))
+    steps = edited(place, ("workflow/scripts/cost.py", "before + done * share", "before + 1.0 * done * share"))
     assert steps == {"cost", "costs", "figure4", "page"}
 
     sampling = edited(place, ("gmsdi/sampling/samplers.py", "return x", "return 1.0 * x"))

@@ -233,7 +233,7 @@ def test_uncertainty_becomes_the_logarithm_of_the_expected_loss():
         ({"optimizer": "sgd"}, "training.optimizer is 'sgd'; choose adamw or muon"),
         ({"p_extra": {"share": 0.5}}, "training.p_extra has share; give share, low and high"),
         ({"p_extra": {"share": 0.5, "low": 1, "high": 0.1}}, "low above 0 and below high"),
-        ({"ema_power": [0.5]}, "sigma_rel is 0.5"),
+        ({"ema_power": [0.5]}, "ema_power has 0.5"),
         ({"muon_every": 0}, "training.muon_every is 0"),
     ],
 )

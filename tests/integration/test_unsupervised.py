@@ -38,7 +38,7 @@ def test_from_mixtures_to_table_2(tmp_path):
 
     with (tmp_path / target).open() as file:
         rows = {row["model"]: row for row in csv.DictReader(file) if row["stem"] == "All"}
-    for model in ("GMSDI Extractor, unsupervised (CLAP)", "GMSDI Extractor, weakly supervised"):
+    for model in ("GMSDI Extractor, by a CLAP that has seen labels", "GMSDI Extractor, weakly supervised"):
         assert rows[model]["status"] == "run"
         assert float(rows[model]["protocol"]) < 100
     results = tmp_path / "results" / "tiny_clap"

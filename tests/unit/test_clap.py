@@ -333,7 +333,7 @@ def test_the_cost_of_such_a_model_needs_no_clap(tmp_path):
     overlay = tmp_path / "config.yaml"
     training = {"steps": 2, "batch": 2}
     overlay.write_text(
-        yaml.safe_dump({"run": "x", "data": {"window": 1024}, "model": {"train": True}, "training": training})
+        yaml.safe_dump({"run": "x", "model": {"train": True}, "baselines": {"enabled": []}, "training": training})
     )
     config = cost.resolved([overlay])
     text = {"kind": "clap", "checkpoint": str(tmp_path / "nowhere"), "features": 8}

@@ -148,7 +148,7 @@ if pattern:
     sys.addaudithook(hook)
 """
 RATE, WINDOW = 22050, 16384
-MODELS = {"model": {"train": True}, "baselines": {"enabled": []}, "demo_training": {"enabled": False}}
+NO_MODELS = {"baselines": {"enabled": []}, "demo_training": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,11 @@ def configure(folder: Path, server, **data) -> tuple[Path, Study]:
     data = {"kind": "slakh", "sample_rate": RATE, "window": WINDOW, **data}
     data["download"] = {"registry": "registry.csv", "mirrors": [server.url], **data.get("download", {})}
     file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump({"run": "slakh", "data": data, **MODELS}))
+    # A model of this rate and length, which is not run.
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "model.safetensors").touch()
+    (folder / "model" / "config.json").write_text(json.dumps({"sample_rate": RATE, "window": WINDOW}))
+    file.write_text(yaml.safe_dump({"run": "slakh", "data": data, "model": {"folder": "model"}, **NO_MODELS}))
     return file, Study(validate(load(file)))
 
 

@@ -19,7 +19,7 @@ from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1,
 
 try:
     # What --configfile and --config give, or the workflow that has this one as a module, lies over the base that it names.
-    config.update(validate(over_base(config)))
+    config.update(validate(over_base(config, REPO / "config")))
     writable(Path("results") / config["run"])
     # Rows, tasks, systems and models, and the settings that a job gets.
     STUDY = Study(config)

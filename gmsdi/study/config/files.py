@@ -41,13 +41,14 @@ def load(*paths: str | Path) -> Config:
     return over_base(given)
 
 
-def over_base(given: Mapping[str, Any]) -> Config:
+def over_base(given: Mapping[str, Any], folder: Path = FOLDER) -> Config:
     """Lay a configuration over the one that its key `base` names, key by key; lists are replaced as a whole.
 
     Where it chooses another sampler, the options of the base's solvers that this one lacks are left out.
 
     Args:
         given: what a user wrote, in files or on the command line.
+        folder: where the configurations lie that a base may name.
 
     Returns:
         All keys, unchecked. Their `base` is null: nothing lies below them any more.
@@ -55,28 +56,28 @@ def over_base(given: Mapping[str, Any]) -> Config:
     Raises:
         UserError: if the base is missing or damaged, or stands on itself.
     """
-    return {**_based(given, []), "base": None}
+    return {**_based(given, [], folder), "base": None}
 
 
-def _based(given: Mapping[str, Any], seen: list[Path]) -> Config:
+def _based(given: Mapping[str, Any], seen: list[Path], folder: Path) -> Config:
     name = given.get("base", "demo")
     if name is None:
         return copy.deepcopy(dict(given))
     if not isinstance(name, str):
         raise UserError(f"config: base is {name!r}; write demo, another name in config/, a path, or null")
-    path = FOLDER / DEMO if name == "demo" else FOLDER / f"{name}.yaml"
+    path = folder / DEMO if name == "demo" else folder / f"{name}.yaml"
     if not path.is_file():
         path = Path(name).expanduser()
     if not path.is_file():
-        names = ", ".join(["demo", *(file.stem for file in sorted(FOLDER.glob("*.yaml")) if file.name != DEMO)])
+        names = ", ".join(["demo", *(file.stem for file in sorted(folder.glob("*.yaml")) if file.name != DEMO)])
         raise UserError(f"config: base is {name!r}, which is no file; name one, or one of {names}")
     path = path.resolve()
     if path in seen:
         raise UserError(f"config: base: {path} stands on itself; leave out its base")
     content = _read(path)
-    if path == (FOLDER / DEMO).resolve():
+    if path == (folder / DEMO).resolve():
         content["base"] = None
-    base = _based(content, [*seen, path])
+    base = _based(content, [*seen, path], folder)
     merged = copy.deepcopy(base)
     _overlay(merged, given)
     for where, name, settings in chains(merged):
