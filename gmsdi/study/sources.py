@@ -135,7 +135,7 @@ class Sources:
             yield from self._resolve(target, ".".join(filter(None, [name, rest])))
         elif self._module(f"{module}.{first}") is not None:
             yield from self._resolve(f"{module}.{first}", rest)
-        elif "__getattr__" in known.definitions:
+        elif "__getattr__" in known.definitions and first not in _IGNORED:
             yield module, "__getattr__"
 
     # --- Files --------------------------------------------------------------------------------------------------------

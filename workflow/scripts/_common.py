@@ -112,10 +112,10 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
 
 def model_folders(files: Any, bundled: Iterable[str]) -> list[Path]:
     """The folders of models: of the rule's input files, and of those that come with the package."""
-    import gmsdi
+    from gmsdi import errors  # says where the package lies, and needs nothing else of it
 
     folders = dict.fromkeys(Path(file).parent for file in ([files] if isinstance(files, str) else files))
-    return [*folders, *(Path(gmsdi.__file__).parent / "weights" / name for name in bundled)]
+    return [*folders, *(Path(errors.__file__).parent / "weights" / name for name in bundled)]
 
 
 def workflow_file(name: str) -> Path:
