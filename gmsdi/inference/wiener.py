@@ -80,18 +80,6 @@ class ShareOut:
             raise UserError(f"share_out amount is {self.amount}; it must be from 0 to 1")
 
 
-def wiener(stems: Tensor, mixture: Tensor, *, amount: float = 1.0, seconds: float = 0.25, sample_rate: int) -> Tensor:
-    """`Wiener` as a function."""
-    return Wiener(sample_rate, amount, seconds)(stems, mixture)
-
-
-def share_out(
-    stems: Tensor, mixture: Tensor, *, amount: float = 1.0, seconds: float = 0.125, sample_rate: int
-) -> Tensor:
-    """`ShareOut` as a function."""
-    return ShareOut(sample_rate, amount, seconds)(stems, mixture)
-
-
 def _by_power(stems: Tensor, signal: Tensor, name: str, seconds: float, sample_rate: int) -> Tensor:
     """`signal` `[..., C, T]` cut into K, in each cell of the spectrogram by the power of the stems `[..., K, C, T]`."""
     size = 1 << max(0, round(seconds * sample_rate) - 1).bit_length()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter
@@ -203,14 +202,14 @@ class Solved(Row):
 
 
 class Filter(Frozen):
-    """`gmsdi.inference.wiener.wiener`: its `amount` and the length of its windows."""
+    """`gmsdi.inference.Wiener`: its `amount` and the length of its windows."""
 
     amount: Number = 1
     seconds: Number = 0.25
 
 
 class ByPower(Frozen):
-    """`gmsdi.inference.wiener.share_out`: its `amount` and the length of its windows."""
+    """`gmsdi.inference.ShareOut`: its `amount` and the length of its windows."""
 
     amount: Number = 1
     seconds: Number = 0.125
@@ -283,11 +282,11 @@ class Guided(Solved):
         }
 
     def _filtered(self, stems: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:
-        from gmsdi.inference.wiener import wiener
+        from gmsdi.inference.wiener import Wiener
 
         if self.wiener is None:
             return stems
-        return wiener(stems, mixture, sample_rate=sample_rate, **self.wiener.model_dump())
+        return Wiener(sample_rate, **self.wiener.model_dump())(stems, mixture)
 
 
 class Extractor(Guided):
@@ -324,11 +323,11 @@ class Extractor(Guided):
 
     def consistency(self, sample_rate: int) -> bool | Consistency:
         """What `gmsdi.inference.extractor` takes, at a rate in Hz."""
-        from gmsdi.inference.wiener import share_out
+        from gmsdi.inference.wiener import ShareOut
 
         if not self.consistent or self.by_power is None:
             return self.consistent
-        return partial(share_out, sample_rate=sample_rate, **self.by_power.model_dump())
+        return ShareOut(sample_rate, **self.by_power.model_dump())
 
     def _filters(self) -> list[str]:
         shared = [] if self.by_power is None else [f"{self.by_power.amount:.0%} by power"]

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 from itertools import permutations
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ import torch
 
 from gmsdi import inference
 from gmsdi.errors import UserError
-from gmsdi.inference.wiener import share_out
+from gmsdi.inference.wiener import ShareOut
 from gmsdi.io.audio import Audio, as_audio, fit, read, resample, to_int16, write
 from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
@@ -220,7 +219,7 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
         if task == "extract":
             return pipe.extract_windows(x, ["Bass", "Drums"], solver=QUICK, **options)
         if task == "mean":
-            shared = partial(share_out, amount=0.25, seconds=0.004, sample_rate=pipe.sample_rate)
+            shared = ShareOut(pipe.sample_rate, amount=0.25, seconds=0.004)
             options |= {"consistent": shared, "samples": 3, "inverted": True}
             return pipe.extract_windows(x, ["Bass", "Drums"], solver=replace(QUICK, last="estimate"), **options)
         if task == "generate":
