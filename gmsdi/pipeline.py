@@ -76,7 +76,8 @@ class Pipeline:
         evaluations: signals that the network has denoised so far; guidance counts a signal twice.
 
     Args:
-        denoiser: `D(x [N, C, T], sigma [N], cond)` with `encode(texts)`.
+        denoiser: `D(x [N, ...], sigma [N], cond)` with `encode(texts)`, and with `channels` and `space` if it is not of
+            waveforms.
         config: `sample_rate`, `window`, `labels`, and optionally `level` and `unet.in_channels`.
         device: where the denoiser is.
         max_batch: see `gmsdi.sampling.session.Batch`.
@@ -92,7 +93,7 @@ class Pipeline:
         max_batch: int = 16,
         fixed_batch: bool = False,
     ) -> None:
-        channels = config.get("unet", {}).get("in_channels", 1)
+        channels = getattr(denoiser, "channels", config.get("unet", {}).get("in_channels", 1))
         self.denoiser, self.config, self.device = denoiser, config, torch.device(device)
         self.model = Adapted(
             denoiser,
@@ -101,7 +102,7 @@ class Pipeline:
             window=config["window"],
             channels=channels,
             labels=tuple(config.get("labels") or ()),
-            space=Waveform(channels),
+            space=getattr(denoiser, "space", None) or Waveform(channels),
             level=level.known_level(config),
             device=self.device,
         )

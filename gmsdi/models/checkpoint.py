@@ -17,6 +17,7 @@ from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
 from gmsdi.models.clap import training as _clap  # noqa: F401  # registers its kind, as `family` does
 from gmsdi.models.edm import family
+from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
 from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, own_state, read_config
 from gmsdi.models.trainable import TrainableModel, builder, kind_of
 
@@ -27,10 +28,11 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
     """A model with fresh weights.
 
     Args:
-        config: `kind`, "diffusion" (the default), "clap" or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz,
-            `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and for a diffusion
-            model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`, for the other
-            kinds what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take. The module that defines
+        config: `kind`, "diffusion" (the default), "latent", "codec", "clap" or "gibbs"; `target`, see `target_of`;
+            `sample_rate` in Hz, `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and
+            for a diffusion model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`;
+            if it is of latents, `codec`, too (see `CodecConfig`), which is all that a codec has; for the other kinds
+            what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take. The module that defines
             a kind outside of `gmsdi.models` has to be imported first.
         prompts: embeddings of prompts that are known already, see `models.edm.text.build_text`.
 

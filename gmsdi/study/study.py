@@ -30,9 +30,9 @@ from gmsdi.study.tasks import (
     TotalMsdm,
 )
 
-GMSDI, CLAP, DEMO = "gmsdi", "clap", "demo"
+GMSDI, CLAP, CODEC, DEMO = "gmsdi", "clap", "codec", "demo"
 """Names of trainings: the text-conditioned model; the small CLAP, a model that separates nothing and whose embeddings
-condition another; and the text-conditioned model in the demo's short training."""
+condition another; the codecs, of whose latents it may be; and the text-conditioned model in the demo's short one."""
 CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
 """Keys of a text encoder that no other kind has."""
 UNSUPERVISED = ", unsupervised (CLAP)"
@@ -60,12 +60,14 @@ class Study:
         validation: whether the grid is also computed on validation chunks.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
         clap: whether it is trained on embeddings by a CLAP.
+        latent: whether it is trained on the latents of a codec.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.labels: list[str] = list(config["data"]["classes"])
         self.clap = config["model"]["config"]["text"]["kind"] == CLAP
+        self.latent = config["model"]["config"]["kind"] == "latent"
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
         self.validation = config["grid"]["validation"]["chunks"] is not None
         self.systems = {setup.kind: setup for setup in self._systems()}
@@ -297,10 +299,25 @@ class Study:
                 text["checkpoint"] = f"results/{config['run']}/clap/model"
             elif not self.clap:
                 text = {key: value for key, value in text.items() if key not in CLAP_KEYS}
-            return {**config["model"]["config"], "text": text, **shared}
+            own = {**config["model"]["config"], "text": text, **shared}
+            if self.latent:
+                return {**own, "codec": self.codec_config(config["codec"]["use"])["codec"]}
+            return {key: value for key, value in own.items() if key not in ("kind", "additive")}
         system = self.models[model]
         own = config["baselines"][system.kind]["model"]
         return {**system.network(model, own, config["model"]["config"]["unet"]), **shared}
+
+    @property
+    def codecs(self) -> list[str]:
+        """The codecs that are trained and compared, if the model is trained on latents."""
+        return list(self.config["codec"]["variants"]) if self.latent and self.config["model"]["train"] else []
+
+    def codec_config(self, variant: str) -> dict[str, Any]:
+        """What `gmsdi.models.checkpoint.build_model` takes to make one of the codecs."""
+        own, data = self.config["codec"], self.config["data"]
+        changes = {key: value for key, value in own["variants"][variant].items() if value is not None}
+        shared = {key: data[key] for key in ("sample_rate", "window")}
+        return {"kind": "codec", "codec": {**own["config"], **changes}, **shared, "labels": self.labels}
 
     def training(self, model: str) -> dict[str, Any]:
         """The given settings of training of a model (`TrainingConfig`), or of "demo", the demo's short training.
@@ -321,6 +338,8 @@ class Study:
             return {**training, **self.config["demo_training"]["training"]}
         if model == CLAP:  # every window has its text
             return {**training, "initial": None, **self.config["clap"]["training"], "p_drop": 0.0}
+        if model == CODEC:
+            return {**training, "initial": None, **self.config["codec"]["training"]}
         return {**training, "initial": None, **self.config["baselines"][self.models[model].kind]["training"]}
 
     # --- Data ---------------------------------------------------------------------------------------------------------

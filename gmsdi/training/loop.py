@@ -41,11 +41,13 @@ from gmsdi.io.device import resolve_precision
 from gmsdi.io.files import atomic, remove_partials
 from gmsdi.level import level_of_windows
 from gmsdi.metrics.denoising import LEVELS, oracle_wiener
+from gmsdi.models.autoencoder import load_codec
 from gmsdi.models.checkpoint import MIXTURE, STEMS, build_model, load_model, save_model, target_of
 from gmsdi.models.clap.windows import WindowEmbeddings
+from gmsdi.models.edm import latent
 from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.models.edm.text import FrozenClapText, prompt_of
-from gmsdi.models.trainable import TrainableModel
+from gmsdi.models.trainable import TrainableModel, kind_of
 from gmsdi.training.averages import power_average, reconstruct, save_snapshot
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.optimizers import Muon, divided
@@ -54,6 +56,8 @@ DRAWS = 16
 """Uniform numbers that a batch holds for each item, for choices of the model's own."""
 LABELLED = ("tiny", "t5")
 """Kinds of text encoders that are trained on the labels of mixtures."""
+MEASURED = 64
+"""Training windows on which the scale of latents is measured."""
 LENGTHS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 """σ_rel of the averages among which one is chosen at the end of a training with `ema_power`."""
 
@@ -283,7 +287,7 @@ class Training(LightningModule):
                 loss = self.averaged.training_loss(batch).mean()
                 # The loss is weighted by (σ² + σ_data²)/(σ·σ_data)².
                 found[f"mse_{sigma:g}"] = float(loss) / (1 + (sigma / model.sigma_data) ** 2)
-                if not self._compared:
+                if not self._compared and not isinstance(model, latent.LatentDenoiser):
                     found[f"wiener_{sigma:g}"] = float(oracle_wiener(batch["clean"], sigma, batch["noise"]).mean())
         self._compared = True
         return found
@@ -414,6 +418,7 @@ def train(
     progress: bool = True,
     train_embeddings: str | Path | None = None,
     validation_embeddings: str | Path | None = None,
+    codec: str | Path | None = None,
 ) -> bool:
     """Train a model and write its folder.
 
@@ -434,6 +439,8 @@ def train(
         train_embeddings: for a model whose text encoder is a CLAP, the folder of E(y) of the training windows, see
             `gmsdi.models.clap.windows`; it is then trained on these and not on labels.
         validation_embeddings: the same for validation.
+        codec: for a model of latents, the folder of the codec whose latents they are; None leaves the codec as it is
+            made, without training.
 
     Returns:
         Whether this process is the first, which has written the folder. The others have nothing more to do.
@@ -478,7 +485,10 @@ def train(
                 f"{', '.join(model_config['labels'])}; rebuild the windows"
             )
         channels = len(windows.labels) if target == STEMS else 1
-        if model_config.get("unet", {}).get("in_channels", channels) != channels:
+        if (
+            kind_of(model_config) != latent.KIND
+            and model_config.get("unet", {}).get("in_channels", channels) != channels
+        ):
             raise UserError(
                 f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
                 f"trained on {channels}; change one of them"
@@ -496,6 +506,11 @@ def train(
     model = build_model(model_config)
     if config.initial is not None:
         _copy_weights(config.initial, model)
+    if isinstance(model, latent.LatentDenoiser):
+        if codec is not None:
+            model.take_codec(load_codec(codec))
+        crops, _ = train_set.random_crops(np.random.default_rng(seed), MEASURED)
+        model.measure(torch.from_numpy(crops))
     text = getattr(model, "text", None)
     for embeddings in embedded:
         if embeddings is not None and isinstance(text, FrozenClapText) and embeddings.features != text.features:
@@ -624,7 +639,7 @@ def _choose(module: Training, folder: Path) -> dict[str, Any]:
 def _copy_weights(folder: str, model: TrainableModel) -> None:
     """Start from another model's weights: of the same network, whatever it was trained on."""
     given = load_model(folder)
-    about_data = {"sample_rate", "window", "labels", "target", "level"}
+    about_data = {"sample_rate", "window", "labels", "target", "level", "latent_std"}
     for part in ("kind", *(key for key in model.config if key not in about_data | {"kind"})):
         default = "diffusion" if part == "kind" else None
         if given.config.get(part, default) != model.config.get(part, default):

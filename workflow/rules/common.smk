@@ -15,7 +15,7 @@ from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study
-from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, Work, Works
+from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TRAIN, Work, Works
 
 try:
     # What --configfile and --config give, or the workflow that has this one as a module, lies over the base that it names.
@@ -40,6 +40,7 @@ shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
 TABLES = ["table1_grid", "table2_separation", "table2_differences"]
 TABLES += ["negative_prompts"] if config["generation"]["negatives"] else []
+TABLES += ["codecs"] if STUDY.codecs else []
 TABLES += ["table2_bss_eval"] if config["separation"]["bss_eval"] else []
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures", *(["figure4_costs"] if config["costs"]["steps"] else [])]
 THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none of them is left alone at the end
@@ -59,6 +60,7 @@ wildcard_constraints:
     split="train|test|validation",
     task="(single|total|partial)[a-z0-9_]*",
     baseline="[a-z_A-Z0-9]+",
+    codec="[a-z0-9_]+",
 
 
 def code(script, *files):
@@ -189,6 +191,11 @@ def model_folder():
 def embedded_windows(name):
     """The CLAP embeddings of a part's windows, if the model is trained on them."""
     return f"<results>/clap/embeddings/{name}" if STUDY.clap else []
+
+
+def codec_files():
+    """Weights and configuration of the codec whose latents the model is trained on, if there is one."""
+    return [f"<results>/codecs/{config['codec']['use']}/{file}" for file in MODEL_FILES] if STUDY.latent else []
 
 
 def clap_files():

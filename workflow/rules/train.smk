@@ -8,6 +8,7 @@ rule train:
         validation=windows(STUDY.learned("validation")),
         train_embeddings=embedded_windows(STUDY.learned("train")),
         validation_embeddings=embedded_windows(STUDY.learned("validation")),
+        codec=codec_files(),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
         losses="<results>/training/losses.csv",
@@ -41,6 +42,7 @@ use rule train as train_short with:
         validation=windows(part("validation", SHORT["validation_tracks"])),
         train_embeddings=embedded_windows(part("train", SHORT["tracks"])),
         validation_embeddings=embedded_windows(part("validation", SHORT["validation_tracks"])),
+        codec=codec_files(),
     output:
         model=multiext("<results>/demo_training/model/", "model.safetensors", "config.json"),
         losses="<results>/demo_training/losses.csv",

@@ -12,6 +12,7 @@ from _common import job, model_folders, windows_folder, workflow_file
 from gmsdi.io.files import atomic
 from gmsdi.study import figures as plots
 from gmsdi.study import report
+from gmsdi.study.codecs import codecs_sheet
 from gmsdi.study.methods import load_rows
 from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
@@ -105,6 +106,7 @@ with job(snakemake):
         "table1": [sheet_html(sheet) for sheet in sheets1],
         "table2": [sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),
+        "codecs": [sheet_html(codecs_sheet(pd.read_csv(files.codecs)))] if files.codecs else [],
         "costs": costs,
         "figures": figures,
         "stems": sheet_html(stems_sheet(pd.read_csv(files.stems))),

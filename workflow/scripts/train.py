@@ -32,6 +32,7 @@ with job(snakemake):
     work = losses.parent / f"work-{digest([params.model, params.training, params.seed])}"
     model = Path(snakemake.output.model[0]).parent
     remove_partials(model)
+    codec = snakemake.input.get("codec") or None
     first = train(
         dict(params.model),
         config,
@@ -43,6 +44,7 @@ with job(snakemake):
         description=params.description,
         train_embeddings=snakemake.input.get("train_embeddings") or None,
         validation_embeddings=snakemake.input.get("validation_embeddings") or None,
+        codec=codec and Path(codec[0]).parent,
     )
     if first:
         logged = pd.read_csv(work / "csv" / "metrics.csv")

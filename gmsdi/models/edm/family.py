@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from gmsdi.errors import UserError
 from gmsdi.models.edm.denoiser import TextDenoiser
 from gmsdi.models.edm.text import build_text
@@ -24,17 +26,22 @@ def build(config: dict[str, Any], prompts: Path | None = None) -> TextDenoiser:
     Raises:
         UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
     """
+    return TextDenoiser(*build_parts(config, prompts, config["window"], "samples"), config["sigma_data"], config)
+
+
+def build_parts(config: dict[str, Any], prompts: Path | None, length: int, unit: str) -> tuple[UNet1d, nn.Module]:
+    """The network and the text encoder of a configuration, for states of so many steps of a unit; see `build`."""
     text = build_text(config["text"], prompts=prompts)
     try:
         unet_config = UNetConfig(**{**config["unet"], "text_features": text.features})
     except (TypeError, ValueError) as error:
         raise UserError(f"model.unet: {error}") from error
-    if config["window"] % unet_config.stride:
+    if length % unet_config.stride:
         raise UserError(
-            f"model window of {config['window']} samples is not a multiple of the network's stride "
-            f"{unet_config.stride}; change data.window, or the U-Net's patch_factor and factors"
+            f"model window of {length} {unit} is not a multiple of the network's stride {unet_config.stride}; change "
+            "data.window, or the U-Net's patch_factor and factors"
         )
-    return TextDenoiser(UNet1d(unet_config), text, config["sigma_data"], config)
+    return UNet1d(unet_config), text
 
 
 register_kind(KIND, build)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Len
 
-from gmsdi.settings import About, Count, Flag
+from gmsdi.settings import About, Count, Flag, Natural, NonNegative, check
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,28 @@ class UNetConfig:
     def stride(self) -> int:
         """Input lengths must be multiples of this many samples."""
         return self.patch_factor * math.prod(self.factors)
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Hyper-parameters of `gmsdi.models.autoencoder.Codec`."""
+
+    latents: Annotated[Count, About("channels of the latents")] = 16
+    hop: Annotated[Count, About("samples of a frame, an even number and at least `latents`")] = 64
+    width: Annotated[Count, About("channels of the networks")] = 128
+    blocks: Annotated[
+        Natural, About("residual blocks of the encoder's and of the decoder's network; 0 is a linear codec")
+    ] = 3
+    kernel: Annotated[Count, About("odd kernel size of their convolutions, in frames")] = 5
+    spectral: Annotated[NonNegative, About("weight of the error of magnitudes beside that of the signal")] = 0.1
+    additive: Annotated[
+        NonNegative,
+        About("weight of the errors of additivity: of E and Dec at a sum of windows against the sum of theirs"),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, "codec")
+        if self.hop % 2 or self.hop < self.latents:
+            raise ValueError(f"hop is {self.hop}; it must be even and at least latents, {self.latents}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}, which is no odd number of frames")

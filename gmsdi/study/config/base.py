@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from gmsdi.errors import UserError
-from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.models.edm.settings import CodecConfig, UNetConfig
 from gmsdi.sampling.solver import SAMPLERS, Guidance, Solver, options_of
 from gmsdi.settings import About, As, Flag
 from gmsdi.training.config import TrainingConfig
@@ -244,6 +244,12 @@ if TYPE_CHECKING:
     class UNetChanges(Changes):
         """Made below."""
 
+    class CodecSettings(Model):
+        """Made below."""
+
+    class CodecChanges(Changes):
+        """Made below."""
+
     class GuidanceSettings(Model):
         """Made below."""
 
@@ -252,4 +258,5 @@ else:
     TrainingSettings, TrainingChanges = model_of(TrainingConfig), model_of(TrainingConfig, changes=True)
     UNetSettings = model_of(UNetConfig, omit=frozenset({"text_features"}))
     UNetChanges = model_of(UNetConfig, omit=frozenset({"text_features"}), changes=True)
+    CodecSettings, CodecChanges = model_of(CodecConfig), model_of(CodecConfig, changes=True)
     GuidanceSettings = model_of(Guidance, omit=frozenset({"w"}))

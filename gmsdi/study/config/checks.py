@@ -17,7 +17,7 @@ from gmsdi.data.settings import INSTRUMENTS, MidiConfig
 from gmsdi.errors import UserError
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
-from gmsdi.study.config.base import TrainingSettings, UNetSettings, hint
+from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
 from gmsdi.study.config.files import Config, slug
 from gmsdi.study.config.separation import NAME, TAKEN
 from gmsdi.study.config.solvers import stacks, whole
@@ -294,7 +294,7 @@ def _training_data(config: Config) -> None:
 def _trainings(config: Config) -> None:
     """Every training, with what differs from `training`, is one that the class takes and its devices share."""
     base = config["training"]
-    places = {"demo_training.training": config["demo_training"], "clap.training": config["clap"]}
+    places = {f"{name}.training": config[name] for name in ("demo_training", "clap", "codec")}
     places |= {
         f"baselines.{name}.training": config["baselines"][name] for name in ("msdm", "weak_msdm", "demucs_gibbs")
     }
@@ -324,14 +324,28 @@ def _networks(config: Config) -> None:
     if baselines["train"]:
         diffusion = [name for name in baselines["enabled"] if name != "demucs_gibbs"]
         unets |= {f"baselines.{name}.model.unet": baselines[name]["model"]["unet"] for name in diffusion}
+    hop = _codec_hop(config) if model["config"]["kind"] == "latent" else 1
     for where, changes in unets.items():
         settings = {**model["config"]["unet"], **changes}
         _made(where, partial(UNetSettings.model_validate, settings))
-        if window % (stride := UNetConfig(**settings).stride):
+        stride = UNetConfig(**settings).stride * (hop if where == "model.config.unet" else 1)
+        if window % stride:
             raise UserError(
                 f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change "
                 "it, or patch_factor and factors"
             )
+
+
+def _codec_hop(config: Config) -> int:
+    """Samples of a frame of the codec that the model is trained on, when all codecs can be made."""
+    codec = config["codec"]
+    made: dict[str, Any] = {}
+    for name, changes in codec["variants"].items():
+        made[name] = {**codec["config"], **changes}
+        _made(f"codec.variants.{name}", partial(CodecSettings.model_validate, made[name]))
+    if codec["use"] not in made:
+        raise UserError(f"config: codec.use is {codec['use']!r}; {hint(codec['use'], made)}")
+    return int(made[codec["use"]]["hop"])
 
 
 def _baselines(config: Config) -> None:
