@@ -79,7 +79,9 @@ def codecs_table(scores: Mapping[str, pd.DataFrame], configs: Mapping[str, Mappi
         groups = {label: groups[label] for label in config["labels"] if label in groups}
         groups |= {ALL: pd.concat(groups.values()), MIXTURE: mixtures}
         for stem, group in groups.items():
-            errors = {key: 10 * np.log10(group[key].mean().clip(1e-12)) for key in ERRORS}  # NaN but for mixtures
+            errors = {
+                key: 10 * np.log10(np.maximum(group[key].mean(), 1e-12)) for key in ERRORS
+            }  # NaN but for mixtures
             facts = {"codec": name, "values": config["sample_rate"] * own["latents"] / own["hop"], "stem": stem}
             counts = {"scores": len(group), "tracks": group["track"].nunique()}
             parts.append({**facts, "si_sdr": group["si_sdr"].mean(), **counts, **errors})

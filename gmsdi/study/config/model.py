@@ -11,6 +11,7 @@ from gmsdi.settings import Bounded, Count, Flag, Positive
 from gmsdi.study.config.base import CodecChanges, CodecSettings, Model, TrainingChanges, UNetSettings, choice, section
 
 Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
+CODECS: dict[str, dict[str, int]] = {"plain": {}, "additive": {"additive": 1}, "linear": {"blocks": 0}}
 Layers = Annotated[list[Count], Len(1)]
 
 
@@ -110,9 +111,10 @@ class Clap(Model):
 class CodecTrainings(Model):
     """The codecs of a model with `kind: latent`."""
 
-    variants: Annotated[dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], CodecChanges], Len(1)] = choice(
-        {"plain": {}, "additive": {"additive": 1}, "linear": {"blocks": 0}},
-        "codecs that are trained and compared: name to what differs from `config`",
+    variants: Annotated[dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], CodecChanges], Len(1)] = section(
+        lambda: {name: CodecChanges.model_validate(changes) for name, changes in CODECS.items()},
+        "codecs that are trained and compared: name to what differs from `config`; by default plain, additive (with "
+        "`additive: 1`) and linear (with `blocks: 0`)",
     )
     use: str = choice("additive", "the one whose latents the model is trained on")
     config: CodecSettings = section(CodecSettings, "a small autoencoder, see gmsdi.models.autoencoder")
