@@ -54,7 +54,9 @@ SLAKH = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["config/mini_full.yaml", "config/mini_clap.yaml", ".ci/reduced.yaml", "slakh"])
+@pytest.mark.parametrize(
+    "name", [*(f"config/mini_{kind}.yaml" for kind in ("full", "clap", "latent")), ".ci/reduced.yaml", "slakh"]
+)
 def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkeypatch):
     (tmp_path / "slakh").mkdir()
     file = REPO / name
@@ -72,9 +74,9 @@ def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     jobs = cost.jobs([file])
     assert {job.name for job in jobs} == set(gpus)
-    clap = ("train_clap", "embed_windows")  # which are not counted
+    beside = ("train_clap", "embed_windows", "train_codec")  # which are not counted
     for job in jobs:
-        assert (job.work.network is not None) == (gpus[job.name] > 0 and job.rule not in clap), job.name
+        assert (job.work.network is not None) == (gpus[job.name] > 0 and job.rule not in beside), job.name
         assert not job.work.network or job.work.devices == gpus[job.name]
     places = {job.name: place for place, job in enumerate(jobs)}
     assert all(places[other] < places[job.name] for job in jobs for other in job.after)

@@ -282,7 +282,8 @@ def test_models_and_their_trainings(study, config):
     shared = {"sample_rate": 8000, "window": 32768, "labels": LABELS}
     unet = config["model"]["config"]["unet"]
     text = {key: value for key, value in config["model"]["config"]["text"].items() if key not in CLAP_KEYS}
-    assert study.model_config("gmsdi") == {**config["model"]["config"], "text": text, **shared}
+    own = {key: value for key, value in config["model"]["config"].items() if key not in ("kind", "additive")}
+    assert study.model_config("gmsdi") == {**own, "text": text, **shared}
     weak, joint = study.model_config("weak_msdm_Drums"), study.model_config("msdm")
     assert weak["unet"] == {**unet, "channels": 64, "in_channels": 1}
     assert (weak["target"], joint["target"], joint["unet"]["in_channels"]) == ("Drums", "stems", 4)
@@ -358,7 +359,7 @@ def test_both_series_of_figure_2_have_the_same_w(study, config):
 
 
 def test_titles_say_the_steps_that_are_run():
-    files = [[], ["mini_full.yaml"], ["mini_clap.yaml"], ["slakh2100.yaml"], ["mtg_jamendo.yaml"]]
+    files = [[], ["mini_full.yaml"], ["mini_clap.yaml"], ["mini_latent.yaml"], ["slakh2100.yaml"], ["mtg_jamendo.yaml"]]
     for overlays in files:
         paths = [REPO / "config" / name for name in ("config.yaml", *overlays)]
         shipped = Study(validate(load(*paths)))
