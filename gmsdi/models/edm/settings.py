@@ -108,7 +108,7 @@ class UNetConfig:
 class CodecConfig:
     """Hyper-parameters of `gmsdi.models.autoencoder.Codec`."""
 
-    latents: Annotated[Count, About("channels of the latents")] = 16
+    latents: Annotated[Count, About("channels of the latents")] = 32
     hop: Annotated[Count, About("samples of a frame, an even number and at least `latents`")] = 64
     width: Annotated[Count, About("channels of the networks")] = 128
     blocks: Annotated[
