@@ -1,0 +1,45 @@
+"""Dance Diffusion as a prior of one kind of sound: diffusers' `DanceDiffusionPipeline`.
+
+An unconditional network on stereo waveforms, which predicts v at t = (2/π)·atan σ. It ignores prompts. One such model
+per stem (`gmsdi.models.adapters.priors`) separates with Eq. 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gmsdi.errors import UserError
+from gmsdi.models.adapters.parameterisations import Adapted, from_v
+from gmsdi.models.adapters.parts import Opening
+
+
+def adapt(pipeline: Any, opening: Opening) -> Adapted:
+    """The model of a `DanceDiffusionPipeline`.
+
+    Raises:
+        UserError: if it is of another parameterisation, or cannot have windows of that length.
+    """
+    kind = opening.scheduler.get("_class_name")
+    if kind != "IPNDMScheduler":
+        raise UserError(f"{opening.name}: its scheduler is {kind}, but that of Dance Diffusion is IPNDMScheduler")
+    device = torch.device(opening.device)
+    unet = pipeline.unet.to(device)
+    config, multiple = unet.config, 2 ** len(unet.up_blocks)
+    samples = config.sample_size if opening.seconds is None else round(opening.seconds * config.sample_rate)
+    if samples < 3 * multiple:
+        raise UserError(f"{opening.name}: seconds is {opening.seconds}; too short for the network")
+
+    def v(x: Tensor, t: Tensor, embeddings: None) -> Tensor:
+        whole = torch.nn.functional.pad(x, (0, -x.shape[-1] % multiple))
+        return unet(whole, t, return_dict=False)[0][..., : x.shape[-1]]
+
+    return from_v(
+        opening.network(v),
+        sample_rate=config.sample_rate,
+        window=samples - samples % multiple,
+        channels=config.in_channels,
+        device=device,
+    )

@@ -1,0 +1,197 @@
+"""Pipelines of diffusers, in a folder or on the Hugging Face Hub, as models of this package.
+
+Each family has a module with `adapt`. The library is imported when a pipeline is opened. Nothing that a repository
+brings is run: classes come from diffusers and transformers, and weights are safetensors, or tensors alone where a
+family was published as a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmsdi.errors import UserError
+from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.models.adapters import ace_step, dance_diffusion, stable_audio, stable_audio_3
+from gmsdi.models.adapters.parameterisations import Adapted
+from gmsdi.models.adapters.parts import Opening
+from gmsdi.models.folders import CONFIG, WEIGHTS
+
+INDEX = "model_index.json"
+"""What makes a folder a pipeline of diffusers."""
+SCHEDULER = "scheduler/scheduler_config.json"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A class of pipelines.
+
+    Attributes:
+        adapt: a pipeline to the model.
+        safetensors: whether its weights are published as these.
+    """
+
+    adapt: Callable[[Any, Opening], Adapted]
+    safetensors: bool = True
+
+
+FAMILIES = {
+    "StableAudioPipeline": Family(stable_audio.adapt),
+    "StableAudio3Pipeline": Family(stable_audio_3.adapt),
+    "AceStepPipeline": Family(ace_step.adapt),
+    "DanceDiffusionPipeline": Family(dance_diffusion.adapt, safetensors=False),
+}
+"""By the name of the pipeline's class, as `model_index.json` has it."""
+
+MEL = (
+    "works on mel spectrograms, which have no phase: nothing in the pipeline takes a waveform, and two signals with the "
+    "same spectrogram, such as y and -y, would be one state, so that no stem can be the mixture minus the others"
+)
+REFUSED = {"AudioLDMPipeline": MEL, "AudioLDM2Pipeline": MEL, "MusicLDMPipeline": MEL}
+"""Classes that cannot be models here, and why."""
+
+LICENCES = {
+    "stabilityai/stable-audio-open": "Stability AI Community License",
+    "stabilityai/stable-audio-3": "Stability AI Community License, and Gemma's terms for the text encoder",
+    "ACE-Step/": "MIT license",
+    "harmonai/": "MIT license",
+}
+"""Of repositories whose names begin so."""
+
+
+def is_hub_id(where: str) -> bool:
+    """Whether it is written like a repository of the hub: "owner/name"."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", where) is not None
+
+
+def fetch(repository: str) -> Path:
+    """The folder of a repository: from the Hugging Face cache, or downloaded there.
+
+    Of a pipeline of diffusers the parts that its index lists are fetched, else a model folder of this package.
+
+    Raises:
+        UserError: if it is not there, not for everybody, neither of the two, or a pipeline that cannot be a model.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def get(download: Callable[..., str], **options: Any) -> Path:
+        try:
+            return Path(download(repository, **options))
+        except LocalEntryNotFoundError as error:
+            raise _unreachable(repository, error) from error
+        except EntryNotFoundError:
+            raise
+        except OSError as error:
+            raise _unreachable(repository, error) from error
+
+    try:
+        index = get(hf_hub_download, filename=INDEX)
+    except EntryNotFoundError:
+        folder = get(snapshot_download, allow_patterns=["*.json", "*.safetensors"])
+        if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+            raise UserError(
+                f"{repository}: neither a pipeline of diffusers ({INDEX}) nor a model folder ({CONFIG} and {WEIGHTS}); "
+                "a repository of original checkpoints has to be converted to diffusers' format first"
+            ) from None
+        return folder
+    parts, family = _read(index.parent, repository)
+    others = ["*.ckpt", "*.fp16.*", "*.msgpack", "*.onnx*", "*.h5", *(["*.bin"] if family.safetensors else [])]
+    patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
+    return get(snapshot_download, allow_patterns=patterns, ignore_patterns=others)
+
+
+def open_pipeline(
+    folder: Path, name: str, *, device: str = "auto", precision: str = "auto", seconds: float | None = None
+) -> Adapted:
+    """The model of a pipeline's folder.
+
+    Args:
+        folder: with `model_index.json`.
+        name: for messages.
+        device: see `gmsdi.models.registry.load`.
+        precision: see there.
+        seconds: see there.
+
+    Raises:
+        UserError: if it is a pipeline that cannot be a model, something is missing, or diffusers is not installed.
+    """
+    parts, family = _read(folder, name)
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"seconds is {seconds}; it must be positive")
+    where = resolve_device(device)
+    try:
+        import diffusers
+    except ImportError as error:
+        raise UserError(
+            f"{name}: a pipeline of diffusers, which is not installed; run: pip install 'gmsdi[pretrained]'"
+        ) from error
+    kind = getattr(diffusers, parts["_class_name"], None)
+    if kind is None:
+        raise UserError(f"{name}: diffusers {diffusers.__version__} has no {parts['_class_name']}; install a newer one")
+    try:
+        scheduler = json.loads((folder / SCHEDULER).read_text())
+        # Its scheduler is not used, and may need libraries of its own.
+        pipeline = kind.from_pretrained(
+            folder,
+            scheduler=None,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True if family.safetensors else None,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{name}: not a complete pipeline that can be read ({reason}); fetch it again") from error
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False).eval()
+    opening = Opening(name, scheduler, where, resolve_precision(precision, where), seconds)
+    return family.adapt(pipeline, opening)
+
+
+def _read(folder: Path, name: str) -> tuple[dict[str, Any], Family]:
+    """The index of a pipeline and its family.
+
+    Raises:
+        UserError: if it is none that can be a model.
+    """
+    try:
+        parts = json.loads((folder / INDEX).read_text())
+        kind = parts["_class_name"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{name}: its {INDEX} is not that of a pipeline of diffusers") from error
+    if kind in REFUSED:
+        raise UserError(f"{name}: {kind} {REFUSED[kind]}; docs/pretrained.md lists the models that can be used")
+    if kind not in FAMILIES:
+        raise UserError(f"{name}: a {kind}; models can be made of {', '.join(FAMILIES)}")
+    return parts, FAMILIES[kind]
+
+
+def _unreachable(repository: str, error: OSError) -> UserError:
+    """One line about a repository that cannot be had: why, and what to do."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    licence = next((text for prefix, text in LICENCES.items() if repository.startswith(prefix)), None)
+    terms = "" if licence is None else f" (its licence: {licence})"
+    page = f"https://huggingface.co/{repository}"
+    if isinstance(error, GatedRepoError):
+        return UserError(f"{repository}: gated{terms}; accept its terms at {page}, then run: hf auth login")
+    if isinstance(error, RepositoryNotFoundError):
+        return UserError(
+            f"{repository}: no such folder, and no such repository on the Hugging Face Hub, or a private one; check the "
+            "name, or run: hf auth login"
+        )
+    offline = constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled)
+    why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
+    gated = f"; it may be gated: accept its terms at {page}" if repository.startswith("stabilityai/") else ""
+    return UserError(
+        f"{repository}: no such folder, and not in the Hugging Face cache{terms}, and {why}; run gmsdi once where there "
+        f"is a connection and copy that cache (HF_HOME), or give a local folder with {INDEX}{gated}"
+    )
