@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 
 
@@ -182,12 +185,19 @@ def dance_diffusion(folder=None):
         flip_sin_to_cos=True,
         use_timestep_embedding=False,
         time_embedding_type="fourier",
+        time_embedding_dim=16,
         mid_block_type="UNetMidBlock1D",
         block_out_channels=(32, 32),
         down_block_types=("DownBlock1DNoSkip", "AttnDownBlock1D"),
         up_block_types=("AttnUpBlock1D", "UpBlock1DNoSkip"),
     )
-    return saved(DanceDiffusionPipeline(unet=lively(unet), scheduler=IPNDMScheduler()), folder)
+    pipeline = saved(DanceDiffusionPipeline(unet=lively(unet), scheduler=IPNDMScheduler()), folder)
+    if folder is not None:  # as published, before the setting existed
+        path = Path(folder) / "unet" / "config.json"
+        config = json.loads(path.read_text())
+        del config["time_embedding_dim"]
+        path.write_text(json.dumps(config))
+    return pipeline
 
 
 def saved(pipeline, folder):

@@ -6,6 +6,8 @@ per stem (`gmsdi.models.adapters.priors`) separates with Eq. 4.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,19 @@ from torch import Tensor
 from gmsdi.errors import UserError
 from gmsdi.models.adapters.parameterisations import Adapted, from_v
 from gmsdi.models.adapters.parts import Opening
+
+
+def parts(folder: Path) -> dict[str, Any]:
+    """The network, as the published checkpoints have it.
+
+    They are older than the setting `time_embedding_dim`, without which diffusers 0.42 makes a network of another width.
+    """
+    from diffusers import UNet1DModel
+
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    if config.get("time_embedding_dim") or config.get("use_timestep_embedding"):
+        return {}
+    return {"unet": UNet1DModel.from_pretrained(folder / "unet", time_embedding_dim=config["extra_in_channels"])}
 
 
 def adapt(pipeline: Any, opening: Opening) -> Adapted:

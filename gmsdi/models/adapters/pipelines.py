@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,19 @@ class Family:
     Attributes:
         adapt: a pipeline to the model.
         safetensors: whether its weights are published as these.
+        parts: those of a folder that are not opened as diffusers would.
     """
 
     adapt: Callable[[Any, Opening], Adapted]
     safetensors: bool = True
+    parts: Callable[[Path], dict[str, Any]] = lambda folder: {}
 
 
 FAMILIES = {
     "StableAudioPipeline": Family(stable_audio.adapt),
     "StableAudio3Pipeline": Family(stable_audio_3.adapt),
     "AceStepPipeline": Family(ace_step.adapt),
-    "DanceDiffusionPipeline": Family(dance_diffusion.adapt, safetensors=False),
+    "DanceDiffusionPipeline": Family(dance_diffusion.adapt, safetensors=False, parts=dance_diffusion.parts),
 }
 """By the name of the pipeline's class, as `model_index.json` has it."""
 
@@ -143,7 +146,9 @@ def open_pipeline(
             scheduler=None,
             dtype=torch.float32,
             local_files_only=True,
+            low_cpu_mem_usage=find_spec("accelerate") is not None,
             use_safetensors=True if family.safetensors else None,
+            **family.parts(folder),
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
