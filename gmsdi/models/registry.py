@@ -49,9 +49,7 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
 
 
-def load(
-    where: str | Path, *, device: str = "auto", precision: str = "auto", seconds: float | None = None
-) -> Model:
+def load(where: str | Path, *, device: str = "auto", precision: str = "auto", seconds: float | None = None) -> Model:
     """Open a model.
 
     Args:

@@ -229,8 +229,8 @@ def song(tmp_path, seconds=0.31, rate=8000):
 def test_tasks_on_files(opened, tmp_path):
     """Rates, lengths and channels; and stems that sum to the mixture when the codec has no error.
 
-    Any pipeline's own codec has an error, and a random one hardly anything else, so an exact one takes its place: blocks
-    of samples as latents, in a space that is not said to be additive.
+    Any pipeline's own codec has an error, and a random one hardly anything else, so an exact one takes its place:
+    blocks of samples as latents, in a space that is not said to be additive.
     """
     path, samples = song(tmp_path)
     exact = Latent(
@@ -256,7 +256,7 @@ def test_tasks_on_files(opened, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES[:3])
 def test_tasks_in_the_pipelines_own_latents(opened, family, tmp_path):
-    path, samples = song(tmp_path, seconds=0.6)
+    _, samples = song(tmp_path, seconds=0.6)
     model = opened(family).model
     options = {"solver": Solver("euler", steps=2, sigma_max=2.0, sigma_min=0.5), "guidance": Guidance(w=0.5)}
     found = gmsdi.separate(model, Audio(samples, 8000), ["bass", "drums"], projected=True, **options)
@@ -311,7 +311,9 @@ def test_mel_spectrograms_know_no_polarity():
     torch.manual_seed(0)
     vae = AutoencoderKL(in_channels=1, out_channels=1, block_out_channels=(4,), latent_channels=2, norm_num_groups=2)
     vocoder = SpeechT5HifiGan(
-        SpeechT5HifiGanConfig(model_in_dim=16, upsample_initial_channel=8, upsample_rates=[2, 2], upsample_kernel_sizes=[4, 4])
+        SpeechT5HifiGanConfig(
+            model_in_dim=16, upsample_initial_channel=8, upsample_rates=[2, 2], upsample_kernel_sizes=[4, 4]
+        )
     )
 
     def through(y):
@@ -388,7 +390,9 @@ def test_gated_and_unknown_repositories(monkeypatch):
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
 
     refuse(GatedRepoError)
-    with pytest.raises(UserError, match=r"1.0: gated \(its licence: Stability AI.*accept its terms at https.*hf auth login"):
+    with pytest.raises(
+        UserError, match=r"1.0: gated \(its licence: Stability AI.*accept its terms at https.*hf auth login"
+    ):
         gmsdi.load("stabilityai/stable-audio-open-1.0")
     refuse(RepositoryNotFoundError)
     with pytest.raises(UserError, match=r"no such folder, and no such repository"):

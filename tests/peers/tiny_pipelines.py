@@ -140,7 +140,13 @@ def ace_step(folder=None, turbo=False):
     from transformers import Qwen3Config, Qwen3Model
 
     torch.manual_seed(2)
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+    }
     text = Qwen3Config(vocab_size=384, num_hidden_layers=1, **shape)
     encoder = lively(
         AceStepConditionEncoder(

@@ -53,8 +53,8 @@ FAMILIES = {
 """By the name of the pipeline's class, as `model_index.json` has it."""
 
 MEL = (
-    "works on mel spectrograms, which have no phase: nothing in the pipeline takes a waveform, and two signals with the "
-    "same spectrogram, such as y and -y, would be one state, so that no stem can be the mixture minus the others"
+    "works on mel spectrograms, which have no phase: nothing in it takes a waveform, and signals with one spectrogram, "
+    "such as y and -y, would be one state, so that no stem can be the mixture minus the others"
 )
 REFUSED = {"AudioLDMPipeline": MEL, "AudioLDM2Pipeline": MEL, "MusicLDMPipeline": MEL}
 """Classes that cannot be models here, and why."""
@@ -190,13 +190,13 @@ def _unreachable(repository: str, error: OSError) -> UserError:
         return UserError(f"{repository}: gated{terms}; accept its terms at {page}, then run: hf auth login")
     if isinstance(error, RepositoryNotFoundError):
         return UserError(
-            f"{repository}: no such folder, and no such repository on the Hugging Face Hub, or a private one; check the "
-            "name, or run: hf auth login"
+            f"{repository}: no such folder, and no such repository on the Hugging Face Hub, or a private one; check "
+            "the name, or run: hf auth login"
         )
     offline = constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled)
     why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
     gated = f"; it may be gated: accept its terms at {page}" if repository.startswith("stabilityai/") else ""
     return UserError(
-        f"{repository}: no such folder, and not in the Hugging Face cache{terms}, and {why}; run gmsdi once where there "
-        f"is a connection and copy that cache (HF_HOME), or give a local folder with {INDEX}{gated}"
+        f"{repository}: no such folder, and not in the Hugging Face cache{terms}, and {why}; run gmsdi once where "
+        f"there is a connection and copy that cache (HF_HOME), or give a local folder with {INDEX}{gated}"
     )

@@ -1,9 +1,9 @@
 """Stable Audio Open 1.0 (Evans et al. 2024) as a model: diffusers' `StableAudioPipeline`.
 
 A diffusion transformer on the latents of the autoencoder Oobleck, 64 × 1024 for 47.55 s of 44.1 kHz stereo, which
-predicts v at t = (2/π)·atan σ. Cross-attention sees the tokens of T5, zero where a prompt is shorter, and two tokens for
-the seconds at which the audio begins and ends; these two also reach the network as its global state. Without a negative
-prompt, guidance leads away from cross-attention that is zero throughout, with the same global state.
+predicts v at t = (2/π)·atan σ. Cross-attention sees the tokens of T5, zero where a prompt is shorter, and two tokens
+for the seconds at which the audio begins and ends; these two also reach the network as its global state. Without a
+negative prompt, guidance leads away from cross-attention that is zero throughout, with the same global state.
 
 The network was trained at one length. Windows have it unless they are told otherwise, and their seconds are 0 to that
 length. The encoder's result is its mean, not a sample, so that the same song is the same state.
