@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +20,8 @@ from gmsdi import cli, tasks
 from gmsdi.errors import UserError
 from gmsdi.inference import Single
 from gmsdi.io.audio import Audio
-from gmsdi.models.adapters import priors
+from gmsdi.models import registry
+from gmsdi.models.adapters import pipelines, priors
 from gmsdi.models.adapters.parts import in_pieces
 from gmsdi.models.codecs import Latent
 from gmsdi.sampling.guidance import guided
@@ -359,24 +362,86 @@ def test_what_cannot_be_a_model_says_why(opened, tmp_path):
         gmsdi.load(flow)
 
 
-def test_repositories_come_from_the_cache_when_offline(opened, tmp_path, monkeypatch):
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_no_code_of_a_pickle_is_run(opened, tmp_path):
+    folder = edited(opened("dance_diffusion").folder, tmp_path / "trap")
+    assert not list(folder.glob("unet/*.safetensors"))
+    torch.save({"weight": Trap(tmp_path / "run")}, folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="not a complete pipeline that can be read"):
+        gmsdi.load(folder)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Puts a folder into a Hugging Face cache, without which there is no connection."""
     from huggingface_hub import constants
 
     cache = tmp_path / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def put(name, folder):
+        repository = cache / f"models--{name.replace('/', '--')}"
+        shutil.copytree(folder, repository / "snapshots" / ("0" * 40), copy_function=os.link)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("0" * 40)
+
+    return put
+
+
+def test_repositories_come_from_the_cache_when_offline(opened, cached):
     with pytest.raises(
         UserError,
         match=r"stabilityai/stable-audio-open-1.0: no such folder, and not in the Hugging Face cache \(its licence: "
         r"Stability AI Community License\), and HF_HUB_OFFLINE is set; .*it may be gated",
     ):
         gmsdi.load("stabilityai/stable-audio-open-1.0")
-    repository = cache / "models--someone--tiny"
-    shutil.copytree(opened("stable_audio").folder, repository / "snapshots" / ("0" * 40))
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0" * 40)
+    cached("someone/tiny", opened("stable_audio").folder)
     model = gmsdi.load("someone/tiny", device="cpu", precision="float32")
     assert model.window == opened("stable_audio").model.window
+
+
+def test_own_model_folders_are_repositories_too(cached, tmp_path):
+    folder = shutil.copytree(registry.BUNDLED / "mini", tmp_path / "mini")
+    cached("someone/ours", folder)
+    assert gmsdi.load("someone/ours", device="cpu").labels == gmsdi.load("mini", device="cpu").labels
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text('{"architectures": ["T5"]}')
+    cached("someone/other", folder)
+    with pytest.raises(UserError, match=r"someone/other: neither a pipeline of diffusers .* nor a model folder"):
+        gmsdi.load("someone/other")
+
+
+def test_only_what_is_used_is_downloaded(opened, monkeypatch):
+    """Of the files that Stable Audio Open's and Dance Diffusion's repositories hold, or might."""
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = {}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: wanted.update(options) or "/")
+
+    def chosen(family, files):
+        index = opened(family).folder / "model_index.json"
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args: str(index))
+        pipelines.fetch("a/b")
+        return list(filter_repo_objects(files, **wanted))
+
+    used = ["model_index.json", "vae/config.json", "transformer/diffusion_pytorch_model.safetensors"]
+    used += ["tokenizer/tokenizer.json", "scheduler/scheduler_config.json", "text_encoder/model.safetensors"]
+    unused = ["model.ckpt", "model.safetensors", "README.md", "vae/diffusion_pytorch_model.fp16.safetensors"]
+    assert chosen("stable_audio", [*used, *unused, "vae/diffusion_pytorch_model.bin"]) == used
+    used = ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.bin"]
+    assert chosen("dance_diffusion", [*used, "model.ckpt"]) == used
 
 
 def test_gated_and_unknown_repositories(monkeypatch):

@@ -197,7 +197,7 @@ def dance_diffusion(folder=None):
         down_block_types=("DownBlock1DNoSkip", "AttnDownBlock1D"),
         up_block_types=("AttnUpBlock1D", "UpBlock1DNoSkip"),
     )
-    pipeline = saved(DanceDiffusionPipeline(unet=lively(unet), scheduler=IPNDMScheduler()), folder)
+    pipeline = saved(DanceDiffusionPipeline(unet=lively(unet), scheduler=IPNDMScheduler()), folder, pickled=True)
     if folder is not None:  # as published, before the setting existed
         path = Path(folder) / "unet" / "config.json"
         config = json.loads(path.read_text())
@@ -206,8 +206,8 @@ def dance_diffusion(folder=None):
     return pipeline
 
 
-def saved(pipeline, folder):
+def saved(pipeline, folder, pickled=False):
     pipeline.set_progress_bar_config(disable=True)
     if folder is not None:
-        pipeline.save_pretrained(folder)
+        pipeline.save_pretrained(folder, safe_serialization=not pickled)
     return pipeline

@@ -22,7 +22,7 @@ from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models.adapters import ace_step, dance_diffusion, stable_audio, stable_audio_3
 from gmsdi.models.adapters.parameterisations import Adapted
 from gmsdi.models.adapters.parts import Opening
-from gmsdi.models.folders import CONFIG, WEIGHTS
+from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS
 
 INDEX = "model_index.json"
 """What makes a folder a pipeline of diffusers."""
@@ -67,6 +67,9 @@ LICENCES = {
 }
 """Of repositories whose names begin so."""
 
+UNUSED = ("*.ckpt", "*.fp16.*", "*.h5", "*.msgpack", "*.onnx*")
+"""Files of a pipeline's parts that are other forms of the same weights."""
+
 
 def is_hub_id(where: str) -> bool:
     """Whether it is written like a repository of the hub: "owner/name"."""
@@ -84,30 +87,36 @@ def fetch(repository: str) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    def get(download: Callable[..., str], **options: Any) -> Path:
+    try:
         try:
-            return Path(download(repository, **options))
-        except LocalEntryNotFoundError as error:
-            raise _unreachable(repository, error) from error
+            index = Path(hf_hub_download(repository, INDEX))
         except EntryNotFoundError:
-            raise
-        except OSError as error:
-            raise _unreachable(repository, error) from error
+            return _model_folder(repository)
+        parts, family = _read(index.parent, repository)
+        patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
+        unused = [*UNUSED, *(["*.bin"] if family.safetensors else [])]
+        return Path(snapshot_download(repository, allow_patterns=patterns, ignore_patterns=unused))
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise _unreachable(repository, error) from error
+
+
+def _model_folder(repository: str) -> Path:
+    """The folder of a repository that is no pipeline."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        index = get(hf_hub_download, filename=INDEX)
-    except EntryNotFoundError:
-        folder = get(snapshot_download, allow_patterns=["*.json", "*.safetensors"])
-        if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-            raise UserError(
-                f"{repository}: neither a pipeline of diffusers ({INDEX}) nor a model folder ({CONFIG} and {WEIGHTS}); "
-                "a repository of original checkpoints has to be converted to diffusers' format first"
-            ) from None
-        return folder
-    parts, family = _read(index.parent, repository)
-    others = ["*.ckpt", "*.fp16.*", "*.msgpack", "*.onnx*", "*.h5", *(["*.bin"] if family.safetensors else [])]
-    patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
-    return get(snapshot_download, allow_patterns=patterns, ignore_patterns=others)
+        config = json.loads(Path(hf_hub_download(repository, CONFIG)).read_text())
+    except LocalEntryNotFoundError:
+        raise
+    except (EntryNotFoundError, json.JSONDecodeError):
+        config = None
+    if not isinstance(config, dict) or "sample_rate" not in config:
+        raise UserError(
+            f"{repository}: neither a pipeline of diffusers ({INDEX}) nor a model folder ({CONFIG} and {WEIGHTS}); "
+            "original checkpoints have to be converted to diffusers' format first"
+        )
+    return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, PROMPTS]))
 
 
 def open_pipeline(
@@ -168,7 +177,7 @@ def _read(folder: Path, name: str) -> tuple[dict[str, Any], Family]:
     """
     try:
         parts = json.loads((folder / INDEX).read_text())
-        kind = parts["_class_name"]
+        kind = str(parts["_class_name"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{name}: its {INDEX} is not that of a pipeline of diffusers") from error
     if kind in REFUSED:
