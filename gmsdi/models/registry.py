@@ -64,24 +64,31 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
     Raises:
         UserError: if there is no such model, or the device does not exist.
     """
-    name = str(where)
-    family, _, rest = name.partition(":")
+    family, _, rest = str(where).partition(":")
     if family in _FAMILIES:
         return _FAMILIES[family](rest, device=device, precision=precision)
-    folder = Path(where)
-    if not folder.is_dir():
-        if not folder.exists() and name in bundled():
-            folder = BUNDLED / name
-        elif not folder.exists() and pipelines.is_hub_id(name):
-            folder = pipelines.fetch(name)
-        else:
-            known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
-            raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
+    folder = _folder(where)
     if (folder / pipelines.INDEX).is_file():
-        return pipelines.open_pipeline(folder, name, device=device, precision=precision, seconds=seconds)
+        return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
         raise UserError(f"{where}: no pipeline of diffusers, and has its own window; leave out seconds")
     return open_folder(folder, device=device, precision=precision)
+
+
+def _folder(where: str | Path) -> Path:
+    """The folder of a model, of one that comes with the package, or of one from the hub.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not Path(where).exists() and str(where) in bundled():
+        return BUNDLED / str(where)
+    if not Path(where).exists() and pipelines.is_hub_id(str(where)):
+        return pipelines.fetch(str(where))
+    if not Path(where).is_dir():
+        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
+        raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
+    return Path(where)
 
 
 def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:

@@ -78,6 +78,7 @@ def priors(models: Mapping[str, Model]) -> Adapted:
         channels=first.channels,
         labels=tuple(labels),
         sigma_range=(max(model.sigma_range[0] for model in parts), min(model.sigma_range[1] for model in parts)),
+        sigma_data=getattr(first, "sigma_data", 0.1),
         space=first.space,
         level=getattr(first, "level", None),
         device=getattr(first, "device", "cpu"),

@@ -63,6 +63,7 @@ def adapt(pipeline: Any, opening: Opening) -> Adapted:
         sample_rate=rate,
         window=length * hop,
         channels=vae.config.audio_channels,
+        sigma_data=1.0,
         space=latents(
             lambda audio: vae.encode(audio).latents, lambda x: vae.decode(x).sample, vae.config.latent_dim, hop
         ),
