@@ -428,11 +428,13 @@ def test_only_what_is_used_is_downloaded(opened, monkeypatch):
     from huggingface_hub.utils import filter_repo_objects
 
     wanted = {}
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: wanted.update(options) or "/")
 
     def chosen(family, files):
-        index = opened(family).folder / "model_index.json"
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args: str(index))
+        folder = opened(family).folder
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args: str(folder / "model_index.json"))
+        monkeypatch.setattr(
+            huggingface_hub, "snapshot_download", lambda *args, **options: wanted.update(options) or folder
+        )
         pipelines.fetch("a/b")
         return list(filter_repo_objects(files, **wanted))
 

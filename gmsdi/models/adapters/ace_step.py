@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.models.adapters.parameterisations import Adapted, from_flow
-from gmsdi.models.adapters.parts import Opening, latents
+from gmsdi.models.adapters.parts import Opening, config_of, latents
 
 SECONDS = 60.0
 """Length of a window, unless told otherwise: the pipeline's default."""
@@ -46,17 +47,22 @@ class Sequences:
         return groups
 
 
-def adapt(pipeline: Any, opening: Opening) -> Adapted:
-    """The model of an `AceStepPipeline`.
+def check(folder: Path, name: str) -> None:
+    """Refuse a pipeline by its configuration alone.
 
     Raises:
         UserError: if it is distilled.
     """
-    if pipeline.is_turbo:
+    told = config_of(folder, "transformer")
+    if told.get("is_turbo") or told.get("model_version") == "turbo":
         raise UserError(
-            f"{opening.name}: a distilled model (turbo), which predicts samples and not their expectation and has no "
-            "guidance; take the base model"
+            f"{name}: a distilled model (turbo), which predicts samples and not their expectation and has no guidance; "
+            "take the base model"
         )
+
+
+def adapt(pipeline: Any, opening: Opening) -> Adapted:
+    """The model of an `AceStepPipeline`."""
     device = torch.device(opening.device)
     transformer, vae, encoder = pipeline.transformer.to(device), pipeline.vae.to(device), pipeline.condition_encoder
     rate, hop = vae.config.sampling_rate, prod(vae.config.downsampling_ratios)

@@ -6,7 +6,6 @@ per stem (`gmsdi.models.adapters.priors`) separates with Eq. 4.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,18 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.models.adapters.parameterisations import Adapted, from_v
-from gmsdi.models.adapters.parts import Opening
+from gmsdi.models.adapters.parts import Opening, config_of
+
+
+def check(folder: Path, name: str) -> None:
+    """Refuse a pipeline by its configuration alone.
+
+    Raises:
+        UserError: if it is of another parameterisation.
+    """
+    kind = config_of(folder, "scheduler").get("_class_name")
+    if kind != "IPNDMScheduler":
+        raise UserError(f"{name}: its scheduler is {kind}, but that of Dance Diffusion is IPNDMScheduler")
 
 
 def parts(folder: Path) -> dict[str, Any]:
@@ -25,7 +35,7 @@ def parts(folder: Path) -> dict[str, Any]:
     """
     from diffusers import UNet1DModel
 
-    config = json.loads((folder / "unet" / "config.json").read_text())
+    config = config_of(folder, "unet")
     if config.get("time_embedding_dim") or config.get("use_timestep_embedding"):
         return {}
     return {"unet": UNet1DModel.from_pretrained(folder / "unet", time_embedding_dim=config["extra_in_channels"])}
@@ -35,11 +45,8 @@ def adapt(pipeline: Any, opening: Opening) -> Adapted:
     """The model of a `DanceDiffusionPipeline`.
 
     Raises:
-        UserError: if it is of another parameterisation, or cannot have windows of that length.
+        UserError: if it cannot have windows of that length.
     """
-    kind = opening.scheduler.get("_class_name")
-    if kind != "IPNDMScheduler":
-        raise UserError(f"{opening.name}: its scheduler is {kind}, but that of Dance Diffusion is IPNDMScheduler")
     device = torch.device(opening.device)
     unet = pipeline.unet.to(device)
     config, multiple = unet.config, 2 ** len(unet.up_blocks)

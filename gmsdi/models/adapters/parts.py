@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,20 +20,27 @@ CONTEXT = 32
 """Latents before and after a piece that are computed with it: more than the real autoencoders see (10 and 12)."""
 
 
+def config_of(folder: Path, part: str) -> dict[str, Any]:
+    """The configuration of a part of a pipeline; empty if there is none."""
+    for name in ("config.json", f"{part}_config.json"):
+        if (path := folder / part / name).is_file():
+            found = json.loads(path.read_text())
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
 @dataclass(frozen=True)
 class Opening:
     """How a pipeline is opened.
 
     Attributes:
         name: of the folder or repository, for messages.
-        scheduler: the configuration of the pipeline's scheduler.
         device: of the network and the autoencoder. What a prompt passes through stays on the CPU: it is used once.
         autocast: the network's type; None is float32.
         seconds: of the window; None is what the family says.
     """
 
     name: str
-    scheduler: dict[str, Any]
     device: str
     autocast: torch.dtype | None = None
     seconds: float | None = None

@@ -26,7 +26,6 @@ from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS
 
 INDEX = "model_index.json"
 """What makes a folder a pipeline of diffusers."""
-SCHEDULER = "scheduler/scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -35,20 +34,24 @@ class Family:
 
     Attributes:
         adapt: a pipeline to the model.
+        check: refuses a folder by its configuration, before weights are downloaded and read.
         safetensors: whether its weights are published as these.
         parts: those of a folder that are not opened as diffusers would.
     """
 
     adapt: Callable[[Any, Opening], Adapted]
+    check: Callable[[Path, str], None]
     safetensors: bool = True
     parts: Callable[[Path], dict[str, Any]] = lambda folder: {}
 
 
 FAMILIES = {
-    "StableAudioPipeline": Family(stable_audio.adapt),
-    "StableAudio3Pipeline": Family(stable_audio_3.adapt),
-    "AceStepPipeline": Family(ace_step.adapt),
-    "DanceDiffusionPipeline": Family(dance_diffusion.adapt, safetensors=False, parts=dance_diffusion.parts),
+    "StableAudioPipeline": Family(stable_audio.adapt, stable_audio.check),
+    "StableAudio3Pipeline": Family(stable_audio_3.adapt, stable_audio_3.check),
+    "AceStepPipeline": Family(ace_step.adapt, ace_step.check),
+    "DanceDiffusionPipeline": Family(
+        dance_diffusion.adapt, dance_diffusion.check, safetensors=False, parts=dance_diffusion.parts
+    ),
 }
 """By the name of the pipeline's class, as `model_index.json` has it."""
 
@@ -93,6 +96,9 @@ def fetch(repository: str) -> Path:
         except EntryNotFoundError:
             return _model_folder(repository)
         parts, family = _read(index.parent, repository)
+        _library(repository)
+        told = snapshot_download(repository, allow_patterns=[INDEX, "*/*config.json"])
+        family.check(Path(told), repository)
         patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
         unused = [*UNUSED, *(["*.bin"] if family.safetensors else [])]
         return Path(snapshot_download(repository, allow_patterns=patterns, ignore_patterns=unused))
@@ -138,17 +144,12 @@ def open_pipeline(
     if seconds is not None and not seconds > 0:
         raise UserError(f"seconds is {seconds}; it must be positive")
     where = resolve_device(device)
-    try:
-        import diffusers
-    except ImportError as error:
-        raise UserError(
-            f"{name}: a pipeline of diffusers, which is not installed; run: pip install 'gmsdi[pretrained]'"
-        ) from error
+    diffusers = _library(name)
+    family.check(folder, name)
     kind = getattr(diffusers, parts["_class_name"], None)
     if kind is None:
         raise UserError(f"{name}: diffusers {diffusers.__version__} has no {parts['_class_name']}; install a newer one")
     try:
-        scheduler = json.loads((folder / SCHEDULER).read_text())
         # Its scheduler is not used, and may need libraries of its own.
         pipeline = kind.from_pretrained(
             folder,
@@ -165,8 +166,23 @@ def open_pipeline(
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    opening = Opening(name, scheduler, where, resolve_precision(precision, where), seconds)
+    opening = Opening(name, where, resolve_precision(precision, where), seconds)
     return family.adapt(pipeline, opening)
+
+
+def _library(name: str) -> Any:
+    """The module diffusers.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        import diffusers
+    except ImportError as error:
+        raise UserError(
+            f"{name}: a pipeline of diffusers, which is not installed; run: pip install 'gmsdi[pretrained]'"
+        ) from error
+    return diffusers
 
 
 def _read(folder: Path, name: str) -> tuple[dict[str, Any], Family]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,23 +21,31 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.models.adapters.parameterisations import Adapted, from_v
-from gmsdi.models.adapters.parts import Conditions, Opening, latents
+from gmsdi.models.adapters.parts import Conditions, Opening, config_of, latents
+
+
+def check(folder: Path, name: str) -> None:
+    """Refuse a pipeline by its configuration alone.
+
+    Raises:
+        UserError: if it is of another parameterisation.
+    """
+    told = config_of(folder, "scheduler")
+    if told.get("prediction_type") != "v_prediction" or told.get("sigma_data") != 1:
+        raise UserError(
+            f"{name}: its scheduler, {told.get('_class_name')}, is not that of Stable Audio Open 1.0 (v_prediction, "
+            "sigma_data 1); distilled models and those of other parameterisations do not fit"
+        )
 
 
 def adapt(pipeline: Any, opening: Opening) -> Adapted:
     """The model of a `StableAudioPipeline`.
 
     Raises:
-        UserError: if it is of another parameterisation, or cannot have windows of that length.
+        UserError: if it cannot have windows of that length.
     """
     from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
-    told = opening.scheduler
-    if told.get("prediction_type") != "v_prediction" or told.get("sigma_data") != 1:
-        raise UserError(
-            f"{opening.name}: its scheduler, {told.get('_class_name')}, is not that of Stable Audio Open 1.0 "
-            "(v_prediction, sigma_data 1); distilled models and those of other parameterisations do not fit"
-        )
     device = torch.device(opening.device)
     transformer, vae = pipeline.transformer.to(device), pipeline.vae.to(device)
     rate, hop, longest = vae.config.sampling_rate, vae.hop_length, transformer.config.sample_size

@@ -11,6 +11,7 @@ noise level is a sample, not the expectation D that Eq. 10 to 14 are made of.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,23 +19,27 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.models.adapters.parameterisations import Adapted, from_flow
-from gmsdi.models.adapters.parts import Conditions, Opening, latents
+from gmsdi.models.adapters.parts import Conditions, Opening, config_of, latents
 
 SECONDS = 47.0
 """Length of a window, unless told otherwise."""
 
 
-def adapt(pipeline: Any, opening: Opening) -> Adapted:
-    """The model of a `StableAudio3Pipeline`.
+def check(folder: Path, name: str) -> None:
+    """Refuse a pipeline by its configuration alone.
 
     Raises:
         UserError: if it is distilled.
     """
-    if opening.scheduler.get("stochastic_sampling"):
+    if config_of(folder, "scheduler").get("stochastic_sampling"):
         raise UserError(
-            f"{opening.name}: a distilled model, which predicts samples and not their expectation and has no guidance; "
-            "take the one that it was distilled from, such as stabilityai/stable-audio-3-medium-base"
+            f"{name}: a distilled model, which predicts samples and not their expectation and has no guidance; take "
+            "the one that it was distilled from, such as stabilityai/stable-audio-3-medium-base"
         )
+
+
+def adapt(pipeline: Any, opening: Opening) -> Adapted:
+    """The model of a `StableAudio3Pipeline`."""
     device = torch.device(opening.device)
     transformer, vae = pipeline.transformer.to(device), pipeline.vae.to(device)
     rate, hop = vae.config.sampling_rate, vae.downsampling_ratio
