@@ -97,6 +97,7 @@ def test_page_renders_what_it_is_given():
         "provenance": [("Model", [("size", "1 MB")])],
         "settings": [("run", "seed: 1")],
         "training": None,
+        "codecs": [],
         "costs": None,
     }
     page = report.render(TEMPLATE, context)
