@@ -337,7 +337,7 @@ def test_every_network_is_measured(tmp_path):
         },
     }
     config = cost.resolved([overlay])
-    config["model"]["config"] = {key: tiny.CONFIG[key] for key in ("unet", "text", "sigma_data")}
+    config["model"]["config"] |= {key: tiny.CONFIG[key] for key in ("unet", "text", "sigma_data")}
     config["baselines"]["demucs_gibbs"]["model"]["demucs"] = DEMUCS
     said = []
     costs, device = cost.measure(config, device="cpu", repetitions=2, progress=said.append)
