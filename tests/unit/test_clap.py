@@ -337,6 +337,6 @@ def test_the_cost_of_such_a_model_needs_no_clap(tmp_path):
     )
     config = cost.resolved([overlay])
     text = {"kind": "clap", "checkpoint": str(tmp_path / "nowhere"), "features": 8}
-    config["model"]["config"] = {**{key: tiny.CONFIG[key] for key in ("unet", "sigma_data")}, "text": text}
+    config["model"]["config"] |= {key: tiny.CONFIG[key] for key in ("unet", "sigma_data")} | {"text": text}
     costs, _ = cost.measure(config, device="cpu", repetitions=1)
     assert costs["gmsdi"].step.median > 0
