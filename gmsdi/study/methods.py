@@ -76,7 +76,9 @@ class Row(Frozen, ABC):
     paper: str | None = None
     published: Annotated[
         Flag,
-        About("it is the method of the paper with the paper's settings: Table 2 compares all rows with it; one of a kind"),
+        About(
+            "it is the method of the paper with the paper's settings: Table 2 compares all rows with it; one of a kind"
+        ),
     ] = False
     system: Setup
     model: str | None = None
@@ -282,9 +284,7 @@ class Guided(Solved):
     guidance: dict[str, Any] = Field(default_factory=dict)
     negatives: Annotated[dict[str, str], About(NEGATIVES)] = Field(default_factory=dict)
     samples: Annotated[Count, About("runs whose mean is taken")] = 1
-    inverted: Annotated[
-        Flag, About("every other of these runs takes the mixture with its polarity inverted")
-    ] = False
+    inverted: Annotated[Flag, About("every other of these runs takes the mixture with its polarity inverted")] = False
     wiener: Annotated[Filter | None, About("a Wiener filter with the stems' powers, at the end; null is none")] = None
 
     def refusal(self) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gmsdi.errors import UserError
 from gmsdi.sampling.solver import changed
@@ -89,12 +89,12 @@ class Rows:
         if "guidance" in own:
             own["guidance"] = {**separation["guidance"], **own["guidance"]}
         unsupervised = self.unsupervised if method.system_name() == GMSDI and own["model"] is None else ""
-        title, stands = own.pop("title"), own.pop("paper", None)
+        title, stands, published = own.pop("title"), own.pop("paper", None), own.get("published", False)
         if stands is None:
-            stands = own["published"] and not unsupervised
+            stands = published and not unsupervised
         own |= {"name": name, "system": self.systems[method.system_name()], "paper": method.PAPER if stands else None}
         own["title"] = title or f"{method.TITLE}{unsupervised}"
-        own["chosen_on"] = self._beyond if method.SHARED and not own["published"] else "test"
+        own["chosen_on"] = self._beyond if method.SHARED and not published else "test"
         try:
             row = method(**own)
         except UserError as error:
@@ -163,17 +163,19 @@ class Rows:
         rows = [self.table[other] for other in given["of"]]
         if len({row.twin is None for row in rows}) > 1:
             raise UserError(f"{where}.of has rows of kind validated and others, whose scores are of different splits")
-        chosen_on = "validation" if rows[0].twin else "test"
+        chosen_on: Literal["test", "validation"] = "validation" if rows[0].twin else "test"
         title = given["title"] or Ensemble.TITLE + (VALIDATED if rows[0].twin else "")
         its = {row.paper for row in rows} == {Separator.PAPER, Extractor.PAPER}
-        paper = Ensemble.PAPER if its else None
-        return Ensemble(name=name, title=title, of=given["of"], paper=paper, chosen_on=chosen_on)
+        return Ensemble(
+            name=name, title=title, of=given["of"], paper=Ensemble.PAPER if its else None, chosen_on=chosen_on
+        )
 
     def _check_names(self) -> None:
         """Rows are told apart by their names, of files, and their titles, in tables."""
-        papers = {method.PAPER for method in (*METHODS.values(), Ensemble)}
+        papers = {Ensemble.PAPER, *(method.PAPER for method in METHODS.values())}
         taken: dict[str, str] = {}
-        for name, row in {**self.table, **self.ensembles}.items():
+        every: dict[str, Row | Ensemble] = {**self.table, **self.ensembles}
+        for name, row in every.items():
             where = f"config: separation.rows.{name}"
             if not re.fullmatch(NAME, name) or (name in self.grid and name != Extractor.GRID):
                 raise UserError(f"{where}: a row's name is like {NAME}, and no row's of Table 1; choose another")
@@ -195,12 +197,12 @@ class Rows:
         return list(row.cells(values, grid["solver"]))
 
     def _check_grid(self) -> None:
-        """What is open can be found in the grid."""
+        """What is chosen by the grid can be found in it."""
         for row in self.table.values():
-            if row.is_open and row.fixed and not any(
-                cell.fixed.items() >= row.fixed.items() for cell in self.cells(row, row.chosen_on)
-            ):
+            if not (row.twin or (row.is_open and row.fixed)):
+                continue
+            if not any(cell.fixed.items() >= row.fixed.items() for cell in self.cells(row, row.chosen_on)):
                 raise UserError(
-                    f"config: separation.rows.{row.name} has w {row.fixed['w']}, of which the grid has no value to "
-                    "choose the constrained stem by; extend grid.w"
+                    f"config: separation.rows.{row.name} has w {row.fixed['w']}, of which the grid on {row.chosen_on} "
+                    f"chunks has no value to choose by; extend grid.{'validation.' * (row.chosen_on == 'validation')}w"
                 )

@@ -31,8 +31,8 @@ from gmsdi.study.tasks import (
 )
 
 CLAP, DEMO = "clap", "demo"
-"""Names of trainings beside those of the systems' models: the small CLAP, a model that separates nothing and whose embeddings
-condition another; and the text-conditioned model in the demo's short training."""
+"""Names of trainings beside those of the systems' models: the small CLAP, a model that separates nothing and whose
+embeddings condition another; and the text-conditioned model in the demo's short training."""
 CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
 """Keys of a text encoder that no other kind has."""
 

@@ -28,7 +28,8 @@ def folder(tmp_path):
     """A working directory for separations and clips that wait for no table."""
     write_model(tmp_path / "model")
     w = {"w": 1, "solver": {"steps": 2, "s_churn": 1}}
-    separation = {"extractor": w, "separator": {**w, "constrained": "Drums"}, "extras": {"extractor_consistent": None}}
+    beyond = dict.fromkeys(["extractor_consistent", "separator_validated", "extractor_validated", "ensemble_validated"])
+    separation = {"rows": {"extractor": w, "separator": {**w, "constrained": "Drums"}, **beyond}}
     data = {"mini": {"tracks": {"test": 2}, "sections": [3, 3], "section_sizes": {"4": 1.0}}}
     file = write_config(tmp_path, data=data, separation=separation, grid={"validation": {"chunks": None}})
     file.rename(tmp_path / "config.yaml")

@@ -117,9 +117,7 @@ class Extracted(Model):
 
     solver: SolverChanges = section(SolverChanges, ChangesOf)
     w: Number | None = choice(None, "of the mixture; null takes generation.w")
-    extraction: Extraction = section(
-        Extraction, "how it is taken apart; for the rest as the row extractor"
-    )
+    extraction: Extraction = section(Extraction, "how it is taken apart; for the rest as the row extractor")
     negatives: Flag = choice(False, "use generation.negatives, for the Extractor")
 
 

@@ -9,30 +9,37 @@ rows come last.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_type_hints
 
 from annotated_types import Len
 from pydantic import Discriminator, Tag, create_model
 
-from gmsdi.settings import About
+from gmsdi.settings import About, Flag
 from gmsdi.study.config.base import GuidanceChanges, Model, SolverChanges, Unique, about, choice, key_of, section
 from gmsdi.study.methods import METHODS, Row
 
 TITLE = choice(
     None,
-    "in tables, where no other row has it; null is what the method is called. `{steps}` and `{samples}` in it become the "
-    "row's own numbers, and another number of either is an error",
+    "in tables, where no other row has it; null is what the method is called. `{steps}` and `{samples}` in it become "
+    "the row's own numbers, and another number of either is an error",
+)
+
+PAPER = choice(
+    None,
+    "the paper's numbers of this method stand beside the row; null: if it is published, unless its model has seen no "
+    "labels",
 )
 
 
 def section_of(method: type[Row]) -> type[Model]:
     """The section of a row's settings: those fields of its class that say what they mean."""
-    keys: dict[str, Any] = {"kind": (Literal[method.kind_name()], about("the method")), "title": (str | None, TITLE)}  # type: ignore[misc]
+    keys: dict[str, Any] = {"kind": (Literal[method.kind_name()], about("the method")), "title": (str | None, TITLE)}
     if method.PAPER is not None:
-        text = "the paper's numbers of this method stand beside the row; null: if it is published, unless its model has "
-        keys["paper"] = (bool | None, choice(None, f"{text}seen no labels"))
+        keys["paper"] = (Flag | None, PAPER)
     hints = get_type_hints(method, include_extras=True)
     for name, field in method.model_fields.items():
+        if name == "published" and method.PAPER is None:
+            continue
         if any(isinstance(part, About) for part in field.metadata):
             default = {} if field.is_required() else {"default": field.get_default(call_default_factory=True)}
             keys[name] = key_of(hints[name], default)
@@ -40,8 +47,8 @@ def section_of(method: type[Row]) -> type[Model]:
             keys[name] = (GuidanceChanges, section(GuidanceChanges, "keys of `separation.guidance` that differ"))
         elif name == "solver":
             keys[name] = (SolverChanges, section(SolverChanges, "keys of `separation.solver` that differ"))
-    told = {"__module__": __name__, "__doc__": (method.__doc__ or "").split("\n")[0]}
-    return cast(type[Model], create_model(f"{method.__name__}Row", __base__=Model, **told, **keys))
+    told = (method.__doc__ or "").split("\n")[0]
+    return create_model(f"{method.__name__}Row", __base__=Model, __module__=__name__, __doc__=told, **keys)
 
 
 class ValidatedRow(Model):

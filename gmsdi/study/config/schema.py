@@ -86,12 +86,20 @@ def _joined(kinds: Mapping[str, Schema]) -> Schema:
         keys |= rule["properties"]
     for key, rule in keys.items():
         having = [kind for kind, own in kinds.items() if key in own["properties"]]
-        if len(having) < len(kinds):
-            keys[key] = {**rule, "description": f"{rule['description']} ({', '.join(having)})"}
-    told = "; ".join(f"`{kind}`: {rule['description']}" for kind, rule in kinds.items())
-    keys["kind"] = {"type": "string", "enum": list(kinds), "description": f"the method; {told}"}
-    told = "a row of Table 2: its kind and what differs from the defaults"
-    return {"type": "object", "description": told, "properties": keys, "required": ["kind"], "additionalProperties": False}
+        others = [kind for kind in kinds if kind not in having]
+        whose = ", ".join(having) if len(having) < len(others) else f"not {', '.join(others)}"
+        whose += "; needed" if any(key in kinds[kind]["required"] for kind in having) else ""
+        keys[key] = {**rule, "description": f"{rule['description']} ({whose})"} if others else rule
+    told = "; ".join(f"`{kind}`: {rule['description'].removesuffix('.')}" for kind, rule in kinds.items())
+    keys["kind"] = {"type": "string", "enum": list(kinds), "description": f"the method. {told}"}
+    told = "A row of Table 2; in brackets the kinds that have a key, or have it not."
+    return {
+        "type": "object",
+        "description": told,
+        "properties": keys,
+        "required": ["kind"],
+        "additionalProperties": False,
+    }
 
 
 def _snake(name: str) -> str:

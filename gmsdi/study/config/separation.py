@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Len
 
-from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive, Share
+from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive
 from gmsdi.study.config.base import (
     Changes,
     GuidanceSettings,
@@ -157,7 +157,8 @@ class Grid(Model):
     )
     solver: SolverChanges = section(SolverChanges, "changes to every method's solver, for the grid alone")
     validation: ValidationGrid = section(
-        ValidationGrid, "the same on validation chunks, for rows of Table 2 whose settings the test split shall not have seen"
+        ValidationGrid,
+        "the same on validation chunks, for rows of Table 2 whose settings the test split shall not have seen",
     )
     select_by: Literal["active", "protocol"] = choice(
         "active",

@@ -17,7 +17,9 @@ TABLE1 = ("extractor", "separator")
 def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
     """Where the settings of every solver stand: the whole ones first, then what differs, in order."""
     yield [SEPARATION]
-    rows = {name: [SEPARATION, ("separation", "rows", name, "solver")] for name in _mapping(config, "separation", "rows")}
+    rows = {
+        name: [SEPARATION, ("separation", "rows", name, "solver")] for name in _mapping(config, "separation", "rows")
+    }
     yield from rows.values()
     for name in TABLE1:
         if name in rows:
