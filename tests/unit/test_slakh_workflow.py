@@ -103,6 +103,8 @@ def test_generation_takes_nothing_from_the_demos_tuning(overlay):
         adpm2 = {"name": "adpm2", "midpoint": "power", "midpoint_rho": 1}
         assert found["solver"] == {**levels, **adpm2}, task.name
         assert not found.get("consistent"), task.name
+        assert found.get("noise", "independent") == "independent", task.name
+        assert found.get("given_noise", "fixed") == "fixed", task.name
 
 
 def settings(**data):
