@@ -60,7 +60,6 @@ PAPER = {
     "model.config.text.name": "t5-small",
     "separation.chunks": None,
     "separation.solver.s_churn": 20,
-    "separation.rows.separator.solver.s_churn": 20,
     "separation.rows.extractor.w": 7.5,
     "separation.rows.separator.w": 3,
     "separation.rows.separator.constrained": "Drums",
