@@ -16,7 +16,7 @@ import platform
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +44,7 @@ from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.checkpoint import MIXTURE, STEMS, build_model, load_model, save_model, target_of
 from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm.denoiser import EDMDenoiser
+from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.models.edm.text import FrozenClapText, prompt_of
 from gmsdi.models.trainable import TrainableModel
 from gmsdi.training.averages import power_average, reconstruct, save_snapshot
@@ -626,13 +627,23 @@ def _copy_weights(folder: str, model: TrainableModel) -> None:
     given = load_model(folder)
     about_data = {"sample_rate", "window", "labels", "target", "level"}
     for part in ("kind", *(key for key in model.config if key not in about_data | {"kind"})):
-        default = "diffusion" if part == "kind" else None
-        if given.config.get(part, default) != model.config.get(part, default):
+        if _differ(given.config, model.config, part):
             raise UserError(
                 f"training.initial: {folder} holds a model of another {part} than model.config asks for; "
                 "make them the same, or leave training.initial out"
             )
     model.load_state_dict(given.state_dict())
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any], part: str) -> bool:
+    """Whether two models' configurations differ in a part. A setting that only one of them spells out is a default."""
+    parts = [config.get(part, "diffusion" if part == "kind" else None) for config in (one, other)]
+    if part == "unet" and None not in parts:
+        parts = [asdict(UNetConfig(**settings)) for settings in parts]
+    first, second = json.loads(json.dumps(parts))  # lists for tuples
+    if isinstance(first, dict) and isinstance(second, dict):
+        return any(first[key] != second[key] for key in first.keys() & second.keys())
+    return bool(first != second)
 
 
 def _hardware() -> str:
