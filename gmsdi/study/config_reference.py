@@ -89,8 +89,21 @@ def main() -> None:
 
 
 def _optional(whole: Schema) -> Schema:
-    """The schema of a file that lies over a base: no key of the top is needed but `run`."""
-    return {**whole, "required": ["run"]}
+    """The schema of a file that lies over a base: it needs no key but `run`, and leaves out entries by null."""
+
+    def loosened(rule: Any) -> Any:
+        if isinstance(rule, list):
+            return [loosened(inner) for inner in rule]
+        if not isinstance(rule, dict):
+            return rule
+        found = {key: loosened(inner) for key, inner in rule.items() if key != "required" or isinstance(inner, dict)}
+        if "oneOf" in found:  # without their names, samplers with the same options cannot be told apart
+            found["anyOf"] = found.pop("oneOf")
+        if isinstance(own := found.get("additionalProperties"), dict):
+            found["additionalProperties"] = {"anyOf": [own, {"type": "null"}]}
+        return found
+
+    return {**loosened(whole), "required": ["run"]}
 
 
 def _options(name: str, rule: Schema) -> Schema:

@@ -178,7 +178,7 @@ class Rows:
         for name, row in every.items():
             where = f"config: separation.rows.{name}"
             if not re.fullmatch(NAME, name) or (name in self.grid and name != Extractor.GRID):
-                raise UserError(f"{where}: a row's name is like {NAME}, and no row's of Table 1; choose another")
+                raise UserError(f"{where}: a name is like {NAME}, and no row of Table 1 has it; choose another")
             title = row.title
             if not title.strip() or not title.isprintable():
                 raise UserError(f"{where}.title is {title!r}; it must be one line of text")

@@ -60,7 +60,7 @@ class ValidatedRow(Model):
 
 
 class EnsembleRow(Model):
-    """For each stem the best of several rows, chosen on the chunks on which their settings were chosen."""
+    """For each stem the best of several rows, chosen on test chunks as in the paper, or on validation's."""
 
     kind: Literal["ensemble"] = about("the method")
     of: Annotated[list[str], Len(2), Unique] = about("the names of these rows")
@@ -74,7 +74,7 @@ SECTIONS |= {"validated": ValidatedRow, "ensemble": EnsembleRow}
 
 def _kind(given: Any) -> Any:
     """The kind of a row; of what is no mapping any, which refuses it."""
-    return given.get("kind") if isinstance(given, Mapping) else getattr(given, "kind", "extractor")
+    return str(given.get("kind")) if isinstance(given, Mapping) else getattr(given, "kind", "extractor")
 
 
 if TYPE_CHECKING:
