@@ -60,7 +60,7 @@ class ValidatedRow(Model):
 
 
 class EnsembleRow(Model):
-    """For each stem the best of several rows by their scores on test chunks, or of validated rows on validation chunks."""
+    """For each stem the best of several rows by scores on test chunks, or on validation chunks for validated rows."""
 
     kind: Literal["ensemble"] = about("the method")
     of: Annotated[list[str], Len(2), Unique] = about("the names of these rows")
