@@ -266,7 +266,7 @@ def test_more_shards_change_the_costs_only_by_what_fills_up_calls(tmp_path):
         (["--seconds-per-evaluation", "fast"], {}, "write SECONDS or NETWORK=SECONDS, with gmsdi"),
         (["--seconds-per-evaluation", "0"], {}, "write SECONDS"),
         (["--seconds-per-evaluation", "msdm=1"], {}, "'msdm=1'"),
-        (["--seconds-per-evaluation", "gmsdi=1"], {"separation": {}}, "none for msdm"),
+        (["--seconds-per-evaluation", "gmsdi=1"], {"separation": {}}, "none for demucs_gibbs"),
         (["--seconds-per-step", "1"], {}, "--seconds-per-evaluation"),
         (["--seconds-per-evaluation", "1"], {"grids": {}}, "unknown key 'grids'"),
         (["--config", "nowhere.yaml"], {}, "nowhere.yaml: cannot be read"),
