@@ -306,10 +306,11 @@ def test_table2_has_rows_beyond_the_paper():
         selection[f"{kind}_validated"] = make_row(kind, title=f"{kind}_validated".upper(), w=3.0, twin=kind)
     # On validation data the Extractor is the better one for Bass too.
     validation = {"separator_validated": scores([0, 0, 9, 0], 6), "extractor_validated": scores([9, 9, 0, 9], 7)}
-    ensembles = [BOTH, VALIDATED]
+    ensembles = [BOTH, VALIDATED, Ensemble(name="best", title="BEST", of=("extractor", "mean"))]
     table = table2(ours, selection, paper, ensembles=ensembles, validation=validation)
     assert table["model"].unique().tolist()[len(paper) :] == [
         "MEAN", "SEPARATOR_VALIDATED", "EXTRACTOR_VALIDATED", "Ensemble, chosen on validation chunks",
+        "BEST",
     ]  # fmt: skip
     cells = table.set_index(["model", "stem"])
     said = "w = 3, 5 steps, mean of 4 runs, every other inverted, 25% by power, 100% filtered"
@@ -319,6 +320,7 @@ def test_table2_has_rows_beyond_the_paper():
         expected = rows[rows["stem"] == stem]["si_sdri"].mean()
         assert cells.at[("Ensemble, chosen on validation chunks", stem), "protocol"] == pytest.approx(expected)
     text = markdown(table2_sheets(table, selection, ensembles, chunks=60))
+    assert "BEST: the better of GMSDI Extractor and MEAN for each stem" in text  # two of one method, by their titles
     assert "chosen on validation chunks: Bass: Extractor, Drums: Extractor, Guitar: Separator" in text
 
 
