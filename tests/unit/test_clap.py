@@ -24,6 +24,7 @@ from gmsdi.study import cost
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import Batches, train
 from tests.unit import tiny
+from tests.unit.rows import ALONE
 
 RATE, WINDOW, LABELS = 8000, 2048, ["Bass", "Drums"]
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "B", "a", "s", "Ġ", ","]
@@ -333,7 +334,7 @@ def test_the_cost_of_such_a_model_needs_no_clap(tmp_path):
     overlay = tmp_path / "config.yaml"
     training = {"steps": 2, "batch": 2}
     overlay.write_text(
-        yaml.safe_dump({"run": "x", "model": {"train": True}, "baselines": {"enabled": []}, "training": training})
+        yaml.safe_dump({"run": "x", "model": {"train": True}, "separation": ALONE, "training": training})
     )
     config = cost.resolved([overlay])
     text = {"kind": "clap", "checkpoint": str(tmp_path / "nowhere"), "features": 8}

@@ -233,7 +233,7 @@ def system_folders(system):
     else:
         folders, trained = [baseline_folder(model) for model in system.models], config["baselines"]["train"]
         key, mend = "baselines", (
-            "set baselines.train to true, name a baselines.folder, or leave the system out of baselines.enabled"
+            "set baselines.train to true, name a baselines.folder, or leave out the system's rows of separation.rows, by null"
         )
     files = [f"{folder}/{file}" for folder in folders for file in MODEL_FILES]
     missing = [] if trained else [file for file in files if not Path(file).is_file()]
@@ -253,7 +253,7 @@ def row_folders(*names):
         missing = [file for file in MODEL_FILES if not Path(folder, file).is_file()]
         if missing:
             sys.exit(
-                f"config: separation.extras.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
+                f"config: separation.rows.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
                 "bundled"
             )
         found.append(folder)

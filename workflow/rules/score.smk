@@ -25,7 +25,9 @@ rule table2:
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         validation=(
-            expand("<results>/grid/validation/{method}.csv", method=list(STUDY.grid_rows)) if STUDY.validation else []
+            expand("<results>/grid/validation/{method}.csv", method=list(STUDY.grid_rows))
+            if any(row.chosen_on == "validation" for row in STUDY.ensembles.values())
+            else []
         ),
     output:
         report(
@@ -43,6 +45,7 @@ rule table2:
     params:
         intervals=config["intervals"],
         methods=list(STUDY.rows),
+        ensembles=[row.model_dump() for row in STUDY.ensembles.values()],
         code=code("table2.py", "resources/paper_table2.csv"),
         work=Work(TABLE2),
     script:

@@ -69,10 +69,10 @@ with job(snakemake):
         }
     table1, table2 = pd.read_csv(files.table1), pd.read_csv(files.table2)
     table1["constrained"] = table1["constrained"].fillna("")
-    convention = config["separation"]["guidance"]["convention"]
-    sheets1 = table1_sheets(table1, convention=convention, steps=Study(config).grid_steps())
+    convention, study = config["separation"]["guidance"]["convention"], Study(config)
+    sheets1 = table1_sheets(table1, convention=convention, steps=study.grid_steps())
     sheets2 = [
-        *table2_sheets(table2, chunks=chunks, **config["intervals"]),
+        *table2_sheets(table2, rows, list(study.ensembles.values()), chunks=chunks, **config["intervals"]),
         differences_sheet(pd.read_csv(files.differences), **config["intervals"]),
     ]
     negative = negatives_sheets(pd.read_csv(files.negatives), **config["intervals"]) if files.negatives else []

@@ -94,7 +94,10 @@ class Configuration(Model):
     )
     separation: Separation = section(Separation, "Table 2")
     costs: Costs = section(Costs, "figure of the SI-SDR improvement against network evaluations")
-    baselines: Baselines = section(Baselines, "the paper's other systems; they learn from separated stems")
+    baselines: Baselines = section(
+        Baselines,
+        "the paper's other systems, which learn from separated stems; those run of which `separation.rows` has a row",
+    )
     grid: Grid = section(Grid, "Table 1")
     generation: Generation = section(Generation, "Figures 2 and 3")
     fad: Fad = section(Fad, "Frechet audio distance")
