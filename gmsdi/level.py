@@ -118,7 +118,7 @@ def level_of_windows(windows: WindowSet) -> float | None:
 
 
 class Rests:
-    """Where the mixtures of a batch are silent, and with them their stems.
+    """Find where the mixtures of a batch, and so all their stems, are silent.
 
     Args:
         mask: bool `[B, 1, T]`, true in rests.

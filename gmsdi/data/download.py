@@ -286,7 +286,7 @@ def _jamendo_list(
 def _jamendo_wanted(
     listed: dict[PurePosixPath, str], shards: list[int], tracks: Collection[int] | None, limit: int | None
 ) -> dict[int, dict[PurePosixPath, str]]:
-    """By shard, the tracks to have, in the order of their identifiers, and their digests."""
+    """The wanted tracks of each shard, in the order of their identifiers, and their digests."""
     identifiers = {path: int(path.name.partition(".")[0]) for path in listed}
     wanted: dict[int, dict[PurePosixPath, str]] = {number: {} for number in shards}
     if absent := set(shards) - {int(path.parts[0]) for path in listed}:
@@ -374,7 +374,7 @@ class _SlakhSelection:
 
     @property
     def described(self) -> dict[str, Any]:
-        """As a receipt has it."""
+        """The form in which a receipt stores it."""
         return {
             name: None if value is None else sorted(value)
             for name, value in (("splits", self.splits), ("tracks", self.tracks), ("classes", self.classes))

@@ -42,7 +42,7 @@ class Unplayable(Exception):
 
 @dataclass(frozen=True)
 class SongFile:
-    """Where a song lies.
+    """Location of a song.
 
     Attributes:
         path: a MIDI file, or an archive of several.

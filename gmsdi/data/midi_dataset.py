@@ -419,7 +419,7 @@ def _gain(mix: np.ndarray, config: MidiConfig) -> float:
 def _rests(
     variety: Variety, labels: Sequence[str], seconds: float, rng: np.random.Generator
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each label the spans in which it rests; neighbouring sections of the same rest are two spans."""
+    """Spans in which each label rests. A rest that lasts for two neighbouring sections is two spans."""
     resting: dict[str, list[tuple[float, float]]] = {label: [] for label in labels}
     if variety.sections is None or not labels:
         return resting

@@ -35,7 +35,7 @@ from gmsdi.errors import UserError
 from gmsdi.io.audio import to_int16
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
-"""Of the files that are looked at."""
+"""File name extensions that are read."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _audio_files(root: Path) -> Iterator[Path]:
 
 
 def _drop_nested(root: Path, stems: dict[Path, dict[str, list[Path]]]) -> None:
-    """Of two folders that one lies in the other, keep the outer if the inner's files are its own, too."""
+    """Where one folder lies inside another, keep the outer one if the inner one's files belong to it as well."""
     for path in sorted(stems):
         outer = next((parent for parent in path.parents if parent in stems and parent.is_relative_to(root)), None)
         if outer is None:
@@ -341,7 +341,7 @@ def _named(track: Track, file: Path) -> Iterator[None]:
 
 
 def active_spans(audio: np.ndarray, sample_rate: int, settings: Activity | None = None) -> np.ndarray:
-    """Where a signal sounds.
+    """Find where a signal sounds.
 
     The signal is cut into frames. A frame's level is its variance, so that a constant offset counts for nothing. The
     loud level is the mean of the frames' powers weighted by themselves, Σp²/Σp: that of the loud frames, however few

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 INSTRUMENTS = ("Bass", "Drums", "Guitar", "Piano")
-"""Of the package's own composer."""
+"""Classes of the package's own composer."""
 DRUMS, REST = "drums", "rest"
 """Members of a class of MIDI songs beside programs: the drum channel, and every program of no other class."""
 GAP = 1.0
@@ -136,7 +136,7 @@ class MidiConfig:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> MidiConfig:
-        """From the configuration's nested mappings."""
+        """Build the settings from the configuration's nested mappings."""
         variety = dict(settings.get("variety", {}))
         sizes = {int(size): share for size, share in variety.pop("section_sizes", {}).items()}
         variety |= {"section_sizes": sizes} if sizes else {}

@@ -12,7 +12,7 @@ SLAKH = {"redux": "slakh2100_flac_redux.tar.gz", "babyslakh": "babyslakh_16k.tar
 """File names of the archives, as in the registry."""
 
 JAMENDO_SHARDS = 100
-"""Of MTG-Jamendo; the last two digits of a track's identifier are its shard."""
+"""Shards of MTG-Jamendo. The last two digits of a track's identifier are its shard."""
 JAMENDO_TRACKS = "raw_30s_audio-low_sha256_tracks.txt"
 """File name of the list of its tracks, as in the registry."""
 
@@ -59,7 +59,7 @@ VERSIONS = {
     # Published without a split; this one is ours, to try things out.
     "babyslakh": Version("babyslakh", _BABY, {split: len(found) for split, found in _BABY.items()}),
 }
-"""Of each data set that can be named as `data.source`. One that is composed has the folders of "slakh2100_redux"."""
+"""Every data set that `data.source` can name. A composed data set is laid out like "slakh2100_redux"."""
 
 
 def numbers_of(version: str, split: str, first: int | None = None) -> range:

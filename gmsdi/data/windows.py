@@ -453,7 +453,7 @@ def _mixture_piece(track: jamendo.Track, sample_rate: int) -> _Piece:
 
 
 def _fingerprint(piece: _Piece) -> str:
-    """Of the files' names, sizes and times."""
+    """Digest of the files' names, sizes and modification times."""
     files = [(file, file.stat()) for file in piece.files]
     text = json.dumps([(file.parent.name, file.name, stat.st_size, stat.st_mtime_ns) for file, stat in files])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -649,7 +649,7 @@ class WindowSet:
         return sum(len(active) == 1 for active in labels) / crops
 
     def grid(self, hop: int) -> np.ndarray:
-        """Where windows that are `hop` samples apart start in the stored audio: of every track, from its beginning.
+        """Starts, in the stored audio, of windows that are `hop` samples apart, from the beginning of every track.
 
         Returns:
             int64 [n].
@@ -670,7 +670,7 @@ class WindowSet:
 
     @property
     def samples(self) -> int:
-        """Of all tracks."""
+        """Number of samples of all tracks together."""
         return len(self._mix)
 
     @property
@@ -687,7 +687,7 @@ class WindowSet:
     def _random_starts(
         self, rng: np.random.Generator, n: int, sounding: str | None
     ) -> tuple[list[int], list[tuple[str, ...]]]:
-        """Where `n` random crops start in the stored audio, and the labels that are active in each."""
+        """Starts of `n` random crops in the stored audio, and the labels that are active in each."""
         starts: list[int] = []
         labels: list[tuple[str, ...]] = []
         attempts = 0

@@ -86,7 +86,7 @@ class MusicNN:
             yield from windows.flatten(0, 1).transpose(1, 2).split(self._batch)
 
     def _starts(self, samples: int) -> range:
-        """Where the windows of a clip of so many samples begin, in frames of the spectrogram."""
+        """First spectrogram frame of each window of a clip of this many samples."""
         length = 1 + samples // self._spacing
         starts = range(0, length - self._window + 1, self._hop)
         if not starts:

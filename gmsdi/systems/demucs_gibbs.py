@@ -41,7 +41,7 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda error: error.abs().mean(dim=-1),
     "snr": lambda error: 10 * (error.square().mean(dim=-1) + SNR_FLOOR).log10(),
 }
-"""From errors relative to the mixture's level, `[n, K, T]`, to the loss of each source, `[n, K]`."""
+"""Map errors relative to the mixture's level, `[n, K, T]`, to the loss of each source, `[n, K]`."""
 _LEVEL_FLOOR = 1e-5  # Demucs' own, so that silence stays silence
 _DRAWS = 16  # uniform numbers of a training item
 

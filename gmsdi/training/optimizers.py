@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration (Jordan et al. 2024): steep at zero, and singular values end in 0.7 to 1.2."""
+"""Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024).
+
+It is steep at zero and leaves singular values between 0.7 and 1.2.
+"""
 ITERATIONS = 5
 RMS = 0.2
 """Root mean square of Muon's updates at a learning rate of 1: about that of AdamW's (Liu et al. 2025)."""

@@ -60,7 +60,7 @@ class Harmony:
 
     @property
     def name(self) -> str:
-        """As a chart spells it: "Cm7", "F/A"."""
+        """The chord's name in a chart, such as "Cm7" or "F/A"."""
         slash = "" if self.bass == self.root else f"/{NOTE_NAMES[self.bass]}"
         return f"{NOTE_NAMES[self.root]}{self.quality}{slash}"
 

@@ -307,7 +307,7 @@ class Touch:
         return min(127, max(8, round(self.base + self.depth * (strength - 0.5) + more)))
 
     def end(self, start: int, gap: int, most: float = 8 * TICKS_PER_BEAT) -> int:
-        """Where a note ends."""
+        """Time at which a note ends."""
         return start + max(24, round(min(gap * self.legato, most)))
 
 

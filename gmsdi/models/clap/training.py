@@ -20,7 +20,7 @@ from gmsdi.models.trainable import TrainableModel, register_kind
 
 KIND = "clap"
 LARGEST_SCALE = 100.0
-"""Of the cosines, as in CLIP and in CLAP."""
+"""Largest scale of the cosine similarities, as in CLIP and CLAP."""
 
 
 class ContrastiveModel(TrainableModel):

@@ -1,4 +1,4 @@
-"""From networks to denoisers D(x, σ, z), the only thing that samplers and inference see of a model."""
+"""Denoisers D(x, σ, z), built from networks: all that samplers and inference see of a model."""
 
 from __future__ import annotations
 
@@ -71,37 +71,37 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """Sample rate in Hz."""
         return int(self.config["sample_rate"])
 
     @property
     def window(self) -> int:
-        """In samples."""
+        """Length of the training windows, in samples."""
         return int(self.config["window"])
 
     @property
     def channels(self) -> int:
-        """Of the signals."""
+        """Number of audio channels."""
         return int(self.config.get("unet", {}).get("in_channels", 1))
 
     @property
     def labels(self) -> list[str]:
-        """Of the stems that it was trained with, in their order."""
+        """Labels of the stems that the model was trained with, in their order."""
         return list(self.config.get("labels") or [])
 
     @property
     def space(self) -> Waveform:
-        """Of its states."""
+        """Space of the model's states."""
         return Waveform(self.channels)
 
     @property
     def level(self) -> float | None:
-        """Of its training mixtures, see `gmsdi.level`."""
+        """Level of the training mixtures, see `gmsdi.level`."""
         return known_level(self.config)
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device that the weights are on."""
         return next(self.parameters()).device
 
     def embed(self, texts: Sequence[str | None]) -> Conditioning:

@@ -13,7 +13,7 @@ SEPARATION, GENERATION = ("separation", "solver"), ("generation", "solver")
 
 
 def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
-    """Where the settings of every solver stand: the whole ones first, then what differs, in order."""
+    """Keys of the settings of each solver: complete settings first, then those that differ from them, in order."""
     yield [SEPARATION]
     methods = {name: [SEPARATION, ("separation", name, "solver")] for name in ("extractor", "separator")}
     grid: Path = ("grid", "solver")
