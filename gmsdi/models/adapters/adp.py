@@ -54,7 +54,7 @@ RENAMES = (
     (r"\.norm_context\.", ".norm_text."),
     (r"\.g$", ".weight"),
 )
-"""Rules that turn the published classes' parameter names into ours: patterns and replacements, applied in this order."""
+"""Turns the published classes' parameter names into ours: patterns and replacements, applied in this order."""
 
 SETTINGS = {
     "attention_heads": 8,
