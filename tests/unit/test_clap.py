@@ -298,7 +298,7 @@ def test_a_model_is_trained_on_embeddings_and_samples_without_an_encoder(small, 
             **embeddings,
         )
 
-    with pytest.raises(UserError, match="if, and only if, its text encoder is a CLAP"):
+    with pytest.raises(UserError, match="if and only if its text encoder is a CLAP"):
         run()
     run(train_embeddings=embedded, validation_embeddings=embedded)
     assert '"encoder"' in (tmp_path / "m" / "provenance.json").read_text()

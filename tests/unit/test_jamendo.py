@@ -89,7 +89,7 @@ def test_from_the_server_to_a_step_of_training(files, root, windows, tmp_path, m
     loss = model.training_loss(batch).mean()
     loss.backward()
     assert torch.isfinite(loss)
-    with pytest.raises(UserError, match=r"mixtures without labels, which a model of text\.kind 'tiny' is conditioned"):
+    with pytest.raises(UserError, match=r"mixtures without labels, but a model of text\.kind 'tiny' is conditioned"):
         train(
             config | {"text": tiny.CONFIG["text"]}, TrainingConfig(steps=1), out, out, tmp_path, seed=0, work=tmp_path
         )
