@@ -125,7 +125,7 @@ def test_arguments_that_make_no_sense(arguments, message, tmp_path):
     [
         (DrawnSettings(seconds=(60.0, 30.0)), "seconds"),
         (DrawnSettings(present=1.5), "present 1.5"),
-        (ArrangedSettings(), "no settings of drawn"),
+        (ArrangedSettings(), "not settings of drawn"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message, tmp_path):
