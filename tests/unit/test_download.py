@@ -456,7 +456,7 @@ def test_a_folder_at_hand_is_used_as_it_is(tmp_path):
     [
         ({"variant": "original"}, "variant 'original': unknown"),
         ({"splits": ["dev"]}, "split 'dev': unknown"),
-        ({"splits": "test"}, "splits 'test': a list"),
+        ({"splits": "test"}, "splits 'test': expected a list"),
         ({"tracks": [2101]}, "track 2101: the tracks of this data set are 1 to 2100"),
         ({"classes": []}, "empty, so nothing is wanted"),
         ({"archive": "none"}, "archive 'none': unknown"),
