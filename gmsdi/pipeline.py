@@ -203,7 +203,7 @@ class Pipeline:
 
 
 def indices_of(groups: Sequence[Sequence[str]], labels: Sequence[str]) -> list[list[int]]:
-    """See `gmsdi.types.Labels.indices`."""
+    """Indices of the labels of each group, see `gmsdi.types.Labels.indices`."""
     return Labels(labels).indices(groups)
 
 

@@ -21,7 +21,7 @@ class Embeddings(Protocol):
 
 
 class Space(Protocol):
-    """What a model's states are, and how states of several sources add up.
+    """Defines a model's states, and how states of several sources add up.
 
     Attributes:
         additive: whether the state of a sum of signals is the sum of their states. If so, the equations hold as the

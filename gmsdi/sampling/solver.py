@@ -122,7 +122,7 @@ class Euler(_Scheduled):
         return self.steps * self.resamples
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import euler
 
         gain = 1.0 if self.last == "step" else getattr(derivative, "gain", None)
@@ -132,7 +132,7 @@ class Euler(_Scheduled):
         return euler(derivative, x, self.sigmas(), noise=noise, callback=callback, **options)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         from gmsdi.sampling.samplers import euler
@@ -153,13 +153,13 @@ class Heun(_Scheduled):
         return 2 * self.steps - 1
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import heun
 
         return heun(derivative, x, self.sigmas(), s_churn=self.s_churn, noise=noise, callback=callback)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         from gmsdi.sampling.samplers import heun
@@ -188,11 +188,11 @@ class ADPM2(_Scheduled):
         return 2 * self.steps - 1
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         return self._integrate(derivative, x, self.sigmas(), noise, callback)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         return self._integrate(derivative, x, sigmas, torch.zeros_like, None)
@@ -213,13 +213,13 @@ class DPMpp2M(_Scheduled):
     name: Annotated[Literal["dpmpp_2m"], About("sampler")] = "dpmpp_2m"
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import dpmpp_2m
 
         return dpmpp_2m(derivative, x, self.sigmas(), noise=noise, callback=callback)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         from gmsdi.sampling.samplers import dpmpp_2m

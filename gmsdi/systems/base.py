@@ -18,7 +18,7 @@ from gmsdi.sampling.solver import Callback
 
 @runtime_checkable
 class System(Protocol):
-    """What every system has.
+    """The attributes of every system.
 
     Attributes:
         labels: the labels of the K stems, in the order of the results.

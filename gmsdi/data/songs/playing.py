@@ -62,7 +62,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Passage:
-    """What the players of a section have in common."""
+    """A section's metre, chords and tempo, shared by all its players."""
 
     meter: Meter
     spans: tuple[Span, ...]

@@ -31,7 +31,7 @@ _DEFAULTS: dict[str, type[Settings]] = {
 
 @dataclass
 class Written:
-    """What `write_songs` did.
+    """The outcome of `write_songs`.
 
     Attributes:
         written: number of songs written in this call.
