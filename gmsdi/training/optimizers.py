@@ -54,7 +54,7 @@ class Muon(torch.optim.Optimizer):
 
     Orthogonalising matrices of 256 rows costs about 6000 operations per weight, whatever the batch size. Where this is
     expensive compared with the gradients, `every` = k orthogonalises one k-th of the matrices in each step, in turn,
-    and the others reuse their last O; this is harmless because a new gradient is only a small part of the momentum.
+    and the others reuse their last O. A new gradient makes up only a tenth of the momentum.
 
     Args:
         matrices: weights `[out, in, ...]` for Muon.
