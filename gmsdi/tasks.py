@@ -66,7 +66,7 @@ class Average:
         return (y.unsqueeze(1) * self._signs(y)).flatten(0, 1)
 
     def mean(self, stems: Tensor) -> Tensor:
-        """From the stems of all runs `[B · runs, K, C, T]` to `[B, K, C, T]`."""
+        """Average the stems of all runs: `[B · runs, K, C, T]` to `[B, K, C, T]`."""
         found = stems.unflatten(0, (-1, self.runs))
         return (found * self._signs(stems).unsqueeze(-1)).mean(dim=1)
 

@@ -1,4 +1,4 @@
-"""From a name or a folder to a model.
+"""Open a model by its name or folder.
 
 Model folders of this package are opened here, and pipelines of diffusers by `gmsdi.models.adapters.pipelines`. A family
 of other models registers a name and how it is opened:

@@ -338,7 +338,7 @@ class Study:
         return next((name for name in self.jamendo_parts() if name.startswith(f"{split}-")), self.part(split))
 
     def jamendo_parts(self) -> dict[str, range]:
-        """Of MTG-Jamendo's parts that are learned from, such as "train-0-97" and "validation-98-99", the shards."""
+        """Shards of the MTG-Jamendo parts used for training, such as those of "train-0-97" and "validation-98-99"."""
         if not self.jamendo:
             return {}
         splits = self.config["training_data"]["shards"]

@@ -143,7 +143,7 @@ def test_report_is_one_self_contained_page(folder):
         assert address.startswith(("data:", "#"))
     assert page.count("<audio") == page.count("data:audio/flac;base64,") > 20
     assert "not run" in page
-    assert "Apart from the results: a short training" in page
+    assert "Separate from the results: a short training" in page
 
 
 def test_again_there_is_nothing_to_do(folder, config):

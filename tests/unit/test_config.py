@@ -178,7 +178,7 @@ def test_mistakes_are_named_in_one_line(change, message):
         ("data: {classes: {Horn: [Horn]}}", "data.classes.Horn has 'Horn'; mini has Bass, Drums, Guitar, Piano"),
         ("data: {kind: midi, classes: {Bass: ['32'], Drums: [drums], Guitar: ['24'], Piano: ['0']}, midi: {required: "
          "[Drum]}}", "data.midi.required names the stem 'Drum'; did you mean 'Drums'?"),
-        ("data: {kind: midi, classes: {Bass: ['3-2']}}", "'3-2' is no General MIDI program"),
+        ("data: {kind: midi, classes: {Bass: ['3-2']}}", "'3-2' is not a General MIDI program"),
         ("separation: {solver: {name: dpmpp_2m, s_churn: 3}}", "'s_churn' in separation.solver; it is for euler"),
         ("separation: {rows: {extractor: {solver: {name: dpmpp_2m, s_churn: 3}}}}", "extractor.solver: dpmpp_2m has"),
         ("separation: {rows: {extractor: {solver: {sigma_min: 9}}}}", "extractor.solver: sigma_min 9 and sigma_max 2"),

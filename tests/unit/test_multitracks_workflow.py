@@ -186,7 +186,7 @@ def test_windows_of_the_workflow_are_those_of_the_library(tmp_path):
 @pytest.mark.parametrize(
     ("root", "splits", "message"),
     [
-        (None, {}, "data.root is not set; data.kind stems needs the folder that holds your tracks"),
+        (None, {}, "data.root is not set; data.kind stems needs the folder of your tracks"),
         ("nowhere", {}, "nowhere: no such folder; set data.root to the one that holds your tracks"),
         ("data", {"test": ["best"]}, "no track or folder 'best'"),
         ("data", {"validation": 0, "test": ["test"]}, "no track of 4 is in the validation split"),

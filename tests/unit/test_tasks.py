@@ -485,7 +485,7 @@ def test_a_session_counts_for_all_that_are_made_of_it_and_keeps_to_the_models_no
     assert at.evaluations == other.evaluations == 4 * 2
     tasks.separate(at, y, ["Bass", "Drums"], seeds=[0])
     assert other.evaluations == 4 * 2 + 8 * 2 * 2
-    with pytest.raises(UserError, match=r"0.01 to 1 are asked for, but the model knows 0.05 to 3; change sigma_min"):
+    with pytest.raises(UserError, match=r"0.01 to 1, but the model knows 0.05 to 3; change the solver's sigma_min"):
         session(model(sigma_range=(0.05, 3.0)))
     with pytest.raises(UserError, match="max_batch is 0"):
         Batch(0)

@@ -1,4 +1,4 @@
-"""Put the report page together."""
+"""Assemble the report page."""
 
 import json
 from datetime import UTC, datetime

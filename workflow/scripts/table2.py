@@ -1,4 +1,4 @@
-"""Table 2, and the differences of its rows, from the scores of the separation of the test split."""
+"""Make Table 2, and the table of differences of its rows, from the separation scores on the test split."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The models of kind "diffusion": an EDM denoiser around a U-Net, with its own text encoder."""
+"""Models of kind "diffusion": an EDM denoiser around a U-Net, with its own text encoder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KIND = "diffusion"
 
 
 def build(config: dict[str, Any], prompts: Path | None = None) -> TextDenoiser:
-    """A diffusion model with fresh weights.
+    """Build a diffusion model with fresh weights.
 
     Args:
         config: see `gmsdi.models.checkpoint.build_model`.
-        prompts: embeddings of prompts that are known already, see `gmsdi.models.edm.text.build_text`.
+        prompts: a file of embeddings that were computed before, see `gmsdi.models.edm.text.build_text`.
 
     Raises:
-        UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
+        UserError: if the settings contradict each other, or a pretrained text encoder is not available.
     """
     return TextDenoiser(*build_parts(config, prompts, config["window"], "samples"), config["sigma_data"], config)
 

@@ -62,7 +62,7 @@ def _drop_empty(section: Any, key: str) -> None:
 
 
 def _listed(value: Any) -> Any:
-    """With lists for tuples, as YAML has them."""
+    """The same value with lists in place of tuples, as in YAML."""
     if isinstance(value, dict):
         return {key: _listed(inner) for key, inner in value.items()}
     return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -154,7 +154,7 @@ def _references(rule: Any) -> Iterator[str]:
 
 
 def _inlined(rule: Any, once: Mapping[str, Schema]) -> Any:
-    """With the definitions that are used once in the place of their references."""
+    """The same schema with every definition that is used only once put in place of its reference."""
     if isinstance(rule, list):
         return [_inlined(inner, once) for inner in rule]
     if not isinstance(rule, dict):

@@ -15,7 +15,7 @@ TABLE1 = ("extractor", "separator")
 
 
 def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
-    """Where the settings of every solver stand: the whole ones first, then what differs, in order."""
+    """Keys of the settings of each solver: complete settings first, then those that differ from them, in order."""
     yield [SEPARATION]
     rows = {
         name: [SEPARATION, ("separation", "rows", name, "solver")] for name in _mapping(config, "separation", "rows")
