@@ -9,13 +9,13 @@ Model folders of this package are opened here. A family of other models register
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
 from gmsdi.models.edm.denoiser import TextDenoiser
-from gmsdi.models.folders import CONFIG
+from gmsdi.models.folders import CONFIG, read_config
 from gmsdi.models.protocol import Model
 
 BUNDLED = Path(__file__).parents[1] / "weights"
@@ -62,12 +62,37 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto") ->
     family, _, rest = str(where).partition(":")
     if family in _FAMILIES:
         return _FAMILIES[family](rest, device=device, precision=precision)
+    return open_folder(_folder(where), device=device, precision=precision)
+
+
+def _folder(where: str | Path) -> Path:
+    """The folder of a model, or of one that comes with the package.
+
+    Raises:
+        UserError: if there is none.
+    """
     if not Path(where).exists() and str(where) in bundled():
-        return open_folder(BUNDLED / str(where), device=device, precision=precision)
+        return BUNDLED / str(where)
     if not Path(where).is_dir():
-        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
+        known = [*bundled(), *(f"{name}:..." for name in families())]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
-    return open_folder(where, device=device, precision=precision)
+    return Path(where)
+
+
+def config_of(where: str | Path) -> dict[str, Any] | None:
+    """What the `config.json` of a model says, without opening the model; None of a family's, which has none.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    if str(where).partition(":")[0] in _FAMILIES:
+        return None
+    return read_config(_folder(where))
+
+
+def families() -> list[str]:
+    """The names of the registered families."""
+    return sorted(_FAMILIES)
 
 
 def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:
