@@ -22,7 +22,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from json import dumps
@@ -80,9 +80,7 @@ Negative = Annotated[
 ]
 Format = Annotated[str, typer.Option(help="wav, flac or mp3.")]
 Bits = Annotated[str | None, typer.Option(help="16, 24 or float.", show_default="float of a WAV, 16 of a FLAC")]
-Name = Annotated[
-    str, typer.Option(help="Of the files; {track}, {stem}, {ext} and {model} are filled in.")
-]
+Name = Annotated[str, typer.Option(help="Of the files; {track}, {stem}, {ext} and {model} are filled in.")]
 Residual = Annotated[bool, typer.Option("--residual", help="Also write what the stems leave of the song.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out songs whose files are there already.")]
 AtOnce = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Songs at a time, which share the cores.")]
@@ -399,10 +397,7 @@ def accompany(
     if len(files) < len(given):
         raise UserError(f"--given names one stem twice ({', '.join(pairs)}); give each once")
     chosen = labels.chosen(_split(stems) or [x for x in labels if x not in files], at_least=1)
-    first = next(iter(files.values()))
-    _require_place(
-        chosen, out, format, bits, [Path(path) for path in pairs.values()], first.sample_rate, first.channels
-    )
+    _require_place(chosen, out, format, bits, list(files.values()))
     opened = opened or gmsdi.load(model, device=device, precision=precision)
     with _bar("accompany") as progress:
         result = songs.accompany(
@@ -601,7 +596,7 @@ def _require_place(
     out: Path,
     format: str,
     bits: str | None,
-    given: Iterable[Source] = (),
+    given: Sequence[Source] = (),
 ) -> None:
     """Refuse what cannot be written before it is made: labels and the mixture, in a folder."""
     from gmsdi.io.audio import Encoding

@@ -86,7 +86,7 @@ def check_separator(solver: Solver, sources: int) -> None:
     if left > LOUDEST:
         steps = [
             steps for steps in range(solver.steps, 1001) if _left(replace(solver, steps=steps), sources) <= LOUDEST
-        ]  # type: ignore[type-var]
+        ]
         advice = f"take {steps[0]} steps or more" if steps else "change the schedule"
         raise UserError(
             f"{solver.steps} steps are too few for the Separator of {sources} stems, which leaves noise of up to "
