@@ -271,6 +271,9 @@ def separation(
         told = {label: text for label, text in chosen.negatives.items() if label in prompts}
     else:
         told = labels.negatives(negatives, prompts)
+    # A prompt that the model cannot take is refused here.
+    joint = [labels.join(prompts[:k] + prompts[k + 1 :]).text for k in range(len(prompts))]
+    inner.embed([*prompts, *told.values(), *joint])
     if not (isinstance(block, int | float) and 0 < block < math.inf):
         raise UserError(f"block is {block!r}; it must be a positive number of seconds")
     rate, waveform = inner.sample_rate, isinstance(inner.space, Waveform)

@@ -84,10 +84,9 @@ def check_separator(solver: Solver, sources: int) -> None:
     """
     left = _left(solver, sources)
     if left > LOUDEST:
-        steps = [
-            steps for steps in range(solver.steps, 1001) if _left(replace(solver, steps=steps), sources) <= LOUDEST
-        ]
-        advice = f"take {steps[0]} steps or more" if steps else "change the schedule"
+        tried = (replace(solver, steps=steps) for steps in range(solver.steps + 1, 1001))
+        enough = next((other.steps for other in tried if _left(other, sources) <= LOUDEST), None)
+        advice = f"take {enough} steps or more" if enough else "change the schedule"
         raise UserError(
             f"{solver.steps} steps are too few for the Separator of {sources} stems, which leaves noise of up to "
             f"{left:.3g} times full scale in them; {advice}, or the consistent Extractor (preset best or fast)"
