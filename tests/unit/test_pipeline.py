@@ -441,18 +441,38 @@ def test_load_refuses(folder, tmp_path):
 
 def test_audio_files_keep_every_16_bit_sample(tmp_path):
     samples = np.arange(-32768, 32768, dtype=np.int16).astype(np.float32)[None] / 32768
-    for suffix in (".flac", ".wav"):
-        path = write(tmp_path / f"all{suffix}", Audio(samples, 8000))
+    for suffix, bits in ((".flac", None), (".flac", "24"), (".wav", None), (".wav", "24"), (".wav", "16")):
+        path = write(tmp_path / f"all{suffix}", Audio(samples, 8000), bits=bits)
         np.testing.assert_array_equal(read(path).samples, samples)
     with pytest.warns(UserWarning, match="clips"):
         write(tmp_path / "loud.flac", Audio(samples * 2, 8000))
     assert read(tmp_path / "loud.flac").samples.max() == 32767 / 32768
-    with pytest.raises(UserError, match="flac"):
-        write(tmp_path / "a.mp3", Audio(samples, 8000))
+    tone = 0.3 * np.sin(np.arange(16000, dtype=np.float32)[None] / 10)
+    np.testing.assert_allclose(read(write(tmp_path / "a.mp3", Audio(tone, 8000))).samples, tone, atol=0.02)
+    nine = np.zeros((9, 10), np.float32)
+    for name, audio in (
+        ("a.ogg", (tone, 8000)),
+        ("a.mp3", (tone, 96000)),
+        ("a.flac", (nine, 8000)),
+        ("a.flac", (tone, 768000)),
+    ):
+        with pytest.raises(UserError, match=name):
+            write(tmp_path / name, Audio(*audio))
 
 
 def test_arrays_as_audio():
     assert as_audio([0.0, 0.5], 8000).samples.shape == (1, 2)
+    for kind, one in ((np.int16, 2**15), (np.int32, 2**31)):  # as soundfile reads them
+        np.testing.assert_array_equal(as_audio(np.array([one // 2, -one], kind), 8000).samples, [[0.5, -1.0]])
+    for array, rate, says in (
+        (np.zeros((44100, 2)), 44100, "transpose"),
+        (np.zeros((2, 3, 4)), 44100, "shape"),
+        (np.zeros(8, np.uint8), 44100, "uint8"),
+        (np.full(8, 1e39), 44100, "infinite"),
+        *((np.zeros(8), rate, "sample rate is") for rate in (math.nan, math.inf, 0, -8000, 44100.5, "8000", True)),
+    ):
+        with pytest.raises(UserError, match=says):
+            as_audio(array, rate)
     samples = noise(2, 100)
     assert fit(samples, 120).shape == (2, 120)
     np.testing.assert_array_equal(fit(samples, 60), samples[:, :60])
