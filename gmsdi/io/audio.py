@@ -36,6 +36,7 @@ RATES = (1_000, 1_000_000)
 """The lowest and the highest sample rate that are taken, in Hz."""
 MAX_CHANNELS = 32
 """An array with more channels than this is taken for one whose axes are the wrong way round."""
+_LOUDEST = 1e6  # a sample beyond it is no audio: floats of 16-bit integers are within 2¹⁵
 _BLOCK = 1 << 18  # samples that are read at a time
 _SLACK = 0.1  # seconds by which a file may end before its header says: encoders round and pad lengths in their own ways
 
@@ -188,12 +189,14 @@ def checked(samples: NDArray[np.floating], name: str) -> Samples:
     """`samples` as float32 `[C, T]`.
 
     Raises:
-        UserError: if there are none, or they are not all finite.
+        UserError: if there are none, or they are not all finite, or no audio by their size.
     """
     if samples.ndim != 2 or samples.size == 0:
         raise UserError(f"{name}: holds no audio (shape {samples.shape}; channels x samples are expected)")
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: holds NaN or infinite samples; repair or exclude it")
+    if (peak := float(np.abs(samples).max())) > _LOUDEST:
+        raise UserError(f"{name}: holds a sample of {peak:.3g}, and full scale is 1; repair or exclude it")
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 

@@ -469,6 +469,7 @@ def test_arrays_as_audio():
         (np.zeros((2, 3, 4)), 44100, "shape"),
         (np.zeros(8, np.uint8), 44100, "uint8"),
         (np.full(8, 1e39), 44100, "infinite"),
+        (np.full(8, 3e38), 44100, "sample of 3e"),
         *((np.zeros(8), rate, "sample rate is") for rate in (math.nan, math.inf, 0, -8000, 44100.5, "8000", True)),
     ):
         with pytest.raises(UserError, match=says):
