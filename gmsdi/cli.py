@@ -56,7 +56,7 @@ Songs = Annotated[
 StemNames = Annotated[
     list[str] | None, typer.Option("--stems", help="Labels of the stems.", show_default="all of the model's")
 ]
-Model = Annotated[str, typer.Option(help="Model folder, or the name of a model: mini comes with the package.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, or the name of a model: mini comes with the package.")]
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -88,7 +88,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print a report as JSON.")]
 Block = Annotated[
     float, typer.Option(help="Seconds of a song that are separated at once, at least; memory grows with them.")
 ]
-Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or CPU), cuda, mps, cpu, ...")]
+Device = Annotated[str, typer.Option("--device", "-d", help="auto (CUDA, MPS or CPU), cuda, mps, cpu, ...")]
 Precision = Annotated[str, typer.Option(help="Of the network: auto, bf16 or float32.")]
 GammaText = Annotated[
     str | None, typer.Option(help='A number, "inf", or "2*sigma", also "2*sigma above 0.1".', show_default="by task")
@@ -132,7 +132,7 @@ def separate(
     residual: Residual = False,
     skip_existing: SkipExisting = False,
     at_once: AtOnce = 1,
-    block: Block = 60.0,
+    block: Block = 30.0,
     json: Json = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -199,7 +199,7 @@ def extract(
     residual: Residual = False,
     skip_existing: SkipExisting = False,
     at_once: AtOnce = 1,
-    block: Block = 60.0,
+    block: Block = 30.0,
     json: Json = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -430,7 +430,7 @@ def models(
     for where in model or registry.bundled():
         config = registry.config_of(where)
         if config is None:
-            raise UserError(f"{where}: of a family of models, which says nothing before it is loaded")
+            raise UserError(f"{where}: no model folder; others say nothing before they are opened")
         rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
         typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
         typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")

@@ -41,12 +41,12 @@ AnySource: TypeAlias = str | Path | Audio | Source | ArrayLike
 AnyModel: TypeAlias = Model | Session | str | Path
 GenerationMethod: TypeAlias = Literal["total", "sequential", "extracted"]
 
-BLOCK = 60.0
+BLOCK = 30.0
 """Seconds of a song that are separated at once, at least."""
 GENERATION = Solver("dpmpp_2m", steps=25, sigma_min=0.015, sigma_max=8.0, rho=7.0)
 GENERATION_GUIDANCE = Guidance(w=1.0)
-_ARRAYS = 12
-"""States of all rows that sampling holds at once, at most (measured by `benchmarks.songs`)."""
+_ARRAYS = 28
+"""Times that sampling holds a state of all rows at once, at most, with what becomes of it (by `benchmarks.songs`)."""
 
 
 @dataclass(frozen=True)

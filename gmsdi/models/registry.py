@@ -15,7 +15,7 @@ from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
 from gmsdi.models.edm.denoiser import TextDenoiser
-from gmsdi.models.folders import CONFIG, read_config
+from gmsdi.models.folders import CONFIG, WEIGHTS, read_config
 from gmsdi.models.protocol import Model
 
 BUNDLED = Path(__file__).parents[1] / "weights"
@@ -62,37 +62,12 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto") ->
     family, _, rest = str(where).partition(":")
     if family in _FAMILIES:
         return _FAMILIES[family](rest, device=device, precision=precision)
-    return open_folder(_folder(where), device=device, precision=precision)
-
-
-def _folder(where: str | Path) -> Path:
-    """The folder of a model, or of one that comes with the package.
-
-    Raises:
-        UserError: if there is none.
-    """
     if not Path(where).exists() and str(where) in bundled():
-        return BUNDLED / str(where)
+        return open_folder(BUNDLED / str(where), device=device, precision=precision)
     if not Path(where).is_dir():
-        known = [*bundled(), *(f"{name}:..." for name in families())]
+        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
-    return Path(where)
-
-
-def config_of(where: str | Path) -> dict[str, Any] | None:
-    """What the `config.json` of a model says, without opening the model; None of a family's, which has none.
-
-    Raises:
-        UserError: if there is no such model.
-    """
-    if str(where).partition(":")[0] in _FAMILIES:
-        return None
-    return read_config(_folder(where))
-
-
-def families() -> list[str]:
-    """The names of the registered families."""
-    return sorted(_FAMILIES)
+    return open_folder(where, device=device, precision=precision)
 
 
 def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:
@@ -112,3 +87,22 @@ def open_folder(path: str | Path, *, device: str = "auto", precision: str = "aut
         raise UserError(f"{path}: a model of separated stems, one of the baselines; a model of mixtures is needed here")
     model.autocast = resolve_precision(precision, device)
     return model
+
+
+def config_of(where: str | Path) -> dict[str, Any] | None:
+    """The `config.json` of a model folder or of a model that comes with the package, which is not opened.
+
+    Returns:
+        None of what has to be opened, or fetched, to know more.
+
+    Raises:
+        UserError: if it is unusable.
+    """
+    bundled_folder = not Path(where).exists() and str(where) in bundled()
+    folder = BUNDLED / str(where) if bundled_folder else Path(where)
+    return read_config(folder) if all((folder / name).is_file() for name in (CONFIG, WEIGHTS)) else None
+
+
+def families() -> list[str]:
+    """The names of the registered families."""
+    return sorted(_FAMILIES)
