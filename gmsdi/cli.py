@@ -51,12 +51,17 @@ app = typer.Typer(
 )
 
 Songs = Annotated[
-    list[Path], typer.Argument(help="Audio files of any rate and length, or folders of them.", show_default=False)
+    list[Path],
+    typer.Argument(
+        metavar="FILE...", help="Audio files of any rate and length, or folders of them.", show_default=False
+    ),
 ]
 StemNames = Annotated[
     list[str] | None, typer.Option("--stems", help="Labels of the stems.", show_default="all of the model's")
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, or the name of a model: mini comes with the package.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Model folder, or the name of a model: mini comes with the package.")
+]
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -327,7 +332,10 @@ def generate(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11, and beyond)."""
+    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11, and beyond).
+
+    They are as loud as the music that the model was trained on.
+    """
     from gmsdi import song as songs
     from gmsdi.presets import preset_of
 

@@ -14,6 +14,7 @@ from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.inference.wiener import ShareOut
 from gmsdi.io.audio import Audio, as_audio, fit, read, resample, to_int16, write
+from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
@@ -410,7 +411,13 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
         lambda: pipe.accompany({}, ["Piano"]),
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=1.1),
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, gamma_y=1.0),
+        lambda: pipe.separate(noise(1, 80), sample_rate=8000, seed=2**64),
+        lambda: pipe.separate(noise(1, 80), sample_rate=8000, block=math.nan),
+        lambda: pipe.separate(noise(1, 80), [""], sample_rate=8000),
+        lambda: pipe.separate(noise(1, 80), [1, 2], sample_rate=8000),
         lambda: pipe.generate(["Bass"], seconds=-1),
+        lambda: pipe.generate(["Bass"], seconds=math.nan),
+        lambda: pipe.generate(["Bass"], seed=-1),
         lambda: pipe.generate(["Bass", "Drums"], method="magic"),
         lambda: pipe.generate(["Bass", "Drums"], method="sequential", gamma_x=2.0),
         lambda: pipe.generate(["Bass", "Drums"], groups=[["Bass"]]),
@@ -418,6 +425,14 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
         with pytest.raises(UserError) as caught:
             bad()
         assert "\n" not in str(caught.value)
+
+
+def test_auto_takes_the_best_device_that_there_is(monkeypatch):
+    for cuda, mps, found in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert resolve_device("auto") == found
+    assert resolve_precision("auto", "mps") is None
 
 
 def test_unknown_labels_warn(pipe):
