@@ -3,14 +3,14 @@
     python -m pip download --no-deps musicnn==0.1.0 && python -m zipfile -e musicnn-0.1.0*.whl unpacked
     python -m benchmarks.convert_musicnn unpacked gmsdi/weights/musicnn
 
-in the repository's root. Variables keep their values, names and shapes; those of the optimiser are left out, and the
-names of the tags are put into the file's metadata. The package's licence (ISC) is copied beside them.
+Run both in the repository's root. Variables keep their values, names and shapes; those of the optimiser are left out.
+The names of the tags are stored in the file's metadata, and the package's licence (ISC) is copied beside the weights.
 
 The package holds TensorFlow checkpoints ("tensor bundles"), which are read here with numpy alone. A bundle is two
 files. The *index* is a sorted string table in LevelDB's format (blocks of key/value pairs in which a key shares a
-prefix with the key before it); its values are `BundleEntryProto` messages that say where in the *data* file a tensor's
-raw little-endian bytes lie. Formats: LevelDB `doc/table_format.md`, Protocol Buffers "Encoding", and TensorFlow
-`core/protobuf/tensor_bundle.proto`.
+prefix with the key before it); its values are `BundleEntryProto` messages with the position of a tensor's raw
+little-endian bytes in the *data* file. Formats: LevelDB `doc/table_format.md`, Protocol Buffers "Encoding", and
+TensorFlow `core/protobuf/tensor_bundle.proto`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def convert(package: Path, out: Path) -> None:
     """Write `MTT.safetensors`, `MSD.safetensors` and `LICENSE.md`.
 
     Args:
-        package: Folder of the unpacked wheel, or the site-packages that it is installed in.
+        package: Folder of the unpacked wheel, or the site-packages in which it is installed.
         out: Folder to write into.
     """
     labels = ast.parse((package / "musicnn" / "configuration.py").read_text(encoding="utf-8")).body
@@ -63,11 +63,11 @@ def read_checkpoint(index: str | Path, data: str | Path) -> dict[str, np.ndarray
         data: The bundle's data file (`….data-00000-of-00001`).
 
     Returns:
-        Variable name to array, in the shapes and types that were saved.
+        Variable name to array, with the saved shapes and types.
 
     Raises:
-        UserError: if a file is missing, truncated, or uses a feature outside the above (compressed blocks, several
-            shards, sliced tensors, other types).
+        UserError: if a file is missing or truncated, or uses an unsupported feature (compressed blocks, several shards,
+            sliced tensors, other types).
     """
     try:
         table, content = Path(index).read_bytes(), Path(data).read_bytes()
@@ -109,7 +109,7 @@ def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(source: bytes, at: int, table: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the pairs of the block whose handle (offset, size) is encoded in `source` at `at`."""
+    """Yield the key/value pairs of the block whose handle (offset, size) is encoded at position `at` of `source`."""
     table = source if table is None else table
     start, at = _varint(source, at)
     size, at = _varint(source, at)

@@ -1,7 +1,7 @@
 """Regenerate the numbers and the figure of docs/fidelity.md.
 
-`python -m benchmarks.fidelity`, in the repository's root, with the peers extra installed; under a minute. Each table
-replaces what stands between `<!-- name -->` and `<!-- end -->` in the page.
+Run `python -m benchmarks.fidelity` in the repository's root, with the peers extra installed; it takes less than a
+minute. Each table replaces the text between `<!-- name -->` and `<!-- end -->` in the page.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PAGE, FIGURE = DOCS / "fidelity.md", DOCS / "figures" / "posterior_gap.svg"
 
 
 def networks() -> list[str]:
-    """Outputs of the published network and ours with its weights."""
+    """Differences between the outputs of the published network and of ours with its weights."""
     rows = []
     for name, text, arguments in (
         ("unconditional", None, oracles.REDUCED),
@@ -57,7 +57,7 @@ def networks() -> list[str]:
 
 
 def parameters() -> list[str]:
-    """Of MSDM's network and its text-conditional variants."""
+    """Numbers of parameters of MSDM's network and its text-conditional variants."""
     rows = []
     for name, arguments in (
         ("unconditional", {}),
@@ -96,7 +96,7 @@ def trajectories() -> list[str]:
 
 
 def orders() -> list[str]:
-    """Slopes of error against step count for the Extractor of three correlated Gaussian sources."""
+    """Slopes of the error against the number of steps, for the Extractor of three correlated Gaussian sources."""
     labels, steps = ["Bass", "Drums", "Guitar"], [24, 48, 96, 192]
     world = World.random(labels, 2)
     y, x0 = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 1, 2)))
@@ -115,7 +115,7 @@ def orders() -> list[str]:
 
 
 def metrics() -> list[str]:
-    """Differences of scores."""
+    """Differences of scores from those of other libraries."""
 
     def span(values: Any) -> str:
         return f"{np.min(values):.2f} to {np.max(values):.2f}"
@@ -139,22 +139,22 @@ def metrics() -> list[str]:
 
 
 SHARES = {"Bass": 0.25, "Drums": 0.6, "Guitar": 0.1, "Piano": 0.05}
-"""Of the mixture's power, for the posterior's table."""
+"""Shares of the mixture's power, for the table of the posterior."""
 
 POWER = 0.2**2
-"""Of the mixture: MSDM's σ_data, squared."""
+"""Power of the mixture: MSDM's σ_data, squared."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A way to sample: `fraction` is s_churn / steps, which Karras et al. cap at √2 − 1."""
+    """A way of sampling: `fraction` is s_churn / steps, which Karras et al. cap at √2 − 1."""
 
     name: str
     fraction: float
     resamples: int = 1
 
     def __call__(self, at: Any, rows: int, steps: int) -> Normal:
-        """The end state of an affine derivative; without churn by Heun's method, for fewer steps."""
+        """The end state of an affine derivative; without churn by Heun's method, which needs fewer steps."""
         sigmas = karras(steps, 1e-4, 1.0, 7)
         start = Normal.isotropic(rows, sigmas[0])
         if self.fraction == 0:
@@ -171,10 +171,10 @@ RUNS = (
 
 
 class Separation:
-    """A procedure on scalar sources that sum to y = 1: one frequency bin of stationary ones.
+    """A procedure on scalar sources that sum to y = 1, such as one frequency bin of stationary sources.
 
     Args:
-        variances: of the sources, in order of their labels.
+        variances: label to variance of the source.
         build: `build(model, y [n, 1, 1], labels)`, the derivative.
     """
 
@@ -192,15 +192,15 @@ class Separation:
         return A[0], b[0]
 
     def end(self, run: Run, steps: int) -> Normal:
-        """Mean and covariance of the stems that a run ends with."""
+        """Mean and covariance of the stems at the end of a run."""
         end = run(self.at, self.rows, steps)
-        # `stems` is affine too: what it makes of zero and of the unit vectors.
+        # `stems` is affine too, so it is determined by its values at zero and at the unit vectors.
         units = torch.cat([torch.zeros(1, self.rows), torch.eye(self.rows)]).double()[..., None, None]
         stems = self.build(1 + self.rows).stems(units)[..., 0, 0].numpy()
         return end.affine((stems[1:] - stems[0]).T, stems[0])
 
     def compare(self, end: Normal) -> tuple[float, float, float]:
-        """Spread, distance and error, over all mixtures of their power, in units of the posterior's variance.
+        """Compare an end state with the posterior, averaged over mixtures, in units of the posterior's variance.
 
         Returns:
             The end state's variance; its squared Wasserstein distance from the posterior (summed over the sources); and
@@ -222,7 +222,7 @@ METHODS: dict[str, Callable[..., Any]] = {
 
 
 def posterior_gap() -> list[str]:
-    """The end state of 150 steps against p(x | y)."""
+    """The end state after 150 steps, compared with p(x | y)."""
     labels = list(SHARES)
     variances = {label: SHARES[label] * POWER for label in labels}
     rows = []
@@ -239,18 +239,18 @@ def posterior_gap() -> list[str]:
 
 
 def numbers(*values: float) -> list[str]:
-    """With two decimals."""
+    """Format numbers with two decimals."""
     return [f"{value:.2f}" for value in values]
 
 
 def tiny(value: Any) -> str:
-    """The order of magnitude of a difference, largest of an array."""
+    """Format the largest difference of an array by its order of magnitude."""
     largest = float(np.abs(value).max())
     return f"{largest:.0e}" if largest else "0"
 
 
 def draw(path: Path) -> None:
-    """Left: how two sources divide the mixture. Right: distance from the posterior against evaluations."""
+    """Draw how two sources share the mixture (left), and distances from the posterior against evaluations (right)."""
     style = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
     colours = ["#8c2f39", "#b07d2b", "#33658a", "#3f7d4e"]
     with mpl.rc_context(style):
@@ -305,7 +305,7 @@ def main() -> None:
             flags=re.S,
         )
         if found != 1:
-            raise SystemExit(f"{PAGE}: no place for {part.__name__}")
+            raise SystemExit(f"{PAGE}: no <!-- {part.__name__} --> to fill")
     draw(FIGURE)
     with atomic(PAGE) as temporary:
         temporary.write_text(page)

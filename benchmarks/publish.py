@@ -1,10 +1,10 @@
 """Publish the tables and figures of runs.
 
-`python -m benchmarks.publish RUN`, in the repository's root, after the run of config/RUN.yaml: copies what it found to
-docs/RUN, writes the page README.md there, and puts the Table 2 of mini_full in the place that README.md has for it.
-With `--page` it copies nothing and writes the page again from what lies in docs/RUN.
+After the run of config/RUN.yaml, `python -m benchmarks.publish RUN`, in the repository's root, copies the results to
+docs/RUN, writes the page README.md there, and inserts the Table 2 of mini_full into the repository's README.md. With
+`--page` it copies nothing and rewrites the page from the files in docs/RUN.
 
-A page says that it is of one run only if its provenance says so too (`mixed`); `faults` finds pages that do not.
+A page says that it is from one run only if its provenance agrees (`mixed`); `faults` finds pages that violate this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gmsdi.study.tables import coherence_sheet, stems_sheet, table2_brief
 ROOT = Path(__file__).parents[1]
 TITLES = {
     "mini_full": "The bundled model on the whole test split",
-    "mini_clap": "A model trained on CLAP embeddings, without labels of its own, beside the bundled one",
+    "mini_clap": "A model trained on CLAP embeddings instead of labels, compared with the bundled one",
 }
 FIGURES = {
     "figure2_fad_stems": "Figure 2. Fréchet audio distance of single stems",
@@ -35,7 +35,7 @@ FIGURES = {
 }
 TABLES = ("table1_grid", "table2_separation", "table2_differences", "negative_prompts")
 SECTIONS = {"Run", "Model", "Other models", "Data", "Software", "Time"}
-"""What workflow/scripts/page.py writes of one run. Another section says what is not of it, or was changed by hand."""
+"""The sections that workflow/scripts/page.py writes. Any other one describes results added or changed by hand."""
 ONE = "from one run of"
 MIXED = "**Not from one run alone**"
 PARTS = (
@@ -45,45 +45,45 @@ PARTS = (
 
 
 def mixed(provenance: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Why the numbers that a provenance is of are not from one run as it was; nothing if they are."""
+    """The reasons why the numbers of a provenance are not from one unchanged run; empty if they are."""
     found = [f"{title} ({', '.join(provenance[title])})" for title in provenance if title not in SECTIONS]
     return found + [f"no section {title}" for title in ("Run", "Software", "Time") if title not in provenance]
 
 
 def faults(folder: Path) -> list[str]:
-    """What a published page claims beyond its provenance and configuration.
+    """The claims of a published page that its provenance and configuration do not support.
 
     Args:
-        folder: of the page, with README.md, provenance.json and config.yaml.
+        folder: the folder of the page, with README.md, provenance.json and config.yaml.
     """
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     caption = (folder / "README.md").read_text(encoding="utf-8").split("\n\n**Table 1")[0]
     reasons, found = mixed(provenance), []
     if reasons and ONE in caption:
-        found.append(f"says that it is {ONE} a configuration, but in its provenance: {'; '.join(reasons)}")
+        found.append(f"says that it is {ONE} a configuration, but its provenance has: {'; '.join(reasons)}")
     if reasons and MIXED not in caption:
         found.append(f"does not say that it mixes runs: {'; '.join(reasons)}")
     found += [f"does not say in its caption: {reason}" for reason in reasons if reason not in caption]
     if not reasons and (ONE not in caption or MIXED in caption):
-        found.append("does not say that it is from one run, which it is")
+        found.append("does not say that it is from one run, although it is")
     if config["run"] != folder.name:
         found.append(f"has the configuration of the run {config['run']}")
     if str(provenance.get("Run", {}).get("seed", config["seed"])) != str(config["seed"]):
-        found.append("has another seed in its provenance than in its configuration")
+        found.append("has different seeds in its provenance and configuration")
     if f"{provenance['Data']['test split'].split(',')[0]}" not in caption:
-        found.append("does not say in its caption how many tracks it rests on")
+        found.append("does not say in its caption how many tracks it is based on")
     return found
 
 
 def caption(run: str, folder: Path) -> list[str]:
-    """What a page has below its title: of which runs it is, on how many tracks, and what is to be known of both."""
+    """The text below a page's title: the runs and the number of tracks that it is based on, with caveats."""
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     where = (
-        "the configuration with every default is in [config.yaml](config.yaml), what Table 2 uses of Table 1 in "
-        "[selection.json](selection.json), model, data, software and times in [provenance.json](provenance.json), all "
-        "numbers with their intervals in the CSV files."
+        "the configuration with all defaults is in [config.yaml](config.yaml), the settings that Table 2 takes "
+        "from Table 1 are in [selection.json](selection.json), model, data, software and times in "
+        "[provenance.json](provenance.json), and all numbers with their intervals in the CSV files."
     )
     reasons = mixed(provenance)
     written = f"Written by `make publish` {ONE} `config/{run}.yaml`; {where}"
@@ -95,14 +95,14 @@ def caption(run: str, folder: Path) -> list[str]:
     blocks = [written, f"Test split: {provenance['Data']['test split']}."]
     if config["model"]["train"] and config["clap"]["train"]:
         blocks.append(
-            "The diffusion model has seen no labels, but the CLAP whose embeddings it is trained on has: trained on "
-            "the labels of the same mixtures."
+            "The diffusion model has not seen labels, but the CLAP whose embeddings it was trained on has: it was "
+            "trained on the labels of the same mixtures."
         )
     return blocks
 
 
 def page(run: str, folder: Path) -> str:
-    """The page of a run's folder: tables, figures, and where they come from."""
+    """The page of a run's folder: tables, figures and provenance."""
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     chosen = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
     blocks = [
@@ -118,7 +118,7 @@ def page(run: str, folder: Path) -> str:
             blocks.append(told)
         if name == "figure3_fad_mixtures":
             sheets = [coherence_sheet(pd.read_csv(folder / "coherence.csv"))]
-            if (folder / "stems_of_mixtures.csv").is_file():  # a page that was published before there was one
+            if (folder / "stems_of_mixtures.csv").is_file():  # older pages do not have it
                 sheets.insert(0, stems_sheet(pd.read_csv(folder / "stems_of_mixtures.csv")))
             blocks.append(markdown(sheets))
     blocks.append("## Provenance")
@@ -128,7 +128,7 @@ def page(run: str, folder: Path) -> str:
 
 
 def unequal(folder: Path) -> str:
-    """What a Figure 2 says whose series are at different w, as those of before `generation.single.w`; "" of others."""
+    """A note for a Figure 2 whose series have different w, as before `generation.single.w` existed; otherwise ""."""
     generation = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["generation"]
     strong = generation["single"].get("w_negatives")
     if strong is None or strong == generation["w"]:
@@ -142,20 +142,20 @@ def unequal(folder: Path) -> str:
     ]
     return (
         f"**The two series differ in more than their negative prompts:** w = {generation['w']:g} without them, "
-        f"w = {strong:g} with them. FAD without to with: {', '.join(changes)}. The distances have no intervals here; "
-        "small differences say nothing."
+        f"w = {strong:g} with them. FAD without and with: {', '.join(changes)}. The distances have no intervals here; "
+        "small differences mean nothing."
     )
 
 
 def brief(folder: Path) -> str:
-    """Table 2 in short, for README.md."""
+    """The short Table 2 for README.md."""
     table = pd.read_csv(folder / "table2_separation.csv", keep_default_na=False, na_values=[""])
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     return markdown([table2_brief(table, **config["intervals"])])
 
 
 def main() -> None:
-    """Copy, write the page, and fill the place in README.md."""
+    """Copy the results, write the page, and update README.md."""
     run, again = sys.argv[-1], sys.argv[1:-1] == ["--page"]
     if run not in TITLES or len(sys.argv) != 2 + again:
         sys.exit(f"usage: python -m benchmarks.publish [--page] RUN, one of {', '.join(TITLES)}")
@@ -183,7 +183,7 @@ def main() -> None:
         flags=re.S,
     )
     if found != 1:
-        sys.exit(f"{readme}: no place for table2")
+        sys.exit(f"{readme}: no <!-- table2 --> to fill")
     with atomic(readme) as path:
         path.write_text(text, encoding="utf-8")
 

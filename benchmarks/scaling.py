@@ -1,9 +1,9 @@
 """Regenerate the tables of docs/scaling.md: what the paper's experiments cost.
 
-`python -m benchmarks.scaling`, in the repository's root, in a minute: counts the work of
-`config/slakh2100.yaml` and the operations of its networks, and turns them into GPU hours at an assumed throughput,
-`--teraflops`. With `--measure` it times a network on this machine's CPU, too, which takes minutes and 4 GB. Each table
-replaces what stands between `<!-- name -->` and `<!-- end -->` in the page.
+`python -m benchmarks.scaling`, in the repository's root, takes a minute. It counts the work of `config/slakh2100.yaml`
+and the operations of its networks, and converts them to GPU hours at an assumed throughput, `--teraflops`. With
+`--measure` it also times a network on this machine's CPU, which takes minutes and 4 GB. Each table replaces the text
+between `<!-- name -->` and `<!-- end -->` in the page.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from gmsdi.study.study import Study
 ROOT = Path(__file__).parents[1]
 PAGE, CONFIG = ROOT / "docs" / "scaling.md", ROOT / "config" / "slakh2100.yaml"
 TERAFLOPS = 200.0
-"""Assumed throughput of a GPU, in 10¹² operations a second."""
+"""Assumed throughput of a GPU, in 10¹² operations per second."""
 TEXT = (64, 512)
-"""Tokens of a prompt and their features, of t5-small. Its own work, once per prompt, is not counted."""
+"""Tokens of a prompt and their features, for t5-small. Its own work, once per prompt, is not counted."""
 GPUS = (1, 2, 4, 8, 16, 32, 64)
 TRAINED_ON = 8
-"""GPUs that share the batches of a training where there are as many."""
+"""Most GPUs that share the batches of a training."""
 SHARDS = 2
-"""Shards of a method or task for each GPU."""
+"""Shards of a method or task per GPU."""
 STATE = 4 + 4 + 4 + 8
-"""Bytes in training for each parameter: the weight, its gradient, its average and AdamW's two moments."""
+"""Bytes per parameter in training: the weight, its gradient, its average and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What one signal costs in a network.
+    """The cost of one signal in a network.
 
     Attributes:
-        parameters: their number.
-        forward: floating-point operations of an evaluation, a multiplication and an addition counted as two.
-        training: the same of forward and backward pass.
-        activations: bytes that are kept from the forward pass for the backward pass, in float32.
+        parameters: number of parameters.
+        forward: floating-point operations of an evaluation; a multiplication and an addition count as two.
+        training: floating-point operations of a forward and a backward pass.
+        activations: bytes kept from the forward pass for the backward pass, in float32.
     """
 
     parameters: int
@@ -66,7 +66,7 @@ def resolved() -> Config:
 
 
 def build(system: str, device: str) -> tuple[Any, tuple[Any, ...]]:
-    """A network, and its arguments for one signal."""
+    """Build a network and its arguments for one signal."""
     import torch
 
     from gmsdi.models.edm.conditioning import Conditioning
@@ -80,7 +80,7 @@ def build(system: str, device: str) -> tuple[Any, tuple[Any, ...]]:
         net = UNet1d(UNetConfig(**settings, text_features=text[1] if text else None))
     if device != "meta":
         net.to_empty(device=device)
-        for parameter in net.parameters():  # whose values do not change the work, and take long to draw
+        for parameter in net.parameters():  # their values do not change the work, and drawing them takes long
             parameter.data.fill_(0.01)
     with torch.device(device):
         tokens = (torch.zeros(1, *TEXT), torch.ones(1, TEXT[0], dtype=torch.bool), torch.zeros(1, dtype=torch.long))
@@ -90,7 +90,7 @@ def build(system: str, device: str) -> tuple[Any, tuple[Any, ...]]:
 
 @cache
 def network(system: str) -> Network:
-    """Count on tensors that have shapes and no values."""
+    """Count the cost of a signal on tensors that have shapes but no values."""
     import torch
     from torch.autograd.graph import saved_tensors_hooks
     from torch.utils.flop_counter import FlopCounterMode
@@ -99,7 +99,7 @@ def network(system: str) -> Network:
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         net(*arguments)
     weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
-    kept = {}  # by their storage, which views share and which must live until all are counted
+    kept = {}  # by storage, since views share it; kept alive until all are counted
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -118,12 +118,12 @@ def network(system: str) -> Network:
 
 
 def estimate(teraflops: float, devices: int = 1, **changes: Any) -> Costs:
-    """The costs on GPUs of a throughput.
+    """Estimate the costs on GPUs with a given throughput.
 
     Args:
-        teraflops: 10¹² operations a second.
+        teraflops: 10¹² operations per second.
         devices: number of GPUs.
-        changes: of the configuration, as an overlay.
+        changes: changes of the configuration, as an overlay.
     """
     overlays = [CONFIG, changes]
     study, costs = Study(costing.resolved(overlays)), {}
@@ -139,7 +139,7 @@ def estimate(teraflops: float, devices: int = 1, **changes: Any) -> Costs:
 
 @cache
 def planned(changes: str) -> list[costing.Job]:
-    """The jobs of the configuration with an overlay in JSON."""
+    """The jobs of the configuration with an overlay, given as JSON."""
     return costing.jobs([CONFIG, json.loads(changes)])
 
 
@@ -147,7 +147,7 @@ def planned(changes: str) -> list[costing.Job]:
 
 
 def work() -> list[str]:
-    """What is counted of each table and figure; it needs no torch."""
+    """The counted work of each table and figure; needs no torch."""
     given = costing.given_costs(list(Study(resolved()).systems), ["1"])
     found = costing.estimate([CONFIG], given, results=ROOT / "none")
     rows = []
@@ -160,7 +160,7 @@ def work() -> list[str]:
 
 
 def networks() -> list[str]:
-    """What one signal costs in each network."""
+    """The cost of one signal in each network."""
     study, rows = Study(resolved()), []
     for system in study.systems:
         found = network(system)
@@ -179,7 +179,7 @@ def networks() -> list[str]:
                 size(memory),
             ]
         )
-    head = ["network", "parameters", "evaluation, TFLOP", "training, TFLOP a window", "batch", "step, TFLOP"]
+    head = ["network", "parameters", "evaluation, TFLOP", "training, TFLOP per window", "batch", "step, TFLOP"]
     return table([*head, "weights", "training in float32"], rows)
 
 
@@ -196,7 +196,7 @@ def hours(teraflops: float = TERAFLOPS) -> list[str]:
 
 
 def devices(teraflops: float = TERAFLOPS) -> list[str]:
-    """Days on several GPUs: as configured, with trainings on several of them, and with more shards."""
+    """Days on several GPUs: as configured, with trainings on several GPUs, and also with more shards."""
     rows = []
     for count in GPUS:
         training = {"devices": min(count, TRAINED_ON)}
@@ -208,13 +208,13 @@ def devices(teraflops: float = TERAFLOPS) -> list[str]:
         ]
         busy = found[-1].hours / (count * found[-1].wall)
         rows.append([f"{count}", *(number(one.wall / 24) for one in found), f"{found[-1].jobs}", f"{busy:.0%}"])
-    shared = f"and `training.devices` up to {TRAINED_ON}"
-    head = ["GPUs", "days as configured", shared, f"and {SHARDS} shards for each GPU", "jobs then", "busy then"]
+    shared = f"with `training.devices` up to {TRAINED_ON}"
+    head = ["GPUs", "days as configured", shared, f"also with {SHARDS} shards per GPU", "jobs then", "busy then"]
     return table(head, rows)
 
 
 def measured(teraflops: float = TERAFLOPS, repetitions: int = 3) -> list[str]:
-    """An evaluation of the text-conditioned network on this machine's CPU, in its own seconds on one core."""
+    """Time an evaluation of the text-conditioned network on one core of this machine, in processor time."""
     import torch
 
     from gmsdi.io.device import resolve_precision
@@ -228,7 +228,7 @@ def measured(teraflops: float = TERAFLOPS, repetitions: int = 3) -> list[str]:
         with torch.no_grad(), torch.autocast("cpu", dtype=autocast or torch.bfloat16, enabled=autocast is not None):
             net(*arguments)
         seconds.append(time.process_time() - before)
-    median = statistics.median(seconds[1:])  # the first warms up
+    median = statistics.median(seconds[1:])  # the first is a warm-up
     reached = network("gmsdi").forward / median / 1e12
     years = estimate(reached).hours / 24 / 365
     kind = torch.cpu.get_capabilities().get("cpu_name") or torch.backends.cpu.get_cpu_capability()
@@ -236,17 +236,17 @@ def measured(teraflops: float = TERAFLOPS, repetitions: int = 3) -> list[str]:
     head = [
         "one core of",
         "type",
-        "s an evaluation",
+        "s per evaluation",
         "TFLOP/s",
         "years for everything",
-        "cores in a GPU",
+        "cores per GPU",
     ]
     row = [kind, precision, number(median), number(reached), number(years), number(teraflops / reached)]
     return table(head, [row])
 
 
 def size(value: float) -> str:
-    """Bytes in words; nothing for none."""
+    """Format bytes with a unit; "" for zero."""
     if not value:
         return ""
     units = ("B", "kB", "MB", "GB", "TB")
@@ -255,33 +255,33 @@ def size(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, and no exponent."""
+    """Format a number with three digits and no exponent."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table in Markdown, its numbers to the right."""
+    """The lines of a Markdown table, with right-aligned numbers."""
     rule = ["---", *("---:" for _ in head[1:])]
     return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
 
 
 def fill(name: str, lines: Sequence[str]) -> None:
-    """Replace a table of the page."""
+    """Replace a table in the page."""
     place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
     text, found = place.subn(
         lambda match: match[1] + "".join(f"{line}\n" for line in lines) + match[2], PAGE.read_text(encoding="utf-8")
     )
     if found != 1:
-        sys.exit(f"{PAGE}: no place for {name}")
+        sys.exit(f"{PAGE}: no <!-- {name} --> to fill")
     with atomic(PAGE) as path:
         path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Fill the places of the page."""
+    """Update the tables of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teraflops", type=float, default=TERAFLOPS, help="of a GPU (default: %(default)s)")
-    parser.add_argument("--measure", action="store_true", help="time a network on this machine's CPU")
+    parser.add_argument("--teraflops", type=float, default=TERAFLOPS, help="throughput of a GPU (default: %(default)s)")
+    parser.add_argument("--measure", action="store_true", help="also time a network on this machine's CPU")
     given = parser.parse_args()
     fill("work", work())
     fill("networks", networks())

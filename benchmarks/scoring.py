@@ -1,8 +1,9 @@
-"""Time the SI-SDRi of whole tracks against MSDM's loop, and for growing lengths.
+"""Time the SI-SDRi of whole tracks, compared with MSDM's loop and for increasing lengths.
 
-`OMP_NUM_THREADS=1 python -m benchmarks.scoring`, in the repository's root, under a minute. MSDM's loop is written from
-its description (`tests.peers.oracles.msdm_scores`), and reads the same arrays in memory. Ours and theirs take turns;
-printed are medians, their ratio with the least and the greatest of the rounds, and the largest difference of a score.
+Run `OMP_NUM_THREADS=1 python -m benchmarks.scoring` in the repository's root; it takes less than a minute. MSDM's loop
+is written from its description (`tests.peers.oracles.msdm_scores`), and reads the same arrays in memory. The two
+alternate. Printed are the medians, the median ratio with its smallest and largest value, and the largest difference of
+a score.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 
 
 def seconds_of(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor time of a call, on which other programs have less influence than on the clock, and what it returns."""
+    """The processor time of a call, which other programs influence less than wall-clock time, and its result."""
     start = time.process_time()
     result = function()
     return time.process_time() - start, result
 
 
 def compare(seconds: float, rate: int, rounds: int) -> tuple[list[float], list[float], float]:
-    """Seconds of every round, ours and theirs, and the largest difference of one score in dB."""
+    """The seconds of every round, ours and theirs, and the largest difference of a score in dB."""
     estimates, targets = separated(seconds, rate)
     ours, theirs, difference = [], [], 0.0
     for _ in range(rounds + 1):
@@ -40,19 +41,19 @@ def compare(seconds: float, rate: int, rounds: int) -> tuple[list[float], list[f
         ours.append(mine)
         theirs.append(peers)
         difference = float(np.abs(table["si_sdri"].to_numpy().reshape(scores.shape) - scores).max())
-    return ours[1:], theirs[1:], difference  # the first warms up
+    return ours[1:], theirs[1:], difference  # the first round is a warm-up
 
 
 def main() -> None:
-    """Print the comparison, and ours for growing lengths."""
+    """Print the comparison, and our times for increasing lengths."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=250.0, help="length of the track")
     parser.add_argument("--rate", type=int, default=22050, help="sample rate in Hz")
     parser.add_argument("--rounds", type=int, default=9, help="how often each is timed")
     parser.add_argument("--lengths", type=float, nargs="*", default=[62.5, 125, 250, 500, 1000], help="in seconds")
     options = parser.parse_args()
-    if os.environ.get("OMP_NUM_THREADS") != "1":  # NumPy has read it by now
-        parser.error("both are timed on one thread; run it with OMP_NUM_THREADS=1 in the environment")
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # too late to set it here, since NumPy has already read it
+        parser.error("both are timed on one thread; set OMP_NUM_THREADS=1 in the environment")
     torch.set_num_threads(1)
 
     ours, theirs, difference = compare(options.seconds, options.rate, options.rounds)
@@ -62,7 +63,7 @@ def main() -> None:
     print(f"  si_sdri_windows {1e3 * statistics.median(ours):7.1f} ms")
     print(f"  {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})")
     print(f"  largest difference of a score {difference:.1e} dB")
-    print("Growing length: seconds of music, ms, µs a second of music")
+    print("Increasing length: seconds of music, ms, µs per second of music")
     for seconds in options.lengths:
         estimates, targets = separated(seconds, options.rate)
         times = [

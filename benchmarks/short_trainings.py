@@ -1,16 +1,14 @@
-"""Short trainings of variants of a network and its training, at equal CPU time: which to take for a long one.
+"""Compare variants of a network and its training in short trainings of equal CPU time, to choose one for a long one.
 
-Each is trained on the windows that a configuration's workflow has cut, for as many steps as take `--seconds` of CPU
-time of one thread, with a learning rate that falls to zero at the end. Rows are added to docs/short_trainings.csv:
-validation losses, and MSE/σ² by noise level beside those of a Wiener filter that knows the true power. First
+Each variant is trained on the windows that a configuration's workflow has cut, for the number of steps that take
+`--seconds` of CPU time of one thread, with a learning rate that falls to zero at the end. Rows are added to
+docs/short_trainings.csv: validation losses, and MSE/σ² by noise level beside that of a Wiener filter that knows the
+true power. First cut the windows, then run the trainings:
 
     snakemake --cores 2 --configfile config/bundled.yaml -- results/bundled/training/losses.csv --until chunk
-
-cuts the windows, then
-
     python -m benchmarks.short_trainings --config config/bundled.yaml [--seconds 240] [--only NAME ...]
 
-A step's time depends on what else the machine does, and with it the number of steps: run it on an idle machine.
+Run it on an idle machine, since other work slows down the steps, and so changes their number.
 """
 
 from __future__ import annotations
@@ -48,14 +46,14 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "two blocks, dilations 1, 2, 4, 8, Muon every 4": (TWO, {"optimizer": "muon", "muon_every": 4}),
     "160 channels, dilations 1, 4, AdamW": ({"channels": 160, "dilations": ONE}, {}),
 }
-"""Changes of the demo's network, and of the training."""
+"""Changes of the demo's network, and changes of the training, by name."""
 COMMON = {"batch": 16, "lr": 1e-3, "p_mean": -2.0, "p_std": 1.3, "warmup": 40, "decay": 0.4, "ema": 0.98}
 
 
 def run(
     model: dict[str, Any], training: dict[str, Any], steps: int, data: dict[str, Path], *, measured: bool = False
 ) -> tuple[float, dict[str, float]]:
-    """CPU seconds of a training, and, of a measured one, its last validation."""
+    """Train, and return the CPU seconds and, if `measured`, the results of the last validation."""
     settings = {**COMMON, **training, "steps": steps, "checkpoint_every": 10**9}
     settings |= {"validate_every": steps, "level_windows": 32} if measured else {"validate_every": 10**9}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""What the synthesizers that Python reaches make of velocities, controllers, pedals and bends, and how fast they are.
+"""How synthesizers usable from Python play velocities, controllers, pedals and bends, and how fast they are.
 
-Prints a table; each column has what the SoundFont specification asks for in its second line. Those that are not
+Prints a table, whose second line has the values required by the SoundFont specification. Synthesizers that are not
 installed are left out:
 
     python -m pip install symusic==0.5.8 pyfluidsynth && python -m pip install --no-deps tinysoundfont midirenderer
@@ -24,14 +24,14 @@ from gmsdi.data.songs import make_song
 from gmsdi.data.songs.score import write
 from gmsdi.data.synthesizer import find_soundfont, play
 
-RATE = 48_000  # the only one of midirenderer
+RATE = 48_000  # the only rate of midirenderer
 ORGAN = 19  # a steady tone
 VALUES = (30, 60, 90, 127)
 Engine = Callable[[Path, Path], np.ndarray]
 
 
 def fluidsynth(soundfont: Path, song: Path) -> np.ndarray:
-    """FluidSynth by pyfluidsynth, as the package uses it: float64 [2, T]."""
+    """FluidSynth through pyfluidsynth, as this package uses it: float64 `[2, T]`."""
     found = read_song(song.read_bytes())
     return np.sum([play(part, soundfont, found.seconds + 1, RATE) for part in found.parts], axis=0, dtype=np.float64)
 
@@ -44,7 +44,7 @@ def symusic(soundfont: Path, song: Path) -> np.ndarray:
 
 
 def tinysoundfont(soundfont: Path, song: Path) -> np.ndarray:
-    """TinySoundFont, its events sent one by one."""
+    """TinySoundFont, with events sent one by one."""
     import tinysoundfont
 
     synth = tinysoundfont.Synth(gain=0, samplerate=RATE)
@@ -80,7 +80,7 @@ def tinysoundfont(soundfont: Path, song: Path) -> np.ndarray:
 
 
 def midirenderer(soundfont: Path, song: Path) -> np.ndarray:
-    """Rustysynth by midirenderer."""
+    """Rustysynth through midirenderer."""
     import midirenderer
     import soundfile
 
@@ -92,7 +92,7 @@ ENGINES: dict[str, Engine] = {engine.__name__: engine for engine in (fluidsynth,
 
 
 def song_of(events: list[tuple[int, mido.Message]], path: Path) -> Path:
-    """A MIDI file of one track; events at ticks, 960 a second."""
+    """Write a MIDI file of one track, with events at ticks, 960 per second."""
     file, track, last = mido.MidiFile(ticks_per_beat=480), mido.MidiTrack(), 0
     for tick, message in sorted(events, key=lambda event: event[0]):
         track.append(message.copy(time=tick - last))
@@ -109,12 +109,12 @@ def note(start: int, end: int, pitch: int = 60, velocity: int = 100) -> list[tup
 
 
 def control(tick: int, number: int, value: int) -> tuple[int, mido.Message]:
-    """A controller's value from a tick on."""
+    """Set a controller's value at a tick."""
     return tick, mido.Message("control_change", control=number, value=value)
 
 
 def measure(engine: Engine, soundfont: Path, folder: Path) -> list[str]:
-    """The cells of an engine's row."""
+    """Measure the cells of an engine's row."""
     organ = [(0, mido.Message("program_change", program=ORGAN))]
 
     def heard(events: list[tuple[int, mido.Message]]) -> np.ndarray:
@@ -166,12 +166,12 @@ def main() -> None:
             "velocity, dB",
             "volume, dB",
             "expression, dB",
-            "pedal: held, let go",
+            "pedal: held, released",
             "pan, dB",
-            "octave's bend",
+            "bend by an octave",
             "× real time",
         ],
-        ["to be", law, law, law, "0, below -80", "above 25", "2.00", ""],
+        ["specified", law, law, law, "0, below -80", "above 25", "2.00", ""],
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, engine in ENGINES.items():

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# demucs is taken for its networks alone, and what else it asks for is not needed.
+# demucs is taken for its networks alone, and diffusers for its models of audio: what else they ask for is not needed.
 set -euo pipefail
-python -m pip install --no-deps demucs==4.1.0
+python -m pip install --no-deps demucs==4.1.0 diffusers==0.42.1

@@ -1,18 +1,19 @@
-"""How loud music is: bringing it to the level that a model knows and back, and what is silence.
+"""Loudness: scaling music to the level that a model was trained at and back, and deciding what is silence.
 
-The network of a model is no linear function: it separates mixtures that are as loud as those that it was trained on,
-and others worse or not at all. A model therefore knows their level (`level` in its `config.json`, in dB relative to
-full scale), and every mixture is brought to it by one gain, which its stems are divided by. Stems of g·y are then g
-times those of y. A model without `level` takes signals as they are.
+A network is not a linear function: it separates mixtures as loud as those it was trained on, and louder or quieter ones
+worse or not at all. A model therefore records the level of its training mixtures (`level` in its `config.json`, in dB
+relative to full scale). Every mixture is scaled to that level by one gain, and its stems are divided by the same gain,
+so the stems of g·y are g times those of y. A model without `level` takes signals as they are.
 
-The level of a signal is its root mean square where it sounds: over blocks of `BLOCK` seconds, without those that are
-`GATE` dB under the mean of all. Passages that rest thus make no song quieter.
+The level of a signal is the root mean square of the parts in which it sounds: it is measured over blocks of `BLOCK`
+seconds, leaving out those more than `GATE` dB below the mean of all blocks. Rests therefore do not make a song count as
+quieter.
 
-The level belongs to a piece, not to a window of it: a solo is quieter than the full mix, and in training it was. So a
-song has one gain from beginning to end and for all of its channels, and windows of a known piece have that of the piece
-(the `levels` of the pipeline's methods); only a window without context is measured by itself.
+The level belongs to a piece, not to a window of it: a solo is quieter than the full mix, and was so in training. A song
+therefore has one gain, from beginning to end and for all channels, and windows of a known piece use the level of that
+piece (the `levels` of the pipeline's methods). Only a window without context is measured on its own.
 
-Where a mixture is silent, so are its stems: they are not sampled there (`Rests`).
+Where a mixture is silent, so are its stems: nothing is sampled there (`Rests`).
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ if TYPE_CHECKING:
     from gmsdi.io.audio import Samples
 
 BLOCK = 0.4
-"""Seconds of the blocks that are measured, as in ITU-R BS.1770."""
+"""Length in seconds of the blocks that are measured, as in ITU-R BS.1770."""
 GATE = -20.0
-"""dB relative to the mean power of all blocks, under which a block does not count."""
+"""A block this far below the mean power of all blocks does not count, in dB."""
 SILENCE = -90.0
-"""dB relative to full scale: an item of a lower level is silent, and so are its stems."""
+"""An item below this level, in dB relative to full scale, is silent, and so are its stems."""
 REST = -70.0
-"""dB relative to an item's level: what stays below for `LEAST_REST` is a rest."""
+"""A stretch of `LEAST_REST` that stays this far below an item's level is a rest, in dB."""
 LEAST_REST = 0.1
-"""Seconds of the shortest rest."""
+"""Length of the shortest rest, in seconds."""
 HEADROOM = 20.0
-"""dB by which the peak of a stem may exceed that of its mixture before it is no stem but a run that diverged."""
+"""The peak of a stem may exceed that of its mixture by this many dB; above that, the sampling has diverged."""
 CREST = 20.0
-"""dB by which the peaks of music exceed its level at most: 5 to 20, by the kind of music."""
+"""Most dB by which the peaks of music exceed its level; 5 to 20, depending on the music."""
 TRACKS = 500
-"""Tracks that the level of a data set is taken from, at most."""
+"""Most tracks that are measured for the level of a data set."""
 
 _DIVERGED = "the sampling diverged; take more steps, less guidance (w), or another solver"
 
@@ -57,23 +58,23 @@ def known_level(config: Mapping[str, Any]) -> float | None:
     """The level of the mixtures that a model was trained on, in dB relative to full scale; None if it is not known.
 
     Raises:
-        UserError: if the model's configuration holds anything but a sensible number.
+        UserError: if the level in the model's configuration is not a sensible number.
     """
     level = config.get("level")
     if level is None:
         return None
     if isinstance(level, bool) or not isinstance(level, int | float) or not SILENCE <= level <= 20:
         raise UserError(
-            f"model level is {level!r}; it is the level of the training mixtures in dB relative to full scale, "
-            f"{SILENCE:g} to 20, or left out"
+            f"model level is {level!r}; it must be the level of the training mixtures in dB relative to full scale, "
+            f"{SILENCE:g} to 20, or be left out"
         )
     return float(level)
 
 
 def levels_of(signals: Tensor, sample_rate: int) -> list[float]:
-    """The level of each signal `[B, ..., T]`, in dB relative to full scale; −inf where it is zero throughout.
+    """The level of each signal `[B, ..., T]`, in dB relative to full scale; −inf if all samples are zero.
 
-    Channels are measured together, so that one that rests does not count either.
+    Channels are measured together, so a channel that rests does not count either.
     """
     length = signals.shape[-1]
     size = max(1, min(length, round(BLOCK * sample_rate)))
@@ -133,7 +134,7 @@ def _norms(blocks: Tensor) -> Tensor:
 
 
 def track_levels(windows: WindowSet, tracks: Iterable[str]) -> dict[str, float]:
-    """The level of each of these tracks of a windows folder, by all of its windows."""
+    """The level of each of these tracks of a windows folder, measured over all windows of the track."""
     wanted = list(dict.fromkeys(tracks))
     found = windows.table.groupby("track").groups
     return {
@@ -145,12 +146,12 @@ def track_levels(windows: WindowSet, tracks: Iterable[str]) -> dict[str, float]:
 
 
 def level_of_windows(windows: WindowSet) -> float | None:
-    """The level of the mixtures of a windows folder: the median of its tracks', of those in which something sounds.
+    """The level of the mixtures of a windows folder: the median over its tracks that are not silent.
 
-    Of more than `TRACKS` tracks, as many that lie evenly among all are measured, one after the other.
+    If there are more than `TRACKS` tracks, `TRACKS` evenly spaced ones are measured.
 
     Returns:
-        In dB relative to full scale, rounded to 0.01; None if nothing sounds.
+        The level in dB relative to full scale, rounded to 0.01; None if all tracks are silent.
     """
     tracks = windows.table["track"].drop_duplicates().tolist()
     chosen = [tracks[k * len(tracks) // TRACKS] for k in range(TRACKS)] if len(tracks) > TRACKS else tracks
@@ -159,7 +160,7 @@ def level_of_windows(windows: WindowSet) -> float | None:
 
 
 class Rests:
-    """Where the mixtures of a batch are silent, and with them their stems.
+    """Where the mixtures of a batch, and so all their stems, are silent.
 
     Args:
         mask: bool `[B, 1, T]`, true in rests.
@@ -171,28 +172,28 @@ class Rests:
 
     @staticmethod
     def of(mixture: Tensor, levels: Sequence[float], sample_rate: int) -> Rests | None:
-        """The rests of mixtures `[B, C, T]` with these levels; None if there are none.
+        """Find the rests of mixtures `[B, C, T]` with these levels; None if there are none.
 
-        A rest is a stretch of at least `LEAST_REST` in which no sample of any channel is above `REST`.
+        A rest lasts at least `LEAST_REST`, and no sample of any channel in it exceeds `REST`.
         """
         least = round(LEAST_REST * sample_rate)
         limits = mixture.new_tensor([10 ** ((level + REST) / 20) for level in levels]).reshape(-1, 1)
         loud = mixture.abs().amax(dim=1) > limits
         if loud.shape[-1] < least:
             return None
-        quiet = torch.nn.functional.pad(_sums(loud, least) == 0, (least - 1, least - 1))  # by beginnings of stretches
+        quiet = torch.nn.functional.pad(_sums(loud, least) == 0, (least - 1, least - 1))  # by start of stretch
         mask = _sums(quiet, least) > 0
         return Rests(mask.unsqueeze(1)) if mask.any() else None
 
     def repeated(self, times: int) -> Rests:
-        """The rests of a batch in which every item follows itself."""
+        """The rests of a batch in which every item is repeated, its copies side by side."""
         return Rests(self.mask.repeat_interleave(times, dim=0))
 
     def awake(self, rows: int, window: int, hop: int) -> tuple[list[int], Tensor]:
-        """Which of the windows of `rows` signals, as many for each item, do not rest throughout.
+        """Find the windows of `rows` signals, equally many per item, that are not rests throughout.
 
         Returns:
-            Their places, where the windows of a signal follow one another: as a list, and as a tensor on the device.
+            Their indices among the windows of all signals, signal by signal: as a list, and as a tensor on the device.
         """
         key = (rows, window, hop)
         if key not in self._awake:
@@ -214,16 +215,17 @@ def separated(
 ) -> Tensor:
     """Separate mixtures at the level that a model knows.
 
-    Silent items are not separated at all. In rests, every stem is the mixture's share 1/K, which in digital silence is
-    zero, so that stems that sum to the mixture do so there, too.
+    Silent items are not separated at all. In rests, every stem is 1/K of the mixture (zero in digital silence), so that
+    stems that sum to the mixture also do so there.
 
     Args:
-        sample: `sample(y [N, C, T], seeds, rests) -> [N, K, C, T]`, on any device; N items, as many as sound.
+        sample: `sample(y [N, C, T], seeds, rests) -> [N, K, C, T]`, on any device, for the N items that are not silent.
         mixture: `[B, C, T]`, finite.
         seeds: one per item.
-        stems: K, of what the mixture consists.
+        stems: K, the number of stems in the mixture.
         known: the model's level; None leaves the signals as they are.
-        levels: of the piece that each item is from, in dB relative to full scale; None measures each item by itself.
+        levels: the level of the piece that each item is from, in dB relative to full scale; None measures each item on
+            its own.
         sample_rate: in Hz.
 
     Returns:
@@ -239,7 +241,7 @@ def separated(
     pieces = own if levels is None else [float(level) for level in levels]
     if len(pieces) != items:
         raise UserError(f"{len(pieces)} levels for {items} items; give one each")
-    # A piece's level may be that of silence while an item of it sounds, if it is cut otherwise.
+    # A piece may count as silent although one of its items, cut differently, does not.
     pieces = [piece if piece > SILENCE else mine for piece, mine in zip(pieces, own, strict=True)]
     share = (mixture / stems).float().cpu().unsqueeze(1)
     result = share.expand(-1, stems, -1, -1).clone()
@@ -273,23 +275,23 @@ def accompanied(
 ) -> tuple[Tensor, ...]:
     """Generate stems with given ones at the level that a model knows.
 
-    The given stems are quieter than the mixture that they will be part of, whose level nobody knows yet. Stems that are
-    equally loud and independent add up by their powers: `stems` of `stems + others` are 10·log₁₀(1 + others/stems) dB
-    under the whole, which is what the given ones are brought to. Given silence says nothing of the level: it stays, and
-    what is generated has the model's level.
+    The given stems are quieter than the mixture that they will be part of, whose level is not known yet. The powers of
+    independent stems add up, so `stems` of `stems + others` equally loud ones are 10·log₁₀(1 + others/stems) dB below
+    the whole; the given stems are scaled to that level. Given silence says nothing about the level: it stays silent,
+    and the generated stems get the model's level.
 
     Args:
-        sample: from `given` at the model's level to signals `[B, ..., C, T]` at that level.
+        sample: takes `given` at the model's level, returns signals `[B, ..., C, T]` at that level.
         given: `[B, I, C, T]`, finite.
-        stems: how many sources the given ones are.
-        others: how many sources are generated.
+        stems: number of given sources.
+        others: number of generated sources.
         known: see `separated`.
-        levels: of the mixture that each item's stems are part of, in dB relative to full scale; None measures the given
-            ones.
+        levels: the level of the mixture that each item's stems are part of, in dB relative to full scale; None derives
+            it from the given stems.
         sample_rate: in Hz.
 
     Returns:
-        What `sample` gives, at the level of the given stems: float32 on the CPU.
+        The results of `sample`, at the level of the given stems: float32 on the CPU.
 
     Raises:
         UserError: if there is not one level for each item, or a signal is not finite.
@@ -307,12 +309,12 @@ def accompanied(
 
 
 def require_plausible(parts: Mapping[str, Samples], *, peak: float, what: str) -> None:
-    """Refuse stems that a sampling has left behind that diverged, before they are written.
+    """Refuse stems from a sampling that diverged, before they are written.
 
     Args:
         parts: label to `[C, T]`.
-        peak: the highest to be expected; `HEADROOM` is left on top.
-        what: what it is the peak of.
+        peak: the highest peak to be expected; stems may exceed it by `HEADROOM`.
+        what: what has this peak, for the message.
 
     Raises:
         UserError: if a stem is not finite or far louder.
@@ -325,13 +327,13 @@ def require_plausible(parts: Mapping[str, Samples], *, peak: float, what: str) -
 
 
 def _sums(x: Tensor, width: int) -> Tensor:
-    """How many are true in each stretch of `width` of `[..., T]`: `[..., T − width + 1]`."""
+    """The number of true values in each stretch of `width` of `[..., T]`: `[..., T − width + 1]`."""
     total = torch.nn.functional.pad(x.cumsum(dim=-1), (1, 0))
     return total[..., width:] - total[..., :-width]
 
 
 def _gains(levels: Sequence[float], known: float | None, like: Tensor) -> Tensor:
-    """The factors to the model's level, for signals like `[B, C, T]`: `[B, 1, 1]`."""
+    """The factors `[B, 1, 1]` that bring signals `[B, C, T]` to the model's level."""
     gains = [1.0 if known is None else 10 ** ((known - level) / 20) for level in levels]
     return torch.tensor(gains, dtype=torch.float32, device=like.device).reshape(-1, 1, 1)
 

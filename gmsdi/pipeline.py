@@ -1,7 +1,7 @@
-"""A model folder and its tasks in one object: `gmsdi.tasks` on windows and `gmsdi.song` on songs, as methods.
+"""A model folder and its tasks in one object, with `gmsdi.tasks` (windows) and `gmsdi.song` (songs) as methods.
 
-The `*_windows` methods take and return tensors of the model's own rate, one seed per window; `solver` and `guidance`
-make the session, and all other arguments are those of the function of `gmsdi.tasks` that a method names.
+The `*_windows` methods take and return tensors at the model's own rate, with one seed per window. `solver` and
+`guidance` define the session; all other arguments are those of the `gmsdi.tasks` function that a method names.
 """
 
 from __future__ import annotations
@@ -51,34 +51,35 @@ def load(
     Args:
         path: a folder with `model.safetensors` and `config.json`.
         device: "auto" (CUDA if there is one), or a torch device.
-        precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
+        precision: the network's: "bf16", "float32", or "auto", which is bf16 where the hardware is faster with it.
         max_batch: see `Pipeline`.
         fixed_batch: see `Pipeline`.
 
     Raises:
-        UserError: if the folder holds no sound model of mixtures, or the device does not exist.
+        UserError: if the folder does not hold a valid model of mixtures, or the device does not exist.
     """
     model = registry.open_folder(path, device=device, precision=precision)
     return Pipeline(model, model.config, device=model.device, max_batch=max_batch, fixed_batch=fixed_batch)
 
 
 class Pipeline:
-    """A text-conditioned model and everything that can be asked of it.
+    """A text-conditioned model and all tasks it can do.
 
     Attributes:
-        sample_rate: the model's, in Hz.
-        window: its length in samples.
-        channels: its audio channels.
-        labels: stem labels that it was trained with, in their order; empty for a model of free text.
-        level: of the mixtures that it was trained on, in dB relative to full scale, see `gmsdi.level`.
-        evaluations: signals that the network has denoised so far; guidance counts a signal twice.
+        sample_rate: the model's sample rate in Hz.
+        window: the model's window in samples.
+        channels: number of audio channels.
+        labels: the stem labels that the model was trained with, in order; empty for a model of free text.
+        level: the level of its training mixtures in dB relative to full scale, see `gmsdi.level`.
+        evaluations: number of signals that the network has denoised so far; guidance counts a signal twice.
 
     Args:
-        denoiser: `D(x [N, C, T], sigma [N], cond)` with `encode(texts)`.
+        denoiser: `D(x [N, ...], sigma [N], cond)` with `encode(texts)`, and with `channels` and `space` if it is not of
+            waveforms.
         config: `sample_rate`, `window`, `labels`, and optionally `level` and `unet.in_channels`.
-        device: where the denoiser is.
+        device: the denoiser's device.
         max_batch: see `gmsdi.sampling.session.Batch`.
-        fixed_batch: see there.
+        fixed_batch: see `gmsdi.sampling.session.Batch`.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Pipeline:
         max_batch: int = 16,
         fixed_batch: bool = False,
     ) -> None:
-        channels = config.get("unet", {}).get("in_channels", 1)
+        channels = getattr(denoiser, "channels", config.get("unet", {}).get("in_channels", 1))
         self.denoiser, self.config, self.device = denoiser, config, torch.device(device)
         self.model = Adapted(
             denoiser,
@@ -99,7 +100,7 @@ class Pipeline:
             window=config["window"],
             channels=channels,
             labels=tuple(config.get("labels") or ()),
-            space=Waveform(channels),
+            space=getattr(denoiser, "space", None) or Waveform(channels),
             level=level.known_level(config),
             presets=config.get("presets"),
             device=self.device,
@@ -111,35 +112,35 @@ class Pipeline:
 
     @property
     def evaluations(self) -> int:
-        """See the class."""
+        """Number of signals that the network has denoised so far; guidance counts a signal twice."""
         return self.session.evaluations
 
     def separate_windows(
         self, mixture: Tensor, stems: Sequence[Stem], *, solver: Solver, guidance: Guidance, **settings: Any
     ) -> Tensor:
-        """`tasks.separate`; `samples` and `inverted` are those of `tasks.Average`."""
+        """Call `tasks.separate`; `samples` and `inverted` are those of `tasks.Average`."""
         return tasks.separate(self.session.using(solver, guidance), mixture, stems, **_averaged(settings))
 
     def extract_windows(
         self, mixture: Tensor, stems: Sequence[Stem], *, solver: Solver, guidance: Guidance, **settings: Any
     ) -> Tensor:
-        """`tasks.extract`; `samples` and `inverted` are those of `tasks.Average`."""
+        """Call `tasks.extract`; `samples` and `inverted` are those of `tasks.Average`."""
         return tasks.extract(self.session.using(solver, guidance), mixture, stems, **_averaged(settings))
 
     def sample_windows(self, prompts: Sequence[Stem], *, solver: Solver, guidance: Guidance, **settings: Any) -> Tensor:
-        """`tasks.sample`."""
+        """Call `tasks.sample`."""
         return tasks.sample(self.session.using(solver, guidance), prompts, **_named(settings))
 
     def generate_windows(
         self, stems: Sequence[Stem], *, solver: Solver, guidance: Guidance, **settings: Any
     ) -> tuple[Tensor, Tensor]:
-        """`tasks.generate`."""
+        """Call `tasks.generate`."""
         return tasks.generate(self.session.using(solver, guidance), stems, **_named(settings))
 
     def generate_sequential_windows(
         self, stems: Sequence[Stem], *, solver: Solver, guidance: Guidance, **settings: Any
     ) -> tuple[Tensor, Tensor]:
-        """`tasks.generate_sequential`."""
+        """Call `tasks.generate_sequential`."""
         return tasks.generate_sequential(self.session.using(solver, guidance), stems, **_named(settings))
 
     def generate_extracted_windows(
@@ -152,7 +153,7 @@ class Pipeline:
         separation_guidance: Guidance,
         **settings: Any,
     ) -> tuple[Tensor, Tensor]:
-        """`tasks.generate_extracted`; `samples` is that of `tasks.Average`."""
+        """Call `tasks.generate_extracted`; `samples` is that of `tasks.Average`."""
         separation = self.session.using(separation_solver, separation_guidance)
         session = self.session.using(solver, guidance)
         return tasks.generate_extracted(session, stems, separation=separation, **_averaged(settings))
@@ -167,7 +168,7 @@ class Pipeline:
         guidance: Guidance,
         **settings: Any,
     ) -> tuple[Tensor, Tensor]:
-        """`tasks.accompany`."""
+        """Call `tasks.accompany`."""
         return tasks.accompany(self.session.using(solver, guidance), given, given_stems, stems, **_named(settings))
 
     def accompany_conditioned_windows(
@@ -180,42 +181,42 @@ class Pipeline:
         guidance: Guidance,
         **settings: Any,
     ) -> tuple[Tensor, Tensor]:
-        """`tasks.accompany_conditioned`."""
+        """Call `tasks.accompany_conditioned`."""
         session = self.session.using(solver, guidance)
         return tasks.accompany_conditioned(session, given, given_stems, stems, **_named(settings))
 
     def separate(self, source: song.AnySource, stems: Sequence[str] | None = None, **settings: Any) -> Stems:
-        """`song.separate`; `samples` is the number of runs of `tasks.Average`."""
+        """Call `song.separate`; `samples` is the number of runs of `tasks.Average`."""
         return song.separate(self.session, source, stems, **_averaged(settings))
 
     def extract(self, source: song.AnySource, stems: Sequence[str] | None = None, **settings: Any) -> Stems:
-        """`song.extract`; `samples` is the number of runs of `tasks.Average`."""
+        """Call `song.extract`; `samples` is the number of runs of `tasks.Average`."""
         return song.extract(self.session, source, stems, **_averaged(settings))
 
     def generate(self, stems: Sequence[str] | None = None, **settings: Any) -> Stems:
-        """`song.generate`."""
+        """Call `song.generate`."""
         return song.generate(self.session, stems, **_named(settings))
 
     def accompany(
         self, given: Mapping[str, song.AnySource], stems: Sequence[str] | None = None, **settings: Any
     ) -> Stems:
-        """`song.accompany`."""
+        """Call `song.accompany`."""
         return song.accompany(self.session, given, stems, **_named(settings))
 
 
 def indices_of(groups: Sequence[Sequence[str]], labels: Sequence[str]) -> list[list[int]]:
-    """See `gmsdi.types.Labels.indices`."""
+    """Indices of the labels of each group, see `gmsdi.types.Labels.indices`."""
     return Labels(labels).indices(groups)
 
 
 def _named(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with today's name of the callback."""
+    """Settings with `callback` renamed to `progress`."""
     callback: Callback | None = settings.pop("callback", None)
     return {**settings, "progress": callback}
 
 
 def _averaged(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with `samples` and `inverted` as one object, if one of them is given."""
+    """Settings with `samples` and `inverted`, if given, as an `Average`, and `callback` renamed to `progress`."""
     if not settings.keys() & {"samples", "inverted"}:
         return _named(settings)
     average = Average(settings.pop("samples", 1), settings.pop("inverted", False))

@@ -1,8 +1,8 @@
-"""Types of the settings: numbers with bounds and a word on what each key means.
+"""Types for settings: numbers with bounds, and a short description of each key.
 
-A class of settings is a frozen dataclass whose fields are annotated with these types, once: the class refuses wrong
-values by `check`, and `gmsdi.study.config` reads the same annotations for the configuration's checks, its schema and
-its page. Nothing heavy is imported here.
+A class of settings is a frozen dataclass whose fields are annotated with these types. The annotations are written once:
+the class checks its values against them (`check`), and `gmsdi.study.config` reads them for the configuration's checks,
+schema and reference page. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ JSON = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le
 
 @dataclass(frozen=True)
 class About:
-    """What a setting means, for its reader."""
+    """What a setting means, for people who read the configuration."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class As:
-    """The type that a setting has in a configuration, where a class takes more."""
+    """The type of a setting in a configuration, where its class accepts more."""
 
     kind: Any
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """A number's kind and bounds, as metadata of its type. Whole numbers stay whole, 1 is not made 1.0.
+    """A number's kind and bounds, as metadata of its type. Whole numbers stay whole: 1 does not become 1.0.
 
     Attributes:
         whole: whether fractions are refused.
-        infinite: whether infinity is a value.
+        infinite: whether infinity is allowed.
         gt, ge, lt, le: bounds.
     """
 
@@ -52,17 +52,17 @@ class Bounded:
 
     @property
     def kind(self) -> str:
-        """The name of its type in a JSON schema."""
+        """The name of the number's type in a JSON schema."""
         return "integer" if self.whole else "number"
 
     @property
     def bounds(self) -> dict[str, float]:
-        """The bounds that it has, by their names."""
+        """The bounds that are set, by name."""
         return {name: bound for name in WORDS if (bound := getattr(self, name)) is not None}
 
     @property
     def wanted(self) -> str:
-        """What it must be, in words: "a number of at least 0 and below 1"."""
+        """What the number must be, in words: "a number of at least 0 and below 1"."""
         named = " and ".join(f"{WORDS[name]} {bound:g}" for name, bound in self.bounds.items())
         named = f"of {named}" if named.startswith("at") else named
         finite = "" if self.infinite or self.whole or named else "finite "
@@ -97,7 +97,7 @@ class Bounded:
 
 @dataclass(frozen=True)
 class Switch:
-    """Says that only true and false are meant, as metadata of a type."""
+    """Metadata of a type that accepts only true and false."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
@@ -115,15 +115,15 @@ Positive: TypeAlias = Annotated[float, Bounded(gt=0)]
 Share: TypeAlias = Annotated[float, Bounded(ge=0, le=1)]
 Decay: TypeAlias = Annotated[float, Bounded(ge=0, lt=1)]
 Level: TypeAlias = Annotated[float, Bounded(infinite=True, ge=0)]
-"""A noise level, which may be infinite as a bound."""
+"""A noise level; as a bound it may be infinite."""
 
 
 def check(settings: Any, what: str) -> None:
-    """Refuse numbers of a dataclass that are of another type or out of bounds.
+    """Refuse numbers of a dataclass that have the wrong type or are out of bounds.
 
     Args:
         settings: an instance.
-        what: what the message calls it, such as "solver".
+        what: what error messages call it, such as "solver".
 
     Raises:
         UserError: for the first such number.
@@ -136,7 +136,7 @@ def check(settings: Any, what: str) -> None:
 
 @cache
 def _numbers(cls: type) -> list[tuple[str, Bounded]]:
-    """The fields of a dataclass that are numbers; those that may also be None are not among them."""
+    """The numeric fields of a dataclass, without those that may also be None."""
 
     def look() -> Iterator[tuple[str, Bounded]]:
         hints = get_type_hints(cls, include_extras=True)

@@ -31,9 +31,8 @@ from gmsdi.inference import (
     Wiener,
     natural_gamma,
 )
-from gmsdi.inference.base import Mixed
+from gmsdi.inference.base import Mixed, decoded
 from gmsdi.level import Rests
-from gmsdi.models.protocol import Space
 from gmsdi.sampling.noise import CoupledNoise, SeededNoise, sample_seeds
 from gmsdi.sampling.session import Session
 from gmsdi.types import Negatives, Progress, Prompt, Stem
@@ -67,7 +66,7 @@ class Average:
         return (y.unsqueeze(1) * self._signs(y)).flatten(0, 1)
 
     def mean(self, stems: Tensor) -> Tensor:
-        """From the stems of all runs `[B · runs, K, C, T]` to `[B, K, C, T]`."""
+        """Average the stems of all runs: `[B · runs, K, C, T]` to `[B, K, C, T]`."""
         found = stems.unflatten(0, (-1, self.runs))
         return (found * self._signs(stems).unsqueeze(-1)).mean(dim=1)
 
@@ -294,7 +293,7 @@ def generate_sequential(
             )  # fmt: skip
         state = session.sample(derivative, shape, noise, progress=_part(progress, place * steps, K * steps))
         made = torch.cat([made, derivative.stems(state)], dim=1)
-    signals = _decoded(session.space, made)
+    signals = decoded(session.space, made)
     found = torch.stack([item[torch.tensor(turns).argsort()] for item, turns in zip(signals, orders, strict=True)])
     return found.cpu(), found.sum(dim=1).cpu()
 
@@ -489,15 +488,15 @@ def _separated(
     progress: Progress | None,
 ) -> Tensor:
     """The stems `[B, K, C, T]` on the CPU, averaged over runs, at the level of the mixture."""
-    mean, space = average or Average(), session.space
+    mean = average or Average()
 
     def sample(y: Tensor, seeds: Sequence[int], rests: Rests | None) -> Tensor:
         y = mean.repeated(y)
         model = session.resting(None if rests is None else rests.repeated(mean.runs))
-        separation = derivative(model, space.encode(y) if space.additive else y)
+        separation = derivative(model, y)
         noises = sample_seeds(seeds, mean.runs)
         state = model.sample(separation, session.shape(y.shape[-1]), noises, progress=progress)
-        return mean.mean(_decoded(space, separation.stems(state)))
+        return mean.mean(separation.signals(state))
 
     mixture = _signals(session, mixture, 3, "mixture")
     found = level.separated(
@@ -558,7 +557,7 @@ def _with_mixture(
     """The stems and the mixture of a derivative that has one, as signals on the CPU."""
     state = session.sample(derivative, shape, noise, progress=progress)
     mixture = session.space.decode(derivative.mixture_row(state))
-    return _decoded(session.space, derivative.stems(state)).cpu(), mixture.cpu()
+    return derivative.signals(state).cpu(), mixture.cpu()
 
 
 def _signals(session: Session, x: Tensor, axes: int, name: str) -> Tensor:
@@ -574,11 +573,6 @@ def _signals(session: Session, x: Tensor, axes: int, name: str) -> Tensor:
 def _require_seeds(seeds: Sequence[int], items: int) -> None:
     if len(seeds) != items:
         raise UserError(f"{len(seeds)} seeds for {items} items; give one each")
-
-
-def _decoded(space: Space, rows: Tensor) -> Tensor:
-    """The signals `[B, S, C, T]` of states `[B, S, ...]`."""
-    return space.decode(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
 
 
 def _part(progress: Progress | None, before: int, whole: int) -> Progress | None:

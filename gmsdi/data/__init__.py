@@ -1,1 +1,1 @@
-"""Data: the composed dataset "mini", readers of Slakh2100, MTG-Jamendo and any folder of multi-tracks, and windows."""
+"""Data: the composed data set "mini", readers of Slakh2100, MTG-Jamendo and folders of multi-tracks, and windows."""

@@ -1,4 +1,4 @@
-"""Members of tar archives, read while the archive arrives and written only where and what is wanted."""
+"""Unpacking tar archives while they are downloaded: only wanted members, and only into the given folder."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def members(
 ) -> Generator[tuple[PurePosixPath, Path], None, None]:
     """Write the wanted members of a tar archive, compressed or not, as they are read.
 
-    Wanted members that are not plain files, or would lie outside of `folder`, are refused (`tarfile`'s filter "data").
-    Neither owners nor modes or dates are taken over. Verify the archive, or the members, before they are used.
+    Wanted members that are not plain files, or would end up outside `folder`, are refused (`tarfile`'s filter "data").
+    Owners, modes and dates are ignored. Verify the archive or the members before using them.
 
     Args:
         stream: The archive; it is read once, from start to end.
-        folder: Where members are written; it must be the process's own.
-        name: Of the archive, for messages.
-        place: For the path of a file in the archive its path in `folder`, or None if it is not wanted.
+        folder: Folder to write to; no other process may use it.
+        name: Name of the archive, for messages.
+        place: Maps the path of a file in the archive to its path in `folder`, or to None if it is not wanted.
 
     Yields:
         The path in the archive and the file of every member that was written.
 
     Raises:
-        UserError: if a member is refused, which it names.
-        WrongContent: if it is not an archive, or a damaged one.
+        UserError: if a member is refused; the message names it.
+        WrongContent: if the stream is not an archive, or a damaged one.
     """
     if not hasattr(tarfile, "data_filter"):
         raise UserError("this Python cannot unpack archives safely; use 3.11.4 or newer")
@@ -45,32 +45,32 @@ def members(
     try:
         with tarfile.open(fileobj=buffered, mode="r|*", bufsize=_BLOCK) as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # or it would keep all headers
+                archive.members = []  # type: ignore[attr-defined]  # otherwise it would keep all headers
                 path = PurePosixPath(member.name)
                 target = None if member.isdir() else place(path)
                 if target is None:
                     continue
                 if not member.isreg() or target.is_absolute():
                     raise UserError(
-                        f"{name}: {path} is no plain file in it, refused; get the archive from its publisher"
+                        f"{name}: refused, since {path} in it is not a plain file; get the archive from its publisher"
                     )
                 archive.extract(member.replace(name=str(target), **plain), folder, filter="data")  # type: ignore[arg-type]
                 yield path, folder / target
     except tarfile.FilterError as error:
-        raise UserError(f"{name}: {error}, refused; get the archive from its publisher") from error
+        raise UserError(f"{name}: refused, since {error}; get the archive from its publisher") from error
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise WrongContent(f"not a tar archive, or a damaged one ({error})") from error
     finally:
-        buffered.detach()  # the stream is the caller's, to finish and to close
+        buffered.detach()  # the caller finishes and closes the stream
 
 
 @contextmanager
 def staged(root: Path, name: str) -> Iterator[Path]:
-    """Yield an empty folder whose files are moved to `root` when the block ends well, and are gone when it does not.
+    """Yield an empty folder; its files are moved to `root` if the block succeeds, and deleted if it fails.
 
     Args:
         root: Where the files end up.
-        name: Of the archive.
+        name: Name of the archive.
 
     Raises:
         UserError: if a file cannot be written.

@@ -1,8 +1,8 @@
 """A composer of short band pieces for bass, drums, guitar and piano.
 
 A piece has a key, a tempo, a groove and two chord progressions of four bars (verse and chorus), shared by all its
-instruments. It is a sequence of sections of four bars; in each a set of instruments plays, so that the notes tell
-which instruments sound when. All randomness comes from the generator that is handed in.
+instruments. It is a sequence of sections of four bars, in each of which a set of instruments plays, so that the notes
+say which instruments sound when. All randomness comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PROGRESSIONS = {
         (0, 4, 5, 3), (3, 0, 5, 4),
     ),
 }  # fmt: skip
-# Onsets that the kick drum, the bass, strums and comping share: the groove of a piece.
+# The groove of a piece: onsets shared by kick drum, bass, strums and comping.
 _GROOVES = (
     (0, 8), (0, 6, 8), (0, 6, 10), (0, 3, 8, 11), (0, 7, 8, 10), (0, 3, 6, 10), (0, 8, 11, 14), (0, 4, 7, 10, 12),
     (0, 6, 12), (0, 5, 8, 10),
@@ -40,7 +40,7 @@ _GROOVES = (
 
 KICK, SIDE_STICK, SNARE, CLAP, CLOSED_HAT, OPEN_HAT = 36, 37, 38, 39, 42, 46
 LOW_TOM, MID_TOM, HIGH_TOM, CRASH, RIDE = 45, 47, 50, 49, 51
-_RINGS = {  # how long a drum rings, in ticks: the note's length
+_RINGS = {  # how long a drum rings, in ticks; this is the length of its notes
     KICK: 120, SIDE_STICK: 60, SNARE: 180, CLAP: 120, CLOSED_HAT: 60, OPEN_HAT: 240, LOW_TOM: 240, MID_TOM: 240,
     HIGH_TOM: 240, CRASH: 960, RIDE: 360,
 }  # fmt: skip
@@ -48,7 +48,7 @@ _RINGS = {  # how long a drum rings, in ticks: the note's length
 
 @dataclass(frozen=True)
 class Note:
-    """A note in ticks: `start` and `end` (`TICKS_PER_BEAT` a beat), MIDI `pitch` and `velocity`."""
+    """A note: `start` and `end` in ticks (`TICKS_PER_BEAT` per beat), MIDI `pitch` and `velocity`."""
 
     start: int
     end: int
@@ -86,17 +86,17 @@ class Piece:
 
     @property
     def ticks(self) -> int:
-        """Length of the piece."""
+        """Length of the piece in ticks."""
         return len(self.sections) * BARS * BAR
 
     def seconds(self, ticks: int) -> float:
-        """Time of a tick."""
+        """Convert ticks to seconds."""
         return ticks * 60 / (self.tempo * TICKS_PER_BEAT)
 
 
 @dataclass(frozen=True)
 class _Section:
-    """What the instruments of one section have in common, and the random generator they draw from."""
+    """What the instruments of a section have in common, and the random generator that they draw from."""
 
     rng: np.random.Generator
     scale: tuple[int, ...]
@@ -122,8 +122,8 @@ def compose(
 
     Args:
         rng: source of all randomness.
-        sections: least and greatest number of sections.
-        section_sizes: probability of each number of instruments in a section. One section always has all four.
+        sections: smallest and largest number of sections.
+        section_sizes: probability of each number of instruments in a section. At least one section has all four.
         programs: General MIDI programs to choose from for "Bass", "Guitar" and "Piano".
         kits: programs of the drum bank to choose from.
     """
@@ -141,7 +141,7 @@ def compose(
     piece = Piece(int(rng.integers(90, 141)), f"{names[tonic]} {mode}", groove, lineup, chosen)
     piece.notes = {name: [] for name in INSTRUMENTS}
 
-    # Verse and chorus have a pattern each; now and then a section departs from it.
+    # Verse and chorus each have a pattern, from which a section sometimes departs.
     usual = {name: [_pick(rng, _parts(name, chosen[name])) for _ in harmony] for name in INSTRUMENTS}
     kind = int(rng.integers(2))
     for index, active in enumerate(lineup):
@@ -156,7 +156,7 @@ def compose(
 
 
 def _lineup(rng: np.random.Generator, count: int, sizes: Mapping[int, float]) -> list[tuple[str, ...]]:
-    """The instruments of each section; all four at least once, no set twice in a row where that can be helped."""
+    """The instruments of each section: all four at least once, and no set twice in a row if avoidable."""
     numbers = sorted(sizes)
     weights = np.array([sizes[n] for n in numbers], float)
     drawn = [int(n) for n in rng.choice(numbers, size=count, p=weights / weights.sum())]
@@ -173,7 +173,7 @@ def _lineup(rng: np.random.Generator, count: int, sizes: Mapping[int, float]) ->
 
 
 def _perform(rng: np.random.Generator, notes: list[Note], offset: int, jitter: float) -> list[Note]:
-    """Place a section's notes at `offset`: human timing (σ `jitter` ticks) and velocity, nothing past its end."""
+    """Place a section's notes at `offset`, with human timing (σ `jitter` ticks) and velocity, within its end."""
     end = BARS * BAR
     shifts = np.clip(rng.normal(0, jitter, len(notes)), -2 * jitter, 2 * jitter).round().astype(int)
     accents = rng.normal(0, 5, len(notes)).round().astype(int)
@@ -185,7 +185,7 @@ def _perform(rng: np.random.Generator, notes: list[Note], offset: int, jitter: f
             velocity = min(127, max(20, note.velocity + accent))
             placed.append(Note(offset + start, offset + stop, note.pitch, velocity))
     placed.sort(key=lambda note: (note.start, note.pitch))
-    # A MIDI key cannot be pressed twice: a note ends where the next of its pitch begins.
+    # A MIDI key cannot be pressed twice at once, so a note ends where the next one of its pitch begins.
     following: dict[int, int] = {}
     result = []
     for note in reversed(placed):
@@ -227,7 +227,7 @@ def _level(section: _Section, velocity: float) -> int:
 
 
 def _bass_line(section: _Section, steps: Sequence[int], degrees: Sequence[int], legato: float) -> list[Note]:
-    """Notes on `steps` of each bar; `degrees`: 0 root, 1 fifth, 2 octave, one for each step."""
+    """Notes on `steps` of each bar; `degrees` has one number per step: 0 root, 1 fifth, 2 octave."""
     notes = []
     for at, chord in _bars(section):
         root = _near(chord.root, 36)
@@ -289,7 +289,7 @@ _BASS: tuple[_Part, ...] = (
 def _beat(
     section: _Section, kick: Sequence[int], snare: Sequence[int], cymbal: int, steps: Sequence[int]
 ) -> list[Note]:
-    """Four bars of a beat with an opening crash at times and a fill at the end."""
+    """Four bars of a beat, sometimes with an opening crash, and a fill at the end."""
     rng = section.rng
     backbeat = int(rng.choice((SNARE, SNARE, SNARE, SIDE_STICK, CLAP))) if section.intensity < 0.9 else SNARE
     fill = _fill(section)
@@ -314,7 +314,7 @@ def _beat(
 
 
 def _fill(section: _Section) -> tuple[int, list[tuple[int, int, int]]]:
-    """The first step that a fill takes over in the last bar, and its hits (step, drum, velocity)."""
+    """The first step of a fill in the last bar, and its hits (step, drum, velocity)."""
     rng = section.rng
     start = int(rng.choice((16, 14, 12, 12, 8)))
     steps = range(start, 16, int(rng.choice((1, 2))) if start < 14 else 1)
@@ -367,7 +367,7 @@ _DRUMS: tuple[_Part, ...] = (
 
 
 def _guitar_strum(section: _Section) -> list[Note]:
-    """Strummed chords: the strings of a stroke follow each other, down strokes from the lowest."""
+    """Strummed chords: the strings of a stroke sound one after the other, from the lowest in down strokes."""
     rhythms = ((0, 4, 6, 10, 12, 14), (0, 2, 4, 6, 8, 10, 12, 14), (0, 3, 6, 8, 11, 14), (0, 4, 8, 12), (0, 6, 8))
     steps = _pick(section.rng, rhythms)
     low = int(section.rng.integers(45, 52))
@@ -385,7 +385,7 @@ def _guitar_strum(section: _Section) -> list[Note]:
 
 
 def _guitar_arpeggio(section: _Section) -> list[Note]:
-    """Broken chords in eighths or sixteenths, the strings let ring for a while."""
+    """Broken chords in eighths or sixteenths, with strings that ring for a while."""
     rng = section.rng
     order = _pick(rng, ((0, 1, 2, 3, 4, 3, 2, 1), (0, 2, 1, 3, 2, 4, 3, 1), (0, 1, 2, 4, 2, 3, 1, 2), (4, 3, 2, 1) * 2))
     pace = int(rng.choice((2, 2, 1)))
@@ -420,7 +420,7 @@ def _guitar_riff(section: _Section) -> list[Note]:
 
 
 def _guitar_power(section: _Section) -> list[Note]:
-    """Root, fifth and octave, driven in eighths or on the groove."""
+    """Root, fifth and octave, in driving eighths or on the groove."""
     steps = tuple(range(0, 16, 2)) if section.rng.random() < 0.4 else section.groove
     legato = float(section.rng.choice((0.55, 0.95)))
     notes = []
@@ -455,7 +455,7 @@ _DRIVEN = (29, 30)
 
 
 def _piano_blocks(section: _Section) -> list[Note]:
-    """Held chords, one or two a bar."""
+    """Held chords, one, two or four per bar."""
     steps = _pick(section.rng, ((0,), (0, 8), (0, 6), (0, 4, 8, 12)))
     low = int(section.rng.integers(52, 60))
     doubled = section.rng.random() < 0.5
@@ -470,7 +470,7 @@ def _piano_blocks(section: _Section) -> list[Note]:
 
 
 def _piano_broken(section: _Section) -> list[Note]:
-    """Broken chords in the manner of Alberti."""
+    """Broken chords in the style of Alberti."""
     order = _pick(section.rng, ((0, 2, 1, 2), (0, 1, 2, 1), (0, 1, 2, 3)))
     pace = int(section.rng.choice((2, 2, 1)))
     low = int(section.rng.integers(53, 64))
@@ -485,7 +485,7 @@ def _piano_broken(section: _Section) -> list[Note]:
 
 
 def _piano_comping(section: _Section) -> list[Note]:
-    """Short chords of the right hand on the groove, roots of the left hand on the strong beats."""
+    """Short chords in the right hand on the groove, roots in the left hand on strong beats."""
     steps = sorted({*section.groove, int(section.rng.choice((4, 10, 12)))} - {0} | {2})
     low = int(section.rng.integers(56, 63))
     notes = []
@@ -500,7 +500,7 @@ def _piano_comping(section: _Section) -> list[Note]:
 
 
 def _piano_melody(section: _Section) -> list[Note]:
-    """A tune that walks the scale and meets a chord tone on the strong beats, over sparse chords."""
+    """A melody that moves along the scale, with chord tones on strong beats, over sparse chords."""
     rng = section.rng
     ladder = [p for p in range(62, 82) if p % 12 in section.scale]
     place = int(rng.integers(4, len(ladder) - 4))

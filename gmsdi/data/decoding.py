@@ -1,4 +1,4 @@
-"""Decoding audio files block by block: mono, at another rate, in little memory however long they are."""
+"""Decoding audio files block by block, to mono at another rate, in little memory however long they are."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from gmsdi.errors import UserError
 
-_BLOCK = 1 << 18  # samples that are decoded at a time; the last bit of a sample depends on it
-# Seconds by which a file may end before its header says: encoders round a length, and pad it, in their own ways.
+_BLOCK = 1 << 18  # samples that are decoded at a time; it affects the last bit of samples
+# Seconds by which a file may be shorter than its header says, since encoders round and pad lengths differently.
 _SLACK = 0.1
 
 
@@ -19,10 +19,10 @@ class Unreadable(UserError):
 
 
 def header(path: Path) -> tuple[int, int]:
-    """Sample rate in Hz and number of samples of a file, as its header says.
+    """Sample rate in Hz and number of samples of a file, according to its header.
 
     Raises:
-        Unreadable: if it has none.
+        Unreadable: if the file has no valid header.
     """
     import soundfile
 
@@ -34,20 +34,20 @@ def header(path: Path) -> tuple[int, int]:
 
 
 def stream(path: Path, frames: int, source: int, target: int) -> Iterator[np.ndarray]:
-    """Decode a file block by block, channels averaged, and resample it.
+    """Decode a file block by block, average its channels, and resample it.
 
     Args:
         path: the file.
-        frames: samples, as its header says.
+        frames: number of samples, according to its header.
         source: its sample rate, in Hz.
-        target: of the result, in Hz.
+        target: sample rate of the result, in Hz.
 
     Yields:
-        float32 `[n]`, one after another; in all about `frames * target / source` samples.
+        Consecutive blocks, float32 `[n]`; about `frames * target / source` samples in all.
 
     Raises:
-        Unreadable: if the file is damaged, ends more than a tenth of a second before its header says, or holds samples
-            that are not finite.
+        Unreadable: if the file is damaged, is more than a tenth of a second shorter than its header says, or holds
+            samples that are not finite.
     """
     import soundfile
     import soxr
@@ -63,7 +63,7 @@ def stream(path: Path, frames: int, source: int, target: int) -> Iterator[np.nda
                 mono = block.mean(axis=1)
                 yield mono if resampler is None else resampler.resample_chunk(mono)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise Unreadable("damaged, it cannot be decoded") from error
+        raise Unreadable("damaged, cannot be decoded") from error
     if read < frames - _SLACK * source:
         raise Unreadable(f"ends after {read} of {frames} samples")
     if resampler is not None:

@@ -1,14 +1,12 @@
 """Downloads of the public data sets: Slakh2100, BabySlakh and MTG-Jamendo.
 
-`registry.csv` lists the files, with hashes, sizes and licences. Archives are unpacked while they arrive and only the
-wanted members are written, below a hidden folder; they move to their places when they have been verified. `archive`
-says what becomes of an archive:
+`registry.csv` lists the files, with hashes, sizes and licences. Only the wanted members of an archive are unpacked,
+into a hidden folder; they are moved into place once they are verified. `archive` says what to do with the archive:
 
-- "buffer": it is downloaded first, and removed when its members are in place. A download that was killed goes on where
-  it was.
-- "keep": the same, but the archive stays. Later calls unpack other members from it.
-- "stream": members are unpacked while the archive arrives, and no byte of it is stored. Cut connections are survived,
-  but a process that was killed starts again with the first byte.
+- "buffer": download it first, and delete it when its members are in place. A killed download resumes where it stopped.
+- "keep": the same, but keep the archive. Later calls unpack other members from it.
+- "stream": unpack members while the archive arrives, without storing it. Lost connections are resumed, but if the
+  process is killed, the download starts over.
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ _log = logging.getLogger(__name__)
 
 Archive = Literal["buffer", "keep", "stream"]
 
-# Tracks in the folders of Slakh2100 redux; "omitted" holds what the other versions have beside them.
+# Number of tracks in the folders of Slakh2100 redux; "omitted" holds those that only the other versions use.
 _SPLITS = {"train": 1289, "validation": 270, "test": 151, "omitted": 390}
 REGISTRY = Path(__file__).with_name("registry.csv")
-_METADATA = 1 << 22  # bytes of a metadata.yaml; they have a few thousand
+_METADATA = 1 << 22  # largest metadata.yaml in bytes; usual ones have a few thousand
 
 
 def download_slakh(
@@ -54,23 +52,24 @@ def download_slakh(
     mirrors: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """Bring tracks of Slakh2100 to `root`, in the layout of the archive below its first folder.
+    """Download tracks of Slakh2100 to `root`, with the layout of the archive below its first folder.
 
-    The files of a track are spread over the archive in no order, so all of it has to be read, whatever is wanted of
-    it, and a stem that comes before its track's metadata.yaml is written first and removed again when that says that
-    its class is not wanted. Space is asked for as if all stems of the wanted tracks stayed. Redux: 104 GB for the
-    archive, unless it is streamed, and about 50 MB a track.
+    The files of a track are scattered over the archive, so all of it has to be read, whatever is wanted. A stem that
+    comes before its track's metadata.yaml is written first, and deleted again if the metadata says that its class is
+    not wanted. The free space that is required is that of all stems of the wanted tracks. Redux takes 104 GB for the
+    archive, unless it is streamed, and about 50 MB per track.
 
     Args:
         root: Where the folders train, validation, test and omitted end up (redux), or the tracks (BabySlakh).
         variant: "redux" (2 100 tracks, FLAC at 44.1 kHz) or "babyslakh" (20 tracks, WAV at 16 kHz).
-        splits: Folders of redux; None takes all. The original split goes by number, over all folders: 1-1500,
+        splits: Folders of redux; None means all. The original split depends on the number, over all folders: 1-1500,
             1501-1875 and 1876-2100.
-        tracks: Numbers; None takes all.
-        classes: Values of `inst_class` in the metadata; None takes all stems. Mixes, MIDI and metadata come anyway.
-        source: The data set's folder, which is then used as it is, or its archive, if one is at hand.
-        archive: What becomes of the archive, see above.
-        registry: A table of published files instead of the package's, see `read_registry`.
+        tracks: Numbers of the tracks; None means all.
+        classes: Values of `inst_class` in the metadata; None means all stems. Mixes, MIDI and metadata always come
+            along.
+        source: An existing folder of the data set, which is used in place, or an existing archive.
+        archive: What to do with the archive, see above.
+        registry: A table of published files to use instead of the package's, see `read_registry`.
         mirrors: See `find_entry`.
         progress: See `Progress`.
 
@@ -78,8 +77,8 @@ def download_slakh(
         The folder that holds the data set: `root` or `source`.
 
     Raises:
-        UserError: if there is no such variant, split or track, the archive cannot be had, stored or trusted, or
-            `source` lacks what is wanted.
+        UserError: if there is no such variant, split or track, the archive cannot be downloaded, stored or verified, or
+            `source` is incomplete.
     """
     root = Path(root)
     if variant not in SLAKH:
@@ -98,7 +97,7 @@ def download_slakh(
             stream.finish()
             files = {path.relative_to(staging).as_posix(): _size(path) for path in staging.rglob("*") if path.is_file()}
             if not files:
-                raise UserError(f"{entry.name}: holds none of the tracks that are wanted; check splits and tracks")
+                raise UserError(f"{entry.name}: holds none of the wanted tracks; check splits and tracks")
         if lacking := selection.lacking(map(Path, files)):
             _log.warning("%s: lacks %d of the tracks, the first is %d", entry.name, len(lacking), lacking[0])
         _write_receipts(root, entry, [*receipts, {"selection": selection.described, "files": files}])
@@ -123,21 +122,21 @@ def download_jamendo(
     mirrors: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """Bring shards of MTG-Jamendo (raw_30s, audio-low: mono MP3) to `root`, as NN/ID.low.mp3.
+    """Download shards of MTG-Jamendo (raw_30s, audio-low: mono MP3) to `root`, as NN/ID.low.mp3.
 
-    Every track is compared with the SHA-256 that the data set's repository lists for it, and a shard that is wanted
-    as a whole with its own. Of a shard that is wanted in part, no more is downloaded than up to the last wanted track.
-    Disk need: 1.6 GB a shard, and as much again while it is on its way, unless it is streamed.
+    Every track is verified by the SHA-256 that the data set's repository lists for it; a shard that is wanted as a
+    whole is also verified by its own. A shard that is wanted in part is downloaded only up to the last wanted track.
+    Disk space: 1.6 GB per shard, and the same again during the download, unless it is streamed.
 
     Args:
-        root: Where the folders 00 to 99 end up, and the list of digests.
+        root: Where the folders 00 to 99 and the list of digests end up.
         shards: Numbers, 0 to 99.
-        tracks: Identifiers of the tracks wanted; None takes all.
-        limit: At most so many tracks of each shard, those of the lowest identifiers; None takes all.
-        source: A folder that has the tracks, which is then used as it is once they are verified, or the archives. If
-            it has the list of digests too, nothing is downloaded.
-        archive: What becomes of the archives, see above.
-        registry: A table of published files instead of the package's, see `read_registry`.
+        tracks: Identifiers of the wanted tracks; None means all.
+        limit: Largest number of tracks per shard, those with the lowest identifiers; None means all.
+        source: An existing folder with the tracks, which is used in place once they are verified, or with the
+            archives. If it also has the list of digests, nothing is downloaded.
+        archive: What to do with the archives, see above.
+        registry: A table of published files to use instead of the package's, see `read_registry`.
         mirrors: See `find_entry`.
         progress: See `Progress`.
 
@@ -145,8 +144,8 @@ def download_jamendo(
         The folder that holds the tracks: `root` or `source`.
 
     Raises:
-        UserError: if there is no such shard or track, an archive cannot be had, stored or trusted, or `source` lacks
-            what is wanted.
+        UserError: if there is no such shard or track, an archive cannot be downloaded, stored or verified, or `source`
+            is incomplete.
     """
     root = Path(root)
     numbers = sorted(set(shards))
@@ -176,9 +175,9 @@ def read_registry(path: str | Path | None = None) -> dict[str, Entry]:
     """Read a table of published files, by name.
 
     Args:
-        path: A CSV file with the columns name, version, url, mirrors (URLs apart by spaces), hash, size, unpacked and
-            licence, of which name and url must be filled; None takes the table of the package. A table of one's own
-            serves a site with its own copies.
+        path: A CSV file with the columns name, version, url, mirrors (URLs separated by spaces), hash, size, unpacked
+            and licence, of which name and url must be filled in; None means the package's table. A table of your own is
+            useful for a site with its own copies.
 
     Raises:
         UserError: if the file cannot be read or lacks a column.
@@ -206,12 +205,12 @@ def read_registry(path: str | Path | None = None) -> dict[str, Entry]:
 
 
 def find_entry(name: str, *, registry: str | Path | None = None, mirrors: Sequence[str] = ()) -> Entry:
-    """A file of a registry.
+    """Find a file in a registry.
 
     Args:
-        name: Of the file.
-        registry: A table of published files instead of the package's, see `read_registry`.
-        mirrors: URLs of folders that have the same file under its name; they are asked first.
+        name: Name of the file.
+        registry: A table of published files to use instead of the package's, see `read_registry`.
+        mirrors: URLs of folders that have a file of this name; they are tried first.
 
     Raises:
         UserError: if the table has no such file.
@@ -245,19 +244,19 @@ def _jamendo_shard(
                 stream, staging, name=entry.name, place=lambda path: path if path in left else None
             ):
                 if _sha256(file) != left.pop(path):
-                    raise WrongContent(f"{path} has another SHA-256 than the data set's list")
+                    raise WrongContent(f"the SHA-256 of {path} differs from the data set's list")
                 if not left and len(missing) < listed:
                     return
             stream.finish()
             if left:
                 raise UserError(
-                    f"{entry.name}: lacks {next(iter(left))}, which the list of tracks has; renew {JAMENDO_TRACKS}"
+                    f"{entry.name}: lacks {next(iter(left))}, which is in the list of tracks; renew {JAMENDO_TRACKS}"
                 )
 
     stored = source / entry.name if source is not None else None
     reserve = int((entry.size or 0) * len(missing) / listed)
     if len(missing) < listed and archive == "buffer":
-        archive = "stream"  # as far as the last of them
+        archive = "stream"  # up to the last wanted track
     _acquire(entry, root, consume, source=stored, archive=archive, reserve=reserve, progress=progress)
 
 
@@ -286,7 +285,7 @@ def _jamendo_list(
 def _jamendo_wanted(
     listed: dict[PurePosixPath, str], shards: list[int], tracks: Collection[int] | None, limit: int | None
 ) -> dict[int, dict[PurePosixPath, str]]:
-    """By shard, the tracks to have, in the order of their identifiers, and their digests."""
+    """The wanted tracks of each shard, sorted by identifier, with their digests."""
     identifiers = {path: int(path.name.partition(".")[0]) for path in listed}
     wanted: dict[int, dict[PurePosixPath, str]] = {number: {} for number in shards}
     if absent := set(shards) - {int(path.parts[0]) for path in listed}:
@@ -299,16 +298,14 @@ def _jamendo_wanted(
     if chosen is not None and limit is None:
         found = {identifiers[path] for shard in wanted.values() for path in shard}
         if chosen - found:
-            raise UserError(
-                f"track {min(chosen - found)}: in none of the shards {shards}; add its shard or leave it out"
-            )
+            raise UserError(f"track {min(chosen - found)}: not in the shards {shards}; add its shard or leave it out")
     if not any(wanted.values()):
-        raise UserError(f"shards {shards}: hold none of the tracks that are wanted; choose other shards or tracks")
+        raise UserError(f"shards {shards}: hold none of the wanted tracks; choose other shards or tracks")
     return wanted
 
 
 class _SlakhSelection:
-    """Which files of Slakh2100 are wanted, as far as is known while the archive is read."""
+    """Decides which files of Slakh2100 are wanted while the archive is read."""
 
     def __init__(
         self,
@@ -320,16 +317,16 @@ class _SlakhSelection:
         all_tracks = 2100 if variant == "redux" else 20
         for option, value in (("splits", splits), ("classes", classes)):
             if isinstance(value, str):
-                raise UserError(f"{option} {value!r}: a list of names is expected")
+                raise UserError(f"{option} {value!r}: expected a list of names")
         if splits is not None and variant != "redux":
-            raise UserError("splits: BabySlakh has no folders for them; choose by tracks")
+            raise UserError("splits: BabySlakh has no folders of splits; choose by tracks")
         if unknown := set(splits or ()) - set(_SPLITS):
             raise UserError(f"split {min(unknown)!r}: unknown; choose of {', '.join(_SPLITS)}")
         if outside := [number for number in tracks or () if not 1 <= number <= all_tracks]:
             raise UserError(f"track {outside[0]}: the tracks of this data set are 1 to {all_tracks}; name some of them")
         if any(value is not None and not value for value in (splits, tracks, classes)):
             raise UserError(
-                "splits, tracks or classes: empty, so that nothing is wanted; name some, or give none for all"
+                "splits, tracks or classes: empty, so nothing is wanted; name some, or omit the option for all"
             )
         self.splits = None if splits is None else frozenset(splits)
         self.tracks = None if tracks is None else frozenset(tracks)
@@ -339,17 +336,17 @@ class _SlakhSelection:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what an archive has told."""
-        self._known: dict[PurePosixPath, set[str]] = {}  # the stems wanted of a track
-        self._stems: dict[PurePosixPath, list[Path]] = {}  # the stems written of a track
+        """Forget what was learned from an archive."""
+        self._known: dict[PurePosixPath, set[str]] = {}  # the wanted stems of each track
+        self._stems: dict[PurePosixPath, list[Path]] = {}  # the written stems of each track
 
     def place(self, path: PurePosixPath) -> PurePosixPath | None:
-        """Path without the archive's first folder, if the file is wanted or may be."""
+        """The path without the archive's first folder, if the file is or may be wanted; otherwise None."""
         parts = path.parts[1:]
         split = parts[0] if parts and parts[0] in _SPLITS else None
         track = parts[1:] if split else parts
         number = _track_number(track[0]) if len(track) > 1 else None
-        if number is None or path.name.startswith("."):  # macOS adds files of its own
+        if number is None or path.name.startswith("."):  # macOS adds hidden files
             return None
         if (self.splits is not None and split not in self.splits) or (
             self.tracks is not None and number not in self.tracks
@@ -361,7 +358,7 @@ class _SlakhSelection:
         return PurePosixPath(*parts)
 
     def written(self, path: PurePosixPath, file: Path) -> None:
-        """Take note of a file, and remove stems of which it says that they are not wanted."""
+        """Note that a file was written; if it is metadata, delete stems that turn out not to be wanted."""
         if self.classes is None:
             return
         if path.parent.name == "stems":
@@ -374,14 +371,14 @@ class _SlakhSelection:
 
     @property
     def described(self) -> dict[str, Any]:
-        """As a receipt has it."""
+        """The selection in the form that receipts store."""
         return {
             name: None if value is None else sorted(value)
             for name, value in (("splits", self.splits), ("tracks", self.tracks), ("classes", self.classes))
         }
 
     def within(self, receipt: dict[str, Any]) -> bool:
-        """Whether a receipt's files are all that is wanted, or more."""
+        """Whether a receipt's files include everything that is wanted."""
         had = receipt["selection"]
         return all(
             had[name] is None or (wanted is not None and set(wanted) <= set(had[name]))
@@ -389,17 +386,17 @@ class _SlakhSelection:
         )
 
     def lacking(self, files: Iterable[Path]) -> list[int]:
-        """Tracks asked for by number that none of the files belongs to; not told if splits are chosen too."""
+        """Tracks requested by number that no file belongs to; empty if splits are chosen as well."""
         if self.tracks is None or self.splits is not None:
             return []
         found = {number for file in files for part in file.parts if (number := _track_number(part)) is not None}
         return sorted(self.tracks - found)
 
     def find(self, source: Path) -> Path:
-        """The folder of a data set that the user has.
+        """Find the root folder of the user's own data set.
 
         Raises:
-            UserError: if it lacks a split or a track that is wanted.
+            UserError: if it lacks a wanted split or track.
         """
         roots = [source, *(source / name.partition(".")[0] for name in SLAKH.values())]
         root = next((folder for folder in roots if any(_track_folders(folder, None))), None)
@@ -445,12 +442,12 @@ def _stems_of(file: Path, path: PurePosixPath, classes: Collection[str]) -> set[
         return {str(stem) for stem, entry in stems.items() if str(entry.get("inst_class", "")) in classes}
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: malformed; 'stems' with an 'inst_class' each is expected, choose no classes"
+            f"{path}: malformed; expected 'stems', each with an 'inst_class'; do not choose classes"
         ) from error
 
 
 def _receipts(root: Path, entry: Entry) -> list[dict[str, Any]]:
-    """Notes in `root` on what an archive has given: selections and the sizes of their files, where all are there."""
+    """Records in `root` of what was unpacked from an archive: selections whose files are all there, with sizes."""
     try:
         noted = json.loads((root / f".{entry.name}.json").read_text(encoding="utf-8"))
         if noted["hash"] != entry.hash:
@@ -461,7 +458,7 @@ def _receipts(root: Path, entry: Entry) -> list[dict[str, Any]]:
             if all(_size(root / file) == size for file, size in receipt["files"].items())
         ]
     except (OSError, ValueError, KeyError, TypeError):
-        return []  # none, or unreadable: then nothing is known to be there
+        return []  # missing or unreadable, so nothing is known to be there
 
 
 def _write_receipts(root: Path, entry: Entry, receipts: list[dict[str, Any]]) -> None:
@@ -479,9 +476,9 @@ def _acquire(
     reserve: int,
     progress: Progress | None,
 ) -> None:
-    """Hand an archive to `consume`: the user's copy, the one that was kept, or the published one."""
+    """Pass an archive to `consume`: the user's copy, a kept one, or the published one."""
     if entry.hash is None:
-        raise UserError(f"{entry.name}: its row in the registry has no hash; add one, so that it can be verified")
+        raise UserError(f"{entry.name}: its row in the registry has no hash; add one, so that the file can be verified")
     kept, buffered = root / entry.name, root / f".{entry.name}.buffer"
     if source is not None:
         stored, remedy = Path(source), "name another copy, or none"
@@ -523,6 +520,6 @@ def _compare(file: Path, digest: str) -> None:
     try:
         found = _sha256(file)
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); complete the folder, or give no source") from error
+        raise UserError(f"{file}: cannot be read ({error.strerror}); complete the folder, or omit source") from error
     if found != digest:
-        raise UserError(f"{file}: has the SHA-256 {found}, not {digest}; replace it, or give no source")
+        raise UserError(f"{file}: its SHA-256 is {found}, not {digest}; replace it, or omit source")

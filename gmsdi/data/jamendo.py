@@ -1,8 +1,8 @@
 """Reader of MTG-Jamendo (`raw_30s`, `audio-low`): tracks of recorded music as MP3 files, mixtures without labels.
 
-Layout: `<root>/NN/ID.low.mp3`. The folder NN is the data set's shard, the last two digits of the track's identifier ID.
-The paper trains on the first 98 shards and validates on the last 2, so its split goes by the identifier: 98 % and 2 %
-of the tracks. The splits that are published with the data set are for tagging, and not used.
+Layout: `<root>/NN/ID.low.mp3`, where the folder NN is a shard of the data set, the last two digits of the track's
+identifier ID. The paper trains on the first 98 shards and validates on the last 2, so the split depends on the
+identifier: 98 % and 2 % of the tracks. The splits published with the data set are for tagging and are not used.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Track:
     """A track of MTG-Jamendo.
 
     Attributes:
-        path: its file.
-        name: its shard and identifier, "NN/ID".
+        path: the file.
+        name: shard and identifier, "NN/ID".
         sample_rate: in Hz.
-        frames: samples, as its header says.
+        frames: number of samples, according to its header.
     """
 
     path: Path
@@ -38,17 +38,17 @@ class Track:
     frames: int
 
     def length(self, sample_rate: int) -> int:
-        """Samples at another rate."""
+        """Number of samples at another rate."""
         return round(self.frames * sample_rate / self.sample_rate)
 
 
 def list_tracks(root: str | Path, shards: Iterable[int], *, limit: int | None = None) -> list[Path]:
-    """Files of shards, in the order of shard and identifier.
+    """List the files of shards, ordered by shard and identifier.
 
     Args:
         root: the folder that holds the folders 00 to 99.
         shards: their numbers.
-        limit: of each shard at most so many tracks, those of the lowest identifiers; None takes all.
+        limit: largest number of tracks per shard, those with the lowest identifiers; None means all.
 
     Raises:
         UserError: if a shard is missing or holds no tracks.
@@ -66,34 +66,33 @@ def list_tracks(root: str | Path, shards: Iterable[int], *, limit: int | None = 
 
 
 def name_of(path: Path) -> str:
-    """Name of the track in a file, "NN/ID"."""
+    """The name of a file's track, "NN/ID"."""
     return f"{path.parent.name}/{path.name.partition('.')[0]}"
 
 
 def read_track(path: Path) -> Track:
-    """Describe a track by the header of its file.
+    """Read a track's description from the header of its file.
 
     Raises:
-        Unreadable: if it has none.
+        Unreadable: if the file has no valid header.
     """
     return Track(path, name_of(path), *header(path))
 
 
 def decode(track: Track, sample_rate: int) -> np.ndarray:
-    """Decode a track block by block, channels averaged, and resample it.
+    """Decode a track block by block, average its channels, and resample it.
 
-    Memory: the result, 2 bytes a sample, and a few blocks, however long the track is.
+    Memory: the result, 2 bytes per sample, and a few blocks, however long the track is.
 
     Args:
         track: see `read_track`.
-        sample_rate: of the result, in Hz.
+        sample_rate: sample rate of the result, in Hz.
 
     Returns:
         int16 `[T]` with T = `track.length(sample_rate)`, clipped to the range of int16.
 
     Raises:
-        Unreadable: if the file is damaged, ends more than a tenth of a second before its header says, or holds samples
-            that are not finite.
+        Unreadable: see `gmsdi.data.decoding.stream`.
     """
     result = np.zeros(track.length(sample_rate), np.int16)
     written = 0

@@ -1,6 +1,6 @@
-"""MIDI files as they come: found in folders and game archives, read within limits, told apart by their notes.
+"""MIDI files from anywhere: found in folders and game archives, read within limits, and compared by their notes.
 
-Nothing here trusts a file. Whatever is broken, empty, endless or hostile raises `Unplayable` with the reason, within
+Nothing here trusts a file. A file that is broken, empty, endless or hostile raises `Unplayable` with the reason, within
 the bounds of `Limits`.
 """
 
@@ -28,11 +28,11 @@ SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 ARCHIVES = (".wad",)
 """Game archives; each MIDI lump in one is a song."""
 PASSED = frozenset({1, 6, 7, 10, 11, 38, 64, 66, 67, 100, 101})
-"""Controllers that a synthesizer gets: modulation, volume, pan, expression, pedals, and the bend range's parameters."""
+"""Controllers passed on to the synthesizer: modulation, volume, pan, expression, pedals, and the pitch bend range."""
 PEDAL = 64
 _SOUND_OFF, _NOTES_OFF = 120, 123
-_WINDOW = 6  # notes of a shingle
-_HASHES, _BANDS = 96, 24  # of MinHash
+_WINDOW = 6  # notes per shingle
+_HASHES, _BANDS = 96, 24  # of the MinHash
 _PRIME = (1 << 31) - 1
 
 
@@ -42,10 +42,10 @@ class Unplayable(Exception):
 
 @dataclass(frozen=True)
 class SongFile:
-    """Where a song lies.
+    """Location of a song.
 
     Attributes:
-        path: a MIDI file, or an archive of several.
+        path: a MIDI file, or an archive of MIDI files.
         member: the song's name in the archive; "" for a MIDI file.
     """
 
@@ -53,10 +53,10 @@ class SongFile:
     member: str = ""
 
     def read(self, limits: Limits) -> bytes:
-        """The bytes of the MIDI file.
+        """Read the bytes of the MIDI file.
 
         Raises:
-            Unplayable: if they cannot be read or are too many.
+            Unplayable: if the file cannot be read or is too large.
         """
         try:
             if self.member:
@@ -74,10 +74,10 @@ class Part:
 
     Attributes:
         channel: number from 0, over all ports.
-        program: General MIDI program from 0; of a kit its number.
+        program: General MIDI program from 0; for a drum kit its number.
         drums: whether it is the drum channel.
-        notes: float64 [n, 4]: onset and end in seconds, pitch, velocity; by onset.
-        controls: (seconds, controller, value) of the channel; only those of `PASSED`.
+        notes: float64 `[n, 4]`: onset and end in seconds, pitch, velocity; sorted by onset.
+        controls: (seconds, controller, value) of the channel, only for the controllers in `PASSED`.
         bends: (seconds, value from -8192 to 8191) of the channel.
     """
 
@@ -94,9 +94,9 @@ class Song:
     """A song that can be played.
 
     Attributes:
-        parts: those with notes, by channel and program.
+        parts: the parts that have notes, sorted by channel and program.
         seconds: end of the last note.
-        beats: float64 [notes, 4]: onset and length in quarter notes, pitch, channel; of all notes but the drums'.
+        beats: float64 `[notes, 4]`: onset and length in quarter notes, pitch, channel; of all notes except drums.
     """
 
     parts: list[Part]
@@ -105,12 +105,12 @@ class Song:
 
 
 def find_songs(root: str | Path) -> list[SongFile]:
-    """All MIDI files below a folder, and the MIDI lumps of all game archives, in the order of their names.
+    """Find all MIDI files below a folder, and the MIDI lumps of all game archives, sorted by name.
 
-    `root` may also be one such file.
+    `root` may also be a single such file.
 
     Raises:
-        UserError: if there is no such folder or file, or no song in it.
+        UserError: if there is no such folder or file, or it holds no song.
     """
     root = Path(root).expanduser()
     if not root.exists():
@@ -131,11 +131,11 @@ def read_song(data: bytes, limits: Limits | None = None) -> Song:
     """Read a MIDI file of type 0 or 1.
 
     Args:
-        data: its bytes; a RIFF container (`.rmi`) is opened.
-        limits: what it may be at most.
+        data: the bytes of the file; a RIFF container (`.rmi`) is opened.
+        limits: limits on the song; None means the defaults.
 
     Raises:
-        Unplayable: if it is no such file, has no notes, or exceeds the limits.
+        Unplayable: if it is not such a file, has no notes, or exceeds the limits.
     """
     import io
 
@@ -163,7 +163,7 @@ def read_song(data: bytes, limits: Limits | None = None) -> Song:
 
 
 def _events(file: mido.MidiFile) -> list[tuple[int, int, mido.Message]]:
-    """(tick, channel over all ports, message) of all tracks, in the order of time."""
+    """The events (tick, channel over all ports, message) of all tracks, sorted by time."""
     events: list[tuple[int, int, mido.Message]] = []
     for track in file.tracks:
         tick, port = 0, 0
@@ -183,7 +183,7 @@ def _played(events: Sequence[tuple[int, int, mido.Message]], ticks_per_beat: int
     bends: dict[int, list[tuple[float, int]]] = defaultdict(list)
     beats: list[tuple[float, float, int, int]] = []
     program: dict[int, int] = defaultdict(int)
-    # Notes that sound, by channel and pitch: (tick, seconds, velocity, program); the first that began ends first.
+    # Sounding notes by channel and pitch: (tick, seconds, velocity, program); the first to begin ends first.
     sounding: dict[tuple[int, int], list[tuple[int, float, int, int]]] = defaultdict(list)
     pace = 500_000e-6 / ticks_per_beat
     seconds, last, count = 0.0, 0, 0
@@ -237,10 +237,10 @@ def _played(events: Sequence[tuple[int, int, mido.Message]], ticks_per_beat: int
 
 
 def digest_of(song: Song) -> str:
-    """Equal for two files of the same notes, whatever their header, tempo, velocities and programs are.
+    """A digest that is equal for files with the same notes, whatever their header, tempo, velocities and programs.
 
-    Drums count by their onsets in seconds relative to the song's length, the other notes by onset, length and pitch in
-    24ths of a beat.
+    Drums are compared by onset, in seconds relative to the song's length; other notes by pitch and by onset and length
+    in 24ths of a beat.
     """
     grid = np.round(song.beats[:, :3] * [24, 24, 1]).astype(np.int64)
     drums = [
@@ -253,10 +253,10 @@ def digest_of(song: Song) -> str:
 
 
 def signature_of(song: Song) -> np.ndarray:
-    """MinHash of the song's figures, int64 [96]: the share of equal entries estimates the share of figures in common.
+    """MinHash of the song's figures, int64 `[96]`: the share of equal entries estimates the share of common figures.
 
-    A figure is `_WINDOW` successive notes of a channel: their intervals and the distances of their onsets in 12ths of
-    a beat; so neither key nor tempo nor instruments matter. Songs without notes of pitch are told by their drums.
+    A figure is `_WINDOW` successive notes of a channel: their intervals, and the distances of their onsets in 12ths of
+    a beat, so that key, tempo and instruments do not matter. Songs of drums alone are compared by their drums.
     """
     figures = set()
     lines = [song.beats[song.beats[:, 3] == channel] for channel in np.unique(song.beats[:, 3])]
@@ -288,16 +288,16 @@ def _hashes() -> tuple[np.ndarray, np.ndarray]:
 
 
 def group_songs(signatures: Sequence[np.ndarray], alike: float = 0.4) -> list[int]:
-    """Songs that share at least `alike` of their figures are one song in several files: the group of each.
+    """Group songs that share at least `alike` of their figures, since they are probably the same song.
 
     Candidates come from locality-sensitive hashing, so that a hundred thousand songs take seconds.
 
     Args:
         signatures: see `signature_of`.
-        alike: the share from which two are the same song.
+        alike: smallest share of common figures for two files to count as one song.
 
     Returns:
-        For each song the index of the first of its group.
+        For each song, the index of the first song of its group.
     """
     parent = list(range(len(signatures)))
 
@@ -321,10 +321,10 @@ def group_songs(signatures: Sequence[np.ndarray], alike: float = 0.4) -> list[in
 
 
 def _lumps(path: Path, limits: Limits) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the MIDI lumps of a WAD, those of one name numbered.
+    """Names and bytes of the MIDI lumps of a WAD file; repeated names are numbered.
 
-    The format: a header with the number of lumps and where their directory is, whose entries are offset, size and name
-    in eight bytes (The Unofficial Doom Specs, chapter 2).
+    The format: a header with the number of lumps and the offset of their directory, whose entries are offset, size, and
+    name in eight bytes (The Unofficial Doom Specs, chapter 2).
     """
     try:
         with path.open("rb") as file:

@@ -1,11 +1,11 @@
-"""A multi-track data set out of MIDI songs and SoundFonts, in the folder layout of Slakh2100.
+"""A multi-track data set made from MIDI songs and SoundFonts, in the folder layout of Slakh2100.
 
-Two steps. `list_songs` looks at every song once: what cannot be used is named with the reason, songs of the same notes
-are found, and each song is given its split. `render_split` plays the songs of a split, each in one or several versions:
-with other programs of the same class, other SoundFonts, keys, tempi and levels, and rests.
+There are two steps. `list_songs` examines every song once: unusable songs are reported with the reason, songs with the
+same notes are found, and each song is assigned to a split. `render_split` plays the songs of a split, each in one or
+more versions: with other programs of the same class, other SoundFonts, keys, tempi and levels, and with rests.
 
 A track is a function of its song's notes, the settings and the seed, so that tracks can be rendered in any order, in
-parallel and again, with the same bytes. Songs are read and played in processes of their own, under a time limit.
+parallel and repeatedly with the same bytes. Songs are read and played in separate processes with a time limit.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from gmsdi.io.files import atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1  # of the tracks' sound: raise it with every change, so that no folder mixes two
+VERSION = 1  # of the tracks' sound; raise it with every change, so that no folder mixes two versions
 _TAIL = 1.5  # seconds of a track after its last note
-_LEAD = 0.25  # and before its first
-_GATE = 0.05  # seconds of a frame of the loudness measure
-_TICKS = 480  # per beat of the MIDI files that are written, at 120 beats a minute
+_LEAD = 0.25  # seconds of a track before its first note
+_GATE = 0.05  # seconds per frame of the loudness measure
+_TICKS = 480  # per beat of the written MIDI files, at 120 beats per minute
 
 _log = logging.getLogger(__name__)
 
@@ -62,26 +62,26 @@ def list_songs(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Look at all songs of some folders.
+    """Examine all songs of some folders.
 
-    A source that consists of folders named train, validation and test keeps them as splits. The songs of the others are
-    shuffled by a keyed hash of their notes and shared out; songs that have much in common go to one split together. Of
-    songs with the very same notes all but the first are left out.
+    A source that consists of folders named train, validation and test keeps these as splits. The songs of other sources
+    are shuffled by a keyed hash of their notes and divided among the splits; songs that have much in common go to the
+    same split. Of songs with identical notes, all but the first are left out.
 
     Args:
         sources: folders of MIDI files or game archives, or such files.
         config: see `MidiConfig`.
-        seed: of the split.
-        split: that of all songs, if they are all of one.
+        seed: seed of the division into splits.
+        split: the split of all songs; None divides them among the splits.
         workers: number of processes.
         progress: called with (songs done, songs in all).
 
     Returns:
-        One row for each song: `path`, `member` (see `SongFile`), `split`, `digest`, `group`, `seconds`, `notes`,
-        `classes` (those that it has), and `skipped`, the reason why it is left out, "" if it is not.
+        One row per song: `path`, `member` (see `SongFile`), `split`, `digest`, `group`, `seconds`, `notes`, `classes`
+        (those that it has), and `skipped`, the reason why it is left out, or "".
 
     Raises:
-        UserError: if a source has no song, or no song can be used.
+        UserError: if a source has no songs, or no song can be used.
     """
     import pandas as pd
 
@@ -127,7 +127,7 @@ def list_songs(
         _log.warning("%s is left out: %s", row["member"] or row["path"], row["skipped"])
     if len(skipped) == len(table):
         raise UserError(
-            f"{', '.join(map(str, sources))}: none of {len(table)} songs can be used; the first, "
+            f"{', '.join(map(str, sources))}: none of {len(table)} songs can be used; the first is "
             f"{Path(rows[0]['path']).name}: {rows[0]['skipped']}"
         )
     return table.fillna({"digest": "", "group": "", "classes": "", "seconds": 0.0})
@@ -146,16 +146,16 @@ def render_split(
 ) -> None:
     """Write the tracks of a split to `out`/`split`/Track00001 and so on.
 
-    They lie in a hidden folder beside `out` until all are there; a run that was interrupted goes on with those that are
-    missing. Songs that cannot be played in time are named and left out; `out`/skipped.json has them.
+    Tracks are kept in a hidden folder beside `out` until all are done; an interrupted run continues with those that are
+    missing. Songs that cannot be played in time are logged and left out; `out`/skipped.json lists them.
 
     Args:
         songs: see `list_songs`.
         split: "train", "validation" or "test".
         out: the data set's folder.
         config: see `MidiConfig`.
-        seed: same songs, settings and seed, same bytes.
-        first: only so many tracks, drawn from all sources.
+        seed: the same songs, settings and seed give the same bytes.
+        first: render only this many tracks, drawn from all sources.
         workers: number of processes.
         progress: called with (tracks done, tracks in all).
 
@@ -166,14 +166,14 @@ def render_split(
 
     config = replace(config, soundfonts=[str(find_soundfont(name)) for name in config.soundfonts])
     if not config.soundfonts:
-        raise UserError("data.midi.soundfonts: name one at least")
-    # In the order of their digests, so that the first so many are of all sources.
+        raise UserError("data.midi.soundfonts: name at least one")
+    # Sorted by digest, so that the first ones are drawn from all sources.
     wanted = songs[(songs["skipped"] == "") & (songs["split"] == split)].sort_values(["digest", "path", "member"])
     if wanted.empty:
-        raise UserError(f"no song is in the split {split}; give more songs, or change data.midi.split_shares")
+        raise UserError(f"the split {split} has no songs; provide more songs, or change data.midi.split_shares")
     out = Path(out)
     if out.exists():
-        raise UserError(f"{out}: exists already; delete it or choose another folder")
+        raise UserError(f"{out}: already exists; delete it or choose another folder")
     versions = config.versions.get(split, 1)
     planned = [
         (SongFile(Path(row.path), row.member), row.digest, version)
@@ -189,7 +189,7 @@ def render_split(
     work = out.with_name(f".{out.name}.rendering")
     stamp = work / "midi.json"
     if work.exists() and not (stamp.exists() and stamp.read_text() == settings):
-        shutil.rmtree(work)  # of other settings
+        shutil.rmtree(work)  # made with other settings
     if not stamp.exists():
         with atomic(stamp) as temporary:
             temporary.write_text(settings)
@@ -212,7 +212,7 @@ def render_split(
             progress(done, len(planned))
     if len(skipped) == len(planned):
         name, reason = next(iter(skipped.items()))
-        raise UserError(f"none of the {len(planned)} tracks of {split} can be rendered; the first, {name}: {reason}")
+        raise UserError(f"none of the {len(planned)} tracks of {split} can be rendered; the first is {name}: {reason}")
     (work / "skipped.json").write_text(json.dumps(skipped, indent=1) + "\n")
     os.replace(work, out)
 
@@ -220,9 +220,9 @@ def render_split(
 def vary(
     song: Song, config: MidiConfig, rng: np.random.Generator, *, varied: bool
 ) -> list[tuple[str, Part, str, float]]:
-    """One version of a song: (label, part, SoundFont, gain) of all parts of a class.
+    """Draw one version of a song: (label, part, SoundFont, gain) for all parts that belong to a class.
 
-    The first note of the song is brought to the start, and pedals are kept as they are.
+    The first note of the song is moved to the start; pedals are left unchanged.
     """
     variety = config.variety if varied else Variety()
     programs = config.programs()
@@ -256,7 +256,7 @@ def _look(file: SongFile, config: MidiConfig) -> tuple[dict[str, Any], np.ndarra
     song = read_song(file.read(config.limits), config.limits)
     found = sorted({label for part in song.parts if (label := config.label_of(part)) is not None})
     if not found:
-        raise Unplayable("has no instrument of a class")
+        raise Unplayable("has no instrument of any class")
     missing = [label for label in config.required if label not in found]
     if missing:
         raise Unplayable(f"has no {missing[0]}")
@@ -272,7 +272,7 @@ def _look(file: SongFile, config: MidiConfig) -> tuple[dict[str, Any], np.ndarra
 
 
 def _share_out(rows: Sequence[dict[str, Any]], config: MidiConfig, seed: int) -> None:
-    """Give each song without a split one, songs of a group the same."""
+    """Assign songs without a split to one, and songs of a group to the same."""
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if not row["split"]:
@@ -284,7 +284,7 @@ def _share_out(rows: Sequence[dict[str, Any]], config: MidiConfig, seed: int) ->
         return
     if total <= 0:
         raise UserError("data.midi.split_shares: give at least one split a share above 0")
-    # Every split with a share gets a song, if there are as many.
+    # Every split with a share gets at least one song, if there are enough.
     counts = {split: max(int(share > 0), round(len(order) * share / total)) for split, share in shares.items()}
     largest = max(counts, key=lambda split: counts[split])
     counts[largest] += len(order) - sum(counts.values())
@@ -301,10 +301,10 @@ def _share_out(rows: Sequence[dict[str, Any]], config: MidiConfig, seed: int) ->
 def _apart(
     jobs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], config: MidiConfig, workers: int
 ) -> Iterator[Any]:
-    """The results of jobs in processes of their own, under the time limit; of a failed one an `Unplayable`."""
+    """Run jobs in separate processes with a time limit; yields their results, or `Unplayable` for a failed job."""
     from pebble import ProcessPool
 
-    # "spawn": the caller may hold threads of torch, which do not survive a fork.
+    # "spawn", because the caller may have torch threads, which do not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers = max(1, min(workers, len(jobs)))
     pending: deque[Any] = deque()
@@ -328,7 +328,7 @@ def _outcome(future: Any, job: tuple[Callable[..., Any], tuple[Any, ...]], confi
         try:
             return future.result()
         except ProcessExpired:
-            # Not for sure by this job: a process that ends may take the result of the job before with it.
+            # Not necessarily this job's fault: a process that dies may take the result of the job before with it.
             with ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn")) as pool:
                 return pool.schedule(job[0], args=job[1], timeout=config.time_limit).result()
     except Unplayable as error:
@@ -336,9 +336,9 @@ def _outcome(future: Any, job: tuple[Callable[..., Any], tuple[Any, ...]], confi
     except FutureTimeoutError:
         return Unplayable(f"took longer than {config.time_limit:g} s")
     except MemoryError:
-        return Unplayable("takes too much memory")
+        return Unplayable("needs too much memory")
     except ProcessExpired:
-        return Unplayable("ended the process that played it")
+        return Unplayable("crashed the process that played it")
 
 
 def _write_track(
@@ -354,7 +354,7 @@ def _write_track(
     rng = np.random.default_rng([seed, int(digest, 16), version])
     parts = vary(song, config, rng, varied=split in config.varied)
     if not parts:
-        raise Unplayable("no instrument of a class plays")
+        raise Unplayable("no instrument of any class plays")
     seconds = max(float(part.notes[:, 1].max()) for _, part, _, _ in parts) + _TAIL
     rate = render_rate(config.sample_rate)
     length = round(seconds * config.sample_rate)
@@ -405,7 +405,7 @@ def _write_track(
 
 
 def _gain(mix: np.ndarray, config: MidiConfig) -> float:
-    """The factor that brings a mix [C, T] to its level: of the frames within 40 dB of the loudest the mean power."""
+    """The factor that brings a mix `[C, T]` to its level, the mean power of the frames within 40 dB of the loudest."""
     frame = max(1, round(_GATE * config.sample_rate))
     power = np.square(mix.mean(axis=0, dtype=np.float64))
     power = power[: len(power) // frame * frame].reshape(-1, frame).mean(axis=1)
@@ -419,7 +419,7 @@ def _gain(mix: np.ndarray, config: MidiConfig) -> float:
 def _rests(
     variety: Variety, labels: Sequence[str], seconds: float, rng: np.random.Generator
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each label the spans in which it rests; neighbouring sections of the same rest are two spans."""
+    """Draw the spans in which each label rests. A rest that lasts for two sections is two spans."""
     resting: dict[str, list[tuple[float, float]]] = {label: [] for label in labels}
     if variety.sections is None or not labels:
         return resting
@@ -438,7 +438,7 @@ def _rests(
 
 
 def _rested(notes: np.ndarray, rests: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Without the notes that begin in a rest; those that reach into one end there."""
+    """Remove notes that begin in a rest, and end notes that reach into one where it starts."""
     notes = notes.copy()
     keep = np.ones(len(notes), bool)
     for start, end in rests:
@@ -449,13 +449,13 @@ def _rested(notes: np.ndarray, rests: Sequence[tuple[float, float]]) -> np.ndarr
 
 
 def _within_keys(pitches: np.ndarray) -> np.ndarray:
-    """Pitches brought into 0 to 127 by octaves."""
+    """Move pitches by octaves into the range 0 to 127."""
     pitches = np.where(pitches > 127, pitches - 12 * np.ceil((pitches - 127) / 12), pitches)
     return np.where(pitches < 0, pitches + 12 * np.ceil(-pitches / 12), pitches)
 
 
 def _save_midi(path: Path, parts: Sequence[Part]) -> None:
-    """The notes as they are heard, for labels: those that the pedal holds last until it is let go."""
+    """Save notes as they are heard, for activity labels: notes held by the pedal last until its release."""
     import symusic
 
     score = symusic.Score(_TICKS)
@@ -469,7 +469,7 @@ def _save_midi(path: Path, parts: Sequence[Part]) -> None:
 
 
 def _held(part: Part) -> np.ndarray:
-    """The notes, each until the sustain pedal is let go, or the same key is struck again."""
+    """The notes, extended until the sustain pedal is released or the same key is struck again."""
     notes = part.notes.copy()
     spans, down = [], None
     for when, control, value in part.controls:

@@ -1,7 +1,7 @@
-"""The embedded dataset "mini": composed pieces, rendered with a SoundFont, in the folder layout of Slakh2100.
+"""The built-in data set "mini": composed pieces, rendered with a SoundFont, in the folder layout of Slakh2100.
 
-Every track is a function of (seed, split, index) and the configuration alone, so tracks can be made in any order, in
-parallel, and an interrupted run goes on where it stopped.
+Every track is a function of (seed, split, index) and the configuration alone, so tracks can be made in any order and in
+parallel, and an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from gmsdi.io.files import atomic
 if TYPE_CHECKING:
     import symusic
 
-VERSION = 1  # of the music and its sound: raise it with every change of them, so that no folder mixes two
+VERSION = 1  # of the music and its sound; raise it with every change, so that no folder mixes two versions
 _LONGEST = 6.0  # seconds of a tone that are rendered
-_SHORTEST_RELEASE, _LONGEST_RELEASE = 0.05, 0.25  # seconds to fall by 100 dB: a section's end is heard as one
-# Cymbals keep little energy below 4 kHz and would vanish at the low rate of this dataset: their energy in dB relative
-# to that of the kick drum of the same kit.
+_SHORTEST_RELEASE, _LONGEST_RELEASE = 0.05, 0.25  # seconds to fall by 100 dB; short, so that sections end audibly
+# Cymbals have little energy below 4 kHz and would vanish at this data set's low sample rate, so their energy is set, in
+# dB relative to the kick drum of the same kit.
 _CYMBALS = {CLOSED_HAT: -14.0, OPEN_HAT: -10.0, RIDE: -12.0, CRASH: -5.0}
 
 
@@ -51,25 +51,25 @@ def compose_dataset(
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
 ) -> None:
-    """Write the dataset to `root`/{train,validation,test}/Track00001/… ; complete tracks are kept.
+    """Write the data set to `root`/{train,validation,test}/Track00001/…; complete tracks are kept.
 
     Args:
-        root: the dataset's folder.
+        root: the data set's folder.
         config: see `MiniConfig`.
-        seed: same seed and configuration, same bytes.
+        seed: the same seed and configuration give the same bytes.
         progress: called with (tracks done, tracks in all).
         workers: number of processes.
 
     Raises:
-        UserError: if `root` holds a dataset of other settings or of another version of the composer, or if the
-            configuration makes no sense.
+        UserError: if `root` holds a data set composed with other settings or by another version, or if the
+            configuration is invalid.
     """
     root = Path(root)
     _check(config)
     settings = json.dumps({"version": VERSION, "seed": seed, **asdict(config)}, indent=1, sort_keys=True) + "\n"
     stamp = root / "mini.json"
     if stamp.exists() and stamp.read_text() != settings:
-        raise UserError(f"{root}: holds a dataset composed with other settings; delete it or choose another folder")
+        raise UserError(f"{root}: holds a data set composed with other settings; delete it or choose another folder")
     if not stamp.exists():
         with atomic(stamp) as temporary:
             temporary.write_text(settings)
@@ -86,7 +86,7 @@ def compose_dataset(
     if workers > 1 and len(jobs) > 1:
         import multiprocessing
 
-        # "spawn": the caller may hold threads of torch, which do not survive a fork.
+        # "spawn", because the caller may have torch threads, which do not survive a fork.
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             for _ in pool.imap_unordered(_write_track, jobs, chunksize=4):
                 done += 1
@@ -101,8 +101,8 @@ def compose_dataset(
 
 
 def compose_track(config: MiniConfig, *, seed: int, split: str, index: int) -> Piece:
-    """The piece of track `index` (from 0) of `split`."""
-    # Splits must never share a piece, so each has its own branch of the seed's tree.
+    """Compose the piece of track `index` (from 0) of `split`."""
+    # Each split has its own branch of the seed's tree, so that splits never share a piece.
     sequence = np.random.SeedSequence(entropy=seed, spawn_key=(SPLITS.index(split), index))
     low, high = config.sections
     return compose(
@@ -115,7 +115,7 @@ def compose_track(config: MiniConfig, *, seed: int, split: str, index: int) -> P
 
 
 def render(piece: Piece, config: MiniConfig) -> dict[str, np.ndarray]:
-    """Each instrument's audio, float32 [T], at the level of the SoundFont."""
+    """Render each instrument's audio, float32 `[T]`, at the SoundFont's own level."""
     path = config.soundfont or default_soundfont()
     length = round((piece.seconds(piece.ticks) + 0.5) * config.sample_rate)
     audio = {}
@@ -125,7 +125,7 @@ def render(piece: Piece, config: MiniConfig) -> dict[str, np.ndarray]:
         for note in notes:
             tone = _tone(path, bank, piece.programs[name], note.pitch, config.sample_rate)
             sound = _played(tone, piece.seconds(note.end - note.start), config.sample_rate)
-            # Loudness over velocity as the SoundFont specification has it: 40 dB a decade (section 8.4.1).
+            # Loudness by velocity as in the SoundFont specification: 40 dB per decade (section 8.4.1).
             gain = (note.velocity / 127) ** 2
             if bank:
                 gain *= _drum_gain(path, piece.programs[name], note.pitch, config.sample_rate)
@@ -136,7 +136,7 @@ def render(piece: Piece, config: MiniConfig) -> dict[str, np.ndarray]:
 
 
 def _played(tone: Tone, seconds: float, sample_rate: int) -> np.ndarray:
-    """A tone of `seconds`, then released."""
+    """A tone that is held for `seconds` and then released."""
     held = round(seconds * sample_rate)
     release = min(_LONGEST_RELEASE, max(_SHORTEST_RELEASE, tone.release))
     sound = tone.audio[: held + round(release * sample_rate)].copy()
@@ -171,7 +171,7 @@ def _soundfont(path: str) -> SoundFont:
 
 
 def default_soundfont() -> str:
-    """The file of TimGM6mb, which the pretty_midi package carries."""
+    """The file of TimGM6mb, which comes with the pretty_midi package."""
     from importlib.util import find_spec
 
     spec = find_spec("pretty_midi")
@@ -183,9 +183,12 @@ def default_soundfont() -> str:
 def _master(
     audio: Mapping[str, np.ndarray], config: MiniConfig
 ) -> tuple[dict[str, np.ndarray], dict[str, float], float]:
-    """Bring the stems to one loudness and the mix below its peak; int16 stems, their loudness before, the gain.
+    """Bring all stems to one loudness and keep the mix below its peak.
 
     Loudness is gated (ITU-R BS.1770-4), so a stem that rests for most of a piece is not turned up.
+
+    Returns:
+        The stems as int16, their loudness before, and the common gain.
     """
     import pyloudnorm
 
@@ -266,7 +269,7 @@ def _score(piece: Piece, names: Sequence[str]) -> symusic.Score:
 
 
 def _name(split: str, index: int, config: MiniConfig) -> str:
-    """Track folders are numbered through the splits, as in Slakh."""
+    """The name of a track's folder; as in Slakh, numbers run through all splits."""
     before = sum(config.tracks.get(other, 0) for other in SPLITS[: SPLITS.index(split)])
     return f"Track{before + index + 1:05d}"
 
@@ -279,6 +282,6 @@ def _check(config: MiniConfig) -> None:
     if missing or not config.kits:
         raise UserError(f"data.mini: no program given for {', '.join(missing) or 'Drums (kits)'}")
     if len(config.sections) != 2 or not 1 <= config.sections[0] <= config.sections[1]:
-        raise UserError(f"data.mini.sections: {list(config.sections)}; give the least and the greatest number, from 1")
+        raise UserError(f"data.mini.sections: {list(config.sections)}; give the smallest and largest number, from 1")
     if not config.section_sizes or not all(1 <= int(size) <= len(INSTRUMENTS) for size in config.section_sizes):
         raise UserError(f"data.mini.section_sizes: the sizes are numbers of instruments, 1 to {len(INSTRUMENTS)}")

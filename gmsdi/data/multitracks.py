@@ -1,15 +1,14 @@
-"""Reader of any folder of multi-tracks, such as MUSDB18-HQ or MoisesDB: one folder a track, one or more files a stem.
+"""Reader of any folder of multi-tracks (MUSDB18-HQ, MoisesDB, …): a folder per track, one or more files per stem.
 
-Which file belongs to which class is said by patterns, relative to the track's folder: `bass.wav`, `vocals/*.wav`,
-`lead*`. They are read as a shell reads them, without regard to case: `*`, `?` and `[...]` match within a name, `/` goes
-one folder down. A folder is a track if one of its files matches a class, wherever it lies below the root. Files that
-match none, as a mixture does, are left out, and a class that a track lacks is silent.
+Patterns relative to the track's folder say which file belongs to which class: `bass.wav`, `vocals/*.wav`, `lead*`. They
+work as in a shell, but ignore case: `*`, `?` and `[...]` match within a name, `/` goes one folder down. A folder
+anywhere below the root is a track if one of its files matches a class. Files that match no class, such as a mixture,
+are left out, and a class that a track lacks is silent.
 
-Files of a track may differ in sample rate, number of channels and length: each is averaged to mono and resampled from
-its own rate, all start together, and a track is as long as its longest file, the others being silent from their ends
-on.
+Files of a track may differ in sample rate, number of channels and length. Each is averaged to mono and resampled from
+its own rate; all start together, and shorter files are padded with silence to the length of the longest.
 
-Where a class sounds is told from the audio itself, see `active_spans`.
+Where a class sounds is measured on the audio itself, see `active_spans`.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from gmsdi.errors import UserError
 from gmsdi.io.audio import to_int16
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
-"""Of the files that are looked at."""
+"""File name extensions that are read."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """A track.
+    """A track of multi-track audio.
 
     Attributes:
         path: its folder.
-        name: the folder below the root, with `/`.
-        stems: audio files of each class that has any, in the order of the classes.
+        name: the folder relative to the root, with `/`.
+        stems: the audio files of each class that has any, in the order of the classes.
         unmatched: number of its audio files that belong to no class.
     """
 
@@ -55,10 +54,10 @@ class Track:
     unmatched: int
 
     def length(self, sample_rate: int) -> int:
-        """Samples at a rate, of its longest file.
+        """Number of samples at a rate, of the longest file.
 
         Raises:
-            Unreadable: if a file has no header, or no samples; the message names it.
+            Unreadable: if a file has no valid header, or no samples; the message names it.
         """
         lengths = []
         for file in itertools.chain(*self.stems.values()):
@@ -72,12 +71,12 @@ class Track:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the files of a track hold.
+    """The decoded files of a track.
 
     Attributes:
-        stems: int16 [K, T], the files of a class summed, clipped to the range of int16.
-        activity: for each class that has files the spans in which it sounds, see `active_spans`.
-        clipped: samples T at which a stem or the mixture exceeds that range.
+        stems: int16 `[K, T]`, the sums of the files of each class, clipped to the range of int16.
+        activity: for each class that has files, the spans in which it sounds, see `active_spans`.
+        clipped: number of samples at which a stem or the mixture exceeds that range.
     """
 
     stems: np.ndarray
@@ -89,15 +88,15 @@ class Decoded:
 
 
 def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[Track]:
-    """The tracks below a folder, in order of name. Nothing is decoded.
+    """List the tracks below a folder, in order of name. Nothing is decoded.
 
     Args:
         root: the folder; links are followed.
-        classes: for each label its patterns.
+        classes: for each label, its patterns.
 
     Raises:
-        UserError: if there is no such folder; if a pattern is malformed; if a class has no file at all; if a file
-            matches several classes; if a track lies in another.
+        UserError: if there is no such folder, a pattern is malformed, a class has no file at all, a file matches
+            several classes, or a track is inside another.
     """
     root = Path(root)
     if not root.is_dir():
@@ -112,14 +111,14 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
                 same = stems.setdefault(file.parents[len(pattern) - 1], {}).setdefault(label, [])
                 same += [file] if file not in same else []
     if not stems:
-        what = f"an audio file is {files[0].relative_to(root)}" if files else "it holds no audio files"
-        raise UserError(f"{root}: no file matches the patterns of data.classes; {what}; mend data.classes or data.root")
+        what = f"one audio file is {files[0].relative_to(root)}" if files else "it holds no audio files"
+        raise UserError(f"{root}: no file matches the patterns of data.classes; {what}; fix data.classes or data.root")
     for label, members in classes.items():
         if not any(label in found for found in stems.values()):
             wanted = ", ".join(map(str, members))
             raise UserError(
-                f"config: data.classes.{label}: no file below {root} matches {wanted}; mend the patterns, or leave the "
-                "class out by null"
+                f"config: data.classes.{label}: no file below {root} matches {wanted}; fix the patterns, or set the "
+                "class to null to leave it out"
             )
     _drop_nested(root, stems)
     within = Counter(parent for file in files for parent in file.parents)
@@ -133,7 +132,7 @@ def list_tracks(root: str | Path, classes: Mapping[str, Sequence[str]]) -> list[
                 )
         name = path.relative_to(root).as_posix() if path != root else root.resolve().name
         if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
-            raise UserError(f"{path!r}: a control character or a broken one in a track's name; rename the folder")
+            raise UserError(f"{path!r}: the track's name has a control or broken character; rename the folder")
         tracks.append(
             Track(path, name, {label: found[label] for label in classes if label in found}, within[path] - len(taken))
         )
@@ -149,7 +148,7 @@ def split_tracks(
         tracks: see `list_tracks`.
         splits: which tracks make a split.
         needed: the splits that must have a track.
-        root: for messages.
+        root: name of the root, for messages.
 
     Raises:
         UserError: if a pattern matches no track, a track is in two lists, or a needed split has no track.
@@ -159,7 +158,9 @@ def split_tracks(
     for split, given in (("validation", splits.validation), ("test", splits.test)):
         for name in [] if isinstance(given, int | float) else _listed(tracks, given, f"{where}.{split}"):
             if listed.setdefault(name, split) != split:
-                raise UserError(f"{where}: track {name} is in the lists of validation and test; take it out of one")
+                raise UserError(
+                    f"{where}: track {name} is in the lists of both validation and test; take it out of one"
+                )
     pool = [track.name for track in tracks if track.name not in listed]
     if splits.train is not None:
         wanted = _listed(tracks, splits.train, f"{where}.train")
@@ -198,7 +199,7 @@ def find_tracks(data: Mapping[str, Any], needed: Sequence[str] = SPLITS) -> dict
     """The tracks of each split that a configuration asks for.
 
     Args:
-        data: the section `data`, every default filled in.
+        data: the section `data`, with all defaults filled in.
         needed: the splits that must have a track.
 
     Raises:
@@ -210,13 +211,13 @@ def find_tracks(data: Mapping[str, Any], needed: Sequence[str] = SPLITS) -> dict
 
 
 def _draw(seed: int, name: str) -> float:
-    """A number in [0, 1) that is drawn for a track."""
+    """The number in [0, 1) that is drawn for a track."""
     text = f"{seed}:{unicodedata.normalize('NFC', name)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def _listed(tracks: Sequence[Track], patterns: Sequence[str], where: str) -> set[str]:
-    """Names of the tracks that patterns name, or below folders that they name."""
+    """Names of the tracks that match patterns, or are below folders that match."""
     found: set[str] = set()
     for text in patterns:
         pattern = _folded(Path(text))
@@ -231,26 +232,26 @@ def _parts(pattern: str, label: str) -> tuple[str, ...]:
     parts = _folded(Path(pattern))
     if not parts or Path(pattern).is_absolute() or {"**", ".."} & set(parts):
         raise UserError(
-            f"config: data.classes.{label}: {pattern!r} is not a pattern of files below a track's folder; write "
-            'such as "bass.wav" or "vocals/*.wav"'
+            f"config: data.classes.{label}: {pattern!r} is not a pattern of files below a track's folder; examples "
+            'are "bass.wav" and "vocals/*.wav"'
         )
     return parts
 
 
 def _folded(path: Path) -> tuple[str, ...]:
-    """The parts of a path, without regard to case and to how accents are encoded."""
+    """The parts of a path, normalised in case and encoding of accents."""
     return tuple(unicodedata.normalize("NFC", part).casefold() for part in path.parts)
 
 
 def _match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether each part matches its pattern, or is it, brackets and all."""
+    """Whether each part matches its pattern or equals it literally, brackets included."""
     return len(parts) == len(pattern) and all(
         part == own or fnmatchcase(part, own) for part, own in zip(parts, pattern, strict=True)
     )
 
 
 def _audio_files(root: Path) -> Iterator[Path]:
-    """Audio files below a folder, apart from hidden ones; a folder that several links lead to is looked at once."""
+    """Audio files below a folder, except hidden ones; a folder that several links point to is visited once."""
     seen: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -265,7 +266,7 @@ def _audio_files(root: Path) -> Iterator[Path]:
 
 
 def _drop_nested(root: Path, stems: dict[Path, dict[str, list[Path]]]) -> None:
-    """Of two folders that one lies in the other, keep the outer if the inner's files are its own, too."""
+    """If one folder is inside another, keep the outer one if the inner one's files also belong to it."""
     for path in sorted(stems):
         outer = next((parent for parent in path.parents if parent in stems and parent.is_relative_to(root)), None)
         if outer is None:
@@ -273,7 +274,7 @@ def _drop_nested(root: Path, stems: dict[Path, dict[str, list[Path]]]) -> None:
         own = set(itertools.chain(*stems[outer].values()))
         if more := [file for file in itertools.chain(*stems[path].values()) if file not in own]:
             raise UserError(
-                f"{path}: is a track by {more[0].name}, and lies in {outer}, which is one by "
+                f"{path}: is a track because of {more[0].name}, but is inside {outer}, a track because of "
                 f"{min(own).relative_to(outer)}; narrow the patterns of data.classes, or move a file"
             )
         for label, files in stems.pop(path).items():
@@ -293,17 +294,17 @@ def decode(
     activity: Activity | None = None,
     gain_db: float = 0.0,
 ) -> Decoded:
-    """Decode the files of a track, once, and tell where its classes sound.
+    """Decode the files of a track once, and find where its classes sound.
 
-    Memory: 2 K + 17 bytes a sample of the result, and a few blocks.
+    Memory: 2 K + 17 bytes per sample of the result, and a few blocks.
 
     Args:
         track: see `list_tracks`.
         labels: the K classes.
-        sample_rate: of the result, in Hz.
+        sample_rate: sample rate of the result, in Hz.
         length: T, see `Track.length`.
-        activity: how it is told, before the gain.
-        gain_db: of every file.
+        activity: how activity is measured, before the gain.
+        gain_db: gain of every file.
 
     Raises:
         Unreadable: if a file cannot be decoded, see `gmsdi.data.decoding.stream`; the message names it.
@@ -333,7 +334,7 @@ def decode(
 
 @contextmanager
 def _named(track: Track, file: Path) -> Iterator[None]:
-    """Put the file's name before the reason why it is unreadable."""
+    """Put the file's name before the reason why a file is unreadable."""
     try:
         yield
     except Unreadable as error:
@@ -341,20 +342,20 @@ def _named(track: Track, file: Path) -> Iterator[None]:
 
 
 def active_spans(audio: np.ndarray, sample_rate: int, settings: Activity | None = None) -> np.ndarray:
-    """Where a signal sounds.
+    """Find where a signal sounds.
 
-    The signal is cut into frames. A frame's level is its variance, so that a constant offset counts for nothing. The
-    loud level is the mean of the frames' powers weighted by themselves, Σp²/Σp: that of the loud frames, however few
-    they are, and that of no single click. A frame sounds if its level is within `range_db` of it and above `floor_db`,
-    so that a noise that never ends does not count if it is fainter than either.
+    The signal is cut into frames. A frame's power is its variance, so that a constant offset does not count. The loud
+    level is the mean of the frames' powers weighted by themselves, Σp²/Σp: the level of the loud frames, however few
+    they are, but not that of a single click. A frame sounds if its level is within `range_db` of the loud level and
+    above `floor_db`, so that fainter background noise does not count.
 
     Args:
-        audio: mono, float [T].
+        audio: mono, float `[T]`.
         sample_rate: in Hz.
-        settings: how it is told.
+        settings: how activity is measured.
 
     Returns:
-        float64 [spans, 2], onset and end in seconds, in order and apart by at least `gap`.
+        float64 `[spans, 2]`, onset and end in seconds, in order and at least `gap` apart.
     """
     settings = settings or Activity()
     size = max(1, round(settings.frame * sample_rate))
@@ -363,7 +364,7 @@ def active_spans(audio: np.ndarray, sample_rate: int, settings: Activity | None 
     powers = np.einsum("ij,ij->i", frames, frames, dtype=np.float64) / size - frames.mean(axis=1, dtype=np.float64) ** 2
     if len(rest := audio[whole:]) > size // 2:
         powers = np.append(powers, np.var(rest, dtype=np.float64))
-    powers = np.maximum(powers, 0)  # rounding
+    powers = np.maximum(powers, 0)  # rounding errors
     total = powers.sum()
     if total <= 0:
         return np.zeros((0, 2))

@@ -1,9 +1,9 @@
-"""Reader of the folder layout of Slakh2100 (also BabySlakh and the composed dataset "mini").
+"""Reader of the folder layout of Slakh2100 (also used by BabySlakh and the composed data set "mini").
 
 Layout: `<root>/<split>/TrackNNNNN/{metadata.yaml,mix.flac,MIDI/Sxx.mid,stems/Sxx.flac}`. Nothing is decoded here: a
-track is described by its metadata, the headers of its audio files and the notes of its MIDI files.
+track is described by its metadata, the headers of its audio files, and the notes of its MIDI files.
 
-Which tracks make a split is a matter of the data set's version, see `gmsdi.data.versions`.
+The tracks of a split depend on the data set's version, see `gmsdi.data.versions`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import symusic
 
 _SUFFIXES = (".flac", ".wav")
-# Seconds by which files of a track may differ in length. MSDM's reader allows as much, and keeps what all have, too.
+# Seconds by which files of a track may differ in length; as in MSDM's reader, the common length is used.
 _SLACK = 0.1
 
 _log = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ class Track:
     Attributes:
         path: the track's folder.
         sample_rate: of all its audio files, in Hz.
-        frames: samples that all its audio files have.
+        frames: number of samples common to all its audio files.
         mix: the audio file of the mix.
-        stems: audio files of each label that has any, in the order of the classes.
-        activity: for each of these labels the spans in which it plays, float64 [spans, 2], onset and offset in
-            seconds, in order and apart by at least `GAP`.
+        stems: the audio files of each label that has any, in the order of the classes.
+        activity: for each of these labels the spans in which it plays, float64 `[spans, 2]`, onset and offset in
+            seconds, in order and at least `GAP` apart.
     """
 
     path: Path
@@ -60,21 +60,21 @@ class Track:
 def list_tracks(
     root: str | Path, split: str, *, version: str = "slakh2100_redux", first: int | None = None
 ) -> list[Path]:
-    """Track folders of a split, in order of name.
+    """List the track folders of a split, in order of name.
 
     Args:
         root: the folder that holds train, validation, test and omitted, or the tracks; or the folder above it.
         split: "train", "validation" or "test".
         version: one of `gmsdi.data.versions.VERSIONS`.
-        first: take the tracks among the first so many numbers of the split alone, see `gmsdi.data.versions.numbers_of`.
+        first: use only the first `first` track numbers of the split, see `gmsdi.data.versions.numbers_of`.
 
     Raises:
-        UserError: if the split is missing, holds no tracks, or holds one twice.
+        UserError: if the split is missing, holds no tracks, or holds a track twice.
     """
     root = find_root(Path(root))
     if VERSIONS[version].folders:
         if not (root / split).is_dir():
-            raise UserError(f"{root / split}: no such folder; a dataset root holds train, validation and test")
+            raise UserError(f"{root / split}: no such folder; the root of a data set holds train, validation and test")
         folders = [root / split]
     else:
         folders = [root, *(root / name for name in (*VERSIONS[version].numbers, "omitted"))]
@@ -95,7 +95,7 @@ def list_tracks(
 
 
 def find_root(folder: Path) -> Path:
-    """The folder of the splits or tracks: `folder`, or the one in it that an archive unpacks to."""
+    """The folder of the splits or tracks: `folder`, or the folder in it that an archive unpacks to."""
     names = {version.folder for version in VERSIONS.values()}
     return next((path for name in sorted(names) if (path := folder / name).is_dir()), folder)
 
@@ -113,13 +113,13 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
 
     Args:
         path: the track's folder.
-        classes: for each label the values of `inst_class` in the metadata that belong to it. Stems that the metadata
-            lists but that have no audio file are skipped, since in Slakh2100 the flag `audio_rendered` is not reliable.
+        classes: for each label, the values of `inst_class` in the metadata that belong to it. Stems without an audio
+            file are skipped, since the flag `audio_rendered` in the metadata of Slakh2100 is not reliable.
 
     Raises:
         Unlabelled: if no stem belongs to a class.
-        UserError: if metadata, mix, or MIDI are missing or malformed, or if a stem differs from the mix in its sample
-            rate, or by more than a tenth of a second in length.
+        UserError: if metadata, mix or MIDI files are missing or malformed, or if a stem differs from the mix in its
+            sample rate, or by more than a tenth of a second in length.
     """
     path = Path(path)
     mix = _audio(path / "mix")
@@ -138,9 +138,11 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
                 continue
             rate, own = _header(audio)
             if rate != sample_rate:
-                raise UserError(f"{audio}: has a sample rate of {rate} Hz, its mix of {sample_rate} Hz")
+                raise UserError(
+                    f"{audio}: has a sample rate of {rate} Hz, but its mix has {sample_rate} Hz; replace the file"
+                )
             if abs(own - length) > _SLACK * rate:
-                raise UserError(f"{audio}: has {own} samples, its mix {length}; replace the file")
+                raise UserError(f"{audio}: has {own} samples, but its mix has {length}; replace the file")
             frames = min(frames, own)
             stems.setdefault(label, []).append(audio)
             spans.append(_notes(path / "MIDI" / f"{stem}.mid"))
@@ -152,7 +154,7 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
 
 
 def merge_spans(spans: np.ndarray, gap: float) -> np.ndarray:
-    """Union of spans [n, 2] (onset, offset), gaps shorter than `gap` bridged; sorted, [m, 2] with m ≤ n."""
+    """Union of spans `[n, 2]` (onset, offset), bridging gaps shorter than `gap`; sorted, `[m, 2]` with m ≤ n."""
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
     if not len(spans):
         return spans
@@ -163,7 +165,7 @@ def merge_spans(spans: np.ndarray, gap: float) -> np.ndarray:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """The `inst_class` of every stem listed."""
+    """The `inst_class` of every stem in the metadata."""
     import yaml
 
     file = path / "metadata.yaml"
@@ -173,7 +175,7 @@ def _metadata(path: Path) -> dict[str, str]:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); the track is incomplete") from error
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: malformed; 'stems' with an 'inst_class' each is expected") from error
+        raise UserError(f"{file}: malformed; expected 'stems', each with an 'inst_class'") from error
 
 
 def _audio(stem: Path) -> Path | None:
@@ -181,7 +183,7 @@ def _audio(stem: Path) -> Path | None:
 
 
 def _header(file: Path) -> tuple[int, int]:
-    """Sample rate and number of samples."""
+    """Sample rate and number of samples of an audio file."""
     import soundfile
 
     try:
@@ -192,7 +194,7 @@ def _header(file: Path) -> tuple[int, int]:
 
 
 def _notes(file: Path) -> np.ndarray:
-    """Spans [notes, 2] of all notes of a MIDI file, in seconds."""
+    """Spans `[notes, 2]` of all notes of a MIDI file, in seconds."""
     import symusic
 
     if not file.is_file():
@@ -214,10 +216,10 @@ def _seconds(score: symusic.Score, ticks: np.ndarray) -> np.ndarray:
 
     symusic's own conversion to seconds lengthens every note to at least one second.
     """
-    # A later tempo at the same tick replaces an earlier one; without any, MIDI plays 120 beats a minute.
+    # A later tempo at the same tick replaces an earlier one; MIDI's default is 120 beats per minute.
     tempi = {0: 500_000} | {int(tempo.time): int(tempo.mspq) for tempo in sorted(score.tempos, key=lambda t: t.time)}
     changes = np.array(list(tempi))
-    pace = np.array(list(tempi.values())) * 1e-6 / score.ticks_per_quarter  # seconds a tick
+    pace = np.array(list(tempi.values())) * 1e-6 / score.ticks_per_quarter  # seconds per tick
     reached = np.concatenate([[0.0], np.cumsum(np.diff(changes) * pace[:-1])])
     index = np.searchsorted(changes, ticks, side="right") - 1
     return reached[index] + (ticks - changes[index]) * pace[index]

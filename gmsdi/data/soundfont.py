@@ -1,10 +1,10 @@
-"""Single tones out of a SoundFont 2 file, band-limited at any sample rate.
+"""Single tones from a SoundFont 2 file, band-limited at any sample rate.
 
-General MIDI instruments are needed at exact pitch, with their envelopes, at a low sample rate and without a system
-library. This reads the part of the format (SoundFont Technical Specification 2.04) that static tones need: zones,
-looped samples, tuning, the volume envelope and the low-pass filter, held as far open as the modulation envelope
-opens it. Modulators, LFOs, stereo panning and effects are left out. A sample is brought to its pitch and to the output
-rate by one band-limited resampling, so nothing aliases.
+The data set "mini" needs General MIDI instruments at exact pitch, with their envelopes, at a low sample rate and
+without a system library. This module reads the part of the format (SoundFont Technical Specification 2.04) that static
+tones need: zones, looped samples, tuning, the volume envelope, and the low-pass filter, held at the widest opening of
+the modulation envelope. Modulators, LFOs, stereo panning and effects are left out. One band-limited resampling brings a
+sample to its pitch and to the output rate, so nothing aliases.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _COARSE_TUNE, _FINE_TUNE, _SAMPLE, _SAMPLE_MODES, _SCALE_TUNING, _ROOT_KEY = 51,
 _DEFAULTS = {_FILTER_CUTOFF: 13500, _SCALE_TUNING: 100, _ROOT_KEY: -1} | dict.fromkeys(
     (_DELAY, _ATTACK, _HOLD, _DECAY, _RELEASE), -12000
 )
-# Generators that a preset may not set: they only make sense beside a sample (section 8.5).
+# Generators that a preset may not set, because they only make sense with a sample (section 8.5).
 _INSTRUMENT_ONLY = {
     _START, _END, _LOOP_START, _LOOP_END, _START_COARSE, _END_COARSE, _LOOP_START_COARSE, _LOOP_END_COARSE,
     _SAMPLE_MODES, _ROOT_KEY,
 }  # fmt: skip
-_DEEPEST_FALL = 24.0  # dB: a held tone never decays further, so that a note of the score is also heard
-_REFERENCE_VELOCITY = 100  # which velocity layer of an instrument is played; loudness is left to the caller
+_DEEPEST_FALL = 24.0  # dB; a held tone never decays further, so that every note of the score can be heard
+_REFERENCE_VELOCITY = 100  # selects the velocity layer of an instrument; loudness is left to the caller
 
 
 @dataclass(frozen=True)
 class Tone:
-    """A held tone: `audio` float32 [T]; `release`, the seconds in which it falls by 100 dB once it is let go."""
+    """A held tone: `audio`, float32 `[T]`, and `release`, the seconds in which it falls by 100 dB after its end."""
 
     audio: np.ndarray
     release: float
@@ -54,7 +54,7 @@ class SoundFont:
         path: the `.sf2` file.
 
     Raises:
-        UserError: if the file is missing or is no SoundFont 2.
+        UserError: if the file is missing or is not a SoundFont 2 file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -78,9 +78,9 @@ class SoundFont:
         self._instrument_zones = _zones(chunks, "i")
 
     def tone(self, bank: int, program: int, key: int, seconds: float, sample_rate: int) -> Tone:
-        """The tone that preset (`bank`, `program`) plays on MIDI note `key`, held for `seconds`, at `sample_rate` Hz.
+        """Render the tone of preset (`bank`, `program`) at MIDI note `key`, held for `seconds`, at `sample_rate` Hz.
 
-        Drum kits are in bank 128. Silence if the preset has no sample for this key.
+        Drum kits are in bank 128. The result is silent if the preset has no sample for this key.
 
         Raises:
             UserError: if the SoundFont has no such preset.
@@ -95,7 +95,7 @@ class SoundFont:
         return Tone(audio, release)
 
     def _regions(self, preset: int, key: int) -> Iterator[dict[int, int]]:
-        """Generators of each sample that sounds: the instrument's values plus the preset's offsets (section 9.4)."""
+        """Generators of each sounding sample: the instrument's values plus the preset's offsets (section 9.4)."""
         for offsets in _applicable(self._preset_zones, self._preset_bags, preset, key, _INSTRUMENT):
             for values in _applicable(
                 self._instrument_zones, self._instrument_bags, offsets[_INSTRUMENT], key, _SAMPLE
@@ -107,7 +107,7 @@ class SoundFont:
                 yield generators
 
     def _voice(self, g: dict[int, int], key: int, length: int, sample_rate: int) -> np.ndarray:
-        """One region as float32 [length]."""
+        """Render one region, float32 `[length]`."""
         import soxr
         from scipy.signal import butter, sosfilt
 
@@ -139,11 +139,11 @@ class SoundFont:
 
 
 def _envelope(g: dict[int, int], length: int, sample_rate: int) -> np.ndarray:
-    """Volume envelope [length] of a held note: delay, linear attack, hold, decay linear in dB, sustain (8.1.2)."""
+    """Volume envelope `[length]` of a held note: delay, linear attack, hold, decay linear in dB, sustain (8.1.2)."""
     seconds = np.arange(length) / sample_rate - _timecents(g[_DELAY])
     attack = max(_timecents(g[_ATTACK]), 1e-3)
     after = seconds - attack - _timecents(g[_HOLD])
-    # The decay time is that of a fall by 100 dB; the fall stops at the sustain level, in 0.1 dB below full scale.
+    # The decay time is for a fall by 100 dB; it stops at the sustain level, given in units of 0.1 dB below full scale.
     fall = np.clip(100 * after / _timecents(g[_DECAY]), 0, min(_DEEPEST_FALL, max(0, g[_SUSTAIN]) / 10))
     return np.clip(seconds / attack, 0, 1) * 10 ** (-fall / 20)
 
@@ -153,7 +153,7 @@ def _timecents(value: int) -> float:
 
 
 def _chunks(data: bytes, position: int, end: int) -> Iterator[tuple[str, bytes]]:
-    """The leaf chunks of a RIFF file, LIST chunks opened."""
+    """The leaf chunks of a RIFF file, including those in LIST chunks."""
     while position + 8 <= end:
         name, size = data[position : position + 4], struct.unpack_from("<I", data, position + 4)[0]
         if name == b"LIST":
@@ -178,7 +178,7 @@ def _zones(chunks: dict[str, bytes], kind: str) -> list[dict[int, int]]:
 def _applicable(
     zones: list[dict[int, int]], bags: list[int], index: int, key: int, target: int
 ) -> Iterator[dict[int, int]]:
-    """Zones of preset or instrument `index` that sound on `key`, with the values of its global zone filled in."""
+    """Zones of preset or instrument `index` that sound at `key`, completed with the values of its global zone."""
     shared: dict[int, int] = {}
     for position in range(bags[index], bags[index + 1]):
         zone = zones[position]

@@ -1,8 +1,8 @@
-"""Parts of a song to audio, by FluidSynth.
+"""Rendering the parts of a song to audio with FluidSynth.
 
-Of the synthesizers that Python reaches, it alone plays what MIDI files ask for (`benchmarks/synthesizers.py` has the
-figures): the loudness of velocities and controllers as the SoundFont specification has it, pedals, pan and bends, and
-compressed SoundFonts (.sf3). Its library belongs to the system; `pyfluidsynth` finds it.
+Of the synthesizers usable from Python, it is the only one that plays what MIDI files ask for (figures:
+`benchmarks/synthesizers.py`): loudness by velocity and controllers as in the SoundFont specification, pedals, pan and
+bends, and compressed SoundFonts (.sf3). Its library is installed on the system and found by `pyfluidsynth`.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from gmsdi.data.midi import Part
 from gmsdi.errors import UserError
 
 GAIN = 0.5
-"""FluidSynth's gain; a part seldom exceeds full scale, and what does is not clipped here."""
-_BLOCK = 64  # samples at a time that FluidSynth computes; what happens within takes effect at the next
+"""FluidSynth's gain. Parts seldom exceed full scale, and are not clipped here if they do."""
+_BLOCK = 64  # samples that FluidSynth computes at a time; events take effect at the next block
 _DRUM_BANK = 128
 _SETTINGS = {
     "synth.reverb.active": 0,
     "synth.chorus.active": 0,
     "synth.polyphony": 512,
-    "synth.dynamic-sample-loading": 1,  # only the samples of the programs in use: otherwise an .sf3 decodes all
+    "synth.dynamic-sample-loading": 1,  # load only the samples of programs in use; otherwise all of an .sf3 is decoded
 }
 _NAMES = {"timgm6mb": "TimGM6mb.sf2"}
 
 
 def render_rate(sample_rate: int) -> int:
-    """The rate at which to play what is wanted at `sample_rate`.
+    """The rate at which to render audio that is wanted at `sample_rate`.
 
-    FluidSynth does not limit the band of the samples that it plays. At this rate, what lies above half of it (up to
-    20 kHz, where SoundFonts end) folds back to above `sample_rate` / 2, and the resampler takes it away.
+    FluidSynth does not band-limit the samples that it plays. At this rate, frequencies above half of it (up to 20 kHz,
+    where SoundFonts end) fold back to above `sample_rate` / 2, where the resampler removes them.
     """
     return max(22_050, min(44_100, sample_rate // 2 + 20_000))
 
 
 def play(part: Part, soundfont: str | Path, seconds: float, sample_rate: int) -> np.ndarray:
-    """A part's audio, float32 [2, T], of its first `seconds`.
+    """Render the first `seconds` of a part, float32 `[2, T]`.
 
-    Its program, and whether it is a drum kit, are the part's. A kit that the SoundFont lacks is played by its first.
+    If the SoundFont lacks the part's drum kit, its first kit is used.
 
     Args:
         part: see `gmsdi.data.midi.read_song`.
@@ -55,7 +55,7 @@ def play(part: Part, soundfont: str | Path, seconds: float, sample_rate: int) ->
         UserError: if FluidSynth is missing, or the SoundFont cannot be loaded or has no such program.
     """
     library = _library()
-    # A synthesizer of its own for each part: one that has played before starts its first note differently.
+    # Each part has its own synthesizer, since one that has played before starts its first note differently.
     synth = library.Synth(gain=GAIN, samplerate=float(sample_rate), channels=16)
     try:
         for setting, value in _SETTINGS.items():
@@ -70,7 +70,7 @@ def play(part: Part, soundfont: str | Path, seconds: float, sample_rate: int) ->
             kind = "drum kit" if part.drums else "program"
             raise UserError(f"{soundfont}: has no {kind} {part.program}; choose other programs or another SoundFont")
         length = round(seconds * sample_rate)
-        # In whole blocks, since what happens within one takes effect at the next.
+        # In whole blocks, since events take effect only at the next block.
         audio = np.zeros((2, -(-length // _BLOCK) * _BLOCK), np.float32)
         at = 0
         for when, _, command, arguments in _commands(part):
@@ -88,16 +88,16 @@ def play(part: Part, soundfont: str | Path, seconds: float, sample_rate: int) ->
 
 
 def _fill(library: Any, synth: Any, audio: np.ndarray, start: int, end: int) -> None:
-    """Let the synthesizer go on, into audio[:, start:end]."""
+    """Let the synthesizer continue, into audio[:, start:end]."""
     left, right = (audio[row, start:].ctypes.data for row in (0, 1))
     library.write_float(synth.synth, end - start, left, 0, 1, right, 0, 1)
 
 
 def find_soundfont(name: str | Path) -> Path:
-    """The file of a SoundFont: a path, or "TimGM6mb", which the pretty_midi package carries.
+    """Find the file of a SoundFont: a path, or "TimGM6mb", which comes with the pretty_midi package.
 
     Raises:
-        UserError: if there is no such file, or it is none.
+        UserError: if there is no such file, or it is not a SoundFont.
     """
     if str(name).lower() in _NAMES:
         from gmsdi.data.mini import default_soundfont
@@ -114,9 +114,9 @@ def find_soundfont(name: str | Path) -> Path:
 
 
 def _commands(part: Part) -> Sequence[tuple[float, int, str, tuple[int, ...]]]:
-    """(seconds, rank at one time, method of the synthesizer, its arguments) in the order of playing.
+    """Commands as (seconds, rank, method of the synthesizer, its arguments), in the order of playing.
 
-    At one time notes end before controllers change, and these change before notes begin.
+    At the same time, notes end first, then controllers change, and then notes begin.
     """
     commands: list[tuple[float, int, str, tuple[int, ...]]] = []
     for onset, end, pitch, velocity in part.notes.tolist():
@@ -124,17 +124,17 @@ def _commands(part: Part) -> Sequence[tuple[float, int, str, tuple[int, ...]]]:
         commands.append((end, 0, "noteoff", (int(pitch),)))
     commands += [(when, 1, "cc", (control, value)) for when, control, value in part.controls]
     commands += [(when, 1, "pitch_bend", (value,)) for when, value in part.bends]
-    return sorted(commands, key=lambda command: command[:2])  # stable: controllers stay in their order
+    return sorted(commands, key=lambda command: command[:2])  # stable: controllers keep their order
 
 
 @lru_cache(maxsize=1)
 def _library() -> Any:
-    """pyfluidsynth, with what it lacks: audio in float32, and silence on the terminal."""
+    """Import pyfluidsynth and add what it lacks: audio in float32, and silence on the terminal."""
     try:
         import fluidsynth
-    except ImportError as error:  # of the package, or of the system's library
+    except ImportError as error:  # the package or the system's library is missing
         raise UserError(
-            "FluidSynth is missing, which plays MIDI files: pip install pyfluidsynth, and the library by "
+            "FluidSynth, which plays MIDI files, is missing: pip install pyfluidsynth, and install the library with "
             "apt-get install libfluidsynth3, brew install fluid-synth, or conda install -c conda-forge fluidsynth"
         ) from error
     pointer, number = ctypes.c_void_p, ctypes.c_int

@@ -1,6 +1,6 @@
-"""The published versions of Slakh2100, their archives, and which tracks make their splits; and MTG-Jamendo's shards.
+"""The published versions of Slakh2100, with their archives and splits, and MTG-Jamendo's shards.
 
-Light, so that the workflow's graph can be built from it.
+This module imports nothing heavy, because the workflow's graph is built from it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ SLAKH = {"redux": "slakh2100_flac_redux.tar.gz", "babyslakh": "babyslakh_16k.tar
 """File names of the archives, as in the registry."""
 
 JAMENDO_SHARDS = 100
-"""Of MTG-Jamendo; the last two digits of a track's identifier are its shard."""
+"""Number of shards of MTG-Jamendo. The last two digits of a track's identifier are its shard."""
 JAMENDO_TRACKS = "raw_30s_audio-low_sha256_tracks.txt"
-"""File name of the list of its tracks, as in the registry."""
+"""File name of the list of MTG-Jamendo's tracks, as in the registry."""
 
 
 def jamendo_shard(number: int) -> str:
@@ -28,9 +28,9 @@ class Version:
 
     Attributes:
         variant: its archive, see `SLAKH`.
-        numbers: the numbers that the tracks of a split are among.
-        tracks: how many there are.
-        folders: whether the archive's folders are the splits; otherwise the numbers are, over all folders.
+        numbers: for each split, the range of its track numbers.
+        tracks: for each split, the number of tracks.
+        folders: whether the archive's folders are the splits; otherwise the ranges of numbers are, over all folders.
     """
 
     variant: str
@@ -52,20 +52,19 @@ class Version:
 _NUMBERS = {"train": range(1, 1501), "validation": range(1501, 1876), "test": range(1876, 2101)}
 _BABY = {"train": range(1, 17), "validation": range(17, 19), "test": range(19, 21)}
 VERSIONS = {
-    # Manilow et al. 2019: all tracks, of which some share their MIDI file with one of another split.
+    # Manilow et al. 2019: all tracks, some of which share their MIDI file with a track of another split.
     "slakh2100": Version("redux", _NUMBERS, {split: len(found) for split, found in _NUMBERS.items()}),
-    # Without the second of any two tracks of one MIDI file; these lie in the folder "omitted".
+    # Without the second of any two tracks with the same MIDI file; these are in the folder "omitted".
     "slakh2100_redux": Version("redux", _NUMBERS, {"train": 1289, "validation": 270, "test": 151}, folders=True),
-    # Published without a split; this one is ours, to try things out.
+    # Published without a split; this one is ours, for trying things out.
     "babyslakh": Version("babyslakh", _BABY, {split: len(found) for split, found in _BABY.items()}),
 }
-"""Of each data set that can be named as `data.source`. One that is composed has the folders of "slakh2100_redux"."""
+"""The data sets that `data.source` can name. A composed data set has the layout of "slakh2100_redux"."""
 
 
 def numbers_of(version: str, split: str, first: int | None = None) -> range:
-    """The numbers that the tracks of a split are among, or the first so many of them.
+    """The range of track numbers of a split, or its first `first` numbers.
 
-    In Slakh2100 redux some numbers of a range are not in the split, since they are omitted, so that fewer tracks than
-    `first` are found.
+    In Slakh2100 redux some numbers of a range are omitted, so that fewer than `first` tracks are found.
     """
     return VERSIONS[version].numbers[split][:first]

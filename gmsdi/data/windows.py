@@ -2,22 +2,23 @@
 
 Building resamples every track once. The folder holds
 
-- `mix.npy` int16 [total], all tracks end to end; in Slakh2100 a mixture is the sum of the stems of the classes,
-- `stems.npy` int16 [K, total], only on request (evaluation, models of stems); a class that a track lacks is zeros,
+- `mix.npy` int16 `[total]`, all tracks end to end; in Slakh2100 a mixture is the sum of the stems of the classes,
+- `stems.npy` int16 `[K, total]`, only on request (evaluation, models of stems); zeros for classes that a track lacks,
 - `tracks.csv` (track, start, length), in samples of `mix.npy`,
 - `activity.csv` (track, label, onset, offset), in seconds,
-- `windows.csv` (track, split, offset, active): windows that do not overlap, `offset` in samples within the track,
-  `active` the labels that sound in it,
-- `info.json`, the settings, and the tracks that were left out, with the reason.
+- `windows.csv` (track, split, offset, active): windows without overlap, `offset` in samples within the track, `active`
+  the labels that sound in the window,
+- `info.json`, the settings, and the tracks that were left out, with the reasons.
 
-Mixtures without labels, MTG-Jamendo's, have neither classes nor stems nor activity.
+Mixtures without labels, as in MTG-Jamendo, have neither classes nor stems nor activity.
 
-Disk: 2 bytes a sample, and 2 K more with stems. The 1500 training tracks of Slakh2100 (104 hours) take 16.5 GB at
-22 050 Hz, and 66 GB more for their four stems; the 225 test tracks 2.5 and 9.9 GB; MTG-Jamendo (3 777 hours) 600 GB,
-6 GB a shard. Memory: a track at a time for each worker, however many there are. Of Slakh2100 it takes 14 bytes a sample
-of the files (250 MB for seven minutes at 44.1 kHz), of multi-tracks 2 K + 22 bytes a sample of the windows (280 MB for
-seven minutes of four classes at 22 050 Hz), of MTG-Jamendo 2 bytes a sample of the windows (160 MB an hour at
-22 050 Hz).
+Disk space: 2 bytes per sample, and 2 K more with stems. At 22 050 Hz, the 1500 training tracks of Slakh2100 (104 hours)
+take 16.5 GB, and 66 GB more for their four stems; the 225 test tracks take 2.5 and 9.9 GB; MTG-Jamendo (3 777 hours)
+takes 600 GB, 6 GB per shard.
+
+Memory: one track per worker. Slakh2100 takes 14 bytes per sample of the files (250 MB for seven minutes at 44.1 kHz);
+multi-tracks take 2 K + 22 bytes per sample of the windows (280 MB for seven minutes of four classes at 22 050 Hz);
+MTG-Jamendo takes 2 bytes per sample of the windows (160 MB per hour at 22 050 Hz).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SCALE = 32768  # int16 full scale
-_ATTEMPTS = 10_000  # draws of a crop before giving up on finding one in which something sounds
+_ATTEMPTS = 10_000  # draws of a crop before giving up on finding one that is not silent
 
 _log = logging.getLogger(__name__)
 
@@ -73,34 +74,34 @@ def build_windows(
 ) -> None:
     """Write the windows folder `out` of a split.
 
-    The tracks that are cut lie in a hidden folder beside `out` until all are. A build that was interrupted, even by the
-    end of the process or of the machine, goes on with those that are missing, or whose stems have changed since.
-    Neither the number of workers nor an interruption changes a byte.
+    Finished tracks are kept in a hidden folder beside `out` until all are done. A build that was interrupted, even by a
+    crash of the process or the machine, continues with the tracks that are missing or whose stems have changed. Neither
+    the number of workers nor an interruption changes a byte of the result.
 
     Args:
-        root: a dataset in the layout of Slakh2100.
-        split: its sub-folder.
-        out: the folder to write; it appears when complete.
-        sample_rate: of the windows, in Hz.
-        window: length of a window in samples; the end of a track that does not fill one is left out of the table.
-        classes: for each label the `inst_class` values that belong to it; tracks without any are left out.
+        root: a data set in the layout of Slakh2100.
+        split: the name of the split.
+        out: the folder to write, which appears once it is complete.
+        sample_rate: sample rate of the windows, in Hz.
+        window: length of a window in samples; the remainder of a track that does not fill one is not in the table.
+        classes: for each label, the `inst_class` values that belong to it; tracks without any are left out.
         min_active: how many seconds a label must play in a window to count as active.
         stems: also store the stems.
-        version: which tracks make the split, see `gmsdi.data.versions`.
+        version: the version that defines the split's tracks, see `gmsdi.data.versions`.
         first: see `gmsdi.data.slakh.list_tracks`.
-        workers: tracks that are read at the same time, by threads: decoding and resampling do not hold Python's lock.
+        workers: number of threads that read tracks; decoding and resampling release Python's lock.
         progress: called with (tracks done, tracks in all).
 
     Raises:
-        UserError: on any defect of the dataset, see `read_track`; on undecodable or not finite audio; if no track is
-            as long as a window; if the disk is too small.
+        UserError: if the data set is defective (see `read_track`), audio cannot be decoded or is not finite, no track
+            is as long as a window, or the disk is too small.
     """
     out = Path(out)
     with claimed(out), _threads(workers) as pool:
         paths = list_tracks(root, split, version=version, first=first)
         tracks = [track for track in pool.map(lambda path: _labelled(path, classes), paths) if track is not None]
         if len(tracks) < len(paths):
-            _log.warning("%s, %s: %d tracks have no stem of a class", root, split, len(paths) - len(tracks))
+            _log.warning("%s, %s: %d tracks have no stem of any class", root, split, len(paths) - len(tracks))
         pieces = [_piece(track, classes, sample_rate) for track in tracks]
         if max((piece.length for piece in pieces), default=0) < window:
             raise UserError(
@@ -135,16 +136,16 @@ def build_mixture_windows(
 ) -> None:
     """Write the windows folder `out` of shards of MTG-Jamendo: mixtures without labels.
 
-    As `build_windows`, but tracks that are shorter than a window or cannot be decoded are left out: they are told, and
-    listed in `info.json`. The place in `mix.npy` of a track that turns out to be damaged holds zeros, and no window
-    lies there.
+    Like `build_windows`, but tracks that are shorter than a window or cannot be decoded are left out; they are logged,
+    and listed in `info.json`. The part of `mix.npy` for a track that turns out to be damaged holds zeros, and has no
+    windows.
 
     Args:
         root: the folder that holds the folders 00 to 99.
-        split: name of what the shards make, for the table of windows.
-        out: the folder to write; it appears when complete.
-        shards: numbers.
-        sample_rate: of the windows, in Hz.
+        split: name of the split that the shards form, for the table of windows.
+        out: the folder to write, which appears once it is complete.
+        shards: numbers of the shards.
+        sample_rate: sample rate of the windows, in Hz.
         window: length of a window in samples.
         limit: see `gmsdi.data.jamendo.list_tracks`.
         workers: see `build_windows`.
@@ -166,7 +167,7 @@ def build_mixture_windows(
                 pieces.append(_mixture_piece(found, sample_rate))
         if not pieces:
             raise UserError(
-                f"{root}: no track of the shards is readable and as long as a window ({window} samples at "
+                f"{root}: the shards have no readable track that is as long as a window ({window} samples at "
                 f"{sample_rate} Hz); {_told(skipped)}"
             )
         _build(
@@ -204,24 +205,24 @@ def build_multitrack_windows(
 ) -> None:
     """Write the windows folder `out` of a split of any folder of multi-tracks, such as MUSDB18-HQ or MoisesDB.
 
-    As `build_windows`, but where a class sounds is told from its audio, and tracks that are shorter than a window or
-    cannot be decoded are left out: they are told, and listed in `info.json`, which also counts the files that belong to
-    no class and the samples that are clipped, since stems are summed as they are. The place in `mix.npy` of a track
-    that turns out to be damaged holds zeros, and no window lies there.
+    Like `build_windows`, but activity is measured on the audio, and tracks that are shorter than a window or cannot be
+    decoded are left out; they are logged, and listed in `info.json`. That file also counts the files that belong to no
+    class, and the clipped samples (stems are summed without scaling). The part of `mix.npy` for a track that turns out
+    to be damaged holds zeros, and has no windows.
 
     Args:
         root: the folder of the tracks.
         split: "train", "validation" or "test".
-        out: the folder to write; it appears when complete.
-        sample_rate: of the windows, in Hz.
+        out: the folder to write, which appears once it is complete.
+        sample_rate: sample rate of the windows, in Hz.
         window: length of a window in samples.
-        classes: for each label the patterns of its files, see `gmsdi.data.multitracks`.
+        classes: for each label, the patterns of its files, see `gmsdi.data.multitracks`.
         min_active: how many seconds a label must sound in a window to count as active.
         stems: also store the stems.
-        splits: which tracks make the split.
-        activity: how it is told where a class sounds.
-        gain_db: of all files, so that their sum does not exceed full scale.
-        first: take only so many tracks of the split, the first in order of name.
+        splits: which tracks belong to which split.
+        activity: how activity is measured.
+        gain_db: gain of all files, to keep their sum below full scale.
+        first: use only this many tracks of the split, the first in order of name.
         workers: see `build_windows`.
         progress: see `build_windows`.
 
@@ -236,7 +237,7 @@ def build_multitrack_windows(
     tracks = found[split][:first]
 
     def piece(track: multitracks.Track) -> _Piece | str:
-        """A track as it will be cut, or the reason why it cannot be."""
+        """Make the piece of a track, or return the reason why it cannot be used."""
         try:
             length = track.length(sample_rate)
         except Unreadable as error:
@@ -263,7 +264,7 @@ def build_multitrack_windows(
                 pieces.append(made)
         if not pieces:
             raise UserError(
-                f"{root}: no track of the {split} split is readable and as long as a window ({window} samples at "
+                f"{root}: the {split} split has no readable track that is as long as a window ({window} samples at "
                 f"{sample_rate} Hz); {_told(skipped)}"
             )
         _build(
@@ -284,19 +285,19 @@ def build_multitrack_windows(
 
 
 _Heard = dict[str, Any]
-"""What is known of a track once it is decoded: `activity`, spans of each label, and `clipped`, a number of samples."""
+"""What decoding a track reveals: `activity`, the spans of each label, and `clipped`, a number of samples."""
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A track that will be cut.
+    """A track that is to be cut into windows.
 
     Attributes:
-        name: unique.
-        files: what it is read from.
-        length: samples at the windows' rate.
-        activity: see `gmsdi.data.slakh.Track`; empty if it is heard.
-        read: returns its stems, or its mixture alone, int16 [K, length] or [1, length]; and what was heard in them.
+        name: unique name.
+        files: the files that it is read from.
+        length: number of samples at the windows' rate.
+        activity: see `gmsdi.data.slakh.Track`; empty if it is measured on the audio.
+        read: returns the stems, or only the mixture, int16 `[K, length]` or `[1, length]`, and what decoding revealed.
     """
 
     name: str
@@ -322,9 +323,10 @@ def _build(
     skipped: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Cut the pieces, and write the folder `out`.
+    """Cut the pieces into windows and write the folder `out`.
 
-    `heard` has the settings by which activity is heard, where it is; `skipped` what was left out before.
+    `heard` has the settings for measuring activity, if it is measured; `skipped` lists tracks that are already left
+    out.
     """
     import pandas as pd
 
@@ -343,7 +345,7 @@ def _build(
     )
 
     def cut(piece: _Piece, start: int) -> str | _Heard:
-        """What was heard in a piece, or the reason why it cannot be cut."""
+        """Cut a piece and return what decoding revealed, or the reason why it cannot be cut."""
         content = _fingerprint(piece)
         if (known := store.found(piece.name, content)) is not None:
             return known
@@ -383,8 +385,8 @@ def _build(
     if clipped:
         worst = max(clipped, key=lambda name: clipped[name])
         _log.warning(
-            "%s: the stems of %d tracks exceed full scale and are clipped there, most of all %s, %d samples; a "
-            "negative data.stems.gain_db avoids it",
+            "%s: the stems of %d tracks exceed full scale and are clipped, most of all %s (%d samples); a "
+            "negative data.stems.gain_db avoids this",
             out,
             len(clipped),
             worst,
@@ -408,14 +410,14 @@ def _build(
 
 
 def _told(skipped: Mapping[str, str]) -> str:
-    """The first of the tracks that are left out, and the reason."""
+    """Describe the first of the tracks that are left out, and the reason."""
     name = min(skipped)
     return f"the first is {name}: {skipped[name]}"
 
 
 @contextmanager
 def _threads(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with what they are at when the block is left, and start nothing more."""
+    """Yield a thread pool; leaving the block finishes running tasks and cancels the others."""
     pool = ThreadPoolExecutor(max(1, workers))
     try:
         yield pool
@@ -439,7 +441,7 @@ def _piece(track: Track, classes: Mapping[str, Sequence[str]], sample_rate: int)
 
 
 def _described(path: Path) -> jamendo.Track | str:
-    """A track of MTG-Jamendo, or the reason why it cannot be read."""
+    """Read a track of MTG-Jamendo, or return the reason why it cannot be read."""
     try:
         return jamendo.read_track(path)
     except Unreadable as error:
@@ -453,21 +455,21 @@ def _mixture_piece(track: jamendo.Track, sample_rate: int) -> _Piece:
 
 
 def _fingerprint(piece: _Piece) -> str:
-    """Of the files' names, sizes and times."""
+    """Digest of the files' names, sizes and modification times."""
     files = [(file, file.stat()) for file in piece.files]
     text = json.dumps([(file.parent.name, file.name, stat.st_size, stat.st_mtime_ns) for file, stat in files])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Store:
-    """Arrays that are filled track by track, by several threads, and survive the end of the process.
+    """Arrays that several threads fill track by track, and that survive the end of the process.
 
-    A track is noted when its samples are on the disk, so that what is noted is complete after a power cut too.
+    A track is noted only when its samples are on the disk, so that noted tracks are complete even after a power cut.
 
     Args:
-        work: holds the arrays' folder, the layout and the notes. One of another layout is emptied.
-        layout: what determines the arrays, apart from the content of the files.
-        shapes: of each int16 array, [T] or [rows, T].
+        work: folder that holds the arrays' folder, the layout and the notes; it is emptied if its layout differs.
+        layout: everything that determines the arrays, apart from the content of the files.
+        shapes: the shape of each int16 array, `[T]` or `[rows, T]`.
     """
 
     def __init__(self, work: Path, layout: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -493,17 +495,17 @@ class _Store:
             lines = self._notes.read_text(encoding="utf-8").splitlines(keepends=True)
         except OSError as error:
             raise UserError(f"{work}: cannot be written ({error.strerror}); choose another folder") from error
-        # The last line may have been cut off.
+        # The last line may be incomplete.
         notes = (line.rstrip("\n").partition("\t") for line in lines if line.endswith("\n"))
         self._done: dict[str, _Heard] = {what: json.loads(heard or "{}") for what, _, heard in notes}
         self._offsets = {name: int(np.load(self.folder / name, mmap_mode="r").offset) for name in shapes}
 
     def found(self, track: str, fingerprint: str) -> _Heard | None:
-        """What was heard in a track of these files; None if it is not there."""
+        """What decoding a track with these files revealed; None if it is not stored."""
         return self._done.get(f"{track} {fingerprint}")
 
     def write(self, start: int, parts: Mapping[str, np.ndarray]) -> None:
-        """Store int16 [T] or [rows, T] of each array from sample `start` on."""
+        """Store int16 `[T]` or `[rows, T]` in each array, beginning at sample `start`."""
         try:
             for name, samples in parts.items():
                 with (self.folder / name).open("r+b", buffering=0) as file:
@@ -515,11 +517,11 @@ class _Store:
                     os.fsync(file.fileno())
         except OSError as error:
             raise UserError(
-                f"{self.folder}: cannot be written ({error.strerror}); free space, and cutting goes on from here"
+                f"{self.folder}: cannot be written ({error.strerror}); free space and run again to continue"
             ) from error
 
     def note(self, track: str, fingerprint: str, heard: _Heard) -> None:
-        """Remember that a track has been written."""
+        """Note that a track has been written."""
         more = f"\t{json.dumps(heard)}" if heard else ""
         with self._lock, self._notes.open("a", encoding="utf-8") as file:
             file.write(f"{track} {fingerprint}{more}\n")
@@ -527,7 +529,7 @@ class _Store:
             os.fsync(file.fileno())
 
     def publish(self, out: Path) -> None:
-        """Give the folder of arrays its final name, in place of what is there."""
+        """Move the folder of arrays to its final name, replacing what is there."""
         if out.is_dir():
             shutil.rmtree(out)
         os.replace(self.folder, out)
@@ -543,7 +545,7 @@ class WindowSet:
     Attributes:
         sample_rate: in Hz.
         window: T, length of a window in samples.
-        labels: the K labels in the order of the classes; none of mixtures without labels.
+        labels: the K labels in the order of the classes; empty for mixtures without labels.
         table: one row per window (track, split, offset, active); the index is the window's id.
 
     Raises:
@@ -569,11 +571,11 @@ class WindowSet:
             stems = self.folder / "stems.npy"
             self._stems = np.load(stems, mmap_mode="r") if stems.exists() else None
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder}: not a complete windows folder; build the windows again") from error
+            raise UserError(f"{folder}: not a complete windows folder; rebuild the windows") from error
         starts = dict(zip(tracks["track"], tracks["start"], strict=True))
         self._position = np.array([starts[track] for track in self.table["track"]]) + self.table["offset"].to_numpy()
         self._starts = tracks["start"].to_numpy()
-        # How many crops of one window there are in each track; a flat number below the sum names one of them.
+        # Cumulative number of crops of one window in each track; a flat number below the total selects one of them.
         self._crops_until = np.cumsum(np.maximum(0, tracks["length"].to_numpy() - self.window + 1))
         self._activity: list[dict[str, np.ndarray]] = [{} for _ in range(len(tracks))]
         index = {track: k for k, track in enumerate(tracks["track"])}
@@ -584,17 +586,17 @@ class WindowSet:
         return len(self.table)
 
     def __reduce__(self) -> tuple[type[WindowSet], tuple[Path]]:
-        # Memory maps would be pickled as whole arrays; another process opens the folder anew.
+        # Memory maps would be pickled as whole arrays, so another process opens the folder again.
         return WindowSet, (self.folder,)
 
     def mixture(self, ids: Sequence[int]) -> np.ndarray:
-        """Mixtures of the windows `ids`, float32 [N, 1, T]: the sum of the stems where they are stored."""
+        """Mixtures of the windows `ids`, float32 `[N, 1, T]`; the sum of the stems if these are stored."""
         if self._stems is not None:
             return self.stems(ids).sum(axis=1)
         return _float(np.stack([self._mix[p : p + self.window] for p in self._position[list(ids)]])[:, None])
 
     def stems(self, ids: Sequence[int]) -> np.ndarray:
-        """Stems of the windows `ids`, float32 [N, K, 1, T].
+        """Stems of the windows `ids`, float32 `[N, K, 1, T]`.
 
         Raises:
             UserError: if the folder was built without stems.
@@ -604,15 +606,15 @@ class WindowSet:
         )
 
     def random_crops(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, list[tuple[str, ...]]]:
-        """`n` mixtures of one window, cropped at random from all tracks, and the labels that are active in each.
+        """Draw `n` random mixtures of one window from all tracks, and the labels that are active in each.
 
-        Crops in which no label is active are drawn again; where mixtures have no labels, any crop is taken.
+        Crops in which no label is active are redrawn; if mixtures have no labels, any crop is used.
 
         Returns:
-            float32 [n, 1, T] and n tuples of labels.
+            float32 `[n, 1, T]` and n tuples of labels.
 
         Raises:
-            UserError: if there is practically no crop in which a label is active.
+            UserError: if there are hardly any crops in which a label is active.
         """
         starts, labels = self._random_starts(rng, n, None)
         return self.mixture_at(starts), labels
@@ -620,28 +622,28 @@ class WindowSet:
     def random_stem_crops(
         self, rng: np.random.Generator, n: int, sounding: str | None = None
     ) -> tuple[np.ndarray, list[tuple[str, ...]]]:
-        """The stems of `n` windows, cropped at random from all tracks, and the labels that are active in each.
+        """Draw the stems of `n` random windows from all tracks, and the labels that are active in each.
 
-        Crops in which no label is active, or `sounding` is not, are drawn again; without `sounding` the crops are those
-        of `random_crops`. A stem that a track lacks is zeros.
+        Crops in which no label is active, or `sounding` is not, are redrawn; without `sounding` the crops are those of
+        `random_crops`. A stem that a track lacks is zeros.
 
         Returns:
-            float32 [n, K, 1, T] and n tuples of labels.
+            float32 `[n, K, 1, T]` and n tuples of labels.
 
         Raises:
-            UserError: if the folder was built without stems, or there is practically no such crop.
+            UserError: if the folder was built without stems, or there are hardly any such crops.
         """
         stems = self._stored_stems
         starts, labels = self._random_starts(rng, n, sounding)
         return _float(np.stack([stems[:, start : start + self.window] for start in starts])[:, :, None]), labels
 
     def solo_share(self, crops: int = 2000) -> float | None:
-        """The share of random training windows in which one label alone is active; None of mixtures without labels.
+        """The share of random windows in which exactly one label is active; None for mixtures without labels.
 
-        A model that is trained on mixtures has heard single stems in as many of its windows.
+        This is how often a model trained on mixtures sees single stems.
 
         Args:
-            crops: windows that are drawn, always the same ones.
+            crops: number of windows to draw; they are always the same.
         """
         if not self.labels:
             return None
@@ -649,28 +651,28 @@ class WindowSet:
         return sum(len(active) == 1 for active in labels) / crops
 
     def grid(self, hop: int) -> np.ndarray:
-        """Where windows that are `hop` samples apart start in the stored audio: of every track, from its beginning.
+        """Starts, in the stored audio, of windows that are `hop` samples apart, from the beginning of every track.
 
         Returns:
-            int64 [n].
+            int64 `[n]`.
 
         Raises:
             UserError: if `hop` is not positive.
         """
         if hop < 1:
-            raise UserError(f"{self.folder}: windows cannot be {hop} samples apart; choose a positive number")
+            raise UserError(f"{self.folder}: windows cannot be {hop} samples apart; choose a positive hop")
         crops = np.diff(self._crops_until, prepend=0)
         return np.concatenate(
             [start + np.arange(0, count, hop, dtype=np.int64) for start, count in zip(self._starts, crops, strict=True)]
         )
 
     def mixture_at(self, starts: Iterable[int]) -> np.ndarray:
-        """Mixtures of windows that start there in the stored audio (see `grid`), float32 [N, 1, T]."""
+        """Mixtures of windows with these starts in the stored audio (see `grid`), float32 `[N, 1, T]`."""
         return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None])
 
     @property
     def samples(self) -> int:
-        """Of all tracks."""
+        """Number of samples of all tracks together."""
         return len(self._mix)
 
     @property
@@ -681,13 +683,13 @@ class WindowSet:
     @property
     def _stored_stems(self) -> np.ndarray:
         if self._stems is None:
-            raise UserError(f"{self.folder}: was built without stems; build the windows again with stems=True")
+            raise UserError(f"{self.folder}: was built without stems; rebuild the windows with stems=True")
         return self._stems
 
     def _random_starts(
         self, rng: np.random.Generator, n: int, sounding: str | None
     ) -> tuple[list[int], list[tuple[str, ...]]]:
-        """Where `n` random crops start in the stored audio, and the labels that are active in each."""
+        """Starts of `n` random crops in the stored audio, and the labels that are active in each."""
         starts: list[int] = []
         labels: list[tuple[str, ...]] = []
         attempts = 0
@@ -702,7 +704,7 @@ class WindowSet:
                     labels.append(tuple(label for label in self.labels if label in active))
             attempts += n
             if attempts > _ATTEMPTS + 100 * n:
-                who = "its classes hardly ever sound" if sounding is None else f"{sounding} hardly ever sounds"
+                who = "the classes hardly ever sound" if sounding is None else f"{sounding} hardly ever sounds"
                 raise UserError(f"{self.folder}: {who}; check data.classes and min_active")
         return starts, labels
 
@@ -721,7 +723,7 @@ def _float(samples: np.ndarray) -> np.ndarray:
 
 
 def _stems(track: Track, labels: Sequence[str], sample_rate: int, length: int) -> np.ndarray:
-    """The stems of a track, int16 [K, length], stems of one label summed, clipped to the range of int16."""
+    """The stems of a track, int16 `[K, length]`: the sum over each label's files, clipped to the range of int16."""
     import soxr
 
     result = np.zeros((len(labels), length), np.int16)
@@ -740,15 +742,15 @@ def _stems(track: Track, labels: Sequence[str], sample_rate: int, length: int) -
 
 
 def _decode(file: Path, frames: int) -> np.ndarray:
-    """The first samples of a file, mono float32 [frames]."""
+    """The first samples of a file, mono, float32 `[frames]`."""
     import soundfile
 
     try:
         audio, _ = soundfile.read(file, frames=frames, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise UserError(f"{file}: cannot be decoded; the file is corrupt, replace it") from error
+        raise UserError(f"{file}: cannot be decoded, the file is corrupt; replace it") from error
     if len(audio) != frames:
-        raise UserError(f"{file}: ends after {len(audio)} of {frames} samples; the file is corrupt, replace it")
+        raise UserError(f"{file}: ends after {len(audio)} of {frames} samples, the file is corrupt; replace it")
     if not np.isfinite(audio).all():
         raise UserError(f"{file}: holds samples that are not finite (NaN or infinite); replace it")
     return audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]

@@ -32,10 +32,12 @@ class Derivative(Protocol):
     Attributes:
         rows: S.
         gain: g of a derivative d = g·(x − D)/σ that is led by estimates D of its signals; None of any other.
+        space: of the state.
     """
 
     rows: int
     gain: float | None = None
+    space: Space = WAVEFORM
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """dx/dσ, of the shape of x."""
@@ -44,6 +46,10 @@ class Derivative(Protocol):
     def stems(self, x: Tensor) -> Tensor:
         """The sources in the order of the prompts, `[B, K, ...]`, of a final state."""
         ...
+
+    def signals(self, x: Tensor) -> Tensor:
+        """The sources of a final state as signals `[B, K, C, T]`; what sums to a mixture does so in any space."""
+        return decoded(self.space, self.stems(x))
 
     def coupling(self, sigma: float) -> float:
         """λ(σ) of a likelihood term, which moves the error e of a sum by de/dσ = λ·e (`check_stability`)."""
@@ -74,12 +80,30 @@ def denoised(model: Guided, x: Tensor, sigma: float, prompts: list[list[Prompt]]
     return model(x.flatten(0, 1), sigma, rows).unflatten(0, x.shape[:2])
 
 
+def decoded(space: Space, rows: Tensor) -> Tensor:
+    """The signals `[B, S, C, T]` of states `[B, S, ...]`."""
+    return space.decode(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+
+
+def encoded(space: Space, signals: Tensor) -> Tensor:
+    """The states `[B, S, ...]` of signals `[B, S, C, T]`."""
+    return space.encode(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
+
+
+def reference(space: Space, mixture: Tensor) -> Tensor:
+    """What `Space.rest` takes for a mixture `[B, C, T]`: its state, or the signal where the space is not additive."""
+    return space.encode(mixture) if space.additive else mixture
+
+
 def project(x: Tensor, mixture: Tensor, space: Space = WAVEFORM) -> Tensor:
-    """The point nearest to the sources x `[B, K, ...]` that sums to the mixture (see `Space.rest`)."""
+    """The point nearest to the sources x `[B, K, ...]` that sums to the mixture, as `reference` gives it.
+
+    In a space that is not additive, nearest in the signals: they are decoded, get equal parts of what they lack, and
+    are encoded.
+    """
     if space.additive:
         return x + space.rest(mixture, x) / x.shape[1]
-    signals = space.decode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-    return space.encode(project(signals, mixture).flatten(0, 1)).unflatten(0, x.shape[:2])
+    return encoded(space, project(decoded(space, x), mixture))
 
 
 def items_of(prompts: Prompts, at_least: int = 1) -> list[list[Prompt]]:

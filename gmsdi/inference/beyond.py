@@ -16,11 +16,14 @@ from gmsdi.inference.base import (
     Guided,
     Join,
     Prompts,
+    decoded,
     denoised,
+    encoded,
     items_of,
     positive,
     project,
     pull,
+    reference,
     with_given,
 )
 from gmsdi.models.protocol import Space
@@ -54,20 +57,25 @@ class Projected(Derivative):
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """dx/dσ, `[B, K, ...]`."""
-        estimates = project(denoised(self.model, x, sigma, self.prompts), self.mixture, self.space)
+        estimates = project(denoised(self.model, x, sigma, self.prompts), self.reference, self.space)
         return self.gain * (x - estimates) / sigma
 
     def __init__(
         self, model: Guided, mixture: Tensor, prompts: Prompts, *, gain: float = 2.0, space: Space = WAVEFORM
     ) -> None:
         self.model, self.mixture, self.space = model, mixture, space
+        self.reference = reference(space, mixture)
         self.prompts = items_of(prompts, at_least=2)
         self.gain: float = gain
         self.rows = len(self.prompts[0])
 
     def stems(self, x: Tensor) -> Tensor:
         """The K sources `[B, K, ...]`; they sum to y(0) exactly."""
-        return project(x, self.mixture, self.space)
+        return project(x, self.reference, self.space)
+
+    def signals(self, x: Tensor) -> Tensor:
+        """The K sources `[B, K, C, T]`; they sum to y(0) exactly, in any space."""
+        return project(decoded(self.space, x), self.mixture)
 
 
 class Conditioned(Derivative):
@@ -88,6 +96,9 @@ class Conditioned(Derivative):
     of D̄ such copies: its least-squares approximation Σ_i h_i∗x_i, with filters h_i of 2·lags + 1 coefficients, a little
     regularised. The final z has none of them; real stems of one piece hardly have any.
 
+    In a space that is not additive, x_i, D̄ and P are of signals, and D̄ is encoded; z + Σ_i x_i is the encoded sum of
+    Dec(D(z, ⊗_J z)) and x_i, with the noise z − D(z, ⊗_J z) added. This needs two calls of the model.
+
     Args:
         model: see `gmsdi.inference`.
         given: x_I, `[B, I, ...]`, clean.
@@ -95,32 +106,46 @@ class Conditioned(Derivative):
         prompts: the J prompts of the sources to generate (or B lists of them).
         share: a; 0 judges the accompaniment alone, 1 nothing but the whole mixture.
         gamma_x: γ of the sources' likelihood; one source alone has none.
-        lags: steps of the state's time axis of the filters before and after 0; None leaves the copies in.
+        lags: steps of the state's time axis of the filters before and after 0, or samples where the space is not
+            additive; None leaves the copies in.
         join: ⊗, called with the given prompts followed by the others.
-        space: see `gmsdi.inference`; it must be additive.
+        space: see `gmsdi.inference`.
 
     Attributes:
         rows: S, the J generated rows and, last, z; one row for a single source.
 
     Raises:
         UserError: if there is no prompt, or the given prompts do not match `given`, γ is not positive, `share` is not
-            between 0 and 1, `lags` is negative, or the space is not additive.
+            between 0 and 1, or `lags` is negative.
     """
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """dx/dσ, `[B, S, ...]`."""
-        heard = torch.cat([x, x[:, -1:] + self.given], dim=1)
-        clean = denoised(self.model, heard, sigma, self.prompts)
-        z = torch.lerp(clean[:, -2:-1], clean[:, -1:] - self.given, self.share)
-        if self.copies:
-            found = [copies(item.clone()) for copies, item in zip(self.copies, z[:, 0], strict=True)]
-            z = z - torch.stack(found)[:, None]
-        d = (x - torch.cat([clean[:, :-2], z], dim=1)) / sigma
+        if self.space.additive:
+            heard = torch.cat([x, x[:, -1:] + self.given], dim=1)
+            clean = denoised(self.model, heard, sigma, self.prompts)
+            clean, whole = clean[:, :-1], clean[:, -1:]
+            z = self._original(torch.lerp(clean[:, -1:], whole - self.given, self.share))
+        else:
+            clean = denoised(self.model, x, sigma, [item[:-1] for item in self.prompts])
+            alone = decoded(self.space, clean[:, -1:])
+            heard = encoded(self.space, alone + self.given) + x[:, -1:] - clean[:, -1:]
+            whole = denoised(self.model, heard, sigma, [item[-1:] for item in self.prompts])
+            both = torch.lerp(alone, decoded(self.space, whole) - self.given, self.share)
+            z = encoded(self.space, self._original(both))
+        d = (x - torch.cat([clean[:, :-1], z], dim=1)) / sigma
         factor = pull(self.gamma_x, sigma)
         if self.rows > 1 and factor:
-            excess = x[:, -1:] - self.space.mix(x[:, :-1])
+            excess = x[:, -1:] - self.space.mix(x[:, :-1], clean[:, :-1])
             d = torch.cat([d[:, :-1] - factor * excess, d[:, -1:]], dim=1)
         return d
+
+    def _original(self, z: Tensor) -> Tensor:
+        """P·z, `[B, 1, ...]`."""
+        if not self.copies:
+            return z
+        found = [copies(item.clone()) for copies, item in zip(self.copies, z[:, 0], strict=True)]
+        return z - torch.stack(found)[:, None]
 
     def __init__(
         self,
@@ -142,10 +167,10 @@ class Conditioned(Derivative):
             )
         if lags is not None and lags < 0:
             raise UserError(f"lags is {lags}; it must be a number of samples, or None")
-        if not space.additive:
-            raise UserError("share adds clean to noisy states, which this model's space does not allow; use Eq. 12")
         self.model, self.space = model, space
-        self.given = space.mix(given)
+        if not space.additive:
+            given = decoded(space, given)
+        self.given = given.sum(dim=1, keepdim=True)
         # Item by item, each in memory of its own: the rounding of transforms depends on how many there are, and where.
         self.copies = None if lags is None else [Copies(item.clone(), lags) for item in given]
         self.share = share
@@ -159,11 +184,20 @@ class Conditioned(Derivative):
 
     def stems(self, x: Tensor) -> Tensor:
         """The generated sources `[B, J, ...]`; they sum to z exactly."""
-        return x if self.rows == 1 else project(x[:, :-1], x[:, -1], self.space)
+        if self.rows == 1:
+            return x
+        return project(x[:, :-1], x[:, -1] if self.space.additive else self.space.decode(x[:, -1]), self.space)
+
+    def signals(self, x: Tensor) -> Tensor:
+        """The generated sources `[B, J, C, T]`; they sum to the signal of z exactly."""
+        signals = decoded(self.space, x)
+        return signals if self.rows == 1 else project(signals[:, :-1], signals[:, -1])
 
     def mixture_row(self, x: Tensor) -> Tensor:
         """Σ_I x_i + z, `[B, ...]`."""
-        return x[:, -1] + self.given[:, 0]
+        if self.space.additive:
+            return x[:, -1] + self.given[:, 0]
+        return self.space.encode(self.space.decode(x[:, -1]) + self.given[:, 0])
 
     def coupling(self, sigma: float) -> float:
         """λ(σ) of e = z − Σ_J x, see `Total.coupling`."""

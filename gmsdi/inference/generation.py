@@ -16,6 +16,7 @@ from gmsdi.inference.base import (
     Join,
     Noise,
     Prompts,
+    decoded,
     denoised,
     items_of,
     positive,
@@ -59,6 +60,9 @@ class Total(Derivative):
         e   = y − Σ_l x_l
         d_k = (x_k − D(x_k, z_k))/σ − (σ/γ_x²)·e
         d_y = (y − D(y, ⊗_l z_l))/σ + (σ/γ_y²)·e
+
+    In a space that is not additive, Σ_l x_l is E(Σ_l Dec(D_l)) + Σ_l (x_l − D_l), of the denoised D_l. It is taken to
+    move with a source as in an additive space, where its derivative by x_k is 1.
 
     With `groups`, Eq. 11: one row per group J_m of a partition of the sources, with the prompt ⊗_{j∈J_m} z_j; the
     row is Σ_{j∈J_m} x_j, so `stems` then gives one signal per group.
@@ -128,6 +132,11 @@ class Total(Derivative):
         mixture = x[:, -1] if self.space.additive else self.space.decode(x[:, -1])
         return project(x[:, :-1], mixture, self.space)
 
+    def signals(self, x: Tensor) -> Tensor:
+        """The sources (or groups) `[B, S − 1, C, T]`; consistent ones sum to the mixture row's signal."""
+        signals = decoded(self.space, x[:, :-1])
+        return project(signals, self.space.decode(x[:, -1])) if self.consistent else signals
+
     def mixture_row(self, x: Tensor) -> Tensor:
         """The row y, `[B, ...]`."""
         return x[:, -1]
@@ -143,6 +152,8 @@ class Partial(Total):
         e   = y − (α·Σ_{i∈I} x_i(σ) + β·Σ_{l∈J} x_l),   x_i(σ) = x_i + σ·ε_i
         d_j = (x_j − D(x_j, z_j))/σ − (σ/γ_x²)·e
         d_y = (y − D(y, ⊗_{I∪J} z))/σ + (σ/γ_y²)·e
+
+    In a space that is not additive, e is y − E(α·Σ_i Dec(x_i) + β·Σ_l Dec(D_l)) − α·σ·Σ_i ε_i − β·Σ_l (x_l − D_l).
 
     The given sources are not part of the state and stay as they are. The paper does not say how often ε is drawn. Here
     it is drawn once by default, so that the derivative is a function and every sampler keeps its order; a callable
@@ -168,8 +179,7 @@ class Partial(Total):
         rows: S, the J generated rows and, last, the mixture y.
 
     Raises:
-        UserError: if there is no prompt, or the given prompts do not match `given`, or a γ is not positive, or a space
-            that is not additive is asked for an α or β that is not 1.
+        UserError: if there is no prompt, or the given prompts do not match `given`, or a γ is not positive.
     """
 
     def excess(self, x: Tensor, clean: Tensor, sigma: float) -> Tensor:
@@ -177,8 +187,11 @@ class Partial(Total):
         if self.space.additive:
             made = self.beta * self.space.mix(x[:, :-1])
             return x[:, -1:] - made - self.alpha * self.space.mix(self.given_at(sigma))
-        sources = torch.cat([self.given_at(sigma), x[:, :-1]], dim=1)
-        return x[:, -1:] - self.space.mix(sources, torch.cat([self.given, clean[:, :-1]], dim=1))
+        made, heard = decoded(self.space, clean[:, :-1]).sum(dim=1), self.heard
+        noises = self.beta * (x - clean)[:, :-1].sum(dim=1) + self.alpha * (self.given_at(sigma) - self.given).sum(
+            dim=1
+        )
+        return x[:, -1:] - (self.space.encode(self.alpha * heard + self.beta * made) + noises).unsqueeze(1)
 
     def given_at(self, sigma: float) -> Tensor:
         """x_I(σ) = x_I + σ·ε, `[B, I, ...]`, the perturbation kernel of Eq. 2."""
@@ -199,12 +212,12 @@ class Partial(Total):
         join: Join = join_texts,
         space: Space = WAVEFORM,
     ) -> None:
-        if not space.additive and (alpha, beta) != (1.0, 1.0):
-            raise UserError("alpha and beta scale sums of states, which this model's space does not have; leave them 1")
         known, items = with_given(given, given_prompts, prompts)
         super().__init__(model, items, gamma_x=gamma_x, gamma_y=gamma_y, space=space)
         self.prompts = [[*row, join([*heard, *row])] for heard, row in zip(known, items, strict=True)]
         self.given = given
+        if not space.additive:
+            self.heard = decoded(space, given).sum(dim=1)
         self.noise = torch.randn_like(given) if noise is None else noise
         self.alpha, self.beta = alpha, beta
 

@@ -35,6 +35,10 @@ class Resting(Derivative):
         """Those of the derivative."""
         return self.derivative.stems(x)
 
+    def signals(self, x: Tensor) -> Tensor:
+        """Those of the derivative."""
+        return self.derivative.signals(x)
+
     def coupling(self, sigma: float) -> float:
         """That of the derivative."""
         return self.derivative.coupling(sigma)

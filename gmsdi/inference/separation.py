@@ -6,7 +6,20 @@ import torch
 from torch import Tensor
 
 from gmsdi.errors import UserError
-from gmsdi.inference.base import WAVEFORM, Consistency, Derivative, Guided, Join, Prompts, denoised, items_of, project
+from gmsdi.inference.base import (
+    WAVEFORM,
+    Consistency,
+    Derivative,
+    Guided,
+    Join,
+    Prompts,
+    decoded,
+    denoised,
+    encoded,
+    items_of,
+    project,
+    reference,
+)
 from gmsdi.models.protocol import Space
 from gmsdi.types import Prompt
 from gmsdi.types import join as join_texts
@@ -18,8 +31,11 @@ class Separator(Derivative):
         x_K = y(0) − Σ_{l<K} x_l
         d_k = [(x_k − D(x_k, z_k)) − (x_K − D(x_K, z_K))]/σ,   k < K
 
-    In a space that is not additive, x_K takes the denoised others (see `gmsdi.models.codecs.Latent`), and an evaluation
-    two calls of the model: one for them and one for x_K.
+    In a space that is not additive, x_K is taken of the denoised others (see `gmsdi.models.codecs.Latent`):
+
+        x_K = E(y(0) − Σ_{l<K} Dec(D_l)) − Σ_{l<K} (x_l − D_l),   D_l = D(x_l, z_l)
+
+    which needs two calls of the model: one for them and one for x_K.
 
     Args:
         model: see `gmsdi.inference`.
@@ -45,7 +61,7 @@ class Separator(Derivative):
             free, last = torch.cat([residual[:, :K], residual[:, K + 1 :]], dim=1), residual[:, K : K + 1]
         else:
             clean = denoised(self.model, x, sigma, [[*item[:K], *item[K + 1 :]] for item in self.prompts])
-            rest = self.space.rest(self.mixture, x, clean)
+            rest = self.space.rest(self.reference, x, clean)
             free, last = x - clean, rest - denoised(self.model, rest, sigma, [[item[K]] for item in self.prompts])
         return (free - last) / sigma
 
@@ -53,14 +69,22 @@ class Separator(Derivative):
         self, model: Guided, mixture: Tensor, prompts: Prompts, constrained: int | str, *, space: Space = WAVEFORM
     ) -> None:
         self.model, self.mixture, self.space = model, mixture, space
+        self.reference = reference(space, mixture)
         self.prompts = items_of(prompts, at_least=2)
         self.rows = len(self.prompts[0]) - 1
         self.constrained = _index(self.prompts, constrained)
 
     def stems(self, x: Tensor) -> Tensor:
         """All K sources `[B, K, ...]`: the state with y(0) − Σx at the constrained place, so that they sum to y(0)."""
-        rest = self.space.rest(self.mixture, x)
-        return torch.cat([x[:, : self.constrained], rest, x[:, self.constrained :]], dim=1)
+        return self._with_rest(x, self.space.rest(self.reference, x))
+
+    def signals(self, x: Tensor) -> Tensor:
+        """All K sources `[B, K, C, T]`, the constrained one y(0) without the others: they sum to y(0) in any space."""
+        free = decoded(self.space, x)
+        return self._with_rest(free, self.mixture.unsqueeze(1) - free.sum(dim=1, keepdim=True))
+
+    def _with_rest(self, free: Tensor, rest: Tensor) -> Tensor:
+        return torch.cat([free[:, : self.constrained], rest, free[:, self.constrained :]], dim=1)
 
 
 class Extractor(Derivative):
@@ -77,14 +101,15 @@ class Extractor(Derivative):
 
         D̃_k = D̄_k + (y(0) − Σ_l D̄_l)/K,   d_k = 2·(x_k − D̃_k)/σ
 
-    The network's work is the same; `stems` takes what is left of the sum's error out at the end.
+    The network's work is the same; `stems` takes what is left of the sum's error out at the end. In a space that is not
+    additive, and for any other way of making them sum to the mixture, the estimates are decoded, moved and encoded.
 
     Args:
         model: see `gmsdi.inference`.
         mixture: y(0), see there.
         prompts: see there.
         consistent: project the estimates of each step onto the mixture; or a function that does it in another way,
-            called with estimates `[B, K, ...]` and the mixture, for instance `gmsdi.inference.ShareOut`.
+            called with their signals `[B, K, C, T]` and the mixture, for instance `gmsdi.inference.ShareOut`.
         join: ⊗; its result has no negative text (z*) by default.
         space: see `gmsdi.inference`.
 
@@ -126,6 +151,7 @@ class Extractor(Derivative):
     ) -> None:
         items = items_of(prompts, at_least=2)
         self.model, self.mixture, self.space = model, mixture, space
+        self.reference = reference(space, mixture)
         self.consistent = consistent
         self.rows = len(items[0])
         others = [[join(item[:k] + item[k + 1 :]) for k in range(self.rows)] for item in items]
@@ -133,18 +159,26 @@ class Extractor(Derivative):
 
     def stems(self, x: Tensor) -> Tensor:
         """The K sources `[B, K, ...]`; consistent ones sum to y(0) exactly."""
-        return project(x, self.mixture, self.space) if self.consistent else x
+        return project(x, self.reference, self.space) if self.consistent else x
+
+    def signals(self, x: Tensor) -> Tensor:
+        """The K sources `[B, K, C, T]`; consistent ones sum to y(0) exactly, in any space."""
+        signals = decoded(self.space, x)
+        return self._moved(signals) if self.consistent else signals
 
     def _rests(self, x: Tensor, clean: Tensor | None = None) -> Tensor:
         """r_k of each source, `[B, K, ...]`."""
-        mixture = self.mixture.repeat_interleave(self.rows, dim=0)
+        mixture = self.reference.repeat_interleave(self.rows, dim=0)
         single = None if clean is None else clean.flatten(0, 1).unsqueeze(1)
         return self.space.rest(mixture, x.flatten(0, 1).unsqueeze(1), single).squeeze(1).unflatten(0, x.shape[:2])
 
     def _consistent(self, estimates: Tensor) -> Tensor:
         if callable(self.consistent):
-            return self.consistent(estimates, self.mixture)
-        return project(estimates, self.mixture, self.space)
+            return encoded(self.space, self._moved(decoded(self.space, estimates)))
+        return project(estimates, self.reference, self.space)
+
+    def _moved(self, signals: Tensor) -> Tensor:
+        return self.consistent(signals, self.mixture) if callable(self.consistent) else project(signals, self.mixture)
 
 
 def _index(prompts: list[list[Prompt]], constrained: int | str) -> int:

@@ -37,7 +37,7 @@ class Wiener:
     seconds: float = 0.25
 
     def __call__(self, stems: Tensor, mixture: Tensor) -> Tensor:
-        """From stems `[..., K, C, T]` and their mixture `[..., C, T]` to stems; filtered ones sum to the mixture."""
+        """Filter stems `[..., K, C, T]` with their mixture `[..., C, T]`. The filtered part sums to the mixture."""
         filtered = _by_power(stems, mixture, "wiener", self.seconds, self.sample_rate)
         return stems + self.amount * (filtered - stems)
 
@@ -70,7 +70,7 @@ class ShareOut:
     seconds: float = 0.125
 
     def __call__(self, stems: Tensor, mixture: Tensor) -> Tensor:
-        """From stems `[..., K, C, T]` and their mixture `[..., C, T]` to stems that sum to it."""
+        """Make stems `[..., K, C, T]` sum to their mixture `[..., C, T]`."""
         missing = mixture - stems.sum(dim=-3)
         shares = _by_power(stems, missing, "share_out", self.seconds, self.sample_rate)
         return stems + self.amount * shares + (1 - self.amount) / stems.shape[-3] * missing.unsqueeze(-3)

@@ -1,4 +1,4 @@
-"""Where a network runs, and in which precision."""
+"""The device that a network runs on, and its precision."""
 
 from __future__ import annotations
 

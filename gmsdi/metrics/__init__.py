@@ -1,1 +1,1 @@
-"""Scores of separations (SI-SDRi) and of generations (Fréchet audio distance)."""
+"""Scores of separated stems (SI-SDRi, BSS Eval) and of generated music (Fréchet audio distance, coherence)."""

@@ -1,8 +1,8 @@
 """BSS Eval's signal-to-distortion, -interference and -artifacts ratios, by the `museval` package.
 
-Beside SI-SDRi (`metrics.si_sdr`), for comparison with the literature on music separation. The figures are those of the
-Signal Separation Evaluation Campaign 2018 (Stöter, Liutkus and Ito, "The 2018 Signal Separation Evaluation Campaign",
-2018): BSS Eval version 4, in frames of one second, summarized by medians.
+These complement SI-SDRi (`metrics.si_sdr`), for comparison with the literature on music separation. They follow the
+Signal Separation Evaluation Campaign 2018 (SiSEC; Stöter, Liutkus and Ito, "The 2018 Signal Separation Evaluation
+Campaign", 2018): BSS Eval version 4, in frames of one second, summarized by medians.
 """
 
 from __future__ import annotations
@@ -34,28 +34,27 @@ def bss_eval_windows(
 ) -> pd.DataFrame:
     """Score one track (or a batch of equally long ones) by BSS Eval version 4 in frames.
 
-    An estimate is split into what a filter of `taps` makes of its target, what filters make of the other targets
-    (interference), and the rest (artifacts); the filters are fitted to the whole track (Vincent et al., "Performance
-    Measurement in Blind Audio Source Separation", 2006). SDR counts all that is not the target itself, filtered or not,
-    as distortion: for one channel it is ‖t‖² / ‖t − e‖² in dB, which, other than SI-SDR, punishes a wrong gain.
+    An estimate is split into a filtered version of its target, filtered versions of the other targets (interference),
+    and the rest (artifacts). The filters have `taps` taps and are fitted to the whole track (Vincent et al.,
+    "Performance Measurement in Blind Audio Source Separation", 2006). SDR counts everything but the unfiltered target
+    as distortion: for one channel it is ‖t‖² / ‖t − e‖² in dB, which, unlike SI-SDR, penalises a wrong gain.
 
-    A frame that is shorter than `seconds` is dropped. Scores that are not defined are missing (NaN): those of a stem
-    that is silent (all zeros) throughout, as target or estimate, and, as museval has it, those of every stem in a frame
-    where another target or estimate is silent. A target that is silent throughout is no source; the others are scored
-    without it.
+    A frame shorter than `seconds` is dropped. Undefined scores are missing (NaN): those of a stem whose target or
+    estimate is silent (all zeros) throughout and, as in museval, those of every stem in a frame where another target or
+    estimate is silent. A target that is silent throughout does not count as a source; the others are scored without it.
 
     Args:
         estimates: Separated stems `[..., K, T]`; NumPy or torch.
         targets: True stems `[..., K, T]`; a missing stem is zeros.
         sample_rate: In Hz.
-        labels: The K stems' names.
+        labels: Names of the K stems.
         seconds: Length of a frame.
         hop: Seconds from one frame to the next.
         taps: Length of the filters.
 
     Returns:
         One row per frame and stem: `sub` (number of the frame, which starts at `sub · hop` seconds), `stem`, and `sdr`,
-        `sir`, `sar` in dB, which may be infinite, or NaN. With leading dimensions, a column `item` (flattened index
+        `sir`, `sar` in dB, which may be infinite or NaN. With leading dimensions, a column `item` (the flattened index
         over them) comes first.
 
     Raises:
@@ -77,7 +76,7 @@ def bss_eval_windows(
     stems, total = targets.shape[-2:]
     if total < length:
         raise UserError(
-            f"BSS Eval: {total} samples are less than a frame of {length}; score longer chunks or shorten it"
+            f"BSS Eval: {total} samples are less than a frame of {length}; score longer chunks or shorten the frames"
         )
     batched, count = targets.ndim > 2, (total - length) // step + 1
     estimates, targets = estimates.reshape(-1, stems, total), targets.reshape(-1, stems, total)
@@ -91,15 +90,15 @@ def bss_eval_windows(
 
 
 def summarize_bss_eval(table: pd.DataFrame) -> pd.DataFrame:
-    """Condense the rows of `bss_eval_windows` as SiSEC does: a track's median over its frames, then the tracks' median.
+    """Condense the rows of `bss_eval_windows` as in SiSEC: the median over each track's frames, then over the tracks.
 
     Args:
         table: Columns `sub`, `stem`, `sdr`, `sir`, `sar` and, if there are several tracks, `track` or `item`.
 
     Returns:
         One row per stem in order of appearance, then "All", the mean of the stems that have a score; columns `stem`,
-        `sdr`, `sir`, `sar` in dB, `frames` (how many have a score; for All, their sum) and `tracks` (how many tracks
-        have one; for All, of any stem). NaN where nothing was scored.
+        `sdr`, `sir`, `sar` in dB, `frames` (the number of frames with a score; for All, their sum) and `tracks` (the
+        number of tracks with a score; for All, with a score of any stem). NaN where nothing was scored.
 
     Raises:
         UserError: if the table is empty.
@@ -125,8 +124,8 @@ def _score(scores: np.ndarray, estimates: np.ndarray, targets: np.ndarray, lengt
     estimated = np.any(estimates != 0, axis=-1)
     if not (present & estimated).any():
         return
-    # museval refuses an estimate of zeros. In its place goes the target, whose scores are not kept: the targets have to
-    # stay complete, as what one of them contributes to another's estimate is interference.
+    # museval refuses an estimate of zeros. The target takes its place, and its scores are dropped afterwards. Leaving
+    # the stem out instead would hide its interference in the estimates of others.
     stand_in = np.where(estimated[:, None], estimates, targets)
     try:
         sdr, _, sir, sar, _ = metrics.bss_eval(
@@ -137,7 +136,7 @@ def _score(scores: np.ndarray, estimates: np.ndarray, targets: np.ndarray, lengt
             filters_len=taps,
         )
     except (np.linalg.LinAlgError, AttributeError) as error:
-        # For a singular system museval 0.4.1 uses a name that NumPy 2 has dropped.
+        # For a singular system museval 0.4.1 uses a name that NumPy 2 has removed.
         if isinstance(error, AttributeError) and "linalg" not in str(error):
             raise
         return
@@ -148,7 +147,7 @@ def _score(scores: np.ndarray, estimates: np.ndarray, targets: np.ndarray, lengt
 
 @cache
 def museval_metrics() -> ModuleType:
-    """The metrics of museval, without the package around it, which needs musdb and, through it, ffmpeg.
+    """Import the metrics of museval without the rest of the package, which needs musdb and, through it, ffmpeg.
 
     Raises:
         UserError: if museval is not installed.

@@ -1,4 +1,4 @@
-"""The embedding of LAION's CLAP for Fréchet distances."""
+"""The embedding of LAION's CLAP, for Fréchet distances."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class CLAP:
-    """The 512 dimensions, of unit length, in which LAION's music CLAP compares audio with text; a frame is 10 s.
+    """The unit vectors of 512 dimensions in which LAION's music CLAP compares audio with text, one per window of 10 s.
 
     Network: Wu et al., "Large-scale Contrastive Language-Audio Pretraining", 2023, see `gmsdi.models.clap.network`.
-    laion-clap embeds ten seconds at random of a longer clip; here a clip gives a frame for every window of ten seconds
-    that lies within it, from its beginning, every `hop`. A shorter clip is repeated as often as it fits whole, then
-    padded with zeros, as there; and samples are rounded to 16 bits, as there.
+    laion-clap embeds ten random seconds of a longer clip; here a clip gives one frame for every window of ten seconds
+    that fits into it, from its beginning in steps of `hop`. As in laion-clap, a shorter clip is repeated as often as it
+    fits completely and then padded with zeros, and samples are rounded to 16 bits.
 
     Args:
-        checkpoint: File of the weights as LAION publishes them; None: downloaded once, see `Weights.file`.
+        checkpoint: File of the weights as published by LAION; None: downloaded once, see `Weights.file`.
         sha256: Digest that the weights must have, if they are not the published ones.
         hop: Seconds from one window to the next.
         batch: Windows per forward pass.
-        device: Where the network runs.
+        device: Device that the network runs on.
 
     Raises:
-        UserError: if the weights cannot be had, have another digest, or are of another network.
+        UserError: if the weights are not available, have another digest, or belong to another network.
     """
 
     name = "clap-LAION-music_audioset-projection512"
@@ -56,7 +56,7 @@ class CLAP:
         self._tower = AudioTower(network, LAION).to(device)
 
     def clips_at_once(self, samples: int, sample_rate: int) -> int:
-        """See `Embedding.clips_at_once`."""
+        """Number of clips that share calls of the network, see `Embedding.clips_at_once`."""
         return self._batch
 
     def frames(self, audio: Any, sample_rate: int) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""How well an accompaniment goes with what it accompanies: by the harmony and the onsets that both have in common.
+"""How well an accompaniment fits the stems that it accompanies: the harmony and the onsets that both have in common.
 
-A Fréchet audio distance compares sounds with sounds and does not hear whether the stems of a clip belong together.
-These numbers say nothing else. The best harmony and onsets has who plays the given stems once more, so a third number
-tells how much of an accompaniment is a copy. They are plain signal processing: read them beside those of real stems of
-the same song and of different songs, computed on the same pairs.
+A Fréchet audio distance compares sets of sounds; it does not measure whether the stems of a clip belong together. These
+scores measure only that. Simply replaying the given stems would maximise both, so a third score says how much of an
+accompaniment is a copy. All three are plain signal processing: compare them with those of real stems of the same song
+and of different songs, computed on the same pairs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import csd, stft, welch
 
 LOWEST, HIGHEST = 80.0, 1500.0
-"""Range of the chroma in Hz; further up, overtones blur the harmony."""
+"""Range of the chroma in Hz; above it, overtones blur the harmony."""
 CHROMA_SECONDS, ONSET_SECONDS = 0.256, 0.128
 HOP = 0.032
 SMOOTH = 0.5
 """Seconds over which a chroma vector is averaged: about a beat."""
 FLOOR = 1e-6
 COPY_SECONDS = 0.128
-"""Segments of the cross spectrum; independent noise has about the inverse of their number in common."""
+"""Length of the segments of the cross spectrum. Independent noise has a coherence of about 1 / their number."""
 
 
 def chroma(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Magnitude by pitch class, averaged over half a second, without the mean over the classes.
+    """Magnitude of each pitch class, averaged over half a second, minus the mean over the classes.
 
     Args:
         audio: `[N, T]`.
@@ -36,14 +36,14 @@ def chroma(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     frequencies, magnitude = _spectrogram(audio, sample_rate, CHROMA_SECONDS)
     inside = np.flatnonzero((frequencies >= LOWEST) & (frequencies < HIGHEST))
     classes = np.round(12 * np.log2(frequencies[inside] / 440)).astype(int) % 12
-    # Means, so that noise has no harmony: the classes have different numbers of frequencies.
+    # Means rather than sums, because the classes have different numbers of frequencies; noise must not have a harmony.
     found = np.stack([magnitude[:, inside[classes == k]].mean(axis=1) for k in range(12)], axis=1)
     found = uniform_filter1d(found, max(1, round(SMOOTH / HOP)), axis=-1, mode="nearest")
     return found - found.mean(axis=1, keepdims=True)
 
 
 def onsets(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """How much the level rises from frame to frame, averaged over frequency, without its mean over time.
+    """How much the level rises from frame to frame, averaged over frequency, minus its mean over time.
 
     Args:
         audio: `[N, T]`.
@@ -54,14 +54,14 @@ def onsets(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """
     _, magnitude = _spectrogram(audio, sample_rate, ONSET_SECONDS)
     rise = np.maximum(np.diff(np.log(magnitude**2 + FLOOR), axis=-1), 0).mean(axis=1)
-    rise = uniform_filter1d(rise, 3, axis=-1, mode="nearest")  # a tenth of a second is together
+    rise = uniform_filter1d(rise, 3, axis=-1, mode="nearest")  # onsets within a tenth of a second coincide
     return rise - rise.mean(axis=-1, keepdims=True)
 
 
 def copied(given: np.ndarray, made: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The part of the accompaniment's power that a linear filter makes of the given signal.
+    """The share of the accompaniment's power that a linear filter can produce from the given signal.
 
-    The magnitude-squared coherence of the two by Welch's method, weighted by the power that the accompaniment has at
+    This is the magnitude-squared coherence of the two by Welch's method, weighted by the power of the accompaniment at
     each frequency.
 
     Args:
@@ -81,7 +81,7 @@ def copied(given: np.ndarray, made: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def coherence(given: np.ndarray, made: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compare given signals with what was made to go with them.
+    """Score how well generated signals fit the given ones.
 
     Args:
         given: `[N, T]`.
@@ -89,8 +89,8 @@ def coherence(given: np.ndarray, made: np.ndarray, sample_rate: int) -> tuple[np
         sample_rate: in Hz.
 
     Returns:
-        The mean cosine of the chroma vectors of each pair, and the correlation of its onsets, both `[N]` from −1 to 1;
-        and what is `copied`. All are 0 where one of the two is silent.
+        The mean cosine similarity of the chroma vectors of each pair, the correlation of its onsets, both `[N]` from −1
+        to 1, and the share that is `copied`, `[N]`. All are 0 where one of the two is silent.
     """
     harmony = _cosine(chroma(given, sample_rate), chroma(made, sample_rate), axis=1).mean(axis=-1)
     together = _cosine(onsets(given, sample_rate), onsets(made, sample_rate), axis=-1)
@@ -98,7 +98,7 @@ def coherence(given: np.ndarray, made: np.ndarray, sample_rate: int) -> tuple[np
 
 
 def _spectrogram(audio: np.ndarray, sample_rate: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies [B] in Hz and magnitudes [N, B, F], in units of the amplitude."""
+    """Frequencies `[B]` in Hz and magnitudes `[N, B, F]`, in units of the amplitude."""
     size = round(seconds * sample_rate)
     frequencies, _, spectrum = stft(audio, sample_rate, nperseg=size, noverlap=size - round(HOP * sample_rate))
     return frequencies, np.abs(spectrum)

@@ -1,4 +1,4 @@
-"""How well a signal can be told from white noise: a bound to hold a denoiser against."""
+"""How well a signal can be separated from white noise: a reference to compare denoisers with."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def oracle_wiener(
 ) -> Tensor:
     """MSE/σ² of a Wiener filter that knows the power of the clean signal in every cell of its spectrogram.
 
-    Its estimate of the cell X(t, f) is |X|²/(|X|² + P)·(X + N), with the noise's mean power P. It knows less than the
-    clean signal (no phases, no cells beyond each other) and more than any denoiser, so it is no bound in either
-    direction: a model that has learned what its signals are like can and should do better.
+    Its estimate of the cell X(t, f) is |X|²/(|X|² + P)·(X + N), where P is the mean power of the noise. It uses the
+    clean signal's powers, which no denoiser knows, but neither its phases nor relations between cells. It is therefore
+    not a bound: a model that has learned what its signals are like can and should do better.
 
     Args:
         clean: `[..., T]`.
         sigma: standard deviation of the noise.
         noise: white noise of standard deviation 1, of the same shape.
-        n_fft: samples of a frame.
-        hop: from one frame to the next, in samples.
-        window: `[n_fft]`; None is Hann's.
+        n_fft: samples per frame.
+        hop: samples from one frame to the next.
+        window: `[n_fft]`; None means a Hann window.
 
     Returns:
         `[...]`, the mean over time.

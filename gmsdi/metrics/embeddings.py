@@ -1,7 +1,7 @@
-"""Embeddings of audio in which Fréchet distances are measured, behind one interface.
+"""One interface to the audio embeddings in which Fréchet distances are measured.
 
-A Fréchet distance means nothing without the name of its embedding: print `Embedding.name` and the number of frames
-beside it. `get_embedding(name)` returns the embedding of that name.
+A Fréchet distance means nothing without its embedding: print `Embedding.name` and the number of frames beside it.
+`get_embedding(name)` returns the embedding of that name.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gmsdi.metrics.vggish import VGGish
 class Embedding(Protocol):
     """Turns audio clips into the frames whose mean and covariance a Fréchet distance compares."""
 
-    name: str  # says which network, which training set and which layer
-    sample_rate: int  # Hz that the network works at; other rates are resampled to it
+    name: str  # network, training set and layer
+    sample_rate: int  # in Hz; audio at other rates is resampled
 
     def frames(self, audio: Any, sample_rate: int) -> np.ndarray:
         """Embed clips.
 
         Args:
-            audio: Waveforms in [-1, 1], `[n, T]`, `[n, C, T]` (averaged to mono) or a single `[T]`; NumPy or torch.
+            audio: Waveforms in [-1, 1], `[n, T]`, `[n, C, T]` (averaged to mono) or one clip `[T]`; NumPy or torch.
             sample_rate: Rate of `audio` in Hz.
 
         Returns:
@@ -41,10 +41,10 @@ class Embedding(Protocol):
         ...
 
     def clips_at_once(self, samples: int, sample_rate: int) -> int:
-        """How many clips of so many samples share calls of the network.
+        """Number of clips of this many samples that share calls of the network.
 
-        Clips that are embedded in groups of this number (the last may be smaller), one `frames` after another, have the
-        same frames to the last bit as all of them in one.
+        If clips are embedded in groups of this number (the last may be smaller), with one call of `frames` each, the
+        frames are the same to the last bit as those of a single call.
 
         Raises:
             UserError: if such a clip is too short for one frame.
@@ -65,12 +65,12 @@ def get_embedding(name: str, **options: Any) -> Embedding:
 
     Args:
         name: A key of `EMBEDDINGS`.
-        options: Of its class: hop and batch for all; window for musicnn; checkpoint, sha256 and device for VGGish and
-            CLAP. None leaves the embedding's default.
+        options: Options of its class: hop and batch for all; window for musicnn; checkpoint, sha256 and device for
+            VGGish and CLAP. None keeps the embedding's default.
 
     Raises:
-        UserError: if no embedding has that name, if it does not take an option, or if what it needs is not installed
-            or cannot be downloaded.
+        UserError: if there is no embedding of that name, it does not have an option, or something that it needs is not
+            installed or cannot be downloaded.
     """
     if name not in EMBEDDINGS:
         raise UserError(f"embedding '{name}': unknown; choose one of {', '.join(EMBEDDINGS)}")
@@ -78,5 +78,5 @@ def get_embedding(name: str, **options: Any) -> Embedding:
     known = inspect.signature(EMBEDDINGS[name]).parameters
     for key in given:
         if key not in known:
-            raise UserError(f"embedding '{name}': takes no {key}; leave it out, it takes {', '.join(known)}")
+            raise UserError(f"embedding '{name}': has no option {key}; its options are {', '.join(known)}")
     return EMBEDDINGS[name](**given)

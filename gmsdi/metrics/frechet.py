@@ -1,12 +1,12 @@
-"""Fréchet distance between Gaussians, the Fréchet audio distance (FAD), and its extrapolation to endless samples.
+"""Fréchet distance between Gaussians, the Fréchet audio distance (FAD), and its extrapolation to infinite samples.
 
 Nothing here needs a matrix square root: with Σ₁ = A₁ᵀA₁ and Σ₂ = A₂ᵀA₂ for any factors A,
 
     tr (Σ₁Σ₂)^½ = tr (Σ₁^½ Σ₂ Σ₁^½)^½ = ‖A₁A₂ᵀ‖_*,
 
-the sum of the singular values of A₁A₂ᵀ (factors of one matrix differ by a rotation only, which singular values do not
-see). It is real and never negative, for singular covariances too, as they arise from fewer frames than dimensions.
-Centred frames are themselves such a factor, so that FAD needs no covariance matrix at all.
+the sum of the singular values of A₁A₂ᵀ (factors of one matrix differ only by a rotation, which does not change singular
+values). It is real and never negative, even for singular covariances, which arise from fewer frames than dimensions.
+Centred frames are themselves such a factor, so FAD needs no covariance matrix at all.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def frechet_distance(mu1: Any, cov1: Any, mu2: Any, cov2: Any) -> float:
 def fad(reference_frames: Any, frames: Any) -> float:
     """Fréchet audio distance: `frechet_distance` of the frames' means and (unbiased) covariances.
 
-    Kilgour et al., "Fréchet Audio Distance", 2019. Biased upwards for few frames: compare only equal numbers of
+    Kilgour et al., "Fréchet Audio Distance", 2019. It is biased upwards for few frames: compare only equal numbers of
     frames, or use `fad_inf`.
 
     Args:
@@ -55,7 +55,7 @@ def fad(reference_frames: Any, frames: Any) -> float:
         frames: `[M, D]` embeddings of the evaluated set.
 
     Raises:
-        UserError: with fewer than two frames, other dimensions, or a value that is not finite.
+        UserError: if there are fewer than two frames, the dimensions differ, or a value is not finite.
     """
     reference, evaluated = _frames(reference_frames, "reference"), _frames(frames, "evaluated")
     _same_dimension(reference, evaluated)
@@ -67,10 +67,10 @@ class FadInf:
     """A line fitted to FAD against 1/N.
 
     Attributes:
-        value: FAD∞, the line at 1/N = 0. May be slightly negative, since it estimates without bias.
-        slope: Of the line: N times the excess of FAD over FAD∞.
-        r2: Share of the scores' variance that the line explains; small where FAD hardly depends on N beside its
-            scatter, as between very different sets.
+        value: FAD∞, the line at 1/N = 0. May be slightly negative, since it is an unbiased estimate.
+        slope: Slope of the line: N times the excess of FAD over FAD∞.
+        r2: Share of the scores' variance that the line explains; small if FAD's dependence on N is small compared with
+            its scatter, as between very different sets.
         sizes: `[steps]`, numbers of frames N.
         scores: `[steps]`, FAD at each N.
     """
@@ -83,7 +83,7 @@ class FadInf:
 
 
 def fad_inf(reference_frames: Any, frames: Any, **options: Any) -> float:
-    """FAD∞, the value of `fit_fad_inf`, which describes the arguments. May be slightly negative."""
+    """FAD∞, the value of `fit_fad_inf` (see there for the arguments). May be slightly negative."""
     return fit_fad_inf(reference_frames, frames, **options).value
 
 
@@ -101,23 +101,23 @@ def fit_fad_inf(
 
     Gui et al., "Adapting Frechet Audio Distance for Generative Music Evaluation", 2024 (after Chong and Forsyth,
     "Effectively Unbiased FID and Inception Score", 2020): FAD is measured on random subsets of several sizes N, and a
-    line in 1/N is fitted by least squares. Subsets are drawn without replacement: with replacement, FAD would tend to
-    its biased value for the frames at hand. The reference stays whole, and so does the (smaller) bias that its own size
-    brings. The law in 1/N holds for N well above the embedding's effective dimension; with fewer frames the line is
-    bent and its end is off, though less than FAD itself.
+    line in 1/N is fitted by least squares. Subsets are drawn without replacement; with replacement, FAD would tend to
+    its biased value for the frames at hand. The reference is not subsampled, so the (smaller) bias due to its own size
+    remains. The law in 1/N holds for N well above the embedding's effective dimension; with fewer frames the line is
+    bent and its end is off, though by less than FAD itself.
 
     Args:
         reference_frames: `[N, D]`.
-        frames: `[M, D]`, clip after clip; these are the ones that are drawn from.
+        frames: `[M, D]`, clip after clip; subsets are drawn from these.
         steps: Number of sizes, evenly spaced from `min_frames` to M.
         min_frames: Smallest subset; None: a quarter of the frames.
-        frames_per_clip: Frames that belong together (as `Embedding.frames` orders them): clips are drawn, not frames,
-            because frames of one clip are not independent.
+        frames_per_clip: Number of consecutive frames that belong to one clip (as `Embedding.frames` orders them). Whole
+            clips are drawn, because frames of one clip are not independent.
         repeats: Subsets per size, averaged.
-        seed: Same seed, same result.
+        seed: Seed of the subsets; the same seed gives the same result.
 
     Raises:
-        UserError: as `fad`; also when there are too few clips for three sizes.
+        UserError: as `fad`; also if there are too few clips for three sizes.
     """
     reference, evaluated = _frames(reference_frames, "reference"), _frames(frames, "evaluated")
     _same_dimension(reference, evaluated)
@@ -127,7 +127,9 @@ def fit_fad_inf(
     smallest = max(2, -(-(len(evaluated) // 4 if min_frames is None else min_frames) // frames_per_clip))
     sizes = np.unique(np.linspace(min(smallest, clips), clips, steps).round().astype(int))
     if len(sizes) < 3:
-        raise UserError(f"FAD∞: {clips} clips allow no three subset sizes from {smallest} on; give more clips or steps")
+        raise UserError(
+            f"FAD∞: {clips} clips do not allow three subset sizes from {smallest} on; give more clips or steps"
+        )
     statistics = _statistics(reference)
     by_clip = evaluated.reshape(clips, frames_per_clip, -1)
     rng = np.random.default_rng(seed)
@@ -155,28 +157,28 @@ def fad_ci(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval of `fad` for as many frames, by a jackknife over clusters of both sets.
+    """Confidence interval of `fad` at this number of frames, by a jackknife over clusters of both sets.
 
-    The clusters (tracks, and clips that are made of no track) are put into groups, and the distance is measured without
-    each group in turn; Student's t with the degrees of freedom that Welch and Satterthwaite give. A bootstrap would not
-    do: frames that are drawn twice make a set poorer, which alone raises the distance. The interval says what other
-    tracks and other clips would have given, and not what more of them would: see `fad_inf`. It is wider than it need be
-    where two sets hardly differ.
+    The clusters (tracks, and clips that do not come from a track) are put into groups, and the distance is measured
+    without each group in turn. The interval uses Student's t with Welch and Satterthwaite's degrees of freedom. A
+    bootstrap is not suitable: frames that are drawn twice make a set less diverse, which alone raises the distance. The
+    interval covers what other tracks and clips would have given, not what more of them would; for that see `fad_inf`.
+    It is wider than necessary where two sets hardly differ.
 
     Args:
         reference_frames: `[N, F, D]`, clip by clip.
-        frames: `[M, F, D]`, those of the evaluated clips.
+        frames: `[M, F, D]`, of the evaluated clips.
         reference_clusters: N names. A name in both sets is one cluster, which is left out of both at once.
         clusters: M names.
-        groups: At most so many of the evaluated clusters, and as many of the others.
+        groups: Most groups of the evaluated clusters, and also of the other clusters.
         confidence: Coverage of the interval.
-        seed: Of the groups.
+        seed: Seed of the groups.
 
     Returns:
-        Lower end, at least 0, and upper end; NaN, NaN where a set has fewer than two clusters.
+        Lower end, at least 0, and upper end; NaN, NaN if a set has fewer than two clusters.
 
     Raises:
-        UserError: as `fad`; also if clips and clusters do not fit together.
+        UserError: as `fad`; also if clips and clusters do not match.
     """
     from scipy.stats import t
 
@@ -201,7 +203,7 @@ def fad_ci(
     own = set(names[1])
     for stratum in (sorted(own), sorted(set(names[0]) - own)):
         parts = [part for part in np.array_split(rng.permutation(stratum), groups) if len(part)]
-        # A group that is all of a set cannot be left out.
+        # A group that makes up a whole set cannot be left out.
         parts = [part for part in parts if all((~np.isin(of, part)).any() for of in names)]
         if len(parts) > 1:
             scores = np.array([distance(part) for part in parts])
@@ -216,7 +218,7 @@ def fad_ci(
 
 
 def _clips(frames: Any, clusters: Sequence[str]) -> np.ndarray:
-    """Frames `[N, F, D]` that fit their clusters."""
+    """Check that frames `[N, F, D]` match their clusters."""
     frames = _float64(frames)
     if frames.ndim != 3 or len(frames) != len(clusters):
         raise UserError(f"FAD: frames of shape {frames.shape} for {len(clusters)} clips; expected [clips, F, D]")
@@ -225,7 +227,7 @@ def _clips(frames: Any, clusters: Sequence[str]) -> np.ndarray:
 
 
 def _distance(mu1: np.ndarray, factor1: np.ndarray, mu2: np.ndarray, factor2: np.ndarray) -> float:
-    """The distance from means `[D]` and factors A `[any, D]` of the covariances AᵀA."""
+    """The distance, from means `[D]` and factors A `[any, D]` of the covariances AᵀA."""
     nuclear = np.linalg.svd(factor1 @ factor2.T, compute_uv=False).sum()
     distance = ((mu1 - mu2) ** 2).sum() + (factor1**2).sum() + (factor2**2).sum() - 2 * nuclear
     return max(0.0, float(distance))  # below zero only by rounding
@@ -243,7 +245,9 @@ def _moments(mu: Any, cov: Any) -> tuple[np.ndarray, np.ndarray]:
     """Validate a mean and a covariance; return the mean and a factor of the covariance."""
     mean, matrix = np.atleast_1d(_float64(mu)), np.atleast_2d(_float64(cov))
     if mean.ndim != 1 or matrix.shape != (mean.size, mean.size):
-        raise UserError(f"Fréchet distance: mean of shape {mean.shape} with covariance of shape {matrix.shape}")
+        raise UserError(
+            f"Fréchet distance: a mean of shape {mean.shape} does not fit a covariance of shape {matrix.shape}"
+        )
     if not (np.isfinite(mean).all() and np.isfinite(matrix).all()):
         raise UserError("Fréchet distance: a mean or covariance is not finite; check the frames it was computed from")
     scale = np.abs(matrix).max(initial=0.0)
@@ -252,7 +256,7 @@ def _moments(mu: Any, cov: Any) -> tuple[np.ndarray, np.ndarray]:
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     if values[0] < -1e-6 * scale:
         raise UserError(f"Fréchet distance: a covariance has the negative eigenvalue {values[0]:.3g}")
-    # Eigenvalues at rounding level are zeros of a singular covariance; their square roots would not be negligible.
+    # Eigenvalues at rounding level are zeros of a singular covariance, but their square roots would not be negligible.
     values[values < len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)] = 0.0
     return mean, np.sqrt(values)[:, None] * vectors.T
 
@@ -260,9 +264,9 @@ def _moments(mu: Any, cov: Any) -> tuple[np.ndarray, np.ndarray]:
 def _frames(frames: Any, name: str) -> np.ndarray:
     frames = _float64(frames)
     if frames.ndim != 2:
-        raise UserError(f"FAD: {name} frames of shape {frames.shape}; expected [frames, dimensions]")
+        raise UserError(f"FAD: {name} frames have shape {frames.shape}; expected [frames, dimensions]")
     if len(frames) < 2:
-        raise UserError(f"FAD: {len(frames)} {name} frames; at least 2 are needed, embed more or longer clips")
+        raise UserError(f"FAD: {len(frames)} {name} frames, but at least 2 are needed; embed more or longer clips")
     if not np.isfinite(frames).all():
         raise UserError(f"FAD: the {name} frames hold values that are not finite; check the audio they come from")
     return frames
@@ -270,7 +274,9 @@ def _frames(frames: Any, name: str) -> np.ndarray:
 
 def _same_dimension(reference: np.ndarray, frames: np.ndarray) -> None:
     if reference.shape[1] != frames.shape[1]:
-        raise UserError(f"FAD: frames of {reference.shape[1]} and {frames.shape[1]} dimensions; use one embedding")
+        raise UserError(
+            f"FAD: frames have {reference.shape[1]} and {frames.shape[1]} dimensions; use one embedding for both"
+        )
 
 
 def _float64(array: Any) -> np.ndarray:

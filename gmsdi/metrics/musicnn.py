@@ -1,4 +1,4 @@
-"""The musicnn embedding, with weights that come with this package."""
+"""The musicnn embedding, whose weights come with this package."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class MusicNN:
     """The 200 units of musicnn's last hidden layer, one frame per (overlapping) window of three seconds.
 
     Network: Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019. The
-    weights are those of the `musicnn` package 0.1.0 (ISC licence, beside them); `benchmarks/convert_musicnn.py` took
-    them out of its TensorFlow checkpoints.
-    The network pools over a window, so that a window gives a single frame; a clip gives one per hop that fits. The
-    released code takes three seconds without overlap; overlap gives short clips more frames, which are correlated.
+    weights are those of the `musicnn` package 0.1.0 (its ISC licence is beside them), extracted from its TensorFlow
+    checkpoints by `benchmarks/convert_musicnn.py`. The network pools over a window, so that each window gives a single
+    frame, and a clip gives one frame per window that fits. The released code uses three seconds without overlap;
+    overlap gives short clips more frames, which are correlated.
 
     Args:
-        dataset: What the tagger was trained on: "MTT" (MagnaTagATune) or "MSD" (Million Song Dataset).
-        window: Seconds per frame; 3 is what the network was trained with.
+        dataset: The tagger's training set: "MTT" (MagnaTagATune) or "MSD" (Million Song Dataset).
+        window: Seconds per frame; the network was trained with 3.
         hop: Seconds from one window to the next.
         batch: Windows per forward pass.
 
@@ -48,7 +48,7 @@ class MusicNN:
         if dataset not in ("MTT", "MSD"):
             raise UserError(f"musicnn: no weights for '{dataset}'; choose MTT or MSD")
         self.name = f"musicnn-{dataset}-penultimate200"
-        # A window holds the spectrogram frames whose centres lie within it, less the last half frame: 187 in 3 s.
+        # A window holds the spectrogram frames whose centres are within it, less the last half frame: 187 in 3 s.
         self._window = (round(window * self.sample_rate) - self._n_fft // 2) // self._spacing + 1
         self._hop = round(hop * self.sample_rate / self._spacing)
         if self._window < 1 or self._hop < 1 or batch < 1:
@@ -59,7 +59,7 @@ class MusicNN:
             self._network = _MusicNNNetwork({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
     def clips_at_once(self, samples: int, sample_rate: int) -> int:
-        """See `Embedding.clips_at_once`."""
+        """Number of clips that share calls of the network, see `Embedding.clips_at_once`."""
         resampled = clips_at(self.sample_rate, np.zeros(samples, np.float32), sample_rate).shape[-1]
         return max(1, self._batch // len(self._starts(resampled)))
 
@@ -68,7 +68,7 @@ class MusicNN:
         return self._run(self._network.penultimate, audio, sample_rate)
 
     def probabilities(self, audio: Any, sample_rate: int) -> np.ndarray:
-        """Run the whole tagger: float32 `[n · windows per clip, 50]`, the probability of each of `tags`."""
+        """Run the whole tagger; returns the probability of each of `tags`, float32 `[n · windows per clip, 50]`."""
         return self._run(self._network.probabilities, audio, sample_rate)
 
     def _run(self, function: Callable[[torch.Tensor], torch.Tensor], audio: Any, sample_rate: int) -> np.ndarray:
@@ -86,7 +86,7 @@ class MusicNN:
             yield from windows.flatten(0, 1).transpose(1, 2).split(self._batch)
 
     def _starts(self, samples: int) -> range:
-        """Where the windows of a clip of so many samples begin, in frames of the spectrogram."""
+        """First spectrogram frame of each window of a clip of this many samples."""
         length = 1 + samples // self._spacing
         starts = range(0, length - self._window + 1, self._hop)
         if not starts:
@@ -143,7 +143,7 @@ class _MusicNNNetwork:
 
         scale, shift = self._norms[0]
         x = x * scale + shift
-        # Front end: filters in frequency and time (timbre) and in time only (rhythm), the maximum over frequency each.
+        # Front end: filters in frequency and time (timbre) and in time only (rhythm), then the maximum over frequency.
         front = torch.cat([self._block(x, index).amax(2) for index in range(5)], dim=2)
         # Middle: three layers over time, residual; each sees all features of the layer before.
         first = self._block(front, 5)[:, :, 0]

@@ -1,9 +1,8 @@
-"""Scale-invariant signal-to-distortion ratio, and the score of Table 2: its improvement over the mixture.
+"""Scale-invariant signal-to-distortion ratio (SI-SDR), and its improvement over the mixture, the score of Table 2.
 
 The protocol is MSDM's (Mariani et al., "Multi-Source Diffusion Models for Simultaneous Music Generation and
-Separation", 2024), the one that the paper's numbers follow. It scores silent stems as well, where a zero estimate
-gains as much as the mixture's energy over ε, easily +100 dB; hence every summary also has the mean over active stems
-alone.
+Separation", 2024), which the paper follows. It also scores silent stems, for which an estimate of zeros gains the ratio
+of the mixture's energy to ε, easily +100 dB. Every summary therefore also has the mean over active stems alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import pandas as pd
 from gmsdi.errors import UserError
 
 EPSILON = 1e-8
-SILENCE = 1.5e-5  # a signal of N samples is silent when ‖x‖₂ / N is below this
+SILENCE = 1.5e-5  # a signal of N samples is silent if ‖x‖₂ / N is below this
 
 
 @overload
@@ -33,11 +32,11 @@ def si_sdr(estimate: Any, target: Any, *, eps: float = EPSILON) -> Any:
 
     Args:
         estimate: `[..., T]`, NumPy or torch.
-        target: `[..., T]`, of a shape that broadcasts with `estimate`.
+        target: `[..., T]`, with a shape that broadcasts with `estimate`.
         eps: ε, in units of energy.
 
     Returns:
-        `[...]` in dB, of the kind of `target` (on its device, if torch).
+        `[...]` in dB, NumPy or torch like `target` (and on its device).
     """
     estimate, target, log10 = _float64(estimate, target)
     a = ((estimate * target).sum(-1) + eps) / ((target * target).sum(-1) + eps)
@@ -59,28 +58,29 @@ def si_sdri_windows(
 ) -> pd.DataFrame:
     """Score one track (or a batch of equally long ones) by MSDM's protocol.
 
-    The track is cut into sub-windows of `seconds` every `hop` seconds, of which the last may be short. A sub-window
-    with fewer than two active targets is skipped; in the others all stems are scored, silent ones included:
+    The track is cut into sub-windows of `seconds` every `hop` seconds; the last one may be shorter. A sub-window with
+    fewer than two active targets is skipped; in the others all stems are scored, including silent ones:
     SI-SDRi = SI-SDR(estimate, target) − SI-SDR(mixture, target).
 
-    Every sample is read once: the scores follow from inner products, and those of a sub-window are sums of those of the
-    blocks between the sub-windows' ends. Time grows linearly with the track, and no signal is copied as a whole.
+    Every sample is read once: the scores follow from inner products, which are computed for the blocks between the ends
+    of sub-windows and summed over each sub-window. Time is linear in the track's length, and no signal is copied as a
+    whole.
 
     Args:
         estimates: Separated stems `[..., K, T]`, a track's separated windows end to end; NumPy or torch.
         targets: True stems `[..., K, T]`; a missing stem is zeros.
-        mixture: `[..., T]`; None for the sum of the targets, which is the protocol's mixture.
+        mixture: `[..., T]`; None means the sum of the targets, which is the protocol's mixture.
         sample_rate: In Hz.
-        labels: The K stems' names.
+        labels: Names of the K stems.
         seconds: Length of a sub-window.
         hop: Seconds from one sub-window to the next.
-        silence: A target is active when ‖x‖₂ / N is at least this.
+        silence: A target is active if ‖x‖₂ / N is at least this.
 
     Returns:
         One row per scored sub-window and stem: `sub` (number of the sub-window in its track, counting skipped ones, so
-        that it starts at `sub · hop` seconds), `stem`, `active` (is the target?), `si_sdri` in dB, and `level`, the
-        energy of the estimate relative to the mixture's in dB, which for a silent target is what has leaked into it.
-        With leading dimensions, a column `item` (flattened index over them) comes first.
+        that it starts at `sub · hop` seconds), `stem`, `active` (whether the target is active), `si_sdri` in dB, and
+        `level`, the energy of the estimate relative to the mixture's in dB; for a silent target, this is what leaked
+        into it. With leading dimensions, a column `item` (the flattened index over them) comes first.
 
     Raises:
         UserError: if the shapes do not fit together, or a value is not finite.
@@ -108,7 +108,7 @@ def si_sdri_windows(
     active = np.empty(gain.shape, dtype=bool)
     for item, (estimate, target) in enumerate(zip(estimates, targets, strict=True)):
         own = None if mixture is None else mixture[item]
-        with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are named, not warned of
+        with np.errstate(invalid="ignore", over="ignore"):  # non-finite values are reported below
             ee, tt, et, mt, mm = _inner_products(estimate, target, own, starts, ends)
         if not all(np.isfinite(products).all() for products in (ee, tt, mm)):
             _require_finite({"estimates": estimate, "targets": target} | ({} if own is None else {"mixture": own}))
@@ -142,8 +142,8 @@ def _inner_products(
 ) -> tuple[np.ndarray, ...]:
     """‖e‖², ‖t‖², ⟨e, t⟩, ⟨m, t⟩ and ‖m‖² of every sub-window and stem, float64 `[W, K]`; the last `[W, 1]`.
 
-    Blocks lie between neighbouring starts and ends of sub-windows. Their products are added for each sub-window; a
-    difference of running sums would cost digits where a quiet passage follows a loud one.
+    Products are computed for the blocks between neighbouring starts and ends of sub-windows, and added up for each
+    sub-window. A difference of running sums would lose precision where a quiet passage follows a loud one.
     """
     K = len(target)
     edges = np.unique(np.concatenate([starts, ends]))
@@ -166,7 +166,7 @@ def _inner_products(
 
 
 def _si_sdr_of_products(ee: np.ndarray, tt: np.ndarray, et: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`si_sdr` from inner products, and where rounding spoils it, as the error is a small rest of large terms there."""
+    """`si_sdr` from inner products, and where rounding spoils it, because the error is a small rest of large terms."""
     a = (et + EPSILON) / (tt + EPSILON)
     signal = a * a * tt
     error = signal - 2 * a * et + ee
@@ -183,8 +183,8 @@ def _require_finite(signals: Mapping[str, np.ndarray]) -> None:
 def mean_ci(values: Any, groups: Any = None, *, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t interval of a mean, with the jackknife's standard error over clusters.
 
-    For values without clusters this is the textbook's interval, mean ± t s/√n. Of ten or so tracks a percentile
-    bootstrap promises 95 % and covers less than 90 %, since it knows neither Student's t nor the n − 1 of the variance.
+    For values without clusters this is the textbook interval, mean ± t s/√n. With ten or so tracks, a percentile
+    bootstrap of nominally 95 % covers less than 90 %, since it uses neither Student's t nor the n − 1 of the variance.
 
     Args:
         values: `[n]`.
@@ -193,7 +193,7 @@ def mean_ci(values: Any, groups: Any = None, *, confidence: float = 0.95) -> tup
         confidence: Coverage of the interval.
 
     Returns:
-        Lower and upper end, independent of the order of values; NaN, NaN where there are fewer than two clusters.
+        Lower and upper end, independent of the order of values; NaN, NaN if there are fewer than two clusters.
     """
     values = np.asarray(values, dtype=np.float64)
     codes = np.arange(values.size) if groups is None else pd.factorize(np.asarray(groups), sort=True)[0]
@@ -203,30 +203,32 @@ def mean_ci(values: Any, groups: Any = None, *, confidence: float = 0.95) -> tup
 
 
 def summarize(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Condense the rows of `si_sdri_windows` to the score of each stem and of All, the mean of the stems.
+    """Condense the rows of `si_sdri_windows` to a score for each stem and for All, the mean of the stems.
 
-    The intervals are those of `mean_ci` over clusters: tracks where the table has a column `track`; else items (column
-    `item`), else sub-windows. A cluster is left out with all its stems, so that the interval of All knows how the stems
-    vary together.
+    The intervals are those of `mean_ci` over clusters: tracks if the table has a column `track`, else items (column
+    `item`), else sub-windows. A cluster is left out with all its stems, so that the interval of All reflects how the
+    stems vary together.
 
     Args:
-        table: Columns `sub`, `stem`, `active`, `si_sdri` and, if there are several tracks, `track`; maybe `level`.
+        table: Columns `sub`, `stem`, `active`, `si_sdri` and, if there are several tracks, `track`; optionally `level`.
         confidence: Coverage of the intervals.
 
     Returns:
         One row per stem in order of appearance, then "All"; columns `stem`, `protocol`, `protocol_low`, `protocol_high`
         (MSDM's score: all rows), `active`, `active_low`, `active_high` (rows whose target is active), all in dB;
-        `subwindows`, `active_subwindows`, and `tracks`, the number of clusters that they come from (for All: sums, and
-        the clusters of any stem). With `level`, also `silent_level`: the median level of the estimates relative to the
-        mixture in rows whose target is silent, in dB (for All: of the silent rows of all stems together). NaN where
-        nothing was scored: a stem that is never active does not count in the active score of All. An interval is NaN
-        with fewer than two clusters, that of All also if this holds for one of its stems.
+        `subwindows`, `active_subwindows`, and `tracks`, the number of clusters that they come from (for All: the sums,
+        and the clusters of any stem). With `level`, also `silent_level`: the median level of the estimates relative to
+        the mixture in rows whose target is silent, in dB (for All: over the silent rows of all stems). NaN where
+        nothing was scored: a stem that is never active does not count in the active score of All. An interval is NaN if
+        there are fewer than two clusters; that of All also if this holds for one of its stems.
 
     Raises:
         UserError: if the table is empty.
     """
     if table.empty:
-        raise UserError("SI-SDRi: no sub-window has two active stems, nothing to score; use longer or denser chunks")
+        raise UserError(
+            "SI-SDRi: nothing to score, since no sub-window has two active stems; use longer or denser chunks"
+        )
     cluster = next((name for name in ("track", "item") if name in table), "sub")
     clusters = pd.factorize(table[cluster], sort=True)[0]
     stem_codes, stems = pd.factorize(table["stem"])
@@ -251,16 +253,16 @@ def summarize(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
 def differences(table: pd.DataFrame, other: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     """How much better one method is than another on the same chunks, with paired intervals over tracks.
 
-    Tracks differ in difficulty far more than two methods do on one of them. Hence two methods can differ clearly where
-    their own intervals overlap widely.
+    Tracks differ in difficulty far more than two methods differ on one track. Two methods can therefore differ clearly
+    even though their own intervals overlap widely.
 
     Args:
         table: Rows of `si_sdri_windows` of one method, with the columns that `summarize` takes.
-        other: Those of the other method.
+        other: Rows of the other method.
         confidence: Coverage of the intervals.
 
     Returns:
-        As `summarize`, of the differences `table` minus `other` of the scores of single sub-windows.
+        The table of `summarize`, for the differences `table` minus `other` of the scores of each sub-window.
 
     Raises:
         UserError: if the two have scored different sub-windows.
@@ -286,23 +288,23 @@ def ensemble(
 
     Args:
         tables: Method name to its rows of `si_sdri_windows`, all for the same chunks.
-        selection: Tables on which the methods are compared, with the same keys: those of the validation set, for an
-            honest score. None: `tables` themselves, as in the paper, which chooses on the test set; say so beside the
-            number.
+        selection: Tables on which the methods are compared, with the same keys; for an honest score, those of the
+            validation set. None: `tables` themselves, as in the paper, which chooses on the test set; report this
+            beside the number.
         score: "protocol" compares the means over all rows, "active" those over rows whose target is active.
 
     Returns:
-        The rows of the chosen methods with a column `method` (for `summarize`), and the choice, stem to method. Equal
-        methods: the first. The interval of the result takes the choice as given.
+        The rows of the chosen methods with a column `method` (for `summarize`), and the choice, stem to method. Of
+        equal methods the first is chosen. The interval of the result takes the choice as given.
 
     Raises:
-        UserError: if `selection` lacks a method or a stem that is to be scored.
+        UserError: if `selection` lacks a method or stem that is to be scored.
     """
     selection = tables if selection is None else selection
     if score not in ("protocol", "active"):
         raise UserError(f"ensemble: unknown score '{score}'; choose protocol or active")
     if not tables or set(selection) != set(tables):
-        raise UserError(f"ensemble: methods {', '.join(tables)} are scored, but {', '.join(selection)} compared")
+        raise UserError(f"ensemble: methods {', '.join(tables)} are scored, but {', '.join(selection)} are compared")
     means = pd.DataFrame(
         {
             method: (rows if score == "protocol" else rows[rows["active"]]).groupby("stem")["si_sdri"].mean()
@@ -330,11 +332,11 @@ def _per_cluster(
 
 
 def _t_intervals(sums: np.ndarray, counts: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Means of stems, and of All, and half the widths of their intervals, both `[stems + 1]`.
+    """Means of the stems and of All, and half the widths of their intervals, both `[stems + 1]`.
 
     A stem's mean is a ratio of sums over clusters; its standard error is the jackknife's, which leaves out one cluster
-    at a time. All is the mean of the stems that have a value. Its degrees of freedom are Welch and Satterthwaite's for
-    stems that each have their own, at most those of all clusters.
+    at a time. All is the mean of the stems that have a value. Its degrees of freedom follow from those of the stems by
+    Welch and Satterthwaite, but are at most those of all clusters.
     """
     from scipy.stats import t
 
@@ -361,7 +363,7 @@ def _t_intervals(sums: np.ndarray, counts: np.ndarray, confidence: float) -> tup
 
 
 def _jackknife(without: np.ndarray, clusters: np.ndarray, involved: np.ndarray) -> np.ndarray:
-    """Variances `[S]` of estimates from their values without each cluster `[C, S]`, where it is `involved` at all."""
+    """Variances `[S]` of estimates, from their values without each of the `involved` clusters, `[C, S]`."""
     centre = np.where(involved, without, 0.0).sum(0) / clusters
     squares = np.where(involved, (without - centre) ** 2, 0.0).sum(0)
     return np.asarray((clusters - 1) / clusters * squares)
@@ -372,7 +374,7 @@ def _numpy(signal: Any) -> np.ndarray:
 
 
 def _float64(estimate: Any, target: Any) -> tuple[Any, Any, Any]:
-    """Both signals as float64 of one library, and its log10."""
+    """Both signals as float64 of the same library, and that library's log10."""
     if hasattr(target, "detach"):
         import torch
 

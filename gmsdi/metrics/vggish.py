@@ -1,4 +1,4 @@
-"""The VGGish embedding, in which the paper measures its Fréchet audio distances."""
+"""The VGGish embedding, which the paper uses for its Fréchet audio distances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Weights(
-    # Google's TensorFlow weights as a PyTorch state dict; the digest begins as the file's name says.
+    # Google's TensorFlow weights as a PyTorch state dict; the file's name holds the beginning of the digest.
     url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
     sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
     megabytes=289,
@@ -28,24 +28,24 @@ class VGGish:
 
     Network: Hershey et al., "CNN Architectures for Large-Scale Audio Classification", 2017, trained on a forerunner of
     YouTube-8M; front end as in its release with AudioSet (log mel magnitudes of 64 bands, 125 to 7500 Hz, every 10 ms).
-    As in the libraries that compute FAD, without the last ReLU and without that release's PCA and quantisation. What
-    remains of a clip after its last whole frame is dropped.
+    As in the libraries that compute FAD, the last ReLU and that release's PCA and quantisation are left out. The
+    remainder of a clip after its last whole frame is dropped.
 
     Args:
         checkpoint: File of the weights; None: downloaded once, see `Weights.file`.
         sha256: Digest that the weights must have, if they are not the published ones.
-        hop: Seconds from one frame to the next; 0.96, without overlap, is what others use.
+        hop: Seconds from one frame to the next; others use 0.96, without overlap.
         batch: Frames per forward pass.
-        device: Where the network runs.
+        device: Device that the network runs on.
 
     Raises:
-        UserError: if the weights cannot be had, have another digest, or are of another network.
+        UserError: if the weights are not available, have another digest, or belong to another network.
     """
 
     name = "vggish-YouTube8M-linear128"
     sample_rate = 16000
     _window, _n_fft, _spacing = 400, 512, 160  # samples: 25 ms, the next power of 2, 10 ms
-    _length = 96  # spectrogram frames of an embedded one
+    _length = 96  # spectrogram frames per embedded frame
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class VGGish:
         self._filters = _mel_filters(self.sample_rate, self._n_fft)
 
     def clips_at_once(self, samples: int, sample_rate: int) -> int:
-        """See `Embedding.clips_at_once`."""
+        """Number of clips that share calls of the network, see `Embedding.clips_at_once`."""
         return self._batch
 
     def frames(self, audio: Any, sample_rate: int) -> np.ndarray:
@@ -98,7 +98,7 @@ class VGGish:
             yield from patches.transpose(2, 3).flatten(0, 1).split(self._batch)
 
     def _log_mel(self, clips: torch.Tensor) -> torch.Tensor:
-        """ln(mel magnitude + 0.01) of windows that lie within the clip, `[n, T]` -> `[n, 1 + (T - 400) // 160, 64]`."""
+        """ln(mel magnitude + 0.01) of the windows within each clip, `[n, T]` -> `[n, 1 + (T - 400) // 160, 64]`."""
         import torch
 
         window = torch.hann_window(self._window, device=clips.device)
@@ -118,7 +118,7 @@ def _mel_filters(sample_rate: int, n_fft: int) -> torch.Tensor:
 
 
 def _layers() -> torch.nn.ModuleDict:
-    """The layers without their values; parameters are named as in the published file."""
+    """The layers without weights; parameters are named as in the published file."""
     import torch
     from torch import nn
 

@@ -1,6 +1,6 @@
 """Models on disk: `model.safetensors` and `config.json` in one folder, the Hugging Face Hub's convention.
 
-Beside them a model with a frozen text encoder has `prompts.safetensors`, the embeddings of its prompts.
+A model with a frozen text encoder also has `prompts.safetensors`, the embeddings of its prompts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
 from gmsdi.models.clap import training as _clap  # noqa: F401  # registers its kind, as `family` does
 from gmsdi.models.edm import family
+from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
 from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, own_state, read_config
 from gmsdi.models.trainable import TrainableModel, builder, kind_of
 
@@ -24,31 +25,32 @@ MIXTURE, STEMS = "mixture", "stems"
 
 
 def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> TrainableModel:
-    """A model with fresh weights.
+    """Build a model with fresh weights.
 
     Args:
-        config: `kind`, "diffusion" (the default), "clap" or "gibbs"; `target`, see `target_of`; `sample_rate` in Hz,
-            `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and for a diffusion
-            model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`, for the other
-            kinds what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take. The module that defines
+        config: `kind`, "diffusion" (the default), "latent", "codec", "clap" or "gibbs"; `target`, see `target_of`;
+            `sample_rate` in Hz, `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and
+            for a diffusion model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`;
+            if it is of latents, `codec`, too (see `CodecConfig`), which is all that a codec has; for the other kinds
+            what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take. The module that defines
             a kind outside of `gmsdi.models` has to be imported first.
         prompts: embeddings of prompts that are known already, see `models.edm.text.build_text`.
 
     Raises:
-        UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
+        UserError: if the settings contradict each other, or a pretrained text encoder is not available.
     """
     target_of(config)
     return builder(config)(config, prompts)
 
 
 def target_of(config: Mapping[str, Any]) -> str:
-    """The signals that a model is of: "mixture" (the default), "stems" or one label.
+    """The signals that a model generates: "mixture" (the default), "stems" or one label.
 
-    "mixture" is one channel, the sum of the stems; "stems" is the K stems of `labels` as K channels, in that order; a
+    "mixture" is the sum of the stems, one channel; "stems" is the K stems of `labels` as K channels, in that order; a
     label is that stem alone.
 
     Raises:
-        UserError: if the target is none of these, or the diffusion network's channels are not the K stems.
+        UserError: if the target is none of these, or is "stems" and a diffusion network does not have K channels.
     """
     target, labels = config.get("target", MIXTURE), list(config.get("labels") or [])
     if target not in (MIXTURE, STEMS, *labels):
@@ -68,13 +70,15 @@ def save_model(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model folder; it appears when it is complete. Of a frozen text encoder it holds the prompts' embeddings.
+    """Write a model folder, which appears once it is complete.
+
+    Of a frozen text encoder, only the embeddings of its prompts are stored.
 
     Args:
         folder: the model folder.
         model: the model.
         extra: further files of the folder, name to text (such as `provenance.json`).
-        dtype: of the weights in the file; float16 halves it, and `load_model` gives float32 in any case.
+        dtype: dtype of the weights in the file; float16 halves the file, and `load_model` returns float32 in any case.
     """
     with atomic(folder) as temporary:
         temporary.mkdir()
@@ -83,7 +87,7 @@ def save_model(
             for name, tensor in own_state(model).items()
         }
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-        (temporary / WEIGHTS).chmod(0o644)  # safetensors makes it private
+        (temporary / WEIGHTS).chmod(0o644)  # safetensors creates private files
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
         model.write_beside(temporary)
         for name, text in (extra or {}).items():
@@ -94,7 +98,8 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
     """Read a model folder, ready for inference.
 
     Raises:
-        UserError: if a file is missing or damaged, or the weights are of another shape than the configuration says.
+        UserError: if a file is missing or damaged, or the weights do not have the shapes that the configuration
+            implies.
     """
     folder = Path(folder)
     config, prompts = read_config(folder), folder / PROMPTS

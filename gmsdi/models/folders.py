@@ -1,4 +1,4 @@
-"""The files of a model folder: `model.safetensors` and `config.json`, the Hugging Face Hub's convention."""
+"""The files of a model folder: `model.safetensors` and `config.json`, as on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ AnyModel = TypeVar("AnyModel", bound=TrainableModel)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The configuration of a model folder.
+    """Read the configuration of a model folder.
 
     Raises:
-        UserError: if a file is missing, or it is no configuration.
+        UserError: if a file is missing, or is not a configuration.
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
@@ -53,10 +53,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def described(folder: str | Path, use: Callable[[], Result]) -> Result:
-    """What `use` makes of a folder's configuration.
+    """Call `use`, which reads a folder's configuration.
 
     Raises:
-        UserError: in place of what missing or wrong settings raise.
+        UserError: if settings are missing or wrong.
     """
     try:
         return use()
@@ -65,10 +65,10 @@ def described(folder: str | Path, use: Callable[[], Result]) -> Result:
 
 
 def fill(model: AnyModel, folder: str | Path) -> AnyModel:
-    """The model with the weights of a folder, ready for inference.
+    """Load the weights of a folder into a model and make it ready for inference.
 
     Raises:
-        UserError: if they are damaged, or of another shape than the configuration says.
+        UserError: if the weights are damaged, or do not have the shapes that the configuration implies.
     """
     folder = Path(folder)
     try:
@@ -92,7 +92,7 @@ def fill(model: AnyModel, folder: str | Path) -> AnyModel:
 
 
 def own_state(model: TrainableModel) -> dict[str, torch.Tensor]:
-    """The weights of a model that its file holds."""
-    # T5 ties its token table to two names; one of them is enough, and safetensors refuses shared memory.
+    """The weights of a model that are stored in its file."""
+    # T5 has its token table under two names; one is enough, and safetensors refuses shared memory.
     tied = "text.encoder.encoder.embed_tokens.weight"
     return {name: tensor for name, tensor in model.state_dict().items() if name != tied}

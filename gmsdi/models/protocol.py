@@ -1,8 +1,8 @@
-"""What the rest of the library asks of a model: the contract that a model of somebody else has to keep.
+"""What the rest of the library asks of a model: the contract that third-party models have to meet.
 
 A `Model` denoises states of any rank, `[N, ...]`, whose last axis is time. Its `Space` says what these states are:
-`Waveform` for a model of audio, `gmsdi.models.codecs.Latent` for one of an autoencoder's latents. An object that has
-these attributes is a model; none has to derive from them.
+`Waveform` for a model of audio, `gmsdi.models.codecs.Latent` for a model of an autoencoder's latents. Any object with
+these attributes is a model; it need not derive from these classes.
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ from torch import Tensor
 
 
 class Embeddings(Protocol):
-    """Embedded prompts, P of them, or those of the N rows of a batch."""
+    """P embedded prompts, or the embeddings of the N rows of a batch."""
 
     def select(self, index: Tensor) -> Any:
-        """The embeddings of a batch whose row i has prompt `index[i]`."""
+        """Select the embeddings of a batch whose row i has prompt `index[i]`."""
 
 
 class Space(Protocol):
-    """What a model's states are, and how states of several sources add up.
+    """Defines a model's states, and how states of several sources add up.
 
     Attributes:
-        additive: whether the state of a sum of signals is the sum of their states. The equations then hold as the paper
-            writes them. In a space that is not, sums are taken of signals: `mix` and `rest` also get `denoised`, clean
+        additive: whether the state of a sum of signals is the sum of their states. If so, the equations hold as the
+            paper writes them. If not, signals are summed instead of states: `mix` and `rest` also get `denoised`, clean
             states, which can be decoded.
     """
 
     @property
     def additive(self) -> bool:
-        """See the class."""
+        """Whether the state of a sum of signals is the sum of their states."""
 
     def shape(self, samples: int) -> tuple[int, ...]:
-        """The shape of the state of a signal of so many samples, time last."""
+        """The shape of the state of a signal of this many samples, time last."""
 
     def encode(self, audio: Tensor) -> Tensor:
-        """Signals `[N, C, T]` as states `[N, ...]`."""
+        """Encode signals `[N, C, T]` as states `[N, ...]`."""
 
     def decode(self, x: Tensor) -> Tensor:
-        """States `[N, ...]` as signals `[N, C, T]`."""
+        """Decode states `[N, ...]` to signals `[N, C, T]`."""
 
     def mix(self, rows: Tensor, denoised: Tensor | None = None) -> Tensor:
-        """Σ of the rows `[B, S, ...]`: `[B, 1, ...]`. `denoised` are clean versions of the rows, see `additive`."""
+        """The sum of the rows `[B, S, ...]`: `[B, 1, ...]`; `denoised` is a clean version of them, see `additive`."""
 
     def rest(self, mixture: Tensor, rows: Tensor, denoised: Tensor | None = None) -> Tensor:
-        """The mixture without the rows `[B, S, ...]`: `[B, 1, ...]`.
+        """The mixture minus the rows `[B, S, ...]`: `[B, 1, ...]`.
 
         Args:
             mixture: its state `[B, ...]`; if the space is not additive, the signal `[B, C, T]`.
-            rows: noisy.
-            denoised: clean versions of the rows, see `additive`.
+            rows: noisy states.
+            denoised: a clean version of the rows, see `additive`.
         """
 
 
@@ -59,41 +59,42 @@ class Space(Protocol):
 class Model(Protocol):
     """A text-conditioned denoiser.
 
-    It may also have `level`, of the mixtures that it was trained on, in dB relative to full scale (`gmsdi.level`), and
-    `device`, where its states have to be; without them signals stay as loud as they are, and states on the CPU.
+    It may also have `level`, the level of its training mixtures in dB relative to full scale (`gmsdi.level`),
+    `device`, the device that its states must be on, and `presets`, the settings that it separates best with
+    (`gmsdi.presets`). Without them, signals are not scaled, states stay on the CPU, and presets are the usual ones.
 
     Attributes:
-        sample_rate: of its audio, in Hz.
-        channels: of its audio.
-        window: the length that it was trained at, in samples.
-        labels: stem labels that it was trained with, in their order; empty for a model of free text.
+        sample_rate: sample rate of its audio, in Hz.
+        channels: number of audio channels.
+        window: length of the windows that it was trained on, in samples.
+        labels: stem labels that it was trained with, in order; empty for a model of free text.
         sigma_range: lowest and highest noise level that it can denoise.
-        space: of its states.
+        space: the space of its states.
     """
 
     @property
     def sample_rate(self) -> int:
-        """See the class."""
+        """Sample rate of the audio, in Hz."""
 
     @property
     def channels(self) -> int:
-        """See the class."""
+        """Number of audio channels."""
 
     @property
     def window(self) -> int:
-        """See the class."""
+        """Length of the training windows, in samples."""
 
     @property
     def labels(self) -> Sequence[str]:
-        """See the class."""
+        """Stem labels that the model was trained with, in order; empty for a model of free text."""
 
     @property
     def sigma_range(self) -> tuple[float, float]:
-        """See the class."""
+        """Lowest and highest noise level that the model can denoise."""
 
     @property
     def space(self) -> Space:
-        """See the class."""
+        """Space of the model's states."""
 
     def embed(self, texts: Sequence[str | None]) -> Embeddings:
         """Embed P texts; None is z*, the embedding of no prompt."""
@@ -101,11 +102,12 @@ class Model(Protocol):
     def denoise(self, x: Tensor, sigma: Tensor, embeddings: Any) -> Tensor:
         """D(x, σ, z): the expectation of the clean states given noisy ones.
 
+        The score of the paper's Eq. 1 is (D(x, σ, z) − x)/σ².
+
         Args:
-            x: `[N, ...]`, with noise of standard deviation `sigma[n]` in row n. The score of the paper's Eq. 1 is
-                (D(x, σ, z) − x)/σ².
+            x: `[N, ...]`, with noise of standard deviation `sigma[n]` in row n.
             sigma: `[N]`.
-            embeddings: selected for the N rows.
+            embeddings: those of the N rows, see `Embeddings.select`.
 
         Returns:
             `[N, ...]`.
@@ -116,7 +118,7 @@ class Waveform:
     """The space of a model of audio: a state is the signal itself, and signals add up.
 
     Args:
-        channels: of the audio.
+        channels: number of audio channels.
     """
 
     additive = True
@@ -125,21 +127,21 @@ class Waveform:
         self.channels = channels
 
     def shape(self, samples: int) -> tuple[int, ...]:
-        """`(C, T)`."""
+        """The shape `(C, T)` of a signal of T samples."""
         return self.channels, samples
 
     def encode(self, audio: Tensor) -> Tensor:
-        """The signal itself."""
+        """Return the signal itself."""
         return audio
 
     def decode(self, x: Tensor) -> Tensor:
-        """The state itself."""
+        """Return the state itself."""
         return x
 
     def mix(self, rows: Tensor, denoised: Tensor | None = None) -> Tensor:
-        """Σ_l x_l."""
+        """The sum Σ_l x_l of the rows."""
         return rows.sum(dim=1, keepdim=True)
 
     def rest(self, mixture: Tensor, rows: Tensor, denoised: Tensor | None = None) -> Tensor:
-        """Y − Σ_l x_l."""
+        """The mixture minus the rows, y − Σ_l x_l."""
         return mixture.unsqueeze(1) - rows.sum(dim=1, keepdim=True)

@@ -1,9 +1,10 @@
-"""From a name or a folder to a model.
+"""Open a model by its name or folder.
 
-Model folders of this package are opened here. A family of other models registers a name and how it is opened:
+Model folders of this package are opened here, and pipelines of diffusers by `gmsdi.models.adapters.pipelines`. A family
+of other models registers a name and how it is opened:
 
-    register("stable_audio", load)          # load(rest, device=..., precision=...) -> Model
-    gmsdi.load("stable_audio:stabilityai/stable-audio-open-1.0")
+    register("mine", load)          # load(rest, device=..., precision=...) -> Model
+    gmsdi.load("mine:checkpoint.pt")
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
 from gmsdi.models.edm.denoiser import TextDenoiser
 from gmsdi.models.folders import CONFIG, WEIGHTS, read_config
@@ -47,14 +49,17 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
 
 
-def load(where: str | Path, *, device: str = "auto", precision: str = "auto") -> Model:
+def load(where: str | Path, *, device: str = "auto", precision: str = "auto", seconds: float | None = None) -> Model:
     """Open a model.
 
     Args:
-        where: a model folder; the name of a model that comes with the package, "mini"; or of a registered family, with
-            what the family takes after a colon.
+        where: a model folder or the folder of a pipeline of diffusers; a repository with one of them on the Hugging
+            Face Hub, "owner/name"; the name of a model that comes with the package, "mini"; or of a registered family,
+            with what the family takes after a colon.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
+        seconds: length of the windows in which a pipeline of diffusers denoises; None is the length that it was trained
+            at, or one that its family says if it takes any.
 
     Raises:
         UserError: if there is no such model, or the device does not exist.
@@ -62,12 +67,28 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto") ->
     family, _, rest = str(where).partition(":")
     if family in _FAMILIES:
         return _FAMILIES[family](rest, device=device, precision=precision)
+    folder = _folder(where)
+    if (folder / pipelines.INDEX).is_file():
+        return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
+    if seconds is not None:
+        raise UserError(f"{where}: no pipeline of diffusers, and has its own window; leave out seconds")
+    return open_folder(folder, device=device, precision=precision)
+
+
+def _folder(where: str | Path) -> Path:
+    """The folder of a model, of one that comes with the package, or of one from the hub.
+
+    Raises:
+        UserError: if there is none.
+    """
     if not Path(where).exists() and str(where) in bundled():
-        return open_folder(BUNDLED / str(where), device=device, precision=precision)
+        return BUNDLED / str(where)
+    if not Path(where).exists() and pipelines.is_hub_id(str(where)):
+        return pipelines.fetch(str(where))
     if not Path(where).is_dir():
         known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
-    return open_folder(where, device=device, precision=precision)
+    return Path(where)
 
 
 def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:

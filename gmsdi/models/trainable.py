@@ -1,4 +1,4 @@
-"""What every model of this package has in common, whatever it is trained to do."""
+"""What all models of this package have in common, whatever they are trained for."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ class TrainableModel(nn.Module):
     """A network that `gmsdi.training.loop` can train and `gmsdi.models.checkpoint` can store.
 
     Attributes:
-        config: what the model's `config.json` holds.
-        autocast: the type in which the network runs, e.g. `torch.bfloat16`; None leaves it as it is.
-        ends: beginnings of the names of the parameters of its first and last layers, see
-        `gmsdi.training.optimizers.divided`.
+        config: the content of the model's `config.json`.
+        autocast: the dtype that the network runs in, e.g. `torch.bfloat16`; None: no autocast.
+        ends: prefixes of the parameter names of the first and last layers, see `gmsdi.training.optimizers.divided`.
     """
 
     config: dict[str, Any]
@@ -35,33 +34,34 @@ class TrainableModel(nn.Module):
         raise NotImplementedError
 
     def write_beside(self, folder: Path) -> None:
-        """Write what belongs beside the weights into a model folder; by default nothing."""
+        """Write further files into a model folder, beside the weights; by default none."""
 
 
 Build: TypeAlias = Callable[[dict[str, Any], Path | None], TrainableModel]
-"""A model with fresh weights from its configuration and, if there is one, the file of its prompts' embeddings."""
+"""Builds a model with fresh weights from its configuration and the file of its prompts' embeddings, if any."""
 
 _KINDS: dict[str, Build] = {}
 
 
 def register_kind(kind: str, build: Build) -> None:
-    """Make a `kind` of a model's `config.json` known. A family does so where it is defined.
+    """Register a `kind` of models, as named in their `config.json`. A family registers itself where it is defined.
 
-    Whoever builds or loads models of a kind imports its family: `gmsdi.models.checkpoint` those of `gmsdi.models`.
+    Code that builds or loads models of a kind has to import its family; `gmsdi.models.checkpoint` imports those of
+    `gmsdi.models`.
     """
     _KINDS[kind] = build
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """The kind of a configuration; "diffusion" unless it says so."""
+    """The kind of model that a configuration describes; "diffusion" by default."""
     return str(config.get("kind", "diffusion"))
 
 
 def builder(config: Mapping[str, Any]) -> Build:
-    """What builds the models of a configuration's kind.
+    """The function that builds models of a configuration's kind.
 
     Raises:
-        UserError: if it is not known.
+        UserError: if the kind is not registered.
     """
     kind = kind_of(config)
     if kind not in _KINDS:

@@ -1,1 +1,1 @@
-"""Schedules, samplers, noise and guidance: everything between a denoiser and a sample, and nothing about sources."""
+"""Schedules, samplers, noise and guidance: all that turns a denoiser into samples. Nothing here knows of sources."""

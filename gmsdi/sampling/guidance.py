@@ -15,7 +15,7 @@ from gmsdi.types import Prompt, Stem, as_prompt, join
 __all__ = ["Guided", "Model", "Prompt", "as_prompt", "guided", "join"]
 
 Model: TypeAlias = Guided
-"""The former name of `gmsdi.inference.base.Guided`."""
+"""Former name of `gmsdi.inference.base.Guided`."""
 
 
 def guided(
@@ -30,17 +30,17 @@ def guided(
     """Classifier-free guidance (Section 2.1): D* = D(z) + w·(D(z) − D(z⁻)), with z⁻ the negative prompt or z*.
 
     Since D is affine in the score, this is the paper's S* = S(z) + w·(S(z) − S(z*)). Rows with z and rows with z⁻ go
-    through the network in one forward; rows that would be multiplied by zero are left out. Every distinct text is
+    through the network in one forward pass; rows that would be multiplied by zero are left out. Every distinct text is
     encoded once.
 
     Args:
         denoiser: `D(x [N, ...], sigma [N], cond)`, for instance `Model.denoise`.
-        scale: w in the "paper" convention; in "adp" (audio-diffusion-pytorch's `embedding_scale`) s = 1 + w.
+        scale: w in the "paper" convention; in "adp" (audio-diffusion-pytorch's `embedding_scale`) it is s = 1 + w.
         convention: "paper" or "adp".
         interval: σ range, ends included, within which guidance acts; outside it the model is D(z).
         encode: `encode(texts) -> bank` with `bank.select(index)`, for instance `Model.embed`; by default
             `denoiser.encode`.
-        clamp: limit the guided D to ±clamp, as audio-diffusion-pytorch does with 1; None leaves it.
+        clamp: clip the guided D to ±clamp, as audio-diffusion-pytorch does with 1; None does not clip.
 
     Returns:
         A function of states, a noise level and prompts.
@@ -60,7 +60,7 @@ def guided(
         active = 0.0 if interval is not None and not interval[0] <= sigma <= interval[1] else w
         positive = [row.text for row in rows]
         negative = [row.negative for row in rows]
-        # Registered even where they are not evaluated, so that a σ interval does not make a second bank.
+        # Register negatives even where guidance is off, so that a σ interval does not encode the bank twice.
         bank.register(positive + negative if w != 0 else positive)
         if active == 0:
             denoised = evaluate(x, sigma, positive)
@@ -87,7 +87,7 @@ class _Bank:
         self.selected: dict[tuple[str | None, ...], Any] = {}
 
     def register(self, texts: Sequence[str | None]) -> None:
-        """Embed texts that are new, and with them the known ones: a bank is encoded as a whole."""
+        """Embed new texts, together with the known ones again, since a bank is encoded as a whole."""
         new = dict.fromkeys(text for text in texts if text not in self.number)
         if new:
             self.number.update({text: len(self.number) + i for i, text in enumerate(new)})
@@ -95,7 +95,7 @@ class _Bank:
             self.selected.clear()
 
     def rows(self, texts: Sequence[str | None], device: torch.device) -> Any:
-        """The conditioning of a batch with these texts, kept so that its index is copied to the device only once."""
+        """The conditioning of a batch with these texts, cached so that its index is copied to the device only once."""
         key = tuple(texts)
         if key not in self.selected:
             index = torch.tensor([self.number[text] for text in texts], device=device)

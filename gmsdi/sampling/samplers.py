@@ -1,16 +1,16 @@
 """Samplers: integrate dx/dσ from the first σ of a schedule to its last, which is 0 for a clean signal.
 
 They are pure functions of a derivative and know nothing of denoisers, prompts or music. For the probability-flow ODE of
-a denoiser D the derivative is dx/dσ = (x − D(x, σ))/σ (Karras et al. 2022, Eq. 3), but any other will do: those of
+a denoiser D the derivative is dx/dσ = (x − D(x, σ))/σ (Karras et al. 2022, Eq. 3), but any other works too: those of
 `gmsdi.inference` couple several signals.
 
-All samplers share
+All samplers take
 
-- `derivative(x, sigma)`, with `sigma` a Python float above 0;
-- `x`: the state at `sigmas[0]`, usually `sigmas[0] · noise`; its type is kept;
-- `sigmas`: Python floats, strictly decreasing; those of `gmsdi.sampling.schedules` end with 0, a shorter list stops
-  early, at its last noise level;
-- `noise(x)`: standard Gaussian noise like `x`; needed only where the settings call for noise;
+- `derivative(x, sigma)`, where `sigma` is a Python float above 0;
+- `x`: the state at `sigmas[0]`, usually `sigmas[0] · noise`; its dtype is kept;
+- `sigmas`: Python floats, strictly decreasing; the schedules of `gmsdi.sampling.schedules` end with 0, a list that ends
+  at a higher noise level stops there;
+- `noise(x)`: standard Gaussian noise shaped like `x`; needed only if the settings add noise;
 - `callback(step, steps)`: called after each step, counted from 1.
 """
 
@@ -28,7 +28,7 @@ Noise: TypeAlias = Callable[[Tensor], Tensor]
 Callback: TypeAlias = Callable[[int, int], None]
 
 MAX_CHURN = math.sqrt(2) - 1
-"""Karras et al. 2022 add at most as much noise as is there: σ̂ ≤ √2·σ."""
+"""Karras et al. 2022 at most double the noise variance: σ̂ ≤ √2·σ."""
 
 
 def churned(sigma: float, s_churn: float, steps: int) -> float:
@@ -40,7 +40,7 @@ def ancestral(sigma: float, sigma_next: float, eta: float = 1.0) -> tuple[float,
     """Split a step into a deterministic part, to σ_down, and noise of standard deviation σ_up.
 
     σ_down² + σ_up² = σ_next²; with `eta` = 1, σ_up² = σ_next²·(σ² − σ_next²)/σ², the variance of the exact reverse
-    transition given the clean signal; 0 is deterministic.
+    transition given the clean signal; `eta` = 0 is deterministic.
     """
     up = min(sigma_next, eta * math.sqrt(max(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2, 0.0)))
     return math.sqrt(sigma_next**2 - up**2), up
@@ -63,9 +63,9 @@ def euler(
     σ_next. With `resamples` = R > 1 the step is taken R times: after each but the last, noise brings the state back
     from σ_next to σ.
 
-    With a derivative g·(x − D)/σ, `last_gain` = g makes a step to 0 end at D. An Euler step of it ends at
-    D − (g − 1)·(x − D): for g = 2 with the noise reversed instead of removed. That hardly matters where the last σ
-    above 0 is small, as it is in schedules of many steps.
+    With a derivative g·(x − D)/σ, an Euler step to 0 ends at D − (g − 1)·(x − D); for g = 2 this reverses the noise
+    instead of removing it. `last_gain` = g makes the step end at D. The difference hardly matters if the last σ above 0
+    is small, as in schedules of many steps.
 
     Returns:
         The state at the last σ. One evaluation per step and resample.
@@ -96,7 +96,7 @@ def heun(
     """Second-order sampler of Karras et al. 2022, Algorithm 2: an Euler step corrected by the trapezoidal rule.
 
     Returns:
-        The state at the last σ. Two evaluations per step, one in a step to 0, where there is no derivative.
+        The state at the last σ. Two evaluations per step, but one in a step to 0, where the derivative is undefined.
     """
     steps = _check(sigmas, noise, s_churn > 0)
     for i in range(steps):
@@ -126,10 +126,10 @@ def adpm2(
 ) -> Tensor:
     """Ancestral midpoint sampler (Lu et al. 2022's second-order solver with ancestral noise): the paper's ADPM2.
 
-    Each step goes from σ to σ_down through a midpoint and adds noise up to σ_next. The midpoint is the power mean
-    ((σ^(1/ρ) + σ_down^(1/ρ))/2)^ρ, for ρ = 1 the arithmetic one, as in audio-diffusion-pytorch and in the paper;
-    "geometric" is √(σ·σ_down), as in k-diffusion's `sample_dpm_2_ancestral`. They are not interchangeable. A step
-    to 0 is an Euler step.
+    Each step goes from σ to σ_down through a midpoint and adds noise up to σ_next. The midpoint "power" is the power
+    mean ((σ^(1/ρ) + σ_down^(1/ρ))/2)^ρ (arithmetic for ρ = 1), as in audio-diffusion-pytorch and in the paper;
+    "geometric" is √(σ·σ_down), as in k-diffusion's `sample_dpm_2_ancestral`. The two give different results. A step to
+    0 is an Euler step.
 
     Args:
         derivative: see the module.
@@ -142,7 +142,7 @@ def adpm2(
         callback: see the module.
 
     Returns:
-        The state at the last σ. Two evaluations per step, one in a step to 0.
+        The state at the last σ. Two evaluations per step, but one in a step to 0.
     """
     if midpoint not in ("power", "geometric"):
         raise ValueError(f"midpoint is {midpoint!r}; choose power or geometric")
@@ -171,10 +171,10 @@ def dpmpp_2m(
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022b, Algorithm 2) in σ: second order with one evaluation per step, deterministic.
+    """DPM-Solver++(2M) (Lu et al. 2022b, Algorithm 2) in σ: second order, deterministic, one evaluation per step.
 
     It works on D = x − σ·dx/dσ, the denoised signal that the derivative implies, and extrapolates D linearly in
-    λ = −ln σ from the previous step. The first step and the one to 0 are of first order.
+    λ = −ln σ from the previous step. The first step and a step to 0 are of first order.
 
     Returns:
         The state at the last σ.
@@ -198,11 +198,11 @@ def dpmpp_2m(
 
 
 def _check(sigmas: Sequence[float], noise: Noise | None, noisy: bool) -> int:
-    """Number of steps of a valid schedule."""
+    """Check a schedule and its noise, and return the number of steps."""
     if len(sigmas) < 2 or sigmas[-1] < 0 or any(a <= b for a, b in pairwise(sigmas)):
-        raise ValueError("a schedule has at least two values, decreases strictly and does not pass 0")
+        raise ValueError("a schedule must have at least two values, decrease strictly and not go below 0")
     if noisy and noise is None:
-        raise ValueError("these settings add noise: hand in noise=..., for instance SeededNoise(seeds)")
+        raise ValueError("these settings add noise: pass noise=..., for instance SeededNoise(seeds)")
     return len(sigmas) - 1
 
 

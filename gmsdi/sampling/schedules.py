@@ -14,10 +14,10 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
         steps: n, the number of steps; the last one goes from `sigma_min` to 0.
         sigma_min: the last σ above 0.
         sigma_max: the first σ.
-        rho: how much the steps are concentrated at small σ; 1 spaces them evenly.
+        rho: how strongly the steps concentrate at small σ; 1 spaces them evenly.
 
     Returns:
-        `steps + 1` values from high to low. One step goes straight from `sigma_max` to 0.
+        `steps + 1` values, from high to low. A single step goes straight from `sigma_max` to 0.
 
     Raises:
         UserError: if there is no step, or the bounds are not 0 < sigma_min <= sigma_max, or rho is not positive.

@@ -1,9 +1,9 @@
 """The one place that runs a model: batches, windows, counting, seeds.
 
-Longer signals are sampled as a whole: the state has the full length, and in every step the model denoises overlapping
-windows of it, whose results are cross-faded linearly (as MultiDiffusion does for images, Bar-Tal et al. 2023). The
-windows thus agree with each other, and what holds for the state, such as stems that sum to the mixture, holds at any
-length.
+Signals longer than the model's window are sampled as a whole: the state has the full length, and in every step the
+model denoises overlapping windows of it, which are cross-faded linearly (as MultiDiffusion does for images, Bar-Tal et
+al. 2023). This keeps the windows consistent with each other, and constraints on the state, such as stems that sum to
+the mixture, hold at any length.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.types import Labels, Progress, Stem
 
 OVERLAP = 0.25
-"""What neighbouring windows of a longer signal share."""
+"""Overlap of neighbouring windows of a longer signal, as a share of the window."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Batch:
     """How many signals the model denoises at once.
 
     Attributes:
-        size: the most; it bounds the memory (guidance doubles the network's rows).
-        fixed: fill every call of the network up to the size. As all calls then have the same shape, an item's result is
-            the same to the last bit whatever it is batched with; few items take longer.
+        size: the maximum, which bounds the memory (guidance doubles the network's rows).
+        fixed: pad every batch to `size`. All calls of the network then have the same shape, so an item's result is the
+            same to the last bit whatever it is batched with. A few items then take as long as a full batch.
 
     Raises:
-        UserError: if the size is not positive.
+        UserError: if `size` is less than 1.
     """
 
     size: int = 16
@@ -53,11 +53,11 @@ class Batch:
 
 
 class Session:
-    """A model with the settings that it is sampled with.
+    """A model together with its sampling settings.
 
-    A session is what the procedures of `gmsdi.inference` take as their model: called with states `[N, ...]` of any
-    length, a noise level and N prompts, it returns the guided D, in batches and over windows. `sample` then integrates
-    their derivatives:
+    The procedures of `gmsdi.inference` take a session as their model: called with states `[N, ...]` of any length, a
+    noise level and N prompts, it returns the guided D, in batches and over windows. `sample` then integrates their
+    derivatives:
 
         session = Session(gmsdi.load("mini"), Solver("euler", steps=25, sigma_max=2.0), Guidance(w=2.0))
         derivative = inference.separator(session, mixture, ["Bass", "Drums"], "Drums")
@@ -67,15 +67,15 @@ class Session:
         model: see `gmsdi.models.protocol.Model`.
         solver: how to integrate.
         guidance: strength and kind of the guidance.
-        batch: how many signals at once.
+        batch: how many signals to denoise at once.
 
     Attributes:
-        labels: of the model.
-        level: of the mixtures that the model was trained on, see `gmsdi.level`; None leaves signals as they are.
-        device: where states are.
+        labels: the model's labels.
+        level: the level of the model's training mixtures, see `gmsdi.level`; None leaves signals as they are.
+        device: the device of the states.
 
     Raises:
-        UserError: if the schedule leaves the noise levels that the model can denoise.
+        UserError: if the schedule exceeds the range of noise levels that the model can denoise.
     """
 
     def __init__(
@@ -86,31 +86,31 @@ class Session:
         self.space, self.labels = model.space, Labels(model.labels)
         self.level: float | None = getattr(model, "level", None)
         self.device = torch.device(getattr(model, "device", "cpu"))
-        self._count = [0]  # shared with the sessions that are made of this one
+        self._count = [0]  # shared with sessions derived from this one
         low, high = model.sigma_range
         if solver.sigma_min < low or solver.sigma_max > high:
             raise UserError(
-                f"noise levels {solver.sigma_min:g} to {solver.sigma_max:g} are asked for, but the model knows "
-                f"{low:g} to {high:g}; change sigma_min and sigma_max of the solver"
+                f"the solver's noise levels are {solver.sigma_min:g} to {solver.sigma_max:g}, but the model knows "
+                f"{low:g} to {high:g}; change the solver's sigma_min and sigma_max"
             )
         self._asleep: Rests | None = None
         self._denoise = self._prepared()
 
     @property
     def evaluations(self) -> int:
-        """Signals that the network has denoised so far; guidance counts a signal twice, a long one by its windows."""
+        """Signals that the network has denoised so far: a long one counts once per window; guidance doubles it."""
         return self._count[0]
 
     def using(self, solver: Solver | None = None, guidance: Guidance | None = None) -> Session:
-        """The same model with other settings; what either evaluates counts for both."""
+        """The same model with other settings; both sessions share one count of evaluations."""
         other = Session(self.model, solver or self.solver, guidance or self.guidance, self.batch)
         other._count = self._count
         return other
 
     def resting(self, rests: Rests | None) -> Session:
-        """A session that does not ask the model where all of a mixture rests, and whose states decay to zero there.
+        """A session that skips the model in windows that rest throughout, and whose states decay to zero in rests.
 
-        The rests are those of a waveform, by item of the batch; other spaces are sampled as if there were none.
+        `rests` refers to waveforms, per item of the batch; in other spaces it is ignored.
         """
         other = self.using()
         if rests is not None and isinstance(self.space, Waveform):
@@ -133,9 +133,9 @@ class Session:
         """Sample the state of a derivative of this session.
 
         Args:
-            derivative: of a procedure of `gmsdi.inference`.
-            shape: of one row of one item, `[C, T]` for a waveform (`Space.shape`).
-            seeds: one per item, whose number is the batch size B; or the noise of B items, to draw on from.
+            derivative: from a procedure of `gmsdi.inference`.
+            shape: the shape of one row of one item, `[C, T]` for a waveform (`Space.shape`).
+            seeds: one per item, so B in all; or the noise of B items, from which drawing continues.
             progress: called with (step, steps).
 
         Returns:
@@ -155,11 +155,11 @@ class Session:
             return self.solver.sample(derivative, x, noise=noise, callback=progress)
 
     def shape(self, samples: int | None = None) -> tuple[int, ...]:
-        """The shape of the state of a signal of so many samples; None is the model's window."""
+        """The shape of the state of a signal of this many samples; None means the model's window."""
         return self.space.shape(self.model.window if samples is None else samples)
 
     def padded(self, samples: int) -> int:
-        """The shortest length, in samples, of overlapping windows that hold so many samples."""
+        """The shortest length, in samples, that overlapping windows fill exactly and that is at least `samples`."""
         window, ratio = self._window, self._ratio
         hop = window - self._overlap
         return ratio * (window + hop * math.ceil(max(0, samples - ratio * window) / (ratio * hop)))
@@ -171,7 +171,7 @@ class Session:
 
     @property
     def _ratio(self) -> int:
-        """Samples of a step of a state."""
+        """Samples per step of a state."""
         return self.model.window // self._window
 
     @property
@@ -200,7 +200,7 @@ class Session:
 
 
 def batched(model: Guided, size: int, *, fixed: bool = False) -> Guided:
-    """A model that denoises any number of rows, at most `size` at a time; `fixed` fills the last batch up."""
+    """A model that denoises any number of rows, at most `size` at a time; `fixed` pads the last batch to `size`."""
 
     def in_batches(x: Tensor, sigma: float, prompts: Sequence[Stem]) -> Tensor:
         rows = len(x)
@@ -214,16 +214,17 @@ def batched(model: Guided, size: int, *, fixed: bool = False) -> Guided:
 
 
 def over_windows(model: Guided, window: int, overlap: int, rests: Rests | None = None) -> Guided:
-    """A model for states longer than its window: denoised in overlapping windows, which are cross-faded linearly.
+    """A model for states longer than its window, denoised in overlapping windows that are cross-faded linearly.
 
     Args:
         model: a model of windows.
-        window: in steps of the last axis.
+        window: its length, in steps of the last axis.
         overlap: of neighbouring windows, in steps, between 1 and half a window.
-        rests: of the items, of which every one has as many signals; windows that rest throughout are zeros.
+        rests: the rests of the items, each of which has equally many signals; windows that rest throughout become
+            zeros.
 
     Returns:
-        A model of states of up to `window` steps, which pass as they are, or of `window + k·(window − overlap)`.
+        A model of states of up to `window` steps, which are passed on unchanged, or of `window + k·(window − overlap)`.
     """
     hop = window - overlap
 

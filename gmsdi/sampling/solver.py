@@ -1,7 +1,7 @@
 """Typed settings of sampling: how a derivative is integrated, and how a model is guided.
 
-A solver is an instance of the class of its sampler, `Euler`, `Heun`, `ADPM2` or `DPMpp2M`, which has the options of
-this sampler and no others. `Solver("heun", steps=20)` makes the right one. torch is imported by the methods that
+Each sampler has a class of settings, `Euler`, `Heun`, `ADPM2` or `DPMpp2M`, with the options of that sampler and no
+others. `Solver("heun", steps=20)` makes an instance of the right one. torch is imported only by the methods that
 sample, so that a configuration can be read without it.
 """
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 Callback: TypeAlias = Callable[[int, int], None]
 
-CHURN = "noise added back while sampling, in the unit of Karras et al."
+CHURN = "noise added back while sampling, S_churn of Karras et al."
 
 
 class Solver:
-    """How a derivative is integrated: what all samplers share. Each has a class of its own.
+    """How a derivative is integrated: the base class of all samplers' settings.
 
-    `Solver(name, ...)` is an instance of the class of the sampler `name`, by default `Euler`.
+    `Solver(name, ...)` makes an instance of the class of the sampler `name`, by default `Euler`.
 
     Raises:
-        UserError: if there is no such sampler, it does not have an option, or a value is out of range.
+        UserError: if there is no such sampler, it lacks one of the options, or a value is out of range.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Solver:
             return super().__new__(cls)
         kind = sampler(name)
         refuse_unknown(kind, options, f"solver {name}")
-        return object.__new__(kind)  # whose __init__ Python calls next, with the same arguments
+        return object.__new__(kind)  # Python calls its __init__ next, with the same arguments
 
     def __post_init__(self) -> None:
         own = type(self).__dataclass_fields__["name"].default
@@ -60,7 +60,7 @@ class Solver:
         self.sigmas()
 
     def sigmas(self) -> list[float]:
-        """The schedule, ending with 0."""
+        """The noise schedule, ending with 0."""
         return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
     @property
@@ -69,21 +69,21 @@ class Solver:
         return self.steps
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """Integrate `derivative` from the state `x` at `sigma_max` to 0.
+        """Integrate `derivative` from `x`, the state at `sigma_max`, to 0.
 
         Raises:
-            UserError: if `last` is "estimate" and the derivative implies none.
+            UserError: if `last` is "estimate" and the derivative does not imply an estimate.
         """
         raise NotImplementedError
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """One step of a run without its noise, for `check_stability`."""
+        """Take one step of a run, without noise, for `check_stability`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class _Scheduled(Solver):
-    """The settings that all samplers have, the first of them the name."""
+    """The settings that all samplers have; the name comes first."""
 
     name: str
     steps: Annotated[Count, About("steps of the noise schedule")] = 25
@@ -96,18 +96,18 @@ class _Scheduled(Solver):
 class Euler(_Scheduled):
     """First order, with noise added back ("AEuler" of the paper); see `gmsdi.sampling.samplers.euler`.
 
-    `last` is "estimate" where the last step ends at the signals that the derivative implies (`last_gain` of the
-    sampler), which schedules of few steps need; the Extractor and the projected Separator imply some.
+    With `last` = "estimate", the last step ends at the signals that the derivative implies (`last_gain` of the
+    sampler), which schedules of few steps need. Only the Extractor and the projected Separator imply such signals.
     """
 
     name: Annotated[Literal["euler"], About("sampler")] = "euler"
     s_churn: Annotated[NonNegative, About(CHURN)] = 0.0
-    resamples: Annotated[Count, About("times that each step is taken")] = 1
+    resamples: Annotated[Count, About("how often each step is taken")] = 1
     last: Annotated[
         Literal["step", "estimate"],
         About(
             "step: the last step is like the others; estimate: it ends at the signals that the derivative implies, for "
-            "schedules of few steps (of Extractor and projected Separator)"
+            "schedules of few steps (Extractor and projected Separator only)"
         ),
     ] = "step"
 
@@ -122,17 +122,17 @@ class Euler(_Scheduled):
         return self.steps * self.resamples
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import euler
 
         gain = 1.0 if self.last == "step" else getattr(derivative, "gain", None)
         if gain is None:
-            raise UserError("solver last is estimate, for the Extractor and the projected Separator; use step")
+            raise UserError("solver last is estimate, which only Extractor and projected Separator support; use step")
         options: dict[str, Any] = {"s_churn": self.s_churn, "resamples": self.resamples, "last_gain": gain}
         return euler(derivative, x, self.sigmas(), noise=noise, callback=callback, **options)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         from gmsdi.sampling.samplers import euler
@@ -153,13 +153,13 @@ class Heun(_Scheduled):
         return 2 * self.steps - 1
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import heun
 
         return heun(derivative, x, self.sigmas(), s_churn=self.s_churn, noise=noise, callback=callback)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         from gmsdi.sampling.samplers import heun
@@ -172,10 +172,10 @@ class ADPM2(_Scheduled):
     """Ancestral midpoint sampler of second order; see `gmsdi.sampling.samplers.adpm2`."""
 
     name: Annotated[Literal["adpm2"], About("sampler")] = "adpm2"
-    midpoint: Annotated[Literal["power", "geometric"], About("power: of the mean with midpoint_rho; or geometric")] = (
+    midpoint: Annotated[Literal["power", "geometric"], About("power: power mean, see midpoint_rho; or geometric")] = (
         "power"
     )
-    midpoint_rho: Annotated[Positive, About("the paper's rho; 1 is the arithmetic midpoint")] = 1.0
+    midpoint_rho: Annotated[Positive, About("the paper's rho; 1 is the arithmetic mean")] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,11 +188,11 @@ class ADPM2(_Scheduled):
         return 2 * self.steps - 1
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         return self._integrate(derivative, x, self.sigmas(), noise, callback)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         return self._integrate(derivative, x, sigmas, torch.zeros_like, None)
@@ -213,13 +213,13 @@ class DPMpp2M(_Scheduled):
     name: Annotated[Literal["dpmpp_2m"], About("sampler")] = "dpmpp_2m"
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
-        """See `Solver.sample`."""
+        """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import dpmpp_2m
 
         return dpmpp_2m(derivative, x, self.sigmas(), noise=noise, callback=callback)
 
     def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """See `Solver.step`."""
+        """Take one step of a run, without noise, see `Solver.step`."""
         import torch
 
         from gmsdi.sampling.samplers import dpmpp_2m
@@ -235,7 +235,7 @@ def sampler(name: str) -> type[Solver]:
     """The class of a sampler.
 
     Raises:
-        UserError: if there is none of this name.
+        UserError: if there is no sampler of this name.
     """
     if name not in SAMPLERS:
         raise UserError(f"solver name is {name!r}; choose {', '.join(SAMPLERS)}")
@@ -243,15 +243,15 @@ def sampler(name: str) -> type[Solver]:
 
 
 def options_of(kind: type[Solver]) -> list[str]:
-    """The options of a sampler, with `name`."""
+    """The options of a sampler, including `name`."""
     return [field.name for field in fields(kind)]
 
 
 def refuse_unknown(kind: type[Solver], options: Mapping[str, Any], what: str) -> None:
-    """Refuse what a sampler does not have.
+    """Refuse options that a sampler does not have.
 
     Raises:
-        UserError: for the first such option, with the samplers that have it.
+        UserError: for the first such option, naming the samplers that have it.
     """
     known = options_of(kind)
     for option in options:
@@ -266,10 +266,10 @@ def refuse_unknown(kind: type[Solver], options: Mapping[str, Any], what: str) ->
 
 
 def changed(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a solver with changes, one after the other.
+    """Apply changes to the settings of a solver, one after the other.
 
-    Where a change names another sampler, the options that this one lacks are left behind; those that stand beside the
-    name are the user's own and stay, to be refused by `Solver`.
+    If a change names another sampler, earlier options that this sampler lacks are dropped. Options that the change
+    itself lists are the user's own and stay, so that `Solver` can refuse them.
     """
     result = dict(base)
     for change in changes:
@@ -295,9 +295,9 @@ class Guidance:
     ] = "paper"
     interval: Annotated[
         Annotated[Sequence[Level], Len(2, 2)] | None,
-        About("noise levels [low, high] between which guidance acts; null is all"),
+        About("range of noise levels [low, high] in which guidance acts; null: everywhere"),
     ] = None
-    clamp: Annotated[Positive | None, About("clip the denoised signal to [-clamp, clamp]; null does not")] = None
+    clamp: Annotated[Positive | None, About("clip the denoised signal to [-clamp, clamp]; null: no clipping")] = None
 
     def __post_init__(self) -> None:
         if isinstance(self.w, bool) or not isinstance(self.w, int | float) or not math.isfinite(self.w):

@@ -28,9 +28,10 @@ INTRODUCTION = """\
 
 A file given with `--configfile` lies over its base, key by key: it needs `run`, the name of its folder of results, and
 the keys that differ. Its base is [`config.yaml`](config.yaml), the demo's values, unless its key `base` names another.
-Lists are replaced as a whole. An entry of `data.classes`, `generation.negatives` or `separation.extras` that the base
-has is left out by the value `null`. Where a file chooses another sampler (`solver.name`), those options of its base's
-solvers are left out that this sampler does not have. Several files given together count as one.
+Lists are replaced as a whole. An entry of `data.classes`, `generation.negatives` or `separation.rows` that the base has
+is left out by the value `null`; a new row of `separation.rows` comes after the base's. Where a file chooses another
+sampler (`solver.name`), those options of its base's solvers are left out that this sampler does not have. Several files
+given together count as one.
 
 A key in neither file has the default below; a key that is not below is an error, and so is a value of another type or
 range, an option of another sampler, and whatever else a job would refuse: it is said before the first job. What a run
@@ -88,8 +89,21 @@ def main() -> None:
 
 
 def _optional(whole: Schema) -> Schema:
-    """The schema of a file that lies over a base: no key of the top is needed but `run`."""
-    return {**whole, "required": ["run"]}
+    """The schema of a file that lies over a base: it needs no key but `run`, and leaves out entries by null."""
+
+    def loosened(rule: Any) -> Any:
+        if isinstance(rule, list):
+            return [loosened(inner) for inner in rule]
+        if not isinstance(rule, dict):
+            return rule
+        found = {key: loosened(inner) for key, inner in rule.items() if key != "required" or isinstance(inner, dict)}
+        if "oneOf" in found:  # without their names, samplers with the same options cannot be told apart
+            found["anyOf"] = found.pop("oneOf")
+        if isinstance(own := found.get("additionalProperties"), dict):
+            found["additionalProperties"] = {"anyOf": [own, {"type": "null"}]}
+        return found
+
+    return {**loosened(whole), "required": ["run"]}
 
 
 def _options(name: str, rule: Schema) -> Schema:
@@ -138,8 +152,10 @@ def _users(whole: Schema, name: str) -> list[str]:
                 if "$ref" in part and definition(part).removesuffix(CHANGES) == name:
                     found.append(f"{path}{key}")
             look(inner, f"{path}{key}.")
-        if isinstance(rule.get("additionalProperties"), dict):
-            look(rule["additionalProperties"], f"{path}<name>.")
+            if isinstance(own := inner.get("additionalProperties"), dict):
+                if "$ref" in own and definition(own) == name:
+                    found.append(f"{path}{key}")
+                look(own, f"{path}{key}.<name>.")
 
     look(whole, "")
     for other, rule in whole["$defs"].items():
@@ -163,7 +179,9 @@ def _type(rule: Schema, *, plural: bool = False) -> str:
             words.append(_list(rule, plural=plural))
         elif kind == "object":
             inner = rule.get("additionalProperties")
-            entries = f" to {_type(inner, plural=True)}" if isinstance(inner, dict) and "type" in inner else ""
+            entries = ""
+            if isinstance(inner, dict) and ("type" in inner or "$ref" in inner):
+                entries = f" to {_type(inner, plural=True)}"
             least = f" of {rule['minProperties']} keys or more" if "minProperties" in rule else ""
             words.append(f"mapping{'s' if plural else ''}{least}{entries}")
         else:

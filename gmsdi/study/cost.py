@@ -98,7 +98,7 @@ class Seconds:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Seconds:
-        """Of at least one timing."""
+        """Summary of one or more timings."""
         return cls(statistics.median(values), min(values), max(values))
 
 
@@ -181,7 +181,7 @@ class Costs:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The form in which JSON stores it."""
         return asdict(self)
 
 
@@ -834,7 +834,7 @@ class _Clock:
         self.worked.append(time.process_time())
 
     def seconds(self, units: float) -> Seconds:
-        """Of one of the units that make a step; warns if other programs had much of the processor meanwhile."""
+        """Time one of the units that make a step. Warns if other programs used much of the processor meanwhile."""
         busy = (self.worked[-1] - self.worked[0]) / (self.ticks[-1] - self.ticks[0])
         if self.cuda is None and busy < BUSY:
             warnings.warn(

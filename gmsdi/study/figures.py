@@ -31,6 +31,8 @@ COLOURS = {
     "shuffled stems": "#b07d2b",
     "held-out test chunks": "#3f7d4e",
 }
+NEGATIVE = {"True": "with negative prompts", "False": "without negative prompts"}
+"""The colours of Figure 2 by what its table says of negative prompts."""
 OTHER_STEM = "#7a7a7a"
 HELD_OUT = "held-out test chunks"
 BAND = {"alpha": 0.15, "linewidth": 0, "zorder": 0}
@@ -48,20 +50,22 @@ def fad_stems(table: pd.DataFrame) -> Figure:
     """Figure 2: FAD of single stems, with and without negative prompts, against the test chunks of the stem.
 
     Args:
-        table: first table of `fad.distances`, with a column embedding.
+        table: first table of `fad.distances`, with the columns embedding, w and negative (whether there are negative
+            prompts); the last two are empty for what is no series of the text-conditioned model.
     """
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
-    strengths = list(dict.fromkeys(map(_strength, series)))
+    told = model.drop_duplicates("series").set_index("series")[["w", "negative"]].astype(str)
+    strengths = list(dict.fromkeys(told["w"]))
     with _style() as (plt, sns):
         width = 1.2 + max(1.7, 0.45 * len(series)) * len(stems)
         figure, ax = plt.subplots(figsize=(max(6.0, width), 3.8), layout="constrained")
         style = {"edgecolor": "white", "linewidth": 0, "zorder": 2, "saturation": 1, "errorbar": None, "legend": False}
-        palette = {name: _colour(name) for name in series}
+        palette = {name: COLOURS.get(NEGATIVE.get(told.at[name, "negative"], name)) for name in series}
         sns.barplot(model, x="bar", y="fad", hue="series", palette=palette, width=0.76, gap=0.08, ax=ax, **style)
         for bars, name in zip(list(ax.containers), series, strict=True):
             for patch in bars:
-                patch.set_hatch(HATCHES[strengths.index(_strength(name)) % len(HATCHES)])
+                patch.set_hatch(HATCHES[strengths.index(told.at[name, "w"]) % len(HATCHES)])
             bars.set_label(name)
             middles = np.array([patch.get_x() + patch.get_width() / 2 for patch in bars])
             _marks(ax, middles, model[model["series"] == name].set_index("bar").loc[stems])
@@ -104,7 +108,7 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
                 bars.index(bar) + (present[bar].index(name) - (len(present[bar]) - 1) / 2) * width for bar in rows.index
             ]
             # seaborn would leave gaps where a series is missing.
-            ax.bar(places, rows["fad"], 0.92 * width, label=name, color=_colour(name), zorder=2)
+            ax.bar(places, rows["fad"], 0.92 * width, label=name, color=COLOURS.get(name), zorder=2)
             _marks(ax, np.array(places), rows)
         for row in table[table["kind"] == "line"].itertuples():
             ax.axhline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
@@ -186,15 +190,6 @@ def save(figure: Figure, *paths: str | Path) -> None:
         # A fixed salt and no date: the same figure is the same file.
         with mpl.rc_context({"svg.hashsalt": "gmsdi"}), atomic(target) as path:
             figure.savefig(path, dpi=160, metadata=undated.get(target.suffix))
-
-
-def _strength(series: str) -> str:
-    """What a series' name says of its w; nothing of those that have none."""
-    return series.partition(", w = ")[2]
-
-
-def _colour(series: str) -> str | None:
-    return COLOURS.get(series.partition(", w = ")[0])
 
 
 def _marks(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:

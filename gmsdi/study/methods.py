@@ -4,6 +4,9 @@ A row is settings and what follows from them, so that nothing else asks of which
 parameters and `selection.json` as a mapping (`model_dump`), and comes back by `load_row`. Nothing heavy is imported
 before a row separates.
 
+The fields that say what they mean (`About`) are the keys of a row in `separation.rows` of the configuration, which
+`gmsdi.study.config.rows` makes from them; the others follow from the configuration (`gmsdi.study.rows`).
+
 Adding a method is a class here, one of `AnyRow`, and a test (CONTRIBUTING.md has an example).
 """
 
@@ -11,11 +14,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
+from gmsdi.errors import UserError
 from gmsdi.sampling.solver import changed
+from gmsdi.settings import About, Count, Flag, Natural, NonNegative, Number, Positive, Share, check
 from gmsdi.study.counting import batch_sizes, evaluation_sigmas, filled, passes
 from gmsdi.study.setups import DemucsGibbsSetup, Frozen, GmsdiSetup, MsdmSetup, Setup, WeakMsdmSetup
 
@@ -29,30 +35,32 @@ if TYPE_CHECKING:
     from gmsdi.systems.msdm import JointMSDM
     from gmsdi.systems.weak_msdm import WeakMSDM
 
-Number = int | float
+NEGATIVES = (
+    "stem label to the text that takes the place of z* in guidance (Section 2.1 of the paper); stems not named use z*"
+)
+CONSTRAINED = "the stem that is the mixture minus the others; null takes the best of the grid"
 
 
 class Row(Frozen, ABC):
     """A method with its settings.
 
     Attributes:
-        GRID: what the grid's scores call the method that settles what is open here.
+        GRID: the method, among those of Table 1 and the paper's other systems.
         OPEN: the settings that None leaves to the grid.
         TITLE: what tables call the method where nothing else is said.
         PAPER: what the paper's Table 2 calls it, if it has it.
         SHARED: whether Table 1 is the grid; otherwise the row has a grid of its own.
+        IMPLIES: whether the derivative implies signals at which a solver can end, see `gmsdi.sampling.solver.Euler`.
         kind: the method.
         name: of the row's files.
         title: in tables.
         paper: the row of the paper's Table 2 beside which it stands; None is a row beyond the paper.
-        published: whether it is a method of the paper with the paper's settings, with which all rows are compared.
         system: what it runs on.
         model: folder of a model of its own, or "bundled"; None is its system's.
         chosen_on: the split whose grid settles what is open.
         chosen_by: how that was done; None before it is.
         twin: the row of which this one differs only in `chosen_on`. Where both come to the same settings, one
             separation serves both.
-        costed: whether the figure of costs has it.
     """
 
     GRID: ClassVar[str]
@@ -60,23 +68,44 @@ class Row(Frozen, ABC):
     TITLE: ClassVar[str]
     PAPER: ClassVar[str | None] = None
     SHARED: ClassVar[bool] = False
+    IMPLIES: ClassVar[bool] = False
 
     kind: str
     name: str
     title: str
     paper: str | None = None
-    published: bool = False
+    published: Annotated[
+        Flag,
+        About(
+            "it is the method of the paper with the paper's settings: Table 2 compares all rows with it; one of a kind"
+        ),
+    ] = False
     system: Setup
     model: str | None = None
     chosen_on: Literal["test", "validation"] = "test"
     chosen_by: str | None = None
     twin: str | None = None
-    costed: bool = True
+    costed: Annotated[Flag, About("the figure of costs has it")] = True
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if why := self.refusal():
+            raise UserError(f"{self.name} {why}")
+        return self
+
+    def refusal(self) -> str | None:
+        """What is wrong with the settings together, and what to do; None if they go together."""
+        return None
 
     @classmethod
     def kind_name(cls) -> str:
         """The kind of all rows of this class."""
         return str(cls.model_fields["kind"].default)
+
+    @classmethod
+    def system_name(cls) -> str:
+        """The kind of the system that all rows of this class run on."""
+        return str(cls.model_fields["system"].annotation.model_fields["kind"].default)  # type: ignore[union-attr]
 
     # --- What is open, and the grid that settles it -------------------------------------------------------------------
 
@@ -99,9 +128,14 @@ class Row(Frozen, ABC):
         """
         raise NotImplementedError(f"{self.kind} has nothing to choose")
 
+    @property
+    def grid(self) -> str:
+        """What a grid's table calls its rows that settle what is open here."""
+        return self.GRID if self.SHARED else self.name
+
     def cell(self) -> dict[str, Any]:
         """What a grid's table says of this row: the columns w, model and constrained."""
-        return {"w": 0, "model": self.GRID, "constrained": ""} | {key: getattr(self, key) for key in self.OPEN}
+        return {"w": 0, "model": self.grid, "constrained": ""} | {key: getattr(self, key) for key in self.OPEN}
 
     def same_as(self, other: Row) -> bool:
         """Whether both separate alike."""
@@ -201,30 +235,33 @@ class Solved(Row):
 # --- GMSDI ------------------------------------------------------------------------------------------------------------
 
 
-class Filter(Frozen):
-    """`gmsdi.inference.Wiener`: its `amount` and the length of its windows."""
+@dataclass(frozen=True)
+class Filter:
+    """A Wiener filter, `gmsdi.inference.Wiener`."""
 
-    amount: Number = 1
-    seconds: Number = 0.25
+    amount: Annotated[Share, About("part of the filtered stems, the rest is the stems as they were")] = 1
+    seconds: Annotated[Positive, About("length of its windows")] = 0.25
+
+    def __post_init__(self) -> None:
+        check(self, "wiener")
 
 
-class ByPower(Frozen):
-    """`gmsdi.inference.ShareOut`: its `amount` and the length of its windows."""
+@dataclass(frozen=True)
+class ByPower:
+    """How what is missing is shared out, `gmsdi.inference.ShareOut`."""
 
-    amount: Number = 1
-    seconds: Number = 0.125
+    amount: Annotated[Share, About("part of it, the rest goes to the stems in equal parts")] = 1
+    seconds: Annotated[Positive, About("length of its windows")] = 0.125
+
+    def __post_init__(self) -> None:
+        check(self, "by_power")
 
 
 class Guided(Solved):
     """What the methods of the text-conditioned model share.
 
     Attributes:
-        w: strength of the guidance.
         guidance: settings of `gmsdi.sampling.solver.Guidance` apart from w.
-        negatives: label to negative text.
-        samples: runs whose mean is taken.
-        inverted: whether every other of them takes the mixture with its polarity inverted.
-        wiener: a Wiener filter at the end.
     """
 
     OPEN: ClassVar[tuple[str, ...]] = ("w",)
@@ -233,12 +270,31 @@ class Guided(Solved):
     """Signals that are denoised for each stem."""
 
     system: GmsdiSetup
-    w: Number | None = None
+    model: Annotated[
+        str | None,
+        About(
+            "another model: its folder, or `bundled` for the one that comes with the package; needs w and, of a "
+            "separator, constrained"
+        ),
+    ] = None
+    w: Annotated[
+        Number | None,
+        About("guidance; null takes the best of Table 1 or, of a row that is not published, of the validation grid"),
+    ] = None
     guidance: dict[str, Any] = Field(default_factory=dict)
-    negatives: dict[str, str] = Field(default_factory=dict)
-    samples: int = 1
-    inverted: bool = False
-    wiener: Filter | None = None
+    negatives: Annotated[dict[str, str], About(NEGATIVES)] = Field(default_factory=dict)
+    samples: Annotated[Count, About("runs whose mean is taken")] = 1
+    inverted: Annotated[Flag, About("every other of these runs takes the mixture with its polarity inverted")] = False
+    wiener: Annotated[Filter | None, About("a Wiener filter with the stems' powers, at the end; null is none")] = None
+
+    def refusal(self) -> str | None:
+        """See `Row.refusal`."""
+        if self.inverted and self.samples < 2:
+            return "has inverted, which is for samples of 2 or more; give them, or leave it out"
+        if self.model and self.is_open:
+            missing = " and ".join(key for key in self.OPEN if key not in self.fixed)
+            return f"has a model of its own, of which Table 1 says nothing; give its {missing}"
+        return None
 
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
         """See `Row.cells`: one for each w."""
@@ -286,25 +342,33 @@ class Guided(Solved):
 
         if self.wiener is None:
             return stems
-        return Wiener(sample_rate, **self.wiener.model_dump())(stems, mixture)
+        return Wiener(sample_rate, **asdict(self.wiener))(stems, mixture)
 
 
 class Extractor(Guided):
-    """The GMSDI Extractor, Eq. 14: each stem is extracted by itself.
-
-    Attributes:
-        consistent: whether stems are solved for together and sum to the mixture.
-        by_power: of consistent ones, how what they lack to the mixture is shared out among them.
-    """
+    """The GMSDI Extractor, Eq. 14: each stem is extracted by itself."""
 
     GRID: ClassVar[str] = "extractor"
     TITLE: ClassVar[str] = "GMSDI Extractor"
     PAPER: ClassVar[str | None] = "GMSDI Extractor"
     MODELS: ClassVar[int] = 2  # the stem, and the mixture of the others
+    IMPLIES: ClassVar[bool] = True
 
     kind: Literal["extractor"] = "extractor"
-    consistent: bool = False
-    by_power: ByPower | None = None
+    consistent: Annotated[Flag, About("stems are solved for together and sum to the mixture")] = False
+    by_power: Annotated[
+        ByPower | None,
+        About(
+            "consistent extractor: in each step, what the estimates lack to the mixture goes to the stems by their "
+            "power in its spectrogram; null: in equal parts"
+        ),
+    ] = None
+
+    def refusal(self) -> str | None:
+        """See `Row.refusal`."""
+        if self.by_power is not None and not self.consistent:
+            return "has by_power, which is for consistent: true; leave it out"
+        return super().refusal()
 
     def separate(
         self,
@@ -327,7 +391,7 @@ class Extractor(Guided):
 
         if not self.consistent or self.by_power is None:
             return self.consistent
-        return ShareOut(sample_rate, **self.by_power.model_dump())
+        return ShareOut(sample_rate, **asdict(self.by_power))
 
     def _filters(self) -> list[str]:
         shared = [] if self.by_power is None else [f"{self.by_power.amount:.0%} by power"]
@@ -335,11 +399,7 @@ class Extractor(Guided):
 
 
 class Separator(Guided):
-    """The GMSDI Separator, Eq. 13: one stem is the mixture minus the others.
-
-    Attributes:
-        constrained: that stem.
-    """
+    """The GMSDI Separator, Eq. 13: one stem is the mixture minus the others."""
 
     GRID: ClassVar[str] = "separator"
     TITLE: ClassVar[str] = "GMSDI Separator"
@@ -348,7 +408,7 @@ class Separator(Guided):
     MODELS: ClassVar[int] = 1
 
     kind: Literal["separator"] = "separator"
-    constrained: str | None = None
+    constrained: Annotated[str | None, About(CONSTRAINED)] = None
 
     def separate(
         self,
@@ -372,6 +432,7 @@ class Projected(Guided):
     GRID: ClassVar[str] = "separator"
     TITLE: ClassVar[str] = "GMSDI Separator, projected"
     MODELS: ClassVar[int] = 1
+    IMPLIES: ClassVar[bool] = True
 
     kind: Literal["projected"] = "projected"
 
@@ -394,15 +455,11 @@ class Projected(Guided):
 
 
 class Constrained(Solved):
-    """What MSDM's Dirac separators share: one stem is the mixture minus the others.
-
-    Attributes:
-        constrained: that stem.
-    """
+    """What MSDM's Dirac separators share: one stem is the mixture minus the others."""
 
     OPEN: ClassVar[tuple[str, ...]] = ("constrained",)
 
-    constrained: str | None = None
+    constrained: Annotated[str | None, About(CONSTRAINED)] = None
 
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
         """See `Row.cells`: one for each constrained stem; there is no guidance."""
@@ -499,13 +556,7 @@ class WeakMsdm(Constrained):
 
 
 class DemucsGibbs(Row):
-    """Demucs + Gibbs.
-
-    Attributes:
-        steps: of the Gibbs chain, after the network's first pass.
-        block: sources that a step resamples, see `gmsdi.systems.demucs_gibbs.block_gibbs`.
-        noise: spread of what is resampled, relative to the mixture's standard deviation.
-    """
+    """Demucs + Gibbs."""
 
     GRID: ClassVar[str] = "demucs_gibbs"
     TITLE: ClassVar[str] = "Demucs + Gibbs, {steps} steps"
@@ -513,9 +564,18 @@ class DemucsGibbs(Row):
 
     kind: Literal["demucs_gibbs"] = "demucs_gibbs"
     system: DemucsGibbsSetup
-    steps: int
-    block: int | Literal["uniform", "annealed"] = "uniform"
-    noise: Number = 0
+    steps: Annotated[Natural, About("Gibbs steps after the network's first pass (512 in the paper)")] = 512
+    block: Annotated[
+        Count | Literal["uniform", "annealed"],
+        About("sources resampled in a step: a number of them, uniform or annealed"),
+    ] = "uniform"
+    noise: Annotated[NonNegative, About("spread of what is resampled relative to the mixture")] = 0
+
+    def refusal(self) -> str | None:
+        """See `Row.refusal`."""
+        if isinstance(self.block, int) and self.block > len(self.system.labels):
+            return f"has block {self.block}; there are {len(self.system.labels)} stems to resample at once"
+        return super().refusal()
 
     def separate(
         self,
@@ -543,19 +603,37 @@ class DemucsGibbs(Row):
         return (self.steps + 1) * filled(items)
 
 
+# --- Of several rows --------------------------------------------------------------------------------------------------
+
+
+class Ensemble(Frozen):
+    """A row of Table 2 that takes for each stem the best of other rows; it has their scores, and separates nothing.
+
+    Attributes:
+        name: in the configuration.
+        title: in tables.
+        of: the names of these rows.
+        paper: as `Row.paper`.
+        chosen_on: the split on whose chunks the best are chosen.
+    """
+
+    TITLE: ClassVar[str] = "Ensemble"
+    PAPER: ClassVar[str] = "Ensemble"
+
+    name: str
+    title: str
+    of: tuple[str, ...]
+    paper: str | None = None
+    chosen_on: Literal["test", "validation"] = "test"
+
+
 AnyRow = Annotated[
     Extractor | Separator | Projected | Msdm | MsdmGaussian | WeakMsdm | DemucsGibbs, Field(discriminator="kind")
 ]
 """A row of any kind."""
-BASELINE_ROWS: dict[str, tuple[type[Row], ...]] = {
-    "msdm": (Msdm, MsdmGaussian),
-    "weak_msdm": (WeakMsdm,),
-    "demucs_gibbs": (DemucsGibbs,),
-}
-"""The rows of each of the paper's other systems, as the configuration calls them."""
-TABLE1_ROWS: dict[str, type[Guided]] = {row.GRID: row for row in (Extractor, Separator)}
-"""The rows of Table 1, as its scores and the configuration call them."""
-TABLE1 = {name: row.TITLE for name, row in TABLE1_ROWS.items()}
+METHODS: dict[str, type[Row]] = {row.kind_name(): row for row in get_args(get_args(AnyRow)[0])}
+"""The methods by their kinds."""
+TABLE1 = {row.GRID: row.TITLE for row in (Extractor, Separator)}
 """What Table 1 calls the methods of its scores."""
 _ROW: TypeAdapter[Any] = TypeAdapter(AnyRow)
 

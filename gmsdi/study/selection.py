@@ -32,11 +32,13 @@ def choose_settings(grids: Mapping[str, Sequence[pd.DataFrame]], rows: Mapping[s
             result[name] = row.model_copy(update={"chosen_by": "configuration"})
             continue
         table = tables[row.chosen_on]
-        own = table[table["model"] == row.GRID].dropna(subset="score")
+        own = table[table["model"] == row.grid].dropna(subset="score")
         for key, value in row.fixed.items():
             own = own[own[key] == value]
         if own.empty:
-            raise UserError(f"config: separation.{name} pins {row.fixed}, of which Table 1 has no value; extend grid.w")
+            raise UserError(
+                f"config: separation.rows.{name} pins {row.fixed}, of which its grid has no value; extend grid.w"
+            )
         best = own.loc[own["score"].idxmax()]
         where = "Table 1" if row.chosen_on == "test" else "the same grid on validation chunks"
         found = {key: best[key].item() if hasattr(best[key], "item") else best[key] for key in row.OPEN}

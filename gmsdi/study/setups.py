@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from gmsdi.errors import UserError
-from gmsdi.study.config import slug
+from gmsdi.study.config.files import slug
 
 if TYPE_CHECKING:
     from gmsdi.systems.base import System

@@ -32,7 +32,7 @@ from gmsdi.io.files import atomic
 
 PACKAGE = Path(__file__).resolve().parents[1]
 VERSION = 1
-"""Of what is read out of a file; raise it with every change of that."""
+"""Version of what is read out of a file. Raise it whenever that changes."""
 ALWAYS, EVERYTHING = "<statements>", "*"
 _IGNORED = {"__version__", "__all__"}
 """Constants that no number depends on."""
@@ -73,7 +73,7 @@ class Sources:
         self._changed = False
 
     def digests(self) -> dict[str, str]:
-        """For each of the scripts a hexadecimal name for the code that it depends on.
+        """Digest, in hexadecimal digits, of the code that each script depends on.
 
         Raises:
             UserError: if a file cannot be read or is not Python.
@@ -120,7 +120,7 @@ class Sources:
         return found
 
     def _resolve(self, module: str, names: str) -> Iterator[tuple[str, str]]:
-        """Where dotted names that are used in a module lead to."""
+        """Resolve the dotted names used in a module to what they refer to."""
         first, _, rest = names.partition(".")
         known = self._module(module)
         if known is None:

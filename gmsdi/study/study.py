@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from gmsdi.data.versions import VERSIONS, numbers_of
-from gmsdi.errors import UserError
 from gmsdi.sampling.solver import changed
 from gmsdi.study.config import Config, digest, slug
-from gmsdi.study.methods import BASELINE_ROWS, TABLE1_ROWS, Extractor, Guided, Projected, Row, Separator
-from gmsdi.study.setups import SETUPS, GmsdiSetup, Setup
+from gmsdi.study.methods import Extractor, Row
+from gmsdi.study.rows import GMSDI, Rows
+from gmsdi.study.setups import Setup
 from gmsdi.study.tasks import (
     Alone,
     Conditioned,
@@ -30,15 +30,12 @@ from gmsdi.study.tasks import (
     TotalMsdm,
 )
 
-GMSDI, CLAP, DEMO = "gmsdi", "clap", "demo"
-"""Names of trainings: the text-conditioned model; the small CLAP, a model that separates nothing and whose embeddings
-condition another; and the text-conditioned model in the demo's short training."""
+CLAP, CODEC, DEMO = "clap", "codec", "demo"
+"""Names of trainings beside those of the systems' models: the small CLAP, a model that separates nothing and whose
+embeddings condition another; the codecs, of whose latents it may be; and the text-conditioned model in the demo's short
+training."""
 CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
 """Keys of a text encoder that no other kind has."""
-UNSUPERVISED = ", unsupervised (CLAP)"
-"""Ends the titles of rows whose model has seen no labels: the paper's word, though LAION's CLAP has seen captions."""
-LABELLED_CLAP = ", by a CLAP that has seen labels"
-"""Ends the titles of rows whose model has seen no labels, but embeddings by a CLAP that was trained on them."""
 
 
 class Study:
@@ -54,118 +51,33 @@ class Study:
         config: as given.
         labels: the K stem labels, in the order of every table.
         systems: those that run, by name; the text-conditioned model is the first.
-        rows: those of Table 2 by name, in its order.
+        rows: those of Table 2 that separate, by name, in its order.
         grid_rows: those of Table 1 by name.
+        ensembles: the rows of Table 2 that are made of others' scores, by name.
         tasks: all tasks by name.
         validation: whether the grid is also computed on validation chunks.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
         clap: whether it is trained on embeddings by a CLAP.
+        latent: whether it is trained on the latents of a codec.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.labels: list[str] = list(config["data"]["classes"])
         self.clap = config["model"]["config"]["text"]["kind"] == CLAP
+        self.latent = config["model"]["config"]["kind"] == "latent"
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
         self.validation = config["grid"]["validation"]["chunks"] is not None
-        self.systems = {setup.kind: setup for setup in self._systems()}
-        self.grid_rows = {row.name: row for row in self._grid_rows()}
-        self.rows = {row.name: row for row in self._rows()}
+        self._rows = Rows(config)
+        self.systems, self.grid_rows, self.rows = self._rows.systems, self._rows.grid, self._rows.table
+        self.ensembles = self._rows.ensembles
         self.tasks = {task.name: task for task in self._tasks()}
 
-    def _systems(self) -> Iterator[Setup]:
-        labels, baselines = tuple(self.labels), self.config["baselines"]
-        yield GmsdiSetup(labels=labels)
-        for name in baselines["enabled"]:
-            yield SETUPS[name].configured(labels, baselines[name])
-
     # --- Separation ---------------------------------------------------------------------------------------------------
-
-    @property
-    def unsupervised(self) -> str:
-        """How the titles end of rows of a model that the run trains on CLAP embeddings; empty if it does not."""
-        if not (self.config["model"]["train"] and self.clap):
-            return ""
-        return LABELLED_CLAP if self.config["clap"]["train"] else UNSUPERVISED
 
     def row(self, name: str) -> Row:
         """A row of Table 2 or Table 1."""
         return self.rows.get(name) or self.grid_rows[name]
-
-    def _own(self, method: type[Guided]) -> dict[str, Any]:
-        """What all rows of the paper's Extractor or Separator are made of."""
-        separation = self.config["separation"]
-        base = separation[method.GRID]
-        return {
-            "system": self.systems[GMSDI],
-            "guidance": separation["guidance"],
-            "w": base["w"],
-            "negatives": base["negatives"],
-            "solver": changed(separation["solver"], base["solver"]),
-            "title": f"{method.TITLE}{self.unsupervised}",
-            "paper": None if self.unsupervised else method.PAPER,
-        }
-
-    @property
-    def _beyond(self) -> str:
-        """The split on which rows beyond the paper are chosen."""
-        return "validation" if self.validation else "test"
-
-    def _grid_rows(self) -> Iterator[Row]:
-        yield Extractor(**self._own(Extractor), name="extractor", published=True)
-        for label in self.labels:
-            own = {**self._own(Separator), "constrained": label, "chosen_on": self._beyond}
-            yield Separator(**own, name=f"separator_{slug(label)}")
-
-    def _rows(self) -> Iterator[Row]:
-        constrained = self.config["separation"]["separator"]["constrained"]
-        separator = Separator(**self._own(Separator), name="separator", constrained=constrained, published=True)
-        extractor = self.grid_rows["extractor"]
-        yield from (separator, extractor)
-        baselines = list(self._baselines())
-        yield from (row for row in baselines if row.published)
-        yield from (row for row in baselines if not row.published)
-        yield from self._extras()
-        if self.validation:
-            for row in (separator, extractor):
-                own = {"name": f"{row.name}_validated", "title": f"{row.title}, chosen on validation chunks"}
-                own |= {"chosen_on": "validation", "twin": row.name}
-                yield row.model_copy(update={**own, "paper": None, "published": False, "costed": False})
-
-    def _baselines(self) -> Iterator[Row]:
-        """The rows of the paper's other systems."""
-        for name in self.config["baselines"]["enabled"]:
-            own = {**self.config["baselines"][name]["separation"], "system": self.systems[name]}
-            if "solver" in own:
-                own["solver"] = changed(self.config["separation"]["solver"], own["solver"])
-            for row in BASELINE_ROWS[name]:
-                settings = {key: value for key, value in own.items() if key in row.model_fields}
-                paper = row.PAPER is not None
-                yield row(
-                    **settings, name=row.kind_name(), title=row.TITLE, paper=row.PAPER, published=paper, costed=paper
-                ).titled()
-
-    def _extras(self) -> Iterator[Row]:
-        """The rows beyond the paper."""
-        unsettled: list[type[Guided]] = [Extractor, Separator] if self.unsupervised else []
-        for name, extra in self.config["separation"]["extras"].items():
-            given = dict(extra)
-            method: type[Guided] = TABLE1_ROWS[given.pop("of")]
-            own = {**self._own(method), "name": name, "chosen_on": self._beyond, "w": None, "paper": None}
-            own["solver"] = changed(own["solver"], given.pop("solver", {}))
-            # The paper's methods by a model of labels, beside one that has seen none: the paper's numbers are theirs.
-            if method in unsettled and "model" in given and given.keys() <= {"title", "model", "w", "constrained"}:
-                own["paper"] = method.PAPER
-                unsettled.remove(method)
-            if given.pop("projected", False):
-                method = Projected
-            if method is Separator:
-                own["constrained"] = self.config["separation"]["separator"]["constrained"]
-            if unknown := [key for key in given if key not in method.model_fields]:
-                raise UserError(
-                    f"config: separation.extras.{name} has {unknown[0]}, which this method does not have; leave it out"
-                )
-            yield method(**{**own, **given}).titled()
 
     def grid_chunks(self, split: str) -> int | None:
         """Number of chunks of the grid on a split; None is all."""
@@ -175,9 +87,7 @@ class Study:
 
     def grid_cells(self, name: str, split: str) -> list[Row]:
         """A row with every setting of its part of the grid on a split."""
-        grid = self.config["grid"]
-        values = grid["w"] if split == "test" else grid["validation"]["w"] or grid["w"]
-        return list(self.row(name).cells(values, grid["solver"]))
+        return self._rows.cells(self.row(name), split)
 
     def grid_steps(self) -> dict[str, int]:
         """Solver steps of Table 1's methods, by what the grid calls them."""
@@ -229,10 +139,9 @@ class Study:
             yield Sequential(**mixed("sequential"), name="total_sequential")
         if generation["extracted"]:
             own = mixed("extracted")
-            given = dict(own.pop("extraction"))
-            base = self._own(Extractor)
-            solver = changed(base["solver"], given.pop("solver"))
-            extraction = Extractor(**{**base, **given, "solver": solver, "name": "extraction", "consistent": True})
+            base = self.rows[Extractor.GRID].model_dump()
+            given = {**own.pop("extraction"), "name": "extraction", "consistent": True, "published": False}
+            extraction = Extractor(**{**base, **given, "solver": changed(base["solver"], given["solver"])})
             yield Extracted(**own, extraction=extraction, name="total_extracted")
         if generation["groups"]:
             yield Groups(**mixed("total"), groups=generation["groups"], name="total_groups")
@@ -297,10 +206,25 @@ class Study:
                 text["checkpoint"] = f"results/{config['run']}/clap/model"
             elif not self.clap:
                 text = {key: value for key, value in text.items() if key not in CLAP_KEYS}
-            return {**config["model"]["config"], "text": text, **shared}
+            own = {**config["model"]["config"], "text": text, **shared}
+            if self.latent:
+                return {**own, "codec": self.codec_config(config["codec"]["use"])["codec"]}
+            return {key: value for key, value in own.items() if key not in ("kind", "additive")}
         system = self.models[model]
         own = config["baselines"][system.kind]["model"]
         return {**system.network(model, own, config["model"]["config"]["unet"]), **shared}
+
+    @property
+    def codecs(self) -> list[str]:
+        """The codecs that are trained and compared, if the model is trained on latents."""
+        return list(self.config["codec"]["variants"]) if self.latent and self.config["model"]["train"] else []
+
+    def codec_config(self, variant: str) -> dict[str, Any]:
+        """What `gmsdi.models.checkpoint.build_model` takes to make one of the codecs."""
+        own, data = self.config["codec"], self.config["data"]
+        changes = {key: value for key, value in own["variants"][variant].items() if value is not None}
+        shared = {key: data[key] for key in ("sample_rate", "window")}
+        return {"kind": "codec", "codec": {**own["config"], **changes}, **shared, "labels": self.labels}
 
     def training(self, model: str) -> dict[str, Any]:
         """The given settings of training of a model (`TrainingConfig`), or of "demo", the demo's short training.
@@ -321,6 +245,8 @@ class Study:
             return {**training, **self.config["demo_training"]["training"]}
         if model == CLAP:  # every window has its text
             return {**training, "initial": None, **self.config["clap"]["training"], "p_drop": 0.0}
+        if model == CODEC:
+            return {**training, "initial": None, **self.config["codec"]["training"]}
         return {**training, "initial": None, **self.config["baselines"][self.models[model].kind]["training"]}
 
     # --- Data ---------------------------------------------------------------------------------------------------------
@@ -412,7 +338,7 @@ class Study:
         return next((name for name in self.jamendo_parts() if name.startswith(f"{split}-")), self.part(split))
 
     def jamendo_parts(self) -> dict[str, range]:
-        """Of MTG-Jamendo's parts that are learned from, such as "train-0-97" and "validation-98-99", the shards."""
+        """Shards of the MTG-Jamendo parts used for training, such as those of "train-0-97" and "validation-98-99"."""
         if not self.jamendo:
             return {}
         splits = self.config["training_data"]["shards"]

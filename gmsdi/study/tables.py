@@ -11,10 +11,9 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
-from gmsdi.study.methods import TABLE1, Row
+from gmsdi.study.methods import TABLE1, Ensemble, Row
 from gmsdi.study.sheets import Cell, Sheet
 
-VALIDATED = "Ensemble, chosen on validation chunks"
 SILENT = "Level in silent rows (dB)"
 SILENCE_NOTE = (
     f"{SILENT}: the median level of an estimate, relative to the mixture's, where its stem is silent; what should be "
@@ -97,6 +96,7 @@ def table2(
     selection: Mapping[str, Row],
     paper: pd.DataFrame,
     *,
+    ensembles: Sequence[Ensemble] = (),
     validation: Mapping[str, pd.DataFrame] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -107,16 +107,15 @@ def table2(
         selection: the rows as they were run, see `selection.choose_settings`.
         paper: the paper's Table 2 (model, then a column per stem and All). All of its rows need labels or stems: the
             numbers of GMSDI stand beside a weakly supervised model.
-        validation: for the rows whose settings were chosen on validation chunks as those of a twin on Table 1's their
-            scores there, on which their ensemble is chosen.
+        ensembles: the rows that take for each stem the best of others, by the score of the column.
+        validation: for the rows that have a twin their scores on validation chunks, on which their ensemble is chosen.
         confidence: coverage of the intervals.
 
     Returns:
-        model, settings, status ("run" or "not run"), then the columns of `summarize`, then paper. The Ensemble takes
-        for each stem the better of the two methods on these very scores, by the score of the column.
+        model, settings, status ("run" or "not run"), then the columns of `summarize`, then paper.
     """
     summaries, settings = {}, {}
-    for name, row in _rows(scores, selection, validation).items():
+    for name, row in _rows(scores, selection, ensembles, validation).items():
         both = summarize(row.protocol, confidence=confidence)
         columns = [column for column in both if column.startswith("active")]
         active = summarize(row.active, confidence=confidence).set_index("stem")
@@ -126,11 +125,13 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
-    ours = {row.paper: row.title for row in selection.values() if row.paper is not None}
-    for line in published:
-        line["model"] = ours.get(line["model"], line["model"])
-    if any(row.paper is None for row in _of_table1(selection)):  # the paper's Ensemble is of its own two methods
-        published = [line for line in published if line["model"] != "Ensemble"]
+    every: list[Row | Ensemble] = [*selection.values(), *ensembles]
+    ours = {row.paper: row.title for row in every if row.paper is not None}
+    # The paper's Ensemble is of its own two methods: of others, ours has no number of it beside it.
+    alien = {row.title for row in ensembles if row.paper is None}
+    published = [
+        {**line, "model": ours.get(line["model"], line["model"])} for line in published if line["model"] not in alien
+    ]
     known = {row["model"] for row in published}
     for row in [*published, *({"model": name} for name in summaries if name not in known)]:
         model = row["model"]
@@ -156,13 +157,16 @@ class _Line:
 def _rows(
     scores: Mapping[str, pd.DataFrame],
     selection: Mapping[str, Row],
+    ensembles: Sequence[Ensemble],
     validation: Mapping[str, pd.DataFrame] | None,
 ) -> dict[str, _Line]:
-    """The rows of Table 2 that have been run, by name."""
+    """The rows of Table 2 that have been run, by title."""
 
-    def best_of(methods: Sequence[str], compared: Mapping[str, pd.DataFrame] | None) -> _Line:
-        named = {selection[method].GRID.capitalize(): scores[method] for method in methods}
-        by = {selection[method].GRID.capitalize(): compared[method] for method in methods} if compared else None
+    def best_of(row: Ensemble) -> _Line:
+        names = _names(row, selection)
+        compared = (validation or {}) if row.chosen_on == "validation" else scores
+        named = {names[other]: scores[other] for other in row.of}
+        by = {names[other]: compared[other] for other in row.of}
         (protocol, choice), (active, choice_active) = (
             ensemble(named, by, score=score) for score in ("protocol", "active")
         )
@@ -173,21 +177,21 @@ def _rows(
         selection[name].title: _Line(table, table, selection[name].summary(), selection[name].published)
         for name, table in scores.items()
     }
-    rows["Ensemble"] = best_of([row.name for row in _of_table1(selection)], None)
-    if validation:
-        rows[VALIDATED] = best_of(list(validation), validation)
-    return rows
+    return rows | {row.title: best_of(row) for row in ensembles}
 
 
-def _of_table1(selection: Mapping[str, Row]) -> list[Row]:
-    """The paper's two methods, whose settings Table 1 leads to."""
-    return [row for row in selection.values() if row.published and row.GRID in TABLE1]
+def _names(ensemble: Ensemble, selection: Mapping[str, Row]) -> dict[str, str]:
+    """What is said of the rows of an ensemble: their methods, or their titles if two are of one method."""
+    methods = {name: selection[name].GRID.capitalize() for name in ensemble.of}
+    alike = len(set(methods.values())) < len(methods)
+    return {name: selection[name].title if alike else method for name, method in methods.items()}
 
 
 def table2_differences(
     scores: Mapping[str, pd.DataFrame],
     selection: Mapping[str, Row],
     *,
+    ensembles: Sequence[Ensemble] = (),
     validation: Mapping[str, pd.DataFrame] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -196,6 +200,7 @@ def table2_differences(
     Args:
         scores: as `table2` takes them.
         selection: as `table2` takes it.
+        ensembles: as `table2` takes them.
         validation: as `table2` takes it.
         confidence: coverage of the intervals.
 
@@ -204,7 +209,7 @@ def table2_differences(
         of model minus other; a row for each ordered pair of models and each stem, and for All. An ensemble's choice is
         taken as given.
     """
-    rows, parts = _rows(scores, selection, validation), []
+    rows, parts = _rows(scores, selection, ensembles, validation), []
     for model, other in permutations(rows, 2):
         part = differences(rows[model].protocol, rows[other].protocol, confidence=confidence)
         columns = [column for column in part if column.startswith("active")]
@@ -251,13 +256,27 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
     )
 
 
-def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95) -> list[Sheet]:
-    """Table 2 as read: a row per model, a column per stem and All, each with its interval and the paper's number."""
+def table2_sheets(
+    table: pd.DataFrame,
+    selection: Mapping[str, Row],
+    ensembles: Sequence[Ensemble] = (),
+    *,
+    chunks: int,
+    confidence: float = 0.95,
+) -> list[Sheet]:
+    """Table 2 as read: a row per model, a column per stem and All, each with its interval and the paper's number.
+
+    Args:
+        table: see `table2`, with the selection and the ensembles that it takes.
+        selection: as there.
+        ensembles: as there.
+        chunks: their number.
+        confidence: coverage of the intervals.
+    """
     stems = list(dict.fromkeys(table["stem"]))
-    settings = table[table["settings"].fillna("") != ""].drop_duplicates("model")
-    described = "; ".join(
-        f"{row.model}: {row.settings}" for row in settings.itertuples() if row.model not in ("Ensemble", VALIDATED)
-    )
+    settings = table[table["settings"].fillna("") != ""].drop_duplicates("model").set_index("model")["settings"]
+    own = [row.title for row in ensembles]
+    described = "; ".join(f"{model}: {said}" for model, said in settings.items() if model not in own)
     sheets = []
     for score, title in SCORES.items():
         rows = []
@@ -265,23 +284,29 @@ def table2_sheets(table: pd.DataFrame, *, chunks: int, confidence: float = 0.95)
             cells = group.set_index("stem")
             if score == "active" and "not run" in set(group["status"]):
                 continue
-            row: list[Cell | str] = [str(model)]
+            line: list[Cell | str] = [str(model)]
             for stem in stems:
                 cell = cells.loc[stem]
                 paper = _paper(cell["paper"]) if score == "protocol" else ""
                 if cell["status"] == "run":
-                    row.append(Cell(*_interval(cell, score), aside=paper))
+                    line.append(Cell(*_interval(cell, score), aside=paper))
                 else:
-                    row.append(Cell("not run", aside=paper))
-            rows.append([*row, _level(cells)])
+                    line.append(Cell("not run", aside=paper))
+            rows.append([*line, _level(cells)])
         notes = [
             f"{chunks} chunks of {_tracks(table)} tracks of the test split; {confidence:.0%} t intervals over tracks. "
             f"{described}.",
-            "Ensemble: the better of Separator and Extractor for each stem, chosen on these chunks as in the paper, "
-            f"so its number is optimistic ({_ensemble_note(table)}).",
         ]
-        if VALIDATED in set(table["model"]):
-            notes.append(f"{VALIDATED}: {_ensemble_note(table, VALIDATED)}.")
+        for row in ensembles:
+            names, chosen = list(_names(row, selection).values()), settings[row.title]
+            if row.chosen_on == "validation":
+                notes.append(f"{row.title}: {chosen}.")
+                continue
+            better = f"{'better' if len(names) == 2 else 'best'} of {', '.join(names[:-1])} and {names[-1]}"
+            notes.append(
+                f"{row.title}: the {better} for each stem, chosen on these chunks as in the paper, so its number is "
+                f"optimistic ({chosen})."
+            )
         if score == "protocol":
             notes.append(
                 "The paper's numbers are for Slakh2100, the paper's model and, of Demucs + Gibbs, 512 steps: context, "
@@ -331,10 +356,6 @@ def _paper(published: float) -> str:
 def _tracks(table: pd.DataFrame) -> int:
     """The number of tracks that a table rests on."""
     return int(table["tracks"].max())
-
-
-def _ensemble_note(table: pd.DataFrame, model: str = "Ensemble") -> str:
-    return str(table.loc[table["model"] == model, "settings"].iloc[0])
 
 
 def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row]) -> pd.DataFrame:

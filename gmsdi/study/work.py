@@ -344,9 +344,9 @@ class Works:
 
     def training(self, model: str) -> Work:
         """A training of a model, or of "demo"."""
-        part = {"gmsdi": TRAIN, "clap": TRAIN, "demo": DEMO}.get(model, TRAIN_BASELINES)
-        if model == "clap":
-            return Work(part)
+        part = {"gmsdi": TRAIN, "demo": DEMO}.get(model, TRAIN_BASELINES)
+        if model in ("clap", "codec"):  # which are no networks of a system, and are not counted
+            return Work(TRAIN)
         network = "gmsdi" if model == "demo" else self.study.models[model].kind
         devices = self.study.devices(model)
         return Training(part, network=network, devices=devices, settings=self.study.training(model))

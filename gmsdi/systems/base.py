@@ -1,9 +1,9 @@
-"""What the systems of the paper have in common: one signature for each thing that several of them do.
+"""What the systems of the paper have in common: one signature for each ability that several of them share.
 
-A system is one or several networks and what is done with them, on windows: tensors of the system's own rate and length,
-with one seed per item, so that an item's result depends on nothing but itself. Systems do not all do the same: each
-protocol below is one ability. Beyond the arguments that a protocol names, a system's method takes those of its own
-procedure (how it integrates, which stem is constrained, …) by keyword.
+A system is one or more networks and the procedures that use them. It works on windows: tensors at the system's own rate
+and length, with one seed per item, so that an item's result does not depend on the other items. Systems differ in what
+they can do; each protocol below is one ability. Besides the arguments that a protocol names, a system's method takes
+those of its own procedure (how it integrates, which stem is constrained, …) by keyword.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gmsdi.sampling.solver import Callback
 
 @runtime_checkable
 class System(Protocol):
-    """What every system has.
+    """The attributes of every system.
 
     Attributes:
-        labels: of the K stems, in the order of its results.
+        labels: the labels of the K stems, in the order of the results.
         sample_rate: in Hz.
         window: T, in samples.
-        level: of the mixtures that it was trained on, in dB relative to full scale (`gmsdi.level`); None leaves signals
-            as they are.
+        level: the level of the training mixtures in dB relative to full scale (`gmsdi.level`); None leaves signals as
+            they are.
         evaluations: signals that its networks have denoised or separated so far; guidance counts a signal twice.
     """
 
@@ -36,7 +36,7 @@ class System(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """See above; a counter that only grows."""
+        """Signals that the networks have denoised or separated so far; this counter only grows."""
 
 
 class Separate(Protocol):
@@ -56,9 +56,10 @@ class Separate(Protocol):
         Args:
             mixture: `[B, C, T]`.
             seeds: one per item.
-            levels: of the piece that each item is from, in dB relative to full scale; None measures each by itself.
+            levels: the level of the piece that each item is from, in dB relative to full scale; None measures each item
+                on its own.
             callback: called with (step, steps).
-            procedure: what the system takes beside.
+            procedure: further arguments of the system.
 
         Returns:
             The stems `[B, K, C, T]` in the order of the labels, float32 on the CPU.
@@ -77,7 +78,7 @@ class Sample(Protocol):
             stems: one per item.
             seeds: one per item.
             callback: called with (step, steps).
-            procedure: what the system takes beside.
+            procedure: further arguments of the system.
 
         Returns:
             `[B, C, T]`, float32 on the CPU.
@@ -93,9 +94,9 @@ class Generate(Protocol):
         """Generate all stems together, as loud as in training.
 
         Args:
-            seeds: one per item; their number is the batch size B.
+            seeds: one per item, so B in all.
             callback: called with (step, steps).
-            procedure: what the system takes beside.
+            procedure: further arguments of the system.
 
         Returns:
             The stems `[B, K, C, T]` and the mixture `[B, C, T]`, float32 on the CPU.
@@ -115,18 +116,18 @@ class Accompany(Protocol):
         callback: Callback | None = None,
         **procedure: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Generate the other stems, to go with the given ones.
+        """Generate the other stems, to accompany the given ones.
 
         Args:
             given: `[B, I, C, T]`.
             given_stems: the I labels.
             seeds: one per item.
-            levels: of the mixture that each item's stems are part of, in dB relative to full scale; None infers it from
-                the given ones.
+            levels: the level of the mixture that each item's stems are part of, in dB relative to full scale; None
+                derives it from the given stems.
             callback: called with (step, steps).
-            procedure: what the system takes beside.
+            procedure: further arguments of the system.
 
         Returns:
-            The K − I other stems in the order of the labels, `[B, K − I, C, T]`, and the mixture of all `[B, C, T]`,
-            float32 on the CPU.
+            The K − I other stems in the order of the labels, `[B, K − I, C, T]`, and the mixture of all stems,
+            `[B, C, T]`, float32 on the CPU.
         """

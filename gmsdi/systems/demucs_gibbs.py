@@ -1,13 +1,13 @@
-"""Demucs + Gibbs: a supervised separator that also hears sources it already knows (reference [27] of the paper).
+"""Demucs + Gibbs: a supervised separator that takes known sources as further input (reference [27] of the paper).
 
 Manilow, Hawthorne, Huang, Pardo and Engel, "Improving Source Separation by Explicitly Modeling Dependencies Between
 Sources", ICASSP 2022. One network estimates every source from the mixture and any subset of the other sources, an
-orderless neural autoregressive density estimator (NADE, Uria et al. 2014). At inference it starts from the mixture
-alone and then goes on as a block Gibbs sampler: it re-estimates a random block of sources given the mixture and its
-own earlier estimates of the others, again and again.
+orderless neural autoregressive density estimator (NADE, Uria et al. 2014). At inference it first estimates all sources
+from the mixture alone and then continues as a block Gibbs sampler: it repeatedly re-estimates a random block of sources
+given the mixture and its own latest estimates of the others.
 
-The network is the time-domain one of the `demucs` package (Défossez et al. 2019). It needs neither the package's audio
-input and output nor its training code, so the package is installed without what it asks for (see `pyproject.toml`).
+The network is the time-domain one of the `demucs` package (Défossez et al. 2019). Neither the package's audio input and
+output nor its training code is needed, so it is installed without its dependencies (see `pyproject.toml`).
 
 A model folder whose `config.json` has `kind: "gibbs"` is built by `build`.
 """
@@ -32,18 +32,18 @@ from gmsdi.sampling.noise import SeededNoise
 Callback: TypeAlias = Callable[[int, int], None]
 Block: TypeAlias = int | Literal["uniform", "annealed"]
 Estimator: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`f(mixture [N, T], sources [N, K, T], known [N, K] bool) -> [N, K, T]`: each unknown source given the mixture and the
-known ones. What it returns for known sources, and what it is given for unknown ones, is ignored."""
+"""`f(mixture [N, T], sources [N, K, T], known [N, K] bool) -> [N, K, T]`: estimates each unknown source from the
+mixture and the known ones. Outputs for known sources and inputs for unknown ones are ignored."""
 
 SNR_FLOOR = 1e-3
-"""Error power relative to the mixture's, −30 dB, below which the loss "snr" has little more to gain."""
+"""Error power relative to the mixture's, −30 dB, below which the loss "snr" hardly falls any further."""
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda error: error.abs().mean(dim=-1),
     "snr": lambda error: 10 * (error.square().mean(dim=-1) + SNR_FLOOR).log10(),
 }
-"""From errors relative to the mixture's level, `[n, K, T]`, to the loss of each source, `[n, K]`."""
-_LEVEL_FLOOR = 1e-5  # Demucs' own, so that silence stays silence
-_DRAWS = 16  # uniform numbers of a training item
+"""Map errors relative to the mixture's level, `[n, K, T]`, to the loss of each source, `[n, K]`."""
+_LEVEL_FLOOR = 1e-5  # as in Demucs, so that silence stays silent
+_DRAWS = 16  # uniform numbers per training item
 
 
 def block_gibbs(
@@ -59,17 +59,17 @@ def block_gibbs(
 ) -> Tensor:
     """Block Gibbs sampling of sources given their mixture.
 
-    The first pass knows nothing: x_k = f_k(y, ∅) for every source. Each step draws a block J of sources and sets
+    The first pass knows no sources: x_k = f_k(y, ∅) for every k. Each step draws a block J of sources and sets
 
         x_J ← f_J(y, x_¬J) + noise·std(y)·ε,   ε ~ N(0, I)
 
-    The network of [27] is trained as a regression, so f is the centre of the conditional and its spread is not known.
-    With `noise` = 0, the default, every conditional is taken as a point at its centre. For jointly Gaussian sources
-    the posterior mean E[x | y] is then a fixed point and, as long as the posterior has a density, the only one. With
-    `block` = 1 and `noise` the standard deviation of the conditionals, the stationary distribution is the posterior.
+    The network of [27] is trained by regression, so f is the mean of the conditional, and its spread is not known. With
+    `noise` = 0, the default, every conditional is a point mass at its mean. For jointly Gaussian sources the posterior
+    mean E[x | y] is then a fixed point and, if the posterior has a density, the only one. With `block` = 1 and `noise`
+    equal to the standard deviation of the conditionals, the stationary distribution is the posterior.
 
-    Note that K − 1 known sources leave nothing open in a mixture without noise: the last one is the rest. Blocks of one
-    source therefore only make the estimates add up, and it takes larger ones to move them against each other.
+    Note that in a mixture without noise, K − 1 known sources determine the last one. Blocks of one source therefore
+    only make the estimates add up; moving them against each other takes larger blocks.
 
     Args:
         estimate: f.
@@ -78,10 +78,10 @@ def block_gibbs(
         steps: Gibbs steps after the first pass, 0 or more. The network is called `steps + 1` times.
         seeds: one per item, the only source of randomness.
         block: number of sources that a step resamples, from 1 to K; or "uniform", a number drawn for each item and
-            step from 1 to K − 1, all equally likely, as in training; or "annealed", from K − 1 in the first step down
-            to 1 in the last, linearly (blocks that shrink, as in Yao et al. 2014).
-        noise: standard deviation of what is added to each resampled source, relative to the mixture's.
-        callback: called with (step, steps), after the first pass with step 0.
+            step from 1 to K − 1, all equally likely, as in training; or "annealed", falling linearly from K − 1 in the
+            first step to 1 in the last (shrinking blocks, as in Yao et al. 2014).
+        noise: standard deviation of the noise added to each resampled source, relative to the mixture's.
+        callback: called with (step, steps); with step 0 after the first pass.
 
     Returns:
         The sources `[B, K, T]` after the last step.
@@ -108,29 +108,30 @@ def block_gibbs(
 
 
 class GibbsSeparator(TrainableModel):
-    """A separator with sources as further inputs.
+    """A separator that takes known sources as further inputs.
 
-    The network sees 1 + 2·K channels: the mixture, the K sources with zeros in place of unknown ones, and K masks that
-    are 1 where a source is known. The masks tell a source that is known to be silent from one that is unknown.
+    The input of the network has 1 + 2·K channels: the mixture, the K sources with zeros in place of unknown ones, and K
+    masks that are 1 where a source is known. The masks distinguish a source that is known to be silent from an unknown
+    one.
 
-    Levels are normalised as in Demucs: the mixture is centred and divided by its standard deviation. Known sources have
-    the same divisor, which also multiplies the estimates. The mixture's mean is not given back, since it is no single
-    source's.
+    Levels are normalised as in Demucs: the mixture is centred and divided by its standard deviation. Known sources are
+    divided, and estimates multiplied, by the same number. The mixture's mean is not added back, since it does not
+    belong to any single source.
 
     Args:
         net: `[N, 1 + 2·K, T] -> [N, K, 1, T]`.
-        config: what the model's `config.json` holds: `labels`, and optionally `loss`.
+        config: the content of the model's `config.json`: `labels`, and optionally `loss`.
 
     Attributes:
-        labels: names of the K sources, in their order.
+        labels: names of the K sources, in order.
         sample_rate: in Hz.
-        window: of the training windows, in samples; mixtures may have any length.
-        level: of the training mixtures, see `gmsdi.pipeline.Pipeline`. Each mixture is divided by its own standard
-            deviation anyway; this makes the floor of that deviation the same for soft and for loud ones.
+        window: length of the training windows, in samples; mixtures may have any length.
+        level: the level of the training mixtures, see `gmsdi.level`. Each mixture is divided by its own standard
+            deviation anyway; scaling to `level` makes the floor of that deviation equal for soft and loud mixtures.
         loss: name of the training loss.
         evaluations: mixtures that the network has separated so far.
-        max_batch: mixtures that it takes at once.
-        fixed_batch: fill every call of the network up to `max_batch`, see `gmsdi.pipeline.Pipeline`.
+        max_batch: mixtures that the network processes at once.
+        fixed_batch: pad every batch to `max_batch`, see `gmsdi.sampling.session.Batch`.
     """
 
     def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
@@ -151,11 +152,11 @@ class GibbsSeparator(TrainableModel):
 
         Args:
             mixture: `[N, T]`.
-            sources: `[N, K, T]`; what it holds for unknown sources does not count, as long as it is finite.
+            sources: `[N, K, T]`; values of unknown sources are ignored, but must be finite.
             known: bool `[N, K]`.
 
         Returns:
-            `[N, K, T]` float32; only the unknown sources' rows mean anything.
+            `[N, K, T]` float32; only the rows of unknown sources are meaningful.
         """
         mean, level = _level(mixture)
         mask = known.to(mixture.dtype).unsqueeze(-1)
@@ -168,37 +169,37 @@ class GibbsSeparator(TrainableModel):
         """Loss of each item on its unknown sources, given the mixture and its known ones.
 
         Orderless NADE (Uria, Murray and Larochelle 2014) maximises Σ_d log p(x_{o_d} | x_{o_<d}, y), averaged over all
-        orders o of the K sources. Drawing the order and one position d uniformly makes the number d − 1 of known
-        sources uniform on 0 … K − 1, and the known ones a random subset of that size; all K − d + 1 sources that may
-        come next share the input, so that their mean loss, here, is an unbiased estimate of the whole but for the
-        factor K. If each source were known by the toss of a coin instead, the mixture alone, from which every
-        separation starts, would be seen in 2⁻ᴷ of the items and not in 1/K.
+        orders o of the K sources. If the order and one position d are drawn uniformly, the number d − 1 of known
+        sources is uniform on 0 … K − 1, and the known sources are a random subset of that size. All K − d + 1 sources
+        that may come next share this input, so their mean loss, which is returned here, is an unbiased estimate of the
+        sum up to the factor K. If each source were known by the toss of a coin instead, the mixture alone, from which
+        every separation starts, would occur in 2⁻ᴷ of the items rather than 1/K.
 
         The loss of one source, with its error e relative to the mixture's standard deviation, is
 
         - "l1": mean(|e|), the loss of Demucs;
-        - "snr": 10·log₁₀(mean(e²) + 10⁻³), in dB: but for a constant the negative signal-to-noise ratio, soft-limited
-          at 30 dB as by Wisdom et al. 2020. A dB counts the same for soft and for loud sources, as it does in the
-          SI-SDR improvement of the tables; but the gradient is the larger the smaller the error, so that sources which
-          are easy to separate drown the others early in training.
+        - "snr": 10·log₁₀(mean(e²) + 10⁻³), in dB: up to a constant, the negative signal-to-noise ratio, soft-limited
+          at 30 dB as in Wisdom et al. 2020. A dB counts the same for soft and loud sources, as it does in the tables'
+          SI-SDR improvement. But the gradient grows as the error shrinks, so that sources that are easy to separate
+          dominate the others early in training.
 
-        Both are as well defined for a silent source as for any other, which SI-SDR is not.
+        Unlike SI-SDR, both are well defined for silent sources.
 
         Args:
-            batch: `clean` `[n, K, T]` float32, the sources, silence where one does not play, and `draws` float32
+            batch: `clean` `[n, K, T]` float32, the sources, with silence where one does not play; and `draws` float32
                 `[n, 16]`, uniform on [0, 1), the only source of randomness.
 
         Returns:
             `[n]` float32.
 
         Raises:
-            UserError: if the sources are not as many as the labels.
+            UserError: if the numbers of sources and labels differ.
         """
         clean, draws = batch["clean"], batch["draws"]
         K = len(self.labels)
         if clean.ndim != 3 or clean.shape[1] != K:
             raise UserError(
-                f"training stems have shape {tuple(clean.shape)}, but the model's are [items, {K}, samples] for "
+                f"training stems have shape {tuple(clean.shape)}, but the model needs [items, {K}, samples] for "
                 f"{', '.join(self.labels)}; rebuild the windows with these classes"
             )
         known = known_sources(draws, K)
@@ -224,25 +225,26 @@ class GibbsSeparator(TrainableModel):
 
         Args:
             mixture: `[B, 1, T]`.
-            stems: labels of the result, in its order; None is all that the model knows. The model always estimates all.
-            steps: Gibbs steps; 0 is the network's first pass, plain Demucs. [27] takes up to 512.
+            stems: labels of the stems to return, in this order; None means all that the model knows. The model always
+                estimates all of them.
+            steps: Gibbs steps; 0 is the network's first pass alone, plain Demucs. [27] takes up to 512.
             seeds: one per item.
             block: how many sources a step resamples.
             noise: spread of the conditionals relative to the mixture's standard deviation.
-            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
+            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:
             `[B, K, 1, T]` float32 on the CPU.
 
         Raises:
-            UserError: for input that is not finite or of another shape, labels that the model does not know, or an
-                argument out of range.
+            UserError: if the input is not finite or has another shape, a label is unknown to the model, or an argument
+                is out of range.
         """
         if mixture.ndim != 3 or mixture.shape[1] != 1 or 0 in mixture.shape:
-            raise UserError(f"mixture has shape {tuple(mixture.shape)}; [items, 1, samples] expected")
+            raise UserError(f"mixture has shape {tuple(mixture.shape)}; expected [items, 1, samples]")
         if not torch.isfinite(mixture).all():
-            raise UserError("mixture: holds NaN or infinite samples; repair or exclude it")
+            raise UserError("mixture holds NaN or infinite samples; repair or exclude it")
         wanted = self._places(stems)
         _check(steps, block, noise, len(self.labels))
         device = next(self.net.parameters()).device
@@ -281,7 +283,7 @@ class GibbsSeparator(TrainableModel):
         return separated[:, wanted]
 
     def _places(self, stems: Sequence[str] | None) -> list[int]:
-        """The stems as indices into the labels."""
+        """Convert stems to indices into the labels."""
         if stems is None:
             return list(range(len(self.labels)))
         for stem in stems:
@@ -293,13 +295,13 @@ class GibbsSeparator(TrainableModel):
 
 
 def build(config: dict[str, Any]) -> GibbsSeparator:
-    """A separator with fresh weights.
+    """Build a separator with fresh weights.
 
     Args:
         config: `target`, which must be "stems"; `labels`, 2 to 15 names; `sample_rate` in Hz; `loss`, "l1" (the
             default) or "snr", see `GibbsSeparator.training_loss`; and `demucs`, options of the package's `Demucs`
-            (`channels`, `depth`, `growth`, `kernel_size`, `stride`, `resample`, …). Its inputs, outputs and levels are
-            none of them: they are set here.
+            (`channels`, `depth`, `growth`, `kernel_size`, `stride`, `resample`, …). Its inputs, outputs and levels
+            cannot be set; they are fixed here.
 
     Raises:
         UserError: if the settings contradict each other, or the `demucs` package is not installed.
@@ -335,7 +337,8 @@ def load_gibbs(
         fixed_batch: see `GibbsSeparator`.
 
     Raises:
-        UserError: if the folder holds no sound model, or one of another kind, or the device does not exist.
+        UserError: if the folder does not hold a valid model, or holds one of another kind, or the device does not
+            exist.
     """
     device = resolve_device(device)
     if max_batch < 1:
@@ -349,7 +352,7 @@ def load_gibbs(
 
 
 def known_sources(draws: Tensor, sources: int) -> Tensor:
-    """Which sources an item of training knows: a random subset of 0 to K − 1, every size equally likely.
+    """Draw the known sources of each training item: a random subset of 0 to K − 1, every size equally likely.
 
     Args:
         draws: uniform on [0, 1), `[n, K + 1 or more]`.
@@ -362,7 +365,7 @@ def known_sources(draws: Tensor, sources: int) -> Tensor:
 
 
 def _blocks(generators: Sequence[torch.Generator], steps: int, sources: int, block: Block) -> Tensor:
-    """Which sources each pass estimates anew, bool `[steps + 1, B, K]`; in the first pass all."""
+    """Draw the sources that each pass re-estimates, bool `[steps + 1, B, K]`; the first pass estimates all."""
     draws = torch.stack([torch.rand(steps, sources + 1, generator=generator) for generator in generators], dim=1)
     if block == "uniform":
         sizes = 1 + _uniform_below(draws[..., 0], sources - 1)
@@ -376,7 +379,7 @@ def _blocks(generators: Sequence[torch.Generator], steps: int, sources: int, blo
 
 
 def _subset(draws: Tensor, size: Tensor) -> Tensor:
-    """A random subset of `size` elements: bool like `draws` `[..., K]`, whose order on the last axis is the shuffle."""
+    """A random subset of `size` elements, bool `[..., K]`, from the order of `draws` along the last axis."""
     rank = draws.argsort(dim=-1).argsort(dim=-1)
     return rank < size.unsqueeze(-1)
 
@@ -402,7 +405,7 @@ def _check(steps: int, block: Block, noise: float, sources: int) -> None:
 
 
 def _demucs(options: Mapping[str, Any], labels: Sequence[str], sample_rate: int) -> nn.Module:
-    """The package's network with one output per source and the inputs of `GibbsSeparator`."""
+    """Build the package's network with one output per source and the inputs of `GibbsSeparator`."""
     try:
         from demucs.demucs import Demucs, rescale_module
     except ImportError as error:
@@ -414,10 +417,10 @@ def _demucs(options: Mapping[str, Any], labels: Sequence[str], sample_rate: int)
         net = Demucs(list(labels), audio_channels=1, normalize=False, samplerate=sample_rate, **options)
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(
-            f"model demucs: no network can be built of these options ({error}); the channels of every layer must be a "
-            "multiple of norm_groups from norm_starts on, and of 4 heads times dconv_comp from dconv_attn on"
+            f"model demucs: no network can be built from these options ({error}); the channels of every layer must be "
+            "a multiple of norm_groups from norm_starts on, and of 4 heads times dconv_comp from dconv_attn on"
         ) from error
-    # Demucs has as many audio channels at its input as at its output; the first convolution gets those of the sources.
+    # Demucs has equally many audio channels at input and output, so the first convolution is replaced by a wider one.
     first = net.encoder[0][0]
     wide = nn.Conv1d(1 + 2 * len(labels), first.out_channels, first.kernel_size, first.stride)
     rescale_module(wide, reference=options.get("rescale", 0.1))

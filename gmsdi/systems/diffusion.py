@@ -1,4 +1,4 @@
-"""What the systems of diffusion models of stems share: loading, batches, and a derivative's sampling on windows."""
+"""What the systems of diffusion models of stems share: loading, batching, and sampling a derivative on windows."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from gmsdi.sampling.solver import Callback, Solver
 
 
 class OnWindows:
-    """A system of diffusion models of one channel: where it runs, and how a derivative is sampled.
+    """Base class of systems of diffusion models of one channel: their device, and how a derivative is sampled.
 
     Attributes:
-        labels: of the K stems, in order.
+        labels: the labels of the K stems, in order.
         sample_rate: in Hz.
         window: T, in samples.
-        level: of the mixtures that the models' stems were of, see `gmsdi.pipeline.Pipeline`.
-        evaluations: signals that networks have denoised so far; the K stems of a joint model are one.
+        level: the level of the mixtures that the training stems are from, see `gmsdi.pipeline.Pipeline`.
+        evaluations: signals that the networks have denoised so far; the K stems of a joint model count as one.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class OnWindows:
         self.evaluations = 0
 
     def _batched(self, denoiser: Any) -> Model:
-        """The denoiser without guidance, in batches that fit the memory."""
+        """Wrap a denoiser without guidance, in batches that fit the memory."""
 
         def counted(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             self.evaluations += len(x)
@@ -74,7 +74,7 @@ class OnWindows:
         levels: Sequence[float] | None,
         callback: Callback | None,
     ) -> Tensor:
-        """The stems `[B, K, 1, T]` on the CPU, at the level of the mixture."""
+        """Separate mixtures: the stems `[B, K, 1, T]` on the CPU, at the level of the mixture."""
 
         def sample(y: Tensor, seeds: Sequence[int], rests: Rests | None) -> Tensor:
             separation = derivative(y)
@@ -99,11 +99,11 @@ class OnWindows:
         callback: Callback | None,
         rests: Rests | None = None,
     ) -> Tensor:
-        """Sample the state `[B, S, 1, T]` of `derivative`, whose mixtures have these rests."""
+        """Sample the state `[B, S, 1, T]` of `derivative`; `rests` are those of its mixtures."""
         if len(noise.generators) != items:
             raise UserError(f"{len(noise.generators)} seeds for {items} items; give one each")
         sigmas = solver.sigmas()
-        # Not the step to 0: with MSDM's γ = 0.75·σ it overshoots, once, by no more than what is left at sigma_min.
+        # Without the step to 0: with MSDM's γ = 0.75·σ it overshoots once, by no more than what is left at sigma_min.
         check_stability(derivative, sigmas[:-1], step=solver.step)
         derivative = derivative if rests is None else Resting(derivative, rests)
         with torch.no_grad():
@@ -111,34 +111,34 @@ class OnWindows:
             return solver.sample(derivative, x, noise=noise, callback=callback)
 
     def _signals(self, x: Tensor, axes: int, name: str) -> Tensor:
-        """Checked float32 signals on the device."""
+        """Check signals and move them to the device as float32."""
         if x.ndim != axes or tuple(x.shape[-2:]) != (1, self.window) or 0 in x.shape:
             raise UserError(
-                f"{name} has shape {tuple(x.shape)}; {axes} axes, the last of them 1 channel and a window of "
-                f"{self.window} samples, expected"
+                f"{name} has shape {tuple(x.shape)}; expected {axes} axes, of which the last two are 1 channel and "
+                f"{self.window} samples"
             )
         if not torch.isfinite(x).all():
-            raise UserError(f"{name}: holds NaN or infinite samples; repair or exclude it")
+            raise UserError(f"{name} holds NaN or infinite samples; repair or exclude it")
         return x.to(self.device, torch.float32)
 
     def _places(self, stems: Sequence[str]) -> list[int]:
-        """Indices of labels, each named once."""
+        """Indices of labels, each of which may be named only once."""
         unknown = [stem for stem in stems if stem not in self.labels]
         if unknown:
             raise UserError(f"stem {unknown[0]!r} is unknown to the model; it has {', '.join(self.labels)}")
         if len(set(stems)) < len(stems):
-            raise UserError(f"stems {', '.join(stems)}: each can be named once")
+            raise UserError(f"stems {', '.join(stems)}: name each only once")
         return [self.labels.index(stem) for stem in stems]
 
 
 def load_denoiser(path: str | Path, device: str, precision: str) -> TextDenoiser:
-    """The diffusion model of a folder.
+    """Load the diffusion model of a folder.
 
     Raises:
-        UserError: if the folder holds no sound model, or one of another kind.
+        UserError: if the folder does not hold a valid model, or holds one of another kind.
     """
     model = load_model(path, device=device)
     if not isinstance(model, TextDenoiser):
-        raise UserError(f"{path}: a model of kind {model.config.get('kind')!r}, not a diffusion model")
+        raise UserError(f"{path}: this model is of kind {model.config.get('kind')!r}, not a diffusion model")
     model.autocast = resolve_precision(precision, device)
     return model

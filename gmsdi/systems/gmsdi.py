@@ -1,4 +1,4 @@
-"""The paper's own system: one text-conditioned model of mixtures, and the stems that it is asked for."""
+"""The paper's own system: one text-conditioned model of mixtures, prompted with the labels of stems."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gmsdi.sampling.solver import Callback
 
 
 class Gmsdi:
-    """A text-conditioned model with the labels of the stems that it is to separate and to generate.
+    """A text-conditioned model together with the labels of the stems to separate or generate.
 
-    The options that a method hands on (`solver`, `guidance`, `negatives`, …) are those of the `Pipeline`'s method that
-    it names.
+    The `options` of each method (`solver`, `guidance`, `negatives`, …) are passed on to the `Pipeline` method that its
+    docstring names.
 
     Args:
         pipeline: the model.
-        labels: the K labels. A model of free text has none of its own.
+        labels: the K labels. They have to be given because a model of free text has none of its own.
 
     Attributes:
         labels: as given.
@@ -47,7 +47,7 @@ class Gmsdi:
         callback: Callback | None = None,
         **options: Any,
     ) -> Tensor:
-        """The Separator, Eq. 13; with `constrained` None the projected one. See `Pipeline.separate_windows`."""
+        """The Separator, Eq. 13; the projected one if `constrained` is None. See `Pipeline.separate_windows`."""
         own: dict[str, Any] = {"constrained": constrained, "seeds": seeds, "levels": levels, "callback": callback}
         return self.pipeline.separate_windows(mixture, self.labels, **own, **options)
 
@@ -67,7 +67,7 @@ class Gmsdi:
     def sample(
         self, stems: Sequence[Stem], *, seeds: Sequence[int], callback: Callback | None = None, **options: Any
     ) -> Tensor:
-        """Single stems. See `Pipeline.sample_windows`."""
+        """Generate single stems. See `Pipeline.sample_windows`."""
         return self.pipeline.sample_windows(stems, seeds=seeds, callback=callback, **options)
 
     def generate(
@@ -90,7 +90,7 @@ class Gmsdi:
         callback: Callback | None = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Total generation one by one, in the `order` of labels. See `Pipeline.generate_sequential_windows`."""
+        """Total generation, stem by stem in the `order` of labels. See `Pipeline.generate_sequential_windows`."""
         own: dict[str, Any] = {"seeds": seeds, "callback": callback}
         own["order"] = None if order is None else [self.labels.index(label) for label in order]
         return self.pipeline.generate_sequential_windows(self.labels, **own, **options)
@@ -125,7 +125,7 @@ class Gmsdi:
         callback: Callback | None = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Partial generation that hears the clean given stems. See `Pipeline.accompany_conditioned_windows`."""
+        """Partial generation conditioned on the clean given stems. See `Pipeline.accompany_conditioned_windows`."""
         own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
         others = self._others(given_stems)
         return self.pipeline.accompany_conditioned_windows(given, given_stems, others, **own, **options)
@@ -133,7 +133,7 @@ class Gmsdi:
     def _others(self, given: Sequence[str]) -> list[str]:
         """The labels that are not given."""
         if unknown := [label for label in given if label not in self.labels]:
-            raise UserError(f"stem {unknown[0]!r} is none of {', '.join(self.labels)}")
+            raise UserError(f"stem {unknown[0]!r} is not one of {', '.join(self.labels)}")
         return [label for label in self.labels if label not in given]
 
 
@@ -143,7 +143,7 @@ def load_gmsdi(path: str | Path, labels: Sequence[str], **options: Any) -> Gmsdi
     Args:
         path: the folder.
         labels: see `Gmsdi`.
-        options: of `gmsdi.pipeline.load`.
+        options: see `gmsdi.pipeline.load`.
 
     Raises:
         UserError: see `gmsdi.pipeline.load`.

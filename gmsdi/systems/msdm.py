@@ -1,11 +1,11 @@
 """Multi-Source Diffusion Models (MSDM, reference [14]), the paper's Section 2.2: the joint model.
 
-Unlike GMSDI, it needs separated stems for training: one denoiser D(x_1, ..., x_K, σ) of all K stems as channels
+Unlike GMSDI, it needs separated stems for training. It is one denoiser D(x_1, ..., x_K, σ) of all K stems as channels
 (Eq. 3), with total generation, partial generation by imputation, and two separators, "contextual Dirac" and Gaussian.
 Weakly supervised MSDM is in `gmsdi.systems.weak_msdm`.
 
 As in `gmsdi.inference`, scores are written in derivative form, dx/dσ = (x − D)/σ, for a state `[B, S, 1, T]` and any
-sampler of `gmsdi.sampling.samplers`; derivatives have `rows` (S) and `stems(x)`. Stems are of one channel.
+sampler of `gmsdi.sampling.samplers`; derivatives have `rows` (S) and `stems(x)`. Stems have one channel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gmsdi.sampling.solver import Callback, Solver
 from gmsdi.systems.diffusion import OnWindows, load_denoiser
 
 JointModel: TypeAlias = Callable[[Tensor, float], Tensor]
-"""`D = model(x, sigma)`: the K stems of each item, `[B, K, T]`, denoised together in one forward."""
+"""`D = model(x, sigma)`: the K stems of each item, `[B, K, T]`, denoised together in one forward pass."""
 
 
 def gaussian_gamma(sigma: float) -> float:
@@ -57,11 +57,12 @@ def partial(
 
         d_j = (x_j − D_j(x_1, ..., x_K, σ))/σ for the other stems j, with x_i = x_i(0) + σ·ε_i for the given ones
 
-    Imputation draws ε anew whenever the model is asked, which a callable `noise` does; a tensor keeps one ε for the
-    whole run, so that the derivative is a function and every sampler keeps its order.
+    Imputation as published redraws ε in every evaluation; a callable `noise` does this. A tensor keeps one ε for the
+    whole run, so that the derivative is deterministic and every sampler keeps its order of convergence.
 
-    Either way the result is only near the conditional distribution of the other stems: the model hears the given ones
-    through their noise. With ε drawn anew, resampling (as in RePaint, Lugmayr et al. 2022) leads to it, churn nearer.
+    Either way the result only approximates the conditional distribution of the other stems, because the model sees the
+    given ones through noise. If ε is redrawn, churn brings it closer, and resampling (as in RePaint, Lugmayr et al.
+    2022) converges to it.
 
     Args:
         model: D.
@@ -72,13 +73,13 @@ def partial(
             global generator.
 
     Returns:
-        The derivative over the K − I other stems, in their order.
+        The derivative over the K − I other stems, in order.
 
     Raises:
         UserError: if the places are not I distinct indices, or nothing is left to generate.
     """
     if given.ndim != 4 or given.shape[1] != len(places) or not places:
-        raise UserError(f"given stems of shape {tuple(given.shape)}, but {len(places)} places for them")
+        raise UserError(f"given stems have shape {tuple(given.shape)}, but there are {len(places)} places for them")
     if len(set(places)) < len(places) or not all(0 <= place < count for place in places) or len(places) == count:
         raise UserError(f"given stems {list(places)} must be distinct, among 0..{count - 1}, and leave one to generate")
     return Imputation(model, count, given, places, torch.randn_like(given) if noise is None else noise)
@@ -87,7 +88,7 @@ def partial(
 def contextual(
     model: JointModel, mixture: Tensor, labels: Sequence[str], constrained: int | str
 ) -> inference.Separator:
-    """MSDM's Dirac separator: Eq. 13 with D_k(x_1, ..., x_K, σ), so that each stem is denoised in view of the others.
+    """MSDM's Dirac separator: Eq. 13 with D_k(x_1, ..., x_K, σ), so that each stem is denoised given the others.
 
     Args:
         model: D.
@@ -99,7 +100,7 @@ def contextual(
         The derivative over the K − 1 other stems; the stems sum to the mixture.
 
     Raises:
-        UserError: if there are fewer than two labels, or `constrained` is none of them.
+        UserError: if there are fewer than two labels, or `constrained` is not one of them.
     """
     count = len(labels)
 
@@ -114,7 +115,7 @@ def gaussian(model: JointModel, mixture: Tensor, count: int, *, gamma: Gamma = g
 
         d_k = (x_k − D_k(x_1, ..., x_K, σ))/σ − (σ/(2γ²))·(y(0) − Σ_l x_l)
 
-    The ½, which the gradient of a Gaussian's logarithm does not have, is MSDM's.
+    The ½ is MSDM's; the gradient of a Gaussian's logarithm does not have it.
 
     Args:
         model: D.
@@ -137,7 +138,7 @@ class Imputation(inference.Derivative):
     """The derivative of `total` and `partial`.
 
     Attributes:
-        rows: S, the stems that are generated.
+        rows: S, the number of generated stems.
         free: their indices among the K.
     """
 
@@ -166,7 +167,7 @@ class Imputation(inference.Derivative):
         return self.given + sigma * noise
 
     def stems(self, x: Tensor) -> Tensor:
-        """All K stems `[B, K, 1, T]`; the given ones are as they were given."""
+        """All K stems `[B, K, 1, T]`, the given ones unchanged."""
         return x if self.given is None else self._together(self.given, x)
 
     def _together(self, given: Tensor, x: Tensor) -> Tensor:
@@ -207,16 +208,16 @@ class Gaussian(inference.Derivative):
 
 
 class JointMSDM(OnWindows):
-    """The joint model and what MSDM does with it, one seed per window.
+    """The joint model and the tasks that MSDM solves with it, with one seed per window.
 
     Args:
-        denoiser: `D(x [N, K, T], sigma [N], cond)` with `encode(texts)`. An unconditional one is meant; one with text
-            is prompted with all labels.
+        denoiser: `D(x [N, K, T], sigma [N], cond)` with `encode(texts)`. It is usually unconditional; one with text is
+            prompted with all labels.
         config: `sample_rate`, `window`, `labels`, and optionally `level`.
-        device: where the denoiser is.
+        device: the device of the denoiser.
         max_batch: items that the model denoises at once.
-        fixed_batch: fill every call of the network up to `max_batch`, see `gmsdi.pipeline.Pipeline`.
-        clamp: limit of the denoised signal; None is no limit. MSDM limits it to 1 wherever it samples.
+        fixed_batch: pad every batch to `max_batch`, see `gmsdi.sampling.session.Batch`.
+        clamp: limit of the denoised signal; None: no limit. MSDM uses 1 wherever it samples.
     """
 
     def __init__(
@@ -237,11 +238,11 @@ class JointMSDM(OnWindows):
     def generate(
         self, *, solver: Solver, seeds: Sequence[int], callback: Callback | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Total generation: coherent stems from nothing, as loud as in training.
+        """Total generation: coherent stems from noise alone, as loud as in training.
 
         Args:
             solver: how to integrate.
-            seeds: one per item; their number is the batch size B.
+            seeds: one per item, so B in all.
             callback: called with (step, steps).
 
         Returns:
@@ -263,20 +264,20 @@ class JointMSDM(OnWindows):
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Partial generation by imputation: the other stems, to go with the given ones.
+        """Partial generation by imputation: the other stems, to accompany the given ones.
 
-        With `best_of` = n, n samples are drawn for each item and the one of the highest L2 norm over all generated
-        stems is kept, the paper's way (n = 100) around MSDM's tendency to silence. The first of them is the sample that
-        n = 1 gives, and more samples never lower the norm.
+        With `best_of` = n, n samples are drawn for each item, and the one with the highest L2 norm over all generated
+        stems is kept. With n = 100 the paper thus counters MSDM's tendency to generate silence. The first sample is
+        that of n = 1, so more samples never lower the norm.
 
         Args:
             given: `[B, I, 1, T]`.
             given_stems: the I labels.
             solver: how to integrate.
             seeds: one per item.
-            best_of: n; as many are sampled at once as `max_batch` holds.
-            given_noise: whether the noise of the given stems is drawn in every evaluation or once.
-            levels: of the mixture that each item's stems are part of, see `gmsdi.pipeline.Pipeline.accompany_windows`.
+            best_of: n; up to `max_batch` samples are drawn at once.
+            given_noise: whether the noise of the given stems is redrawn in every evaluation, or fixed.
+            levels: level of the mixture that each item's stems are part of, see `gmsdi.systems.base.Accompany`.
             callback: called with (step, steps), over all n samples.
 
         Returns:
@@ -284,7 +285,7 @@ class JointMSDM(OnWindows):
             float32 on the CPU.
 
         Raises:
-            UserError: for input that is not finite, of another shape, or does not fit the stems.
+            UserError: if the input is not finite, has another shape, or does not fit the stems.
         """
         if best_of < 1:
             raise UserError(f"best_of is {best_of}; it must be at least 1")
@@ -346,14 +347,14 @@ class JointMSDM(OnWindows):
             constrained: the stem that is the mixture minus the others, by index or label.
             solver: how to integrate.
             seeds: one per item.
-            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
+            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:
             `[B, K, 1, T]` float32 on the CPU; the stems sum to the mixture.
 
         Raises:
-            UserError: for input that is not finite or of another shape, or an unknown constrained stem.
+            UserError: if the input is not finite or has another shape, or the constrained stem is unknown.
         """
         return self._separated(
             lambda y: contextual(self.model, y, self.labels, constrained),
@@ -377,14 +378,14 @@ class JointMSDM(OnWindows):
             gamma: γ of the likelihood.
             solver: how to integrate.
             seeds: one per item.
-            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
+            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:
             `[B, K, 1, T]` float32 on the CPU.
 
         Raises:
-            UserError: for input that is not finite or of another shape, or if the steps are unstable with this γ.
+            UserError: if the input is not finite or has another shape, or the steps are unstable with this γ.
         """
         count = len(self.labels)
         return self._separated(
@@ -401,7 +402,7 @@ def load_joint(
     fixed_batch: bool = False,
     clamp: float | None = None,
 ) -> JointMSDM:
-    """Load a joint model: a model folder of target "stems".
+    """Load a joint model, whose target is "stems".
 
     Args:
         path: the folder.
@@ -412,14 +413,15 @@ def load_joint(
         clamp: see `JointMSDM`.
 
     Raises:
-        UserError: if the folder holds no sound model, or one of another target, or the device does not exist.
+        UserError: if the folder does not hold a valid model, or holds one of another target, or the device does not
+            exist.
     """
     device = resolve_device(device)
     denoiser = load_denoiser(path, device, precision)
     target = target_of(denoiser.config)
     if target != STEMS:
         raise UserError(
-            f"{path}: a model of target {target!r}; joint MSDM needs one that was trained with target stems"
+            f"{path}: this model has target {target!r}; joint MSDM needs one that was trained with target stems"
         )
     return JointMSDM(
         denoiser, denoiser.config, device=device, max_batch=max_batch, fixed_batch=fixed_batch, clamp=clamp
@@ -427,5 +429,5 @@ def load_joint(
 
 
 def _later(callback: Callback | None, done: int, runs: int) -> Callback | None:
-    """A callback of one of several runs that counts the steps of all."""
+    """A callback for one of several runs that counts the steps of all runs."""
     return None if callback is None else lambda step, steps: callback(done * steps + step, runs * steps)

@@ -1,6 +1,6 @@
 """Weakly supervised MSDM (reference [14] of the paper): one unconditional denoiser D_k(x_k, σ) per stem.
 
-Its separator is the Dirac separator of Eq. 4, and it generates single stems. The joint model is `gmsdi.systems.msdm`.
+It separates with the Dirac separator of Eq. 4, and generates single stems. The joint model is `gmsdi.systems.msdm`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,17 @@ from gmsdi.systems.diffusion import OnWindows, load_denoiser
 
 
 def per_stem(models: Mapping[str, Model]) -> Model:
-    """One model out of several: each row goes to the model that its prompt names, in one batch per model.
+    """Combine several models into one: each row goes to the model that its prompt names, in one batch per model.
 
-    With it `inference.separator` is Eq. 4 and `inference.single` the generation of single stems.
+    With the result, `inference.separator` is Eq. 4, and `inference.single` generates single stems.
 
     Args:
         models: label to model.
 
     Returns:
-        A `Model` of the prompts that are labels.
-
-    Raises:
-        UserError: from the model, for any other prompt.
+        A `Model` whose prompts are the labels; any other prompt raises a `UserError`.
     """
-    # The rows of each label and the way back, kept so that they are copied to the device only once.
+    # The rows of each label and the inverse order, cached so that they are copied to the device only once.
     known: dict[tuple[str, ...], tuple[list[tuple[str, Tensor]], Tensor]] = {}
 
     def model(x: Tensor, sigma: float, prompts: Sequence[Prompt | str]) -> Tensor:
@@ -44,7 +41,7 @@ def per_stem(models: Mapping[str, Model]) -> Model:
         if texts not in known:
             unknown = [text for text in texts if text not in models]
             if unknown:
-                raise UserError(f"there is no model of stem {unknown[0]!r}, only of {', '.join(models)}")
+                raise UserError(f"there is no model of {unknown[0]!r}, only of {', '.join(models)}")
             places = {label: [row for row, text in enumerate(texts) if text == label] for label in dict.fromkeys(texts)}
             order = [row for rows in places.values() for row in rows]
             known[texts] = (
@@ -62,10 +59,10 @@ class WeakMSDM(OnWindows):
     """Weakly supervised MSDM: one model per stem, one seed per window.
 
     Args:
-        denoisers: label to `D(x [N, 1, T], sigma [N], cond)` with `encode(texts)`. Unconditional ones are meant; one
+        denoisers: label to `D(x [N, 1, T], sigma [N], cond)` with `encode(texts)`. They are usually unconditional; one
             with text is prompted with its label.
         config: `sample_rate`, `window`, and optionally `level`.
-        device: where the denoisers are.
+        device: the device of the denoisers.
         max_batch: items that a model denoises at once.
         fixed_batch: see `gmsdi.systems.msdm.JointMSDM`.
         clamp: limit of the denoised signal, see `gmsdi.systems.msdm.JointMSDM`.
@@ -100,18 +97,18 @@ class WeakMSDM(OnWindows):
 
         Args:
             mixture: `[B, 1, T]`.
-            stems: labels of what the mixture consists of; None is all.
+            stems: labels of the stems in the mixture; None means all.
             constrained: the stem that is the mixture minus the others, by index or label.
             solver: how to integrate.
             seeds: one per item.
-            levels: of the piece that each item is from, see `gmsdi.pipeline.Pipeline.separate_windows`.
+            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:
             `[B, K, 1, T]` float32 on the CPU; the stems sum to the mixture.
 
         Raises:
-            UserError: for input that is not finite or of another shape, or unknown stems.
+            UserError: if the input is not finite or has another shape, or a stem is unknown.
         """
         named = self.labels if stems is None else list(stems)
         self._places(named)
@@ -135,7 +132,7 @@ class WeakMSDM(OnWindows):
             `[B, 1, T]` float32 on the CPU.
 
         Raises:
-            UserError: for an unknown stem.
+            UserError: if a stem is unknown.
         """
         self._places(list(dict.fromkeys(stems)))
         derivative = inference.single(self.model, stems)
@@ -154,7 +151,8 @@ def load_weak(
     """Load one model per stem: model folders whose targets are single labels.
 
     Args:
-        models: label to folder; or a folder of such model folders, which are taken in the order of the models' labels.
+        models: label to folder; or a folder that contains the model folders, which are then in the order of the models'
+            labels.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the networks, see `gmsdi.pipeline.load`.
         max_batch: see `WeakMSDM`.
@@ -162,8 +160,8 @@ def load_weak(
         clamp: see `WeakMSDM`.
 
     Raises:
-        UserError: if a folder holds no sound model, or one of another target, or the models do not belong together, or
-            the device does not exist.
+        UserError: if a folder does not hold a valid model, or one of another target, or the models do not belong
+            together, or the device does not exist.
     """
     device = resolve_device(device)
     if isinstance(models, Mapping):
@@ -171,22 +169,22 @@ def load_weak(
         for label, denoiser in loaded.items():
             target = target_of(denoiser.config)
             if target != label:
-                raise UserError(f"{models[label]}: a model of target {target!r}, given as the model of {label!r}")
+                raise UserError(f"{models[label]}: this model has target {target!r}, but is given for {label!r}")
     else:
         loaded = {}
         for folder in sorted(path.parent for path in Path(models).glob(f"*/{CONFIG}")):
             denoiser = load_denoiser(folder, device, precision)
             target = target_of(denoiser.config)
             if target in (MIXTURE, STEMS):
-                raise UserError(f"{folder}: a model of target {target!r}; weakly supervised MSDM needs one label each")
+                raise UserError(f"{folder}: this model has target {target!r}; weak MSDM needs one model per label")
             if target in loaded:
-                raise UserError(f"{folder}: a second model of {target!r} in {models}; name the folders one by one")
+                raise UserError(f"{folder}: {models} holds two models of {target!r}; name the folders one by one")
             loaded[target] = denoiser
         if loaded:
             order = next(iter(loaded.values())).config["labels"]
             loaded = dict(sorted(loaded.items(), key=lambda item: [*order, item[0]].index(item[0])))
     if not loaded:
-        raise UserError(f"{models}: no model there; name the folders of one model per stem")
+        raise UserError(f"{models}: no models found; name the folders of one model per stem")
     configs = {label: denoiser.config for label, denoiser in loaded.items()}
     first = next(iter(configs))
     for label, config in configs.items():

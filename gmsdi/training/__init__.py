@@ -1,1 +1,1 @@
-"""Training of models on mixtures and their labels, or on their stems."""
+"""Training of models, on mixtures and their labels or on their stems."""

@@ -1,10 +1,10 @@
-"""Averages of the weights by power functions of time, and the choice of their length after the training.
+"""Averages of the weights by power functions of time, whose length can be chosen after training.
 
-The average of exponent γ at step t weighs the weights of step τ by about (γ + 1)·τ^γ / t^(γ+1): it looks back over a
-fixed share of the training, however long that has become (Karras et al. 2024, "Analyzing and Improving the Training
-Dynamics of Diffusion Models", Sect. 3). Its length is named by σ_rel, the standard deviation of that profile in units
-of t. Two such averages, saved from time to time, give those of other lengths, as the combination of saved averages
-whose profile comes nearest.
+The average of exponent γ at step t weighs the weights of step τ by about (γ + 1)·τ^γ / t^(γ+1), so that it always looks
+back over the same share of the training (Karras et al. 2024, "Analyzing and Improving the Training Dynamics of
+Diffusion Models", Sect. 3). Its length is given as σ_rel, the standard deviation of that profile in units of t. From
+snapshots of two such averages, averages of other lengths can be reconstructed: the combination of snapshots whose
+profile comes nearest.
 
 `python -m gmsdi.training.averages SNAPSHOTS OUT --sigma-rel 0.07` writes a model folder from the snapshots of a
 training.
@@ -38,7 +38,7 @@ def exponent(sigma_rel: float) -> float:
     It solves σ_rel² = (γ + 1) / ((γ + 2)²·(γ + 3)).
 
     Raises:
-        UserError: if no average is of this length.
+        UserError: if no average has this length.
     """
     if not 0 < sigma_rel <= LONGEST:
         raise UserError(f"an average's sigma_rel is {sigma_rel}; it must be above 0 and at most {LONGEST:.3f}")
@@ -47,7 +47,7 @@ def exponent(sigma_rel: float) -> float:
 
 
 def power_average(sigma_rel: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """The update of `torch.optim.swa_utils.AveragedModel` for such an average."""
+    """Make the update function of `torch.optim.swa_utils.AveragedModel` for an average of this length."""
     gamma = exponent(sigma_rel)
 
     @torch.no_grad()
@@ -65,16 +65,16 @@ def profile(gamma: float, step: int, steps: int) -> np.ndarray:
 
 
 def combination(saved: Sequence[tuple[int, float]], sigma_rel: float, step: int) -> tuple[np.ndarray, float]:
-    """How to combine saved averages to one of another length.
+    """How to combine saved averages into one of another length.
 
     Args:
-        saved: step and σ_rel of each.
-        sigma_rel: the length.
-        step: the step that it is of.
+        saved: step and σ_rel of each saved average.
+        sigma_rel: the length wanted.
+        step: the step wanted.
 
     Returns:
-        The factor of each `[n]`, and how far their combined profile is from the right one: the distance relative to its
-        norm.
+        The factor of each saved average, `[n]`, and the distance of their combined profile from the right one, relative
+        to the norm of the latter.
     """
     steps = max(step, *(at for at, _ in saved))
     columns = np.stack([profile(exponent(length), at, steps) for at, length in saved], axis=1)
@@ -87,9 +87,9 @@ def save_snapshot(folder: str | Path, step: int, averages: Mapping[float, Mappin
     """Write the averages of a step as `<step>.safetensors`, in float16.
 
     Args:
-        folder: of the training's snapshots.
-        step: training steps that they are of.
-        averages: weights by σ_rel.
+        folder: the folder of the training's snapshots.
+        step: the training step.
+        averages: σ_rel to weights.
     """
     tensors = {
         f"{sigma_rel}/{name}": tensor.detach().to("cpu", torch.float16).contiguous()
@@ -101,24 +101,24 @@ def save_snapshot(folder: str | Path, step: int, averages: Mapping[float, Mappin
 
 
 def reconstruct(folder: str | Path, sigma_rel: float, *, step: int | None = None) -> tuple[dict[str, Tensor], float]:
-    """The average of any length from the snapshots of a training.
+    """Reconstruct the average of any length from the snapshots of a training.
 
     Args:
-        folder: of the snapshots.
+        folder: the folder of the snapshots.
         sigma_rel: length of the average.
-        step: the training step that it is of, that of a snapshot; None is the last one.
+        step: the training step of the average, which must be that of a snapshot; None means the last one.
 
     Returns:
         Weights in float32, and the relative distance of the profile, see `combination`: a few hundredths or less for
-        lengths between those that were kept, and larger the further outside.
+        lengths between those that were saved, and more the further outside.
 
     Raises:
-        UserError: if there are no snapshots, none of that step, or the length is out of range.
+        UserError: if there are no snapshots, or none of that step, or the length is out of range.
     """
     folder = Path(folder)
     files = {int(file.stem): file for file in folder.glob("*.safetensors") if file.stem.isdecimal()}
     if not files:
-        raise UserError(f"{folder}: no snapshots there; they are in the work folder of a training with ema_power")
+        raise UserError(f"{folder}: no snapshots found; they are in the work folder of a training with ema_power")
     step = max(files) if step is None else step
     if step not in files:
         raise UserError(f"{folder}: no snapshot of step {step}, only of {', '.join(map(str, sorted(files)))}")
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("snapshots", type=Path, help="folder of the snapshots, `averages` in a training's work folder")
     parser.add_argument("out", type=Path, help="model folder to write")
     parser.add_argument("--sigma-rel", type=float, required=True, help="length of the average, e.g. 0.07")
-    parser.add_argument("--step", type=int, help="training step that it is of; by default that of the last snapshot")
+    parser.add_argument("--step", type=int, help="training step of the average; default: that of the last snapshot")
     given = parser.parse_args(arguments)
     try:
         _write(given.snapshots, given.out, given.sigma_rel, given.step)

@@ -1,4 +1,4 @@
-"""How to train: the settings, which need no network and no torch to be read."""
+"""The training settings; they can be read without torch or a network."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gmsdi.errors import UserError
 from gmsdi.settings import About, As, Bounded, Count, Decay, Flag, Natural, NonNegative, Number, Positive, Share, check
 
 LONGEST = 12**-0.5
-"""σ_rel of the plain mean of all weights; no average by a power function of exponent 0 or more is longer."""
+"""σ_rel of the plain mean of all weights, the longest average by a power function of exponent 0 or more."""
 Length = Annotated[float, Bounded(gt=0, le=LONGEST)]
 
 
 @dataclass(frozen=True)
 class ExtraWeight:
-    """A range of σ that gets more weight in training."""
+    """A range of σ that is drawn more often in training."""
 
-    share: Annotated[Share, About("of the windows")]
+    share: Annotated[Share, About("share of the windows")]
     low: Annotated[Positive, About("smallest sigma")]
     high: Annotated[Positive, About("largest sigma")]
 
@@ -34,12 +34,12 @@ class TrainingConfig:
     """How to train. The noise level is log-normal, as in Karras et al. 2022.
 
     `muon`: see `gmsdi.training.optimizers.Muon`; `ema_power`: see `gmsdi.training.averages`; `uncertainty`: see
-    `Uncertainty` of `gmsdi.training.loop`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be
-    "auto", for all GPUs, or the CPU. Where torchrun has started the processes, these count.
+    `gmsdi.training.loop.Uncertainty`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be "auto": all
+    GPUs, or the CPU. It is ignored if torchrun has started the processes.
     """
 
     steps: Annotated[Count, About("optimiser steps")]
-    batch: Annotated[Count, About("windows of a step over all devices")] = 16
+    batch: Annotated[Count, About("windows per step, over all devices")] = 16
     optimizer: Annotated[
         Literal["adamw", "muon"],
         About("muon: Muon for matrices, AdamW for the rest; the learning rate has the same meaning for both"),
@@ -49,67 +49,67 @@ class TrainingConfig:
         0.9,
         0.99,
     )
-    momentum: Annotated[Decay, About("of Muon")] = 0.95
+    momentum: Annotated[Decay, About("momentum of Muon")] = 0.95
     muon_every: Annotated[
         Count,
         About(
-            "steps from one orthogonalisation of a matrix to the next, in between its last one is used again; 1 is "
+            "steps from one orthogonalisation of a matrix to the next, with the last result reused in between; 1 is "
             "Muon as published"
         ),
     ] = 1
-    weight_decay: Annotated[NonNegative, About("of the optimiser")] = 0.01
+    weight_decay: Annotated[NonNegative, About("weight decay of the optimiser")] = 0.01
     warmup: Annotated[Natural, About("steps of linear warm-up")] = 300
-    decay: Annotated[Share, About("last fraction of the steps, over which the rate falls to zero")] = 0.4
-    ema: Annotated[Decay, About("decay of the averaged weights, which are the ones that are saved")] = 0.999
+    decay: Annotated[Share, About("last fraction of the steps, over which the learning rate falls to zero")] = 0.4
+    ema: Annotated[Decay, About("decay of the averaged weights, which are the saved ones")] = 0.999
     ema_power: Annotated[
         Annotated[Sequence[Length], Len(1)] | None,
         About(
-            "lengths (sigma_rel) of further averages, by power functions of time, that are kept; from their snapshots, "
-            "the average with the least validation loss is chosen at the end, such as [0.05, 0.1]; null is none"
+            "lengths (sigma_rel) of further averages by power functions of time, such as [0.05, 0.1]; at the end, the "
+            "average with the lowest validation loss is chosen from their snapshots; null: none"
         ),
     ] = None
     ema_snapshots: Annotated[
-        Count, About("snapshots of these averages over the training, each 2 bytes for a weight and average")
+        Count, About("snapshots of these averages over the training, 2 bytes per weight and average each")
     ] = 12
-    clip: Annotated[Positive | None, About("largest gradient norm; null does not limit it")] = 1.0
+    clip: Annotated[Positive | None, About("largest gradient norm; null: no limit")] = 1.0
     p_mean: Annotated[Number, About("mean of ln sigma")] = -3.0
     p_std: Annotated[Positive, About("standard deviation of ln sigma")] = 1.4
     p_extra: Annotated[
         Mapping[str, float] | None,
         As(ExtraWeight | None),
-        About("a share of the windows whose ln sigma is uniform in a range instead; null is none"),
+        About("a share of the windows whose ln sigma is drawn uniformly from a range instead; null: none"),
     ] = None
     uncertainty: Annotated[
-        Flag, About("weigh the loss of each noise level by how uncertain it is, which a small function of sigma learns")
+        Flag, About("divide the loss at each noise level by its expected value, a learned function of sigma")
     ] = False
     p_drop: Annotated[Share, About("probability that a prompt is replaced by z*")] = 0.1
     p_any: Annotated[
-        Share, About("model of one stem: probability that a window is drawn whether the stem sounds in it or not")
+        Share, About("for models of one stem: probability of drawing a window whether or not the stem sounds in it")
     ] = 0.1
-    gain_db: Annotated[NonNegative, About("half-width of the random gain")] = 3.0
-    polarity: Annotated[Flag, About("flip the sign of half of the windows")] = True
+    gain_db: Annotated[NonNegative, About("half-width of the random gain, in dB")] = 3.0
+    polarity: Annotated[Flag, About("flip the sign of a random half of the windows")] = True
     validate_every: Annotated[Count, About("steps from one validation to the next")] = 500
-    validation_batches: Annotated[Count, About("fixed batches of a validation")] = 8
+    validation_batches: Annotated[Count, About("batches per validation, always the same")] = 8
     level_windows: Annotated[
-        Natural, About("validation windows on which MSE/sigma^2 is measured at fixed noise levels; 0 is none")
+        Natural, About("validation windows on which MSE/sigma^2 is measured at fixed noise levels; 0: none")
     ] = 0
     keep: Annotated[
         Literal["last", "best"],
-        About("which weights are saved, of the last step or of the validation with the least loss"),
+        About("which weights are saved: those of the last step, or of the validation with the lowest loss"),
     ] = "last"
     checkpoint_every: Annotated[Count, About("steps from one checkpoint to the next")] = 250
     precision: Annotated[
         Literal["auto", "bf16", "float32"],
-        About("type in which the network is trained; auto takes bf16 where the hardware is faster at it"),
+        About("dtype in which the network is trained; auto uses bf16 where the hardware is faster with it"),
     ] = "auto"
-    save_as: Annotated[Literal["float32", "float16"], About("type of the saved weights")] = "float32"
+    save_as: Annotated[Literal["float32", "float16"], About("dtype of the saved weights")] = "float32"
     initial: Annotated[
-        str | None, About("folder of a model of the same network to start from; null starts from fresh weights")
+        str | None, About("folder of a model with the same network to start from; null: fresh weights")
     ] = None
     devices: Annotated[
         int | str,
         As(Count),
-        About("GPUs of one machine that share each batch, or processes without a GPU"),
+        About("GPUs of one machine that share each batch; without a GPU, processes"),
     ] = 1
 
     def __post_init__(self) -> None:
@@ -120,7 +120,7 @@ class TrainingConfig:
             if set(extra) != {"share", "low", "high"}:
                 raise UserError(f"training.p_extra has {', '.join(extra) or 'no keys'}; give share, low and high")
             if not (0 <= extra["share"] <= 1 and 0 < extra["low"] < extra["high"]):
-                raise UserError("training.p_extra: share must be from 0 to 1, low above 0 and below high")
+                raise UserError("training.p_extra: share must be from 0 to 1, and low above 0 and below high")
         for sigma_rel in self.ema_power or ():
             if not 0 < sigma_rel <= LONGEST:
                 raise UserError(

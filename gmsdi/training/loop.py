@@ -1,8 +1,8 @@
-"""Training of a model on mixtures and their labels, or on their stems, through Lightning.
+"""Training of a model on mixtures and their labels, or on their stems, with Lightning.
 
-Everything random in a step (which crops, their augmentation, the dropped prompts, noise levels and noise) is a
-function of (seed, step, item) alone. A run that is killed and started again therefore goes on exactly where its last
-checkpoint was, and any number of devices sees the same global batches.
+Everything random in a step (the choice of crops, their augmentation, dropped prompts, noise levels and noise) is a
+function of (seed, step, item) alone. A run that is killed and started again therefore continues exactly from its last
+checkpoint, and the global batches are the same for any number of devices.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import platform
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,45 +41,50 @@ from gmsdi.io.device import resolve_precision
 from gmsdi.io.files import atomic, remove_partials
 from gmsdi.level import level_of_windows
 from gmsdi.metrics.denoising import LEVELS, oracle_wiener
+from gmsdi.models.autoencoder import load_codec
 from gmsdi.models.checkpoint import MIXTURE, STEMS, build_model, load_model, save_model, target_of
 from gmsdi.models.clap.windows import WindowEmbeddings
+from gmsdi.models.edm import latent
 from gmsdi.models.edm.denoiser import EDMDenoiser
+from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.models.edm.text import FrozenClapText, prompt_of
-from gmsdi.models.trainable import TrainableModel
+from gmsdi.models.trainable import TrainableModel, kind_of
 from gmsdi.training.averages import power_average, reconstruct, save_snapshot
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.optimizers import Muon, divided
 
 DRAWS = 16
-"""Uniform numbers that a batch holds for each item, for choices of the model's own."""
+"""Number of uniform random numbers per item of a batch, for the model's own choices."""
 LABELLED = ("tiny", "t5")
-"""Kinds of text encoders that are trained on the labels of mixtures."""
+"""Kinds of text encoders that are conditioned on the labels of mixtures."""
+MEASURED = 64
+"""Training windows on which the scale of latents is measured."""
 LENGTHS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
-"""σ_rel of the averages among which one is chosen at the end of a training with `ema_power`."""
+"""σ_rel of the averages to choose from at the end of a training with `ema_power`."""
 
 
 class Batches(IterableDataset[dict[str, Any]]):
-    """Endless batches of this device's share, from step `start()` on.
+    """An endless sequence of this device's shares of the batches, starting at step `start()`.
 
-    Lightning takes a new iterator in every epoch (an epoch lasts from one validation to the next), hence the function.
-    Each batch has
+    `start` is a function because Lightning makes a new iterator in every epoch (an epoch lasts from one validation to
+    the next). Each batch has
 
-    - `clean` and `noise` `[n, C, T]`: what `target` says (see `models.checkpoint.target_of`), with one gain and sign
-      for all stems of a window; stems that do not sound are what the dataset holds, mostly zeros;
+    - `clean` and `noise` `[n, C, T]`: the signals of the target (see `models.checkpoint.target_of`), with one gain and
+      sign for all stems of a window; stems that do not sound are left as in the data set, mostly zeros;
     - `sigma` `[n]`;
-    - `texts`: n prompts, the labels that sound in the window, or the one label of a target that is a single stem; empty
-      for mixtures without labels; None is z*;
-    - `draws` `[n, DRAWS]`: uniform numbers in [0, 1) for choices of the model's own.
+    - `texts`: n prompts, the labels that sound in the window, or the label of a single-stem target; empty for mixtures
+      without labels; None is z*;
+    - `draws` `[n, DRAWS]`: uniform numbers in [0, 1) for the model's own choices.
 
-    With `embeddings` there are no texts, and no label is looked at. The windows are those that have been embedded,
-    before gain and sign, each as likely as any other, and in place of `texts` a batch has
+    With `embeddings`, labels are not used. Windows are drawn uniformly from those that have been embedded (before gain
+    and sign are applied), and instead of `texts` a batch has
 
     - `embeddings` `[n, D]`: E(y) of each window;
-    - `dropped` `[n]`: where z* takes its place.
+    - `dropped` `[n]`: whether z* replaces it.
 
     Raises:
         UserError: if the windows lack stems or labels that the target needs, there are embeddings but the target is not
-            the mixture, or the devices cannot share the batch.
+            the mixture, or the batch cannot be divided among the devices.
     """
 
     def __init__(
@@ -99,7 +104,7 @@ class Batches(IterableDataset[dict[str, Any]]):
         if target != MIXTURE and not windows.has_stems:
             raise UserError(
                 f"{windows.folder}: was built without stems, but a model of target {target!r} is trained on them; "
-                "build the windows again with stems=True"
+                "rebuild the windows with stems=True"
             )
         if target not in (MIXTURE, STEMS, *windows.labels):
             raise UserError(f"{windows.folder}: has no label {target!r}, only {', '.join(windows.labels)}")
@@ -160,10 +165,10 @@ class Batches(IterableDataset[dict[str, Any]]):
 
 
 class Uncertainty(nn.Module):
-    """u(σ), the logarithm of the loss to be expected at a noise level (Karras et al. 2024, EDM2).
+    """u(σ), the logarithm of the expected loss at a noise level (Karras et al. 2024, EDM2).
 
-    Trained on exp(−u)·L + u, it becomes ln E[L | σ], and every noise level then counts the same. It is a sum of cosines
-    of c_noise = ln(σ)/4, from −2 to 2 (σ from e⁻⁸ to e⁸), and starts at zero.
+    Trained on exp(−u)·L + u, it becomes ln E[L | σ], so that every noise level counts the same. It is a sum of cosines
+    of c_noise = ln(σ)/4, from −2 to 2 (σ from e⁻⁸ to e⁸), and is initially zero.
     """
 
     def __init__(self, cosines: int = 32) -> None:
@@ -171,15 +176,15 @@ class Uncertainty(nn.Module):
         self.factors = nn.Parameter(torch.zeros(cosines))
 
     def forward(self, sigma: Tensor) -> Tensor:
-        """`[n]` -> `[n]`."""
+        """Evaluate u at noise levels: `[n]` -> `[n]`."""
         orders = torch.arange(len(self.factors), device=sigma.device)
         place = (sigma.log() / 4 + 2) / 4
-        # Divided by their norm, or gradients of these few numbers would be what the clipping of all gradients sees.
+        # Divided by their norm; otherwise the gradients of these few numbers would dominate the gradient clipping.
         return torch.cos(math.pi * place[:, None] * orders) @ self.factors * (2 / len(self.factors)) ** 0.5
 
 
 class Training(LightningModule):
-    """A model, its averaged copies and the optimiser."""
+    """A model, its averaged copies and its optimiser, as a Lightning module."""
 
     def __init__(
         self,
@@ -234,7 +239,7 @@ class Training(LightningModule):
         return DataLoader(batches, batch_size=None)
 
     def validation_data(self, rank: int = 0, world: int = 1) -> Batches:
-        """Always the same windows, noise and noise levels, so that the loss shows the model alone."""
+        """Batches with always the same windows, noise and noise levels, so that only the model changes the loss."""
         return Batches(
             self.validation_windows,
             replace(self.config, p_extra=None),
@@ -248,7 +253,7 @@ class Training(LightningModule):
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         losses = self.model.training_loss(batch)
         loss = losses.mean()
-        # The loss of the global batch, so that all processes see one that is no number, and end together.
+        # The loss of the global batch, so that every process sees a NaN and all stop together.
         self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
         if self.uncertainty is not None:
             expected = self.uncertainty(batch["sigma"])
@@ -265,7 +270,7 @@ class Training(LightningModule):
                 self.log(name, value, rank_zero_only=True)
 
     def _by_level(self) -> dict[str, float]:
-        """MSE/σ² of the averaged model, and the first time of the Wiener filter, over fixed windows as they are."""
+        """MSE/σ² of the averaged model and, at first, of the Wiener filter, on fixed windows without augmentation."""
         plain = replace(self.config, batch=self.config.level_windows, p_drop=0.0, gain_db=0.0, polarity=False)
         batch = Batches(
             self.validation_windows,
@@ -283,7 +288,7 @@ class Training(LightningModule):
                 loss = self.averaged.training_loss(batch).mean()
                 # The loss is weighted by (σ² + σ_data²)/(σ·σ_data)².
                 found[f"mse_{sigma:g}"] = float(loss) / (1 + (sigma / model.sigma_data) ** 2)
-                if not self._compared:
+                if not self._compared and not isinstance(model, latent.LatentDenoiser):
                     found[f"wiener_{sigma:g}"] = float(oracle_wiener(batch["clean"], sigma, batch["noise"]).mean())
         self._compared = True
         return found
@@ -317,13 +322,13 @@ class Training(LightningModule):
 
 
 class _Averaging(Callback):
-    """Updates the averaged weights. A callback, because checkpoints are written before the module's own hooks run.
+    """Updates the averaged weights. It is a callback because checkpoints are written before the module's own hooks run.
 
-    Lightning's own, `EMAWeightAveraging`, keeps one average of the whole module, its optimised extras included, swaps
-    it in for validation, and would change what checkpoints hold; the averages of `ema_power` need several.
+    Lightning's own `EMAWeightAveraging` keeps a single average of the whole module, including the uncertainty, swaps it
+    in for validation, and would change the content of checkpoints; `ema_power` needs several averages.
 
     Args:
-        folder: of the snapshots of those by power functions.
+        folder: the folder of the snapshots of averages by power functions.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -348,7 +353,7 @@ class _Averaging(Callback):
 
 
 class _FiniteLoss(Callback):
-    """Ends a run whose loss is no longer a number: asked once per logging interval, to spare waits, and at the end."""
+    """Stops a run whose loss is not finite. Checks once per logging interval, to avoid device syncs, and at the end."""
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -361,9 +366,9 @@ class _FiniteLoss(Callback):
 
 
 class _Checkpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their place, so that a kill leaves the last complete one.
+    """Writes checkpoints beside their final place, so that a killed run leaves the last complete one.
 
-    Lightning writes them in the system's temporary folder, from where another file system only gets a copy.
+    Lightning writes them in the system's temporary folder; moving them to another file system is then not atomic.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -374,8 +379,8 @@ class _Checkpoints(TorchCheckpointIO):
 def _processes(devices: int | str) -> dict[str, Any]:
     """Settings of the trainer for the processes of a training.
 
-    They are those of torchrun, or Lightning starts this program again for all devices but the first. The scheduler of a
-    cluster is left out of it: in its job, Snakemake has started one process.
+    Either torchrun has started the processes, or Lightning starts this program again for every device but the first. A
+    cluster's scheduler is ignored, because Snakemake starts a single process in its job.
     """
     checkpoints = _Checkpoints()
     if TorchElasticEnvironment.detect():
@@ -392,9 +397,9 @@ def _processes(devices: int | str) -> dict[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """Let the kernel kill this process with the one that started it, which cannot do so if it is killed itself.
+    """Let the kernel kill this process when its parent dies, since a parent that is killed cannot end its children.
 
-    Otherwise it would wait for the others, with its memory of a GPU, until a timeout. Does nothing but on Linux.
+    Otherwise this process would wait for the others, holding its GPU memory, until a timeout. Works on Linux only.
     """
     if platform.system() == "Linux":
         pr_set_pdeathsig = 1
@@ -414,37 +419,42 @@ def train(
     progress: bool = True,
     train_embeddings: str | Path | None = None,
     validation_embeddings: str | Path | None = None,
+    codec: str | Path | None = None,
 ) -> bool:
     """Train a model and write its folder.
 
-    With several devices every process calls this, with the same arguments: this program is started again for each
-    further device, or torchrun has started all.
+    With several devices every process calls this with the same arguments: this program is started again for each
+    further device, unless torchrun has started all of them.
 
     Args:
         model_config: see `models.checkpoint.build_model`.
         config: the training settings.
-        train_windows: folder of training windows: mixtures and labels; and stems, where the model's `target` is not
-            the mixture.
+        train_windows: folder of training windows: mixtures and labels, and stems if the model's `target` is not the
+            mixture.
         validation_windows: the same for validation.
         out: the model folder, written at the end: averaged weights, configuration, provenance.
-        seed: seed of the initial weights and of every draw.
-        work: folder of checkpoints and logs, and of the snapshots of `ema_power`; a checkpoint found there is resumed.
+        seed: seed of the initial weights and of everything random.
+        work: folder of checkpoints, logs and the snapshots of `ema_power`; training resumes from a checkpoint found
+            there.
         description: first line of the provenance.
         progress: show a progress bar.
         train_embeddings: for a model whose text encoder is a CLAP, the folder of E(y) of the training windows, see
-            `gmsdi.models.clap.windows`; it is then trained on these and not on labels.
+            `gmsdi.models.clap.windows`; the model is then trained on these instead of labels.
         validation_embeddings: the same for validation.
+        codec: for a model of latents, the folder of the codec whose latents they are; None leaves the codec as it is
+            made, without training.
 
     Returns:
-        Whether this process is the first, which has written the folder. The others have nothing more to do.
+        True in the first process, which has written the folder; the others have nothing more to do.
 
     Raises:
-        UserError: if the data do not fit the model, the devices cannot share the batch, or the loss diverges.
+        UserError: if the data do not fit the model, the batch cannot be divided among the devices, or the loss
+            diverges.
     """
     tune_allocator()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Expected here: the folder holds the checkpoint to resume, batches come from memory without workers, and no process
-    # is started by srun.
+    # Expected: the folder holds the checkpoint to resume from, batches come from memory without workers, and srun does
+    # not start the processes.
     for expected in (
         "exists and is not empty",
         "does not have many workers",
@@ -464,31 +474,34 @@ def train(
     ):
         if windows.sample_rate != model_config["sample_rate"] or windows.window != model_config["window"]:
             raise UserError(
-                f"the {name} windows are {windows.window} samples at {windows.sample_rate} Hz, the model's are "
-                f"{model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
+                f"the {name} windows have {windows.window} samples at {windows.sample_rate} Hz, but the "
+                f"model needs {model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
             )
         if not windows.labels and model_config.get("text", {}).get("kind") in LABELLED:
             raise UserError(
-                f"the {name} windows are mixtures without labels, which a model of text.kind "
-                f"{model_config['text']['kind']!r} is conditioned on; choose clap or none"
+                f"the {name} windows are mixtures without labels, but a model of text.kind "
+                f"{model_config['text']['kind']!r} is conditioned on labels; choose clap or none"
             )
         if target == STEMS and windows.labels != list(model_config["labels"]):
             raise UserError(
-                f"the {name} windows have the stems {', '.join(windows.labels)}, the model's are "
+                f"the {name} windows have the stems {', '.join(windows.labels)}, but the model has "
                 f"{', '.join(model_config['labels'])}; rebuild the windows"
             )
         channels = len(windows.labels) if target == STEMS else 1
-        if model_config.get("unet", {}).get("in_channels", channels) != channels:
+        if (
+            kind_of(model_config) != latent.KIND
+            and model_config.get("unet", {}).get("in_channels", channels) != channels
+        ):
             raise UserError(
                 f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
                 f"trained on {channels}; change one of them"
             )
         if (model_config.get("text", {}).get("kind") == "clap") != (embeddings is not None):
             raise UserError(
-                "a model is trained on embeddings of its windows if, and only if, its text encoder is a CLAP "
+                "a model is trained on embeddings of its windows if and only if its text encoder is a CLAP "
                 "(text.kind: clap); change one of them"
             )
-        # Complains before the first step, not at the first validation.
+        # Raises errors before the first step rather than at the first validation.
         Batches(windows, config, seed, target=target, embeddings=embeddings)
     torch.manual_seed(seed)
     if model_config.get("kind") != "clap":
@@ -496,11 +509,16 @@ def train(
     model = build_model(model_config)
     if config.initial is not None:
         _copy_weights(config.initial, model)
+    if isinstance(model, latent.LatentDenoiser):
+        if codec is not None:
+            model.take_codec(load_codec(codec))
+        crops, _ = train_set.random_crops(np.random.default_rng(seed), MEASURED)
+        model.measure(torch.from_numpy(crops))
     text = getattr(model, "text", None)
     for embeddings in embedded:
         if embeddings is not None and isinstance(text, FrozenClapText) and embeddings.features != text.features:
             raise UserError(
-                f"{embeddings.folder}: embeddings have {embeddings.features} dimensions, text.features is "
+                f"{embeddings.folder}: embeddings have {embeddings.features} dimensions, but text.features is "
                 f"{text.features}; embed the windows with the same CLAP"
             )
     module = Training(model, config, train_set, validation_set, seed, (embedded[0], embedded[1]))
@@ -542,12 +560,13 @@ def train(
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        # In a SLURM job, too, nothing is resumed but what lies in the work folder.
+        # Resume only from the work folder, even in a SLURM job.
         default_root_dir=work,
         **_processes(config.devices),
     )
     world = trainer.num_devices * trainer.num_nodes
-    Batches(train_set, config, seed, target=target, embeddings=embedded[0], world=world)  # before others are started
+    # Checked before other processes are started.
+    Batches(train_set, config, seed, target=target, embeddings=embedded[0], world=world)
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:
@@ -585,7 +604,7 @@ def train(
 
 
 def _require_finite(model: TrainableModel, step: int, work: Path) -> None:
-    """Refuse a model of which a weight is no number, as those of a run that was resumed after its loss had become none.
+    """Refuse a model with a weight that is not finite, as in a run that was resumed after its loss became NaN.
 
     Raises:
         UserError: if there is such a weight.
@@ -597,7 +616,7 @@ def _require_finite(model: TrainableModel, step: int, work: Path) -> None:
 
 @torch.no_grad()
 def _choose(module: Training, folder: Path) -> dict[str, Any]:
-    """Put the average with the least validation loss in the place of the plain one, and tell the losses of all."""
+    """Replace the plain average by the one with the lowest validation loss, and return the losses of all."""
     data = module.validation_data()
     batches = [data.batch(step) for step in range(module.config.validation_batches)]
     model = module.averaged.eval()
@@ -622,17 +641,27 @@ def _choose(module: Training, folder: Path) -> dict[str, Any]:
 
 
 def _copy_weights(folder: str, model: TrainableModel) -> None:
-    """Start from another model's weights: of the same network, whatever it was trained on."""
+    """Start from the weights of another model with the same network, whatever data it was trained on."""
     given = load_model(folder)
-    about_data = {"sample_rate", "window", "labels", "target", "level"}
+    about_data = {"sample_rate", "window", "labels", "target", "level", "latent_std"}
     for part in ("kind", *(key for key in model.config if key not in about_data | {"kind"})):
-        default = "diffusion" if part == "kind" else None
-        if given.config.get(part, default) != model.config.get(part, default):
+        if _differ(given.config, model.config, part):
             raise UserError(
-                f"training.initial: {folder} holds a model of another {part} than model.config asks for; "
+                f"training.initial: the model in {folder} has a different {part} from model.config; "
                 "make them the same, or leave training.initial out"
             )
     model.load_state_dict(given.state_dict())
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any], part: str) -> bool:
+    """Whether two models' configurations differ in a part. A setting that only one of them spells out is a default."""
+    parts = [config.get(part, "diffusion" if part == "kind" else None) for config in (one, other)]
+    if part == "unet" and None not in parts:
+        parts = [asdict(UNetConfig(**settings)) for settings in parts]
+    first, second = json.loads(json.dumps(parts))  # lists for tuples
+    if isinstance(first, dict) and isinstance(second, dict):
+        return any(first[key] != second[key] for key in first.keys() & second.keys())
+    return bool(first != second)
 
 
 def _hardware() -> str:

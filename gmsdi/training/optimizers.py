@@ -1,4 +1,4 @@
-"""Muon for matrices and AdamW for everything else, as one optimiser."""
+"""Muon for matrices and AdamW for everything else, in one optimiser."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration (Jordan et al. 2024): steep at zero, and singular values end in 0.7 to 1.2."""
+"""Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024).
+
+The polynomial is steep at zero; it brings singular values to between 0.7 and 1.2.
+"""
 ITERATIONS = 5
 RMS = 0.2
-"""Root mean square of Muon's updates at a learning rate of 1: about that of AdamW's (Liu et al. 2025)."""
+"""Root mean square of Muon's updates at a learning rate of 1, about that of AdamW's (Liu et al. 2025)."""
 
 
 def orthogonalised(matrices: Tensor, *, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """U·Vᵀ of each matrix U·S·Vᵀ, but for singular values, which end near 1 instead of at it.
+    """Approximately U·Vᵀ of each matrix U·S·Vᵀ, with singular values near 1.
 
     Args:
-        matrices: `[B, m, n]`, at its fastest with m ≤ n.
-        dtype: in which it is computed.
+        matrices: `[B, m, n]`, fastest with m ≤ n.
+        dtype: dtype of the computation.
 
     Returns:
-        `[B, m, n]` of that type. Singular values that are small beside the matrix's norm, below about 1/1000, stay so.
+        `[B, m, n]` of that dtype. Singular values below about 1/1000 of the matrix's norm stay small.
     """
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype)
@@ -40,29 +43,30 @@ def orthogonalised(matrices: Tensor, *, dtype: torch.dtype = torch.bfloat16) -> 
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) for matrices, AdamW for the rest.
 
-    Muon's step is the orthogonalised Nesterov momentum O of the gradient,
+    Muon steps along the orthogonalised Nesterov momentum O of the gradient,
 
         M ← μM + (1 − μ)G,   W ← (1 − ηλ)W − η·0.2·√max(m, n)·O,   O ≈ U·Vᵀ of (1 − μ)G + μM,
 
-    for W `[m, n]`. With that factor (Liu et al. 2025, `match_rms_adamw` of `torch.optim.Muon`) the update has the root
-    mean square 0.2·η, which is about that of AdamW's, so that both take the same learning rate η and decay λ. A
-    convolution's weight is the matrix `[out, in · kernel]`. Matrices of equal shape are orthogonalised together.
+    for W `[m, n]`. With the factor 0.2·√max(m, n) (Liu et al. 2025, `match_rms_adamw` of `torch.optim.Muon`) the update
+    has the root mean square 0.2·η, about that of AdamW's, so that both use the same learning rate η and decay λ. A
+    convolution's weight is treated as the matrix `[out, in · kernel]`. Matrices of equal shape are orthogonalised
+    together.
 
-    Orthogonalising costs about 6000 operations for each weight of matrices of 256 rows, whatever the batch. Where that
-    is much beside the gradients, `every` = k takes a k-th of the matrices in each step, in turn, and the others go on
-    by the O that they had: a new gradient is but a tenth of the momentum.
+    Orthogonalising matrices of 256 rows costs about 6000 operations per weight, whatever the batch size. Where this is
+    expensive compared with the gradients, `every` = k orthogonalises one k-th of the matrices in each step, in turn,
+    and the others reuse their last O. A new gradient makes up only a tenth of the momentum.
 
     Args:
-        matrices: weights `[out, in, ...]` that Muon takes.
-        transposed: weights `[in, out, ...]` that Muon takes, of transposed convolutions.
-        others: what AdamW takes.
-        undecayed: what AdamW takes without weight decay.
-        lr: learning rate η of all.
+        matrices: weights `[out, in, ...]` for Muon.
+        transposed: weights `[in, out, ...]` of transposed convolutions, for Muon.
+        others: parameters for AdamW.
+        undecayed: parameters for AdamW without weight decay.
+        lr: learning rate η of all parameters.
         betas: AdamW's moment decays.
-        weight_decay: λ of all but `undecayed`.
+        weight_decay: λ of all parameters but `undecayed`.
         momentum: Muon's μ.
         every: steps from one orthogonalisation of a matrix to the next; 1 is Muon as published.
-        dtype: in which matrices are orthogonalised.
+        dtype: dtype in which matrices are orthogonalised.
     """
 
     def __init__(
@@ -95,7 +99,7 @@ class Muon(torch.optim.Optimizer):
         """Take one step.
 
         Args:
-            closure: computes the loss and its gradients; None takes those that are there.
+            closure: computes the loss and its gradients; None uses the gradients that are there.
         """
         loss = None
         if closure is not None:
@@ -121,14 +125,14 @@ class Muon(torch.optim.Optimizer):
             if every > 1:
                 state["count"] = state["count"] % every + 1
                 if parameter in updates:
-                    state["update"] = updates[parameter].clone()  # alone, without the matrices beside it
+                    state["update"] = updates[parameter].clone()  # a copy, so as not to keep the whole stack
             update = updates[parameter] if parameter in updates else state["update"]
             longer = max(update.shape[0], update.shape[1])
             target = parameter.transpose(0, 1) if group["kind"] == "transposed" else parameter
             target.add_(update.reshape(target.shape), alpha=-rate * RMS * longer**0.5)
 
     def _updates(self, parameters: Sequence[Tensor], momentum: float, *, transposed: bool) -> dict[Tensor, Tensor]:
-        """The orthogonalised `[out, in · kernel]` of each."""
+        """The orthogonalised update `[out, in · kernel]` of each parameter."""
         same: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         for parameter in parameters:
             (gradient,) = _gradients([parameter])
@@ -170,17 +174,18 @@ class Muon(torch.optim.Optimizer):
 
 
 def divided(model: nn.Module, ends: Sequence[str] = ()) -> tuple[list[nn.Parameter], ...]:
-    """The parameters of a model for `Muon`.
+    """Divide the parameters of a model into the groups of `Muon`.
 
     Matrices are the weights of linear layers and of convolutions. Embeddings, normalisations, biases and single
-    parameters are not, nor are the layers at both ends, where each row or column has a meaning of its own.
+    parameters do not count as matrices, nor do the first and last layers, whose rows or columns each have a meaning of
+    their own.
 
     Args:
         model: the model.
-        ends: beginnings of the names of parameters that belong to its first and last layers.
+        ends: prefixes of the names of parameters of the first and last layers.
 
     Returns:
-        Matrices, those of transposed convolutions, and others. What needs no gradient is in none of them.
+        Matrices, matrices of transposed convolutions, and all others. Parameters without gradients are left out.
     """
     wide: set[Tensor] = set()
     transposed: set[Tensor] = set()

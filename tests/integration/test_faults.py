@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.integration.test_workflow import command, snakemake, write_config, write_model
+from tests.unit.rows import ALONE
 
 # Loaded by every Python process: kills all processes of the run when half of a file is written.
 FAULT = """
@@ -28,7 +29,8 @@ def folder(tmp_path):
     """A working directory for separations and clips that wait for no table."""
     write_model(tmp_path / "model")
     w = {"w": 1, "solver": {"steps": 2, "s_churn": 1}}
-    separation = {"extractor": w, "separator": {**w, "constrained": "Drums"}, "extras": {"extractor_consistent": None}}
+    rows = {"extractor": w, "separator": {**w, "constrained": "Drums"}, **ALONE["rows"], "extractor_consistent": None}
+    separation = {"rows": rows}
     data = {"mini": {"tracks": {"test": 2}, "sections": [3, 3], "section_sizes": {"4": 1.0}}}
     file = write_config(tmp_path, data=data, separation=separation, grid={"validation": {"chunks": None}})
     file.rename(tmp_path / "config.yaml")

@@ -50,8 +50,12 @@ TINY = {
         "checkpoint_every": 2,
         "devices": 2,  # processes, where there is no GPU
     },
-    "separation": {method: {"solver": {"steps": 2}} for method in ("extractor", "separator")},
-    "baselines": {"enabled": []},
+    "separation": {
+        "rows": {
+            **{method: {"solver": {"steps": 2}} for method in ("extractor", "separator")},
+            **dict.fromkeys(["weak_msdm", "msdm", "msdm_gaussian"]),
+        }
+    },
     "grid": {"w": [3, 7.5], "chunks": 2},
     "jobs": {"separation": 1, "threads": 1},
 }

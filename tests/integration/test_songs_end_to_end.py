@@ -37,12 +37,9 @@ def test_a_folder_of_midi_files_becomes_data_a_model_and_tables(tmp_path):
         "run": "songs",
         "model": {"train": True, "config": {"unet": UNET, "text": TEXT}},
         "training": SHORT,
-        "baselines": {
-            "enabled": ["demucs_gibbs"],
-            "train": True,
-            "demucs_gibbs": {"training": SHORT, "separation": {"steps": 2}},
-        },
+        "baselines": {"train": True, "demucs_gibbs": {"training": SHORT}},
     }
+    tiny["separation"]["rows"]["demucs_gibbs"] = {"steps": 2}
     tiny.pop("demo_training")
     tiny["data"] = {"midi": {"versions": {"train": 1}, "split_shares": {"train": 0.4, "validation": 0.2, "test": 0.4}}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))

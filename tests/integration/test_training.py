@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.checkpoint import build_model, load_model, save_model
+from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.models.edm.text import unique_bank
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import Batches, Uncertainty, train
@@ -356,9 +357,11 @@ def test_windows_that_do_not_fit_the_target_are_refused(windows, tmp_path):
 
     bare = tmp_path / "bare"
     shutil.copytree(windows, bare, ignore=shutil.ignore_patterns("stems.npy"))
-    with pytest.raises(UserError, match=r"was built without stems, .* build the windows again with stems=True"):
+    with pytest.raises(UserError, match=r"was built without stems, .* rebuild the windows with stems=True"):
         run(JOINT, bare)
-    with pytest.raises(UserError, match="the training windows have the stems Bass, Drums, the model's are Drums, Bass"):
+    with pytest.raises(
+        UserError, match="the training windows have the stems Bass, Drums, but the model has Drums, Bass"
+    ):
         run({**JOINT, "labels": ["Drums", "Bass"]}, windows)
     with pytest.raises(UserError, match="has no label 'Piano', only Bass, Drums"):
         run({**UNCONDITIONAL, "target": "Piano", "labels": ["Piano"]}, windows)
@@ -375,7 +378,7 @@ def test_learning_rate_rises_holds_and_falls_to_zero():
 
 
 def test_a_model_of_other_windows_is_refused(windows, tmp_path):
-    with pytest.raises(UserError, match="the training windows are 2048 samples at 8000 Hz, the model's are 4096"):
+    with pytest.raises(UserError, match="the training windows have 2048 samples at 8000 Hz, but the model needs 4096"):
         train({**MODEL, "window": 4096}, TRAINING, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w")
 
 
@@ -386,8 +389,14 @@ def test_training_starts_from_a_given_model(windows, tmp_path):
     train(MODEL, still, windows, windows, tmp_path / "m", seed=0, work=tmp_path / "w", progress=False)
     given, trained = (load_file(tmp_path / name / "model.safetensors") for name in ("given", "m"))
     assert all(torch.equal(given[name], trained[name]) for name in given)
+    # As a resolved configuration has it: with every default.
+    whole = {**MODEL, "unet": asdict(UNetConfig(**MODEL["unet"])), "text": {**MODEL["text"], "attend_padding": False}}
+    train(whole, still, windows, windows, tmp_path / "whole", seed=0, work=tmp_path / "u", progress=False)
+    dilated = {**MODEL, "unet": {**MODEL["unet"], "dilations": [[2]] * len(MODEL["unet"]["factors"])}}
+    with pytest.raises(UserError, match=r"training\.initial: .* another unet than model\.config asks for"):
+        train(dilated, still, windows, windows, tmp_path / "n", seed=0, work=tmp_path / "v", progress=False)
     other = {**MODEL, "sigma_data": 0.3}
-    with pytest.raises(UserError, match=r"training\.initial: .* another sigma_data than model\.config asks for"):
+    with pytest.raises(UserError, match=r"training\.initial: .* has a different sigma_data from model\.config"):
         train(other, still, windows, windows, tmp_path / "n", seed=0, work=tmp_path / "v", progress=False)
 
 

@@ -26,10 +26,11 @@ def test_from_mixtures_to_table_2(tmp_path):
     config["model"] = {"config": {"unet": UNET, "text": {"features": 8}}}
     # Nothing is open, so that no grid is computed; one row of each model is enough.
     config["grid"]["validation"] = {"chunks": None}
-    config["separation"]["extractor"]["w"] = 1
-    config["separation"]["separator"] |= {"w": 1, "constrained": "Drums"}
-    config["separation"]["extras"] = {"extractor_consistent": None, "separator_weak": None}
-    config["separation"]["extras"]["extractor_weak"] = {"solver": {"steps": 2}}
+    rows = config["separation"]["rows"]
+    rows["separator"] |= {"w": 1, "constrained": "Drums"}
+    beyond = [name for name, row in rows.items() if row and "kind" in row]
+    config["separation"]["rows"] |= dict.fromkeys([*beyond, "separator_weak"])
+    config["separation"]["rows"] |= {"extractor": {"w": 1}, "extractor_weak": {"solver": {"steps": 2}}}
     overlay = tmp_path / "tiny_clap.yaml"
     overlay.write_text(yaml.safe_dump(config))
     target = "results/tiny_clap/tables/table2_separation.csv"

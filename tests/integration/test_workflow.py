@@ -67,7 +67,7 @@ def write_config(folder, **changes):
     for key, value in changes.items():
         config[key] = {**config[key], **value} if isinstance(value, dict) and key in config else value
     path = folder / f"{'_'.join(changes) or 'config'}.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
 
 
@@ -106,7 +106,7 @@ def test_every_output_is_there(folder):
 def test_tables_have_every_row_of_the_paper(folder):
     with (folder / "results/tiny/tables/table2_separation.csv").open() as file:
         rows = {(row["model"], row["stem"]): row for row in csv.DictReader(file)}
-    # Beyond the paper: two extras, and three rows with settings chosen on validation chunks.
+    # Beyond the paper: two rows, and three with settings chosen on validation chunks.
     assert len(rows) == (6 + 2 + 3) * 5
     assert "mean of 2 runs" in rows["Extractor, consistent, mean", "All"]["settings"]
     assert float(rows["Ensemble", "All"]["paper"]) == 11.56
@@ -143,7 +143,7 @@ def test_report_is_one_self_contained_page(folder):
         assert address.startswith(("data:", "#"))
     assert page.count("<audio") == page.count("data:audio/flac;base64,") > 20
     assert "not run" in page
-    assert "Apart from the results: a short training" in page
+    assert "Separate from the results: a short training" in page
 
 
 def test_again_there_is_nothing_to_do(folder, config):

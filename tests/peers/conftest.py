@@ -15,6 +15,7 @@ PEERS = (
     "laion_clap",
     "museval",
     "torchmetrics",
+    "torchsde",
     "torchvggish",
 )
 

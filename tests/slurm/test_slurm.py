@@ -28,9 +28,11 @@ CHANGES = {
     "separation": {
         "chunks": 2,
         "solver": SOLVED["solver"],
-        "extractor": {"w": 1, **SOLVED},
-        "separator": {"w": 1, "constrained": "Drums", **SOLVED},
-        "extras": {"extractor_consistent": None},
+        "rows": {
+            "extractor": {"w": 1, **SOLVED},
+            "separator": {"w": 1, "constrained": "Drums", **SOLVED},
+            **dict.fromkeys(["demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian", "extractor_consistent"]),
+        },
     },
     "grid": {"w": [1], "chunks": 1},
     "costs": {"steps": []},

@@ -8,6 +8,9 @@ from typing import Any
 from gmsdi.study.methods import Row, load_row
 from gmsdi.study.tasks import Task, load_task
 
+ALONE: dict[str, Any] = {"rows": dict.fromkeys(["demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian"])}
+"""What `separation` of an overlay has to have of the demo the rows of the text-conditioned model alone."""
+
 
 def make_row(kind: str, labels: Sequence[str] = ("Bass", "Drums", "Guitar", "Piano"), **settings: Any) -> Row:
     """A row of a kind, by default with a name and a title of its own, one step and these labels."""

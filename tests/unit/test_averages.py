@@ -110,4 +110,4 @@ def test_a_model_of_any_length_is_written(tmp_path, capsys):
     assert main([*words, "0.1", "--step", "15"]) == 1
     assert "no snapshot of step 15, only of 10, 20" in capsys.readouterr().err
     assert main([str(tmp_path), *words[1:], "0.1"]) == 1
-    assert "no snapshots there" in capsys.readouterr().err
+    assert "no snapshots found" in capsys.readouterr().err

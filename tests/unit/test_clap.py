@@ -24,6 +24,7 @@ from gmsdi.study import cost
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import Batches, train
 from tests.unit import tiny
+from tests.unit.rows import ALONE
 
 RATE, WINDOW, LABELS = 8000, 2048, ["Bass", "Drums"]
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "B", "a", "s", "Ġ", ","]
@@ -298,7 +299,7 @@ def test_a_model_is_trained_on_embeddings_and_samples_without_an_encoder(small, 
             **embeddings,
         )
 
-    with pytest.raises(UserError, match="if, and only if, its text encoder is a CLAP"):
+    with pytest.raises(UserError, match="if and only if its text encoder is a CLAP"):
         run()
     run(train_embeddings=embedded, validation_embeddings=embedded)
     assert '"encoder"' in (tmp_path / "m" / "provenance.json").read_text()
@@ -312,19 +313,19 @@ def test_a_model_is_trained_on_embeddings_and_samples_without_an_encoder(small, 
 
 
 def test_what_does_not_belong_together_is_refused(small, windows, embedded, tmp_path):
-    with pytest.raises(UserError, match="not complete embeddings"):
+    with pytest.raises(UserError, match="embeddings of windows are incomplete"):
         WindowEmbeddings(tmp_path, WindowSet(windows))
     other = shutil.copytree(windows, tmp_path / "other")
     np.save(other / "mix.npy", np.zeros(48001, np.int16))
-    with pytest.raises(UserError, match="embeddings of other windows"):
+    with pytest.raises(UserError, match="embeddings of windows other than"):
         WindowEmbeddings(embedded, WindowSet(other))
-    with pytest.raises(UserError, match="nothing sounds in any window"):
+    with pytest.raises(UserError, match="all windows are silent"):
         embed_windows(Clap(small), WindowSet(other), tmp_path / "none", hop=512)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(UserError, match=r"text\.features is 512, but the embeddings of this CLAP have 8"):
+    with pytest.raises(UserError, match=r"text\.features is 512, but this CLAP's embeddings have 8"):
         build_model({**tiny.CONFIG, "text": {"kind": "clap", "checkpoint": str(small), "features": 512}})
     save_model(tmp_path / "diffusion", build_model(tiny.CONFIG))
-    with pytest.raises(UserError, match="holds another model, not a CLAP"):
+    with pytest.raises(UserError, match="this model is not a CLAP"):
         Clap(tmp_path / "diffusion").embed_text(["Bass"])
 
 
@@ -333,10 +334,10 @@ def test_the_cost_of_such_a_model_needs_no_clap(tmp_path):
     overlay = tmp_path / "config.yaml"
     training = {"steps": 2, "batch": 2}
     overlay.write_text(
-        yaml.safe_dump({"run": "x", "model": {"train": True}, "baselines": {"enabled": []}, "training": training})
+        yaml.safe_dump({"run": "x", "model": {"train": True}, "separation": ALONE, "training": training})
     )
     config = cost.resolved([overlay])
     text = {"kind": "clap", "checkpoint": str(tmp_path / "nowhere"), "features": 8}
-    config["model"]["config"] = {**{key: tiny.CONFIG[key] for key in ("unet", "sigma_data")}, "text": text}
+    config["model"]["config"] |= {key: tiny.CONFIG[key] for key in ("unet", "sigma_data")} | {"text": text}
     costs, _ = cost.measure(config, device="cpu", repetitions=1)
     assert costs["gmsdi"].step.median > 0

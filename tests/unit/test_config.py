@@ -18,6 +18,7 @@ from gmsdi.study.config.schema import schema
 from gmsdi.study.config_reference import editors
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
+from tests.unit.rows import ALONE
 
 REPO = Path(__file__).parents[2]
 
@@ -65,8 +66,12 @@ def test_the_input_is_left_alone():
     assert yaml.safe_dump(config) == before
 
 
+def rows(config):
+    return config["separation"]["rows"]
+
+
 def extra(config):
-    return config["separation"]["extras"]["extractor_consistent"]
+    return rows(config)["extractor_consistent"]
 
 
 @pytest.mark.parametrize(
@@ -79,16 +84,54 @@ def extra(config):
         (lambda c: c["separation"]["solver"].update(name="ddim"), 'separation.solver.name is "ddim"'),
         (lambda c: c["generation"]["total"].update(gamma_x=-1), "generation.total.gamma_x is -1"),
         (lambda c: c["generation"]["negatives"].update(Base="Drums"), "generation.negatives names the stem 'Base'"),
-        (lambda c: c["separation"]["separator"].update(constrained="Vocals"), "names the stem 'Vocals'"),
+        (lambda c: rows(c)["separator"].update(constrained="Vocals"), "names the stem 'Vocals'"),
         (lambda c: extra(c).update(solver={"name": "euler", "last": "first"}), 'solver.last is "first"'),
-        (lambda c: extra(c).pop("consistent"), "has by_power, which is for the extractor with consistent"),
+        (lambda c: extra(c).pop("consistent"), "has by_power, which is for consistent: true"),
         (lambda c: extra(c).update(title="Extractor, 13 steps"), "title says 13, but the row has 12 steps"),
         (lambda c: extra(c).update(title="mean of 4", samples=2), "title says 4, but the row has 2 samples"),
         (lambda c: extra(c).update(title="{stpes} steps"), "title has {stpes}"),
         (lambda c: extra(c).update(title="{steps"), "title has {}"),
         (lambda c: extra(c).update(samples=1, inverted=True), "has inverted, which is for samples of 2 or more"),
-        (lambda c: extra(c).update(model="bundled"), "has a model of its own"),
-        (lambda c: c["separation"]["extras"].update(my_msdm=extra(c)), "separation.extras"),
+        (
+            lambda c: extra(c).update(model="bundled"),
+            "has a model of its own, of which Table 1 says nothing; give its w",
+        ),
+        (
+            lambda c: extra(c).update(consistant=True),
+            "unknown key 'consistant' in separation.rows.extractor_consistent; did you mean 'consistent'?",
+        ),
+        (lambda c: rows(c)["msdm"].update(w=3), "unknown key 'w' in separation.rows.msdm; known keys: kind"),
+        (lambda c: extra(c).update(kind="extracter"), "kind is \"extracter\": did you mean 'extractor'?"),
+        (
+            lambda c: extra(c).update(kind=["extractor"]),
+            'consistent.kind is ["extractor"]: choose extractor, ',
+        ),
+        (lambda c: rows(c).update(x={"w": 1}), "key 'kind' is missing in separation.rows.x; every row has one"),
+        (lambda c: rows(c).update(extractor_consistant={"w": 1}), "did you mean 'extractor_consistent'?"),
+        (lambda c: rows(c).update(x=3), "separation.rows.x must be of type object, not 3"),
+        (lambda c: rows(c).update(X=extra(c)), "separation.rows.X: a name is like [a-z][a-z0-9_]*"),
+        (
+            lambda c: (
+                c["data"]["classes"].update(drums=c["data"]["classes"].pop("Drums"))
+                or c["generation"].update(negatives={})
+                or rows(c).update(separator_drums={"kind": "projected"})
+            ),
+            "separation.rows.separator_drums: a name is like [a-z][a-z0-9_]*, and no row of Table 1 has it",
+        ),
+        (
+            lambda c: rows(c).pop("separator"),
+            "needs the row separator, of which Table 1 is made: separator: {kind: sep",
+        ),
+        (lambda c: rows(c)["extractor"].update(published=False), "needs the row extractor, of which Table 1 is made"),
+        (lambda c: rows(c).update(x={"kind": "msdm", "published": True}), "rows.x is published, as msdm does"),
+        (lambda c: extra(c).update(paper=True), "extractor_consistent has the paper's numbers, as extractor does"),
+        (lambda c: extra(c).update(title="MSDM"), "title is 'MSDM', as the paper calls a method"),
+        (lambda c: rows(c)["separator"].update(w=5), "has w 5, of which the grid on test chunks has no value"),
+        (lambda c: rows(c).update(x={"kind": "validated", "twin": "separator"}), "give grid.validation.chunks"),
+        (lambda c: rows(c).update(x={"kind": "validated", "twin": "msdm"}), "x.twin is 'msdm'; it must be a published"),
+        (lambda c: rows(c).update(x={"kind": "ensemble", "of": ["msdm", "x"]}), "x.of has 'x'; it names rows"),
+        (lambda c: rows(c).update(x={"kind": "ensemble", "of": ["msdm"]}), "it must have at least 2 entries"),
+        (lambda c: rows(c)["extractor"].update(guidance={"interval": [3, 1]}), "guidance.interval is [3, 1]"),
         (lambda c: c["generation"].update(groups=[["Bass", "Drums"], ["Guitar"]]), "generation.groups has Bass"),
         (
             lambda c: c["generation"].update(groups=[["Bass"], ["Bass", "Drums", "Guitar", "Piano"]]),
@@ -120,9 +163,10 @@ def test_mistakes_are_named_in_one_line(change, message):
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [
-        ("baselines: {msdm: {separation: {constrained: Paino}}}", "names the stem 'Paino'; did you mean 'Piano'?"),
-        ("baselines: {demucs_gibbs: {separation: {block: unifrom}}}", "\"unifrom\": did you mean 'uniform'?"),
-        ("baselines: {demucs_gibbs: {separation: {block: 9}}}", "block is 9; there are 4 stems"),
+        ("separation: {rows: {msdm: {constrained: Paino}}}", "names the stem 'Paino'; did you mean 'Piano'?"),
+        ("separation: {rows: {demucs_gibbs: {block: unifrom}}}", "\"unifrom\": did you mean 'uniform'?"),
+        ("separation: {rows: {demucs_gibbs: {block: 9}}}", "demucs_gibbs has block 9; there are 4 stems"),
+        ("separation: {extras: {x: {of: extractor}}}", "unknown key 'extras' in separation; known keys: chunks, "),
         ("baselines: {demucs_gibbs: {model: {demucs: {chanels: 8}}}}", "unknown key 'chanels' in baselines"),
         ("generation: {guidance: {interval: [3, 1]}}", "generation.guidance: guidance interval is [3, 1]"),
         ("separation: {solver: {last: estimate}}", "separation.solver.last is estimate, which is for Extractors"),
@@ -134,17 +178,18 @@ def test_mistakes_are_named_in_one_line(change, message):
         ("data: {classes: {Horn: [Horn]}}", "data.classes.Horn has 'Horn'; mini has Bass, Drums, Guitar, Piano"),
         ("data: {kind: midi, classes: {Bass: ['32'], Drums: [drums], Guitar: ['24'], Piano: ['0']}, midi: {required: "
          "[Drum]}}", "data.midi.required names the stem 'Drum'; did you mean 'Drums'?"),
-        ("data: {kind: midi, classes: {Bass: ['3-2']}}", "'3-2' is no General MIDI program"),
+        ("data: {kind: midi, classes: {Bass: ['3-2']}}", "'3-2' is not a General MIDI program"),
         ("separation: {solver: {name: dpmpp_2m, s_churn: 3}}", "'s_churn' in separation.solver; it is for euler"),
-        ("separation: {extractor: {solver: {name: dpmpp_2m, s_churn: 3}}}", "extractor.solver: dpmpp_2m has no"),
-        ("separation: {extractor: {solver: {sigma_min: 9}}}", "extractor.solver: sigma_min 9 and sigma_max 2"),
-        ("separation: {extras: {again: {title: 'Extractor, consistent', of: extractor}}}", "as is that of"),
+        ("separation: {rows: {extractor: {solver: {name: dpmpp_2m, s_churn: 3}}}}", "extractor.solver: dpmpp_2m has"),
+        ("separation: {rows: {extractor: {solver: {sigma_min: 9}}}}", "extractor.solver: sigma_min 9 and sigma_max 2"),
+        ("separation: {rows: {separator: {solver: {last: estimate}}}}", "separator.solver.last is estimate, which is"),
+        ("separation: {rows: {again: {title: 'Extractor, consistent', kind: extractor}}}", "as is that of"),
         ("training: {p_extra: {share: 0.5, low: 2, high: 1}}", "training.p_extra: low is 2, which is not below high"),
         ("training: {ema_power: [0.5]}", "ema_power.0 is 0.5: it must be a number above 0"),
         ("model: {train: true, config: {unet: {factors: [1, 3, 2, 2]}}}", "not a multiple of the network's stride 384"),
         ("model: {train: true, config: {unet: {num_blocks: [1]}}}", "num_blocks has 1 entries for 4 levels"),
         ("demo_training: {training: {batch: 3, devices: 2}}", "training.batch is 3, not a multiple of the 2"),
-        ("separation: {extras: {x: {title: X, of: extractor, wiener: {seconds: 99}}}}", "x.wiener.seconds is 99"),
+        ("separation: {rows: {x: {title: X, kind: extractor, wiener: {seconds: 99}}}}", "x.wiener.seconds is 99"),
         ("data: {mini: {section_sizes: {'9': 1}}}", "section_sizes has the key '9'"),
         ("base: dmeo", "base is 'dmeo', which is no file"),
     ],
@@ -161,11 +206,11 @@ def test_what_a_job_would_refuse_is_refused_before_it(tmp_path, overlay, message
 def test_every_default_is_written_out(tmp_path):
     """Also those of settings in mappings of the user's own names, which jobs and tables read."""
     file = tmp_path / "own.yaml"
-    row = "title: X, of: extractor, consistent: true, by_power: {seconds: 0.25}, wiener: {}"
-    file.write_text(f"separation: {{extras: {{x: {{{row}}}}}}}")
+    row = "title: X, kind: extractor, consistent: true, by_power: {seconds: 0.25}, wiener: {}"
+    file.write_text(f"separation: {{rows: {{x: {{{row}}}}}}}")
     config = validate(load(file))
-    assert config["separation"]["extras"]["x"]["by_power"] == {"amount": 1, "seconds": 0.25}
-    assert config["separation"]["extras"]["x"]["wiener"] == {"amount": 1, "seconds": 0.25}
+    assert rows(config)["x"]["by_power"] == {"amount": 1, "seconds": 0.25}
+    assert rows(config)["x"]["wiener"] == {"amount": 1, "seconds": 0.25}
     made = TrainingConfig(**config["training"])
     assert {field.name for field in fields(made)} == set(config["training"])
     assert set(config["model"]["config"]["unet"]) == {field.name for field in fields(UNetConfig)} - {"text_features"}
@@ -184,13 +229,29 @@ def test_another_sampler_leaves_the_options_of_its_base_behind(tmp_path):
     assert config["separation"]["solver"] == {
         "name": "dpmpp_2m", **{key: demo["separation"]["solver"][key] for key in shared}
     }  # fmt: skip
-    assert config["separation"]["separator"]["solver"] == {"steps": 16, "sigma_max": 1}
-    assert "last" not in config["separation"]["extras"]["extractor_consistent"]["solver"]
-    assert config["baselines"]["msdm"]["separation"]["solver"] == {"steps": 50, "sigma_max": 1}
-    file.write_text("separation: {extractor: {solver: {name: dpmpp_2m}}}")
+    assert rows(config)["separator"]["solver"] == {"steps": 16, "sigma_max": 1}
+    assert "last" not in extra(config)["solver"]
+    assert rows(config)["msdm"]["solver"] == {"steps": 50, "sigma_max": 1}
+    file.write_text("separation: {rows: {extractor: {solver: {name: dpmpp_2m}}}}")
     study = Study(validate(load(file)))
     assert Solver(**study.rows["extractor"].solver).name == "dpmpp_2m"
     assert Solver(**study.rows["separator"].solver).name == "euler"
+
+
+def test_files_add_change_and_leave_out_single_rows(tmp_path):
+    """By the merge that all keys have, whichever file a row is from; in the order in which rows are first named."""
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(
+        "separation: {rows: {msdm: null, mean: {kind: extractor, title: Mean, samples: 2}, extractor: {w: 3}}}"
+    )
+    two.write_text("separation: {rows: {mean: {samples: 4}, demucs_gibbs: null, last: {kind: projected}}}")
+    demo, both = rows(validate(load())), rows(validate(load(one, two)))
+    left = [name for name in demo if name not in ("msdm", "demucs_gibbs")]
+    assert list(both) == [*left, "mean", "last"]
+    assert both["extractor"] == {**demo["extractor"], "w": 3}
+    assert (both["mean"]["kind"], both["mean"]["title"], both["mean"]["samples"]) == ("extractor", "Mean", 4)
+    assert all(both[name] == demo[name] for name in left if name != "extractor")
+    assert list(Study(validate(load(one, two))).systems) == ["gmsdi", "weak_msdm", "msdm"]
 
 
 def test_a_base_by_name_and_by_path(tmp_path):
@@ -220,8 +281,10 @@ def test_a_class_of_the_base_configuration_can_be_left_out(tmp_path):
     overlay.write_text(three)
     with pytest.raises(UserError, match="constrained names the stem 'Piano'"):
         validate(load(overlay))
-    overlay.write_text(f"{three}baselines: {{enabled: []}}\n")
+    overlay.write_text(yaml.safe_dump({**yaml.safe_load(three), "separation": ALONE}))
     config = validate(load(overlay))
+    assert list(rows(config)) == ["separator", "extractor", "ensemble", "extractor_consistent"]
+    assert list(Study(config).systems) == ["gmsdi"]
     assert list(config["data"]["classes"]) == ["Bass", "Drums", "Guitar"]
     assert "Piano" not in config["generation"]["negatives"]
 
@@ -249,15 +312,7 @@ def test_the_schema_for_editors_takes_what_is_shipped():
     validator = jsonschema.Draft202012Validator(json.loads(editors()))
     for file in (REPO / "config").glob("*.yaml"):
         given = yaml.safe_load(file.read_text())
-        for section, key in (("data", "classes"), ("generation", "negatives"), ("separation", "extras")):
-            part = given.get(section, {})
-            if key in part:
-                part[key] = {name: value for name, value in part[key].items() if value is not None}
-        for name, part in given.items():  # keys that the base has are missing here
-            errors = [
-                e for e in validator.iter_errors({"run": "x", name: part}) if e.validator not in ("required", "anyOf")
-            ]
-            assert errors == [], file
+        assert [error.message for error in validator.iter_errors({"run": "x", **given})] == [], file
     wrong = {"run": "x", "separation": {"solver": {"name": "dpmpp_2m", "s_churn": 1}}}
     assert not validator.is_valid(wrong)
 

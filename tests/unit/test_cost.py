@@ -16,7 +16,7 @@ from gmsdi.cli import main
 from gmsdi.errors import UserError
 from gmsdi.study import cost, work
 from gmsdi.study.study import Study
-from tests.unit import tiny
+from tests.unit import rows, tiny
 
 REPO = Path(__file__).parents[2]
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -44,7 +44,7 @@ SLAKH = {
     "model": {"train": True},
     "baselines": {"train": True},
     "demo_training": {"enabled": False},
-    "separation": {"chunks": None, "bss_eval": True, "separator": {"w": 3, "constrained": "Drums"}},
+    "separation": {"chunks": None, "bss_eval": True, "rows": {"separator": {"w": 3, "constrained": "Drums"}}},
     "grid": {"chunks": None, "validation": {"chunks": None}},
     "fad": {"reference_clips": None},
     "generation": {"negatives": dict.fromkeys(LABELS)},
@@ -54,7 +54,9 @@ SLAKH = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["config/mini_full.yaml", "config/mini_clap.yaml", ".ci/reduced.yaml", "slakh"])
+@pytest.mark.parametrize(
+    "name", [*(f"config/mini_{kind}.yaml" for kind in ("full", "clap", "latent")), ".ci/reduced.yaml", "slakh"]
+)
 def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkeypatch):
     (tmp_path / "slakh").mkdir()
     file = REPO / name
@@ -72,9 +74,9 @@ def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     jobs = cost.jobs([file])
     assert {job.name for job in jobs} == set(gpus)
-    clap = ("train_clap", "embed_windows")  # which are not counted
+    beside = ("train_clap", "embed_windows", "train_codec")  # which are not counted
     for job in jobs:
-        assert (job.work.network is not None) == (gpus[job.name] > 0 and job.rule not in clap), job.name
+        assert (job.work.network is not None) == (gpus[job.name] > 0 and job.rule not in beside), job.name
         assert not job.work.network or job.work.devices == gpus[job.name]
     places = {job.name: place for place, job in enumerate(jobs)}
     assert all(places[other] < places[job.name] for job in jobs for other in job.after)
@@ -172,7 +174,7 @@ def test_work_makes_no_job_run_again():
 # --- The layout and the estimate --------------------------------------------------------------------------------------
 
 
-ALONE = {"run": "alone", "baselines": {"enabled": []}}
+ALONE = {"run": "alone", "separation": rows.ALONE}
 """The demo without the paper's other systems, so that one network is all that costs."""
 
 
@@ -222,7 +224,7 @@ def test_a_training_takes_several_devices_and_shares_its_hours(tmp_path):
 
 def run(tmp_path, *words, capsys, **changes):
     file = tmp_path / "mine.yaml"
-    file.write_text(yaml.safe_dump({"run": "mine", "baselines": {"enabled": []}, **changes}))
+    file.write_text(yaml.safe_dump({"run": "mine", "separation": rows.ALONE, **changes}))
     status = main(["cost", "--config", str(file), *words])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -266,7 +268,7 @@ def test_more_shards_change_the_costs_only_by_what_fills_up_calls(tmp_path):
         (["--seconds-per-evaluation", "fast"], {}, "write SECONDS or NETWORK=SECONDS, with gmsdi"),
         (["--seconds-per-evaluation", "0"], {}, "write SECONDS"),
         (["--seconds-per-evaluation", "msdm=1"], {}, "'msdm=1'"),
-        (["--seconds-per-evaluation", "gmsdi=1"], {"baselines": {"enabled": ["msdm"]}}, "none for msdm"),
+        (["--seconds-per-evaluation", "gmsdi=1"], {"separation": {}}, "none for demucs_gibbs"),
         (["--seconds-per-step", "1"], {}, "--seconds-per-evaluation"),
         (["--seconds-per-evaluation", "1"], {"grids": {}}, "unknown key 'grids'"),
         (["--config", "nowhere.yaml"], {}, "nowhere.yaml: cannot be read"),
@@ -327,7 +329,6 @@ def test_every_network_is_measured(tmp_path):
         "training": {"batch": 2},
         "model": {"train": True},
         "baselines": {
-            "enabled": ["msdm", "weak_msdm", "demucs_gibbs"],
             "train": True,
             "msdm": {"model": {"unet": {"channels": 16}}, **solver},
             "weak_msdm": {"model": {"unet": {"channels": 16}}, **solver},
@@ -335,11 +336,11 @@ def test_every_network_is_measured(tmp_path):
         },
     }
     config = cost.resolved([overlay])
-    config["model"]["config"] = {key: tiny.CONFIG[key] for key in ("unet", "text", "sigma_data")}
+    config["model"]["config"] |= {key: tiny.CONFIG[key] for key in ("unet", "text", "sigma_data")}
     config["baselines"]["demucs_gibbs"]["model"]["demucs"] = DEMUCS
     said = []
     costs, device = cost.measure(config, device="cpu", repetitions=2, progress=said.append)
-    assert list(costs) == ["gmsdi", "msdm", "weak_msdm", "demucs_gibbs"]
+    assert list(costs) == ["gmsdi", "demucs_gibbs", "weak_msdm", "msdm"]
     assert len(said) == 8
     assert device.startswith("cpu, threads: 1")
     for one in costs.values():

@@ -7,13 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from gmsdi.pipeline import Pipeline
 from gmsdi.sampling import samplers
 from gmsdi.sampling.solver import Solver
 from gmsdi.study import methods
+from gmsdi.study.config import load, validate
+from gmsdi.study.config.rows import section_of
 from gmsdi.study.counting import CALL, evaluation_sigmas, passes, share
 from gmsdi.study.generation import clips_of, generate
+from gmsdi.study.rows import Rows
 from gmsdi.study.separation import separate
 from gmsdi.systems.demucs_gibbs import GibbsSeparator
 from gmsdi.systems.gmsdi import Gmsdi
@@ -143,8 +147,8 @@ def test_open_guidance_counts_as_guidance():
     assert passes(EULER, {}, None) == passes(EULER, {}, 3.0) == 2 * passes(EULER, {}, 0.0)
 
 
-def test_the_worked_example_of_a_method_is_true(windows):
-    """The class in CONTRIBUTING.md is a row: it separates, counts, has a grid and says itself."""
+def test_the_worked_example_of_a_method_is_true(windows, monkeypatch):
+    """The class in CONTRIBUTING.md is a row: a configuration has it, it separates, counts and says itself."""
     page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r"```python\n(class .*?)```", page, re.DOTALL)
     names = dict(vars(methods))
@@ -163,3 +167,12 @@ def test_the_worked_example_of_a_method_is_true(windows):
     np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
     assert [cell.w for cell in row.cells([0, 2], {})] == [0, 2]
     assert row.summary() == "w = 1, 3 steps"
+
+    monkeypatch.setitem(methods.METHODS, "turns", names["Turns"])
+    (example,) = re.findall(r"```yaml\n(separation:.*?)```", page, re.DOTALL)
+    config, given = validate(load()), yaml.safe_load(example)["separation"]["rows"]["turns"]
+    config["separation"]["rows"]["turns"] = section_of(names["Turns"]).model_validate(given).model_dump()
+    row = Rows(config).table["turns"]
+    assert (type(row), row.title, row.w, row.paper) == (names["Turns"], "GMSDI Separator, every stem in turn", 3, None)
+    assert row.solver == {**Rows(config).table["extractor"].solver, "steps": 20}
+    assert Rows(config).cells(row, "test")[-1].w == 24

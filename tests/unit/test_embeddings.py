@@ -136,7 +136,7 @@ def test_errors_say_what_to_do(musicnn):
         musicnn.frames(np.zeros((0, 65536)), RATE)
     with pytest.raises(UserError, match="choose one of musicnn-MTT"):
         get_embedding("vgg")
-    with pytest.raises(UserError, match=r"takes no checkpoint; leave it out, it takes window, hop, batch"):
+    with pytest.raises(UserError, match=r"has no option checkpoint; its options are window, hop, batch"):
         get_embedding("musicnn-MTT-penultimate200", checkpoint="vggish.pth", hop=None)
 
 

@@ -19,7 +19,7 @@ from tests.conda.standin import closure, requirements
 REPO = Path(__file__).parents[2]
 ENVS = sorted(path.stem for path in (REPO / "envs").glob("*.yaml"))
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-EXTRAS = {"core": ["gibbs", "midi", "train", "workflow"]}
+EXTRAS = {"core": ["gibbs", "midi", "pretrained", "train", "workflow"]}
 """The extras that an environment covers, and with them what the package itself asks for."""
 
 

@@ -89,7 +89,7 @@ def test_from_the_server_to_a_step_of_training(files, root, windows, tmp_path, m
     loss = model.training_loss(batch).mean()
     loss.backward()
     assert torch.isfinite(loss)
-    with pytest.raises(UserError, match=r"mixtures without labels, which a model of text\.kind 'tiny' is conditioned"):
+    with pytest.raises(UserError, match=r"mixtures without labels, but a model of text\.kind 'tiny' is conditioned"):
         train(
             config | {"text": tiny.CONFIG["text"]}, TrainingConfig(steps=1), out, out, tmp_path, seed=0, work=tmp_path
         )
@@ -162,11 +162,11 @@ def test_damaged_tracks_are_told_and_left_out(files, windows, tmp_path, caplog):
     root, out = shards.write(tmp_path / "data", damaged(files)), tmp_path / "out"
     with caplog.at_level(logging.WARNING):
         build_mixture_windows(root, "train", out, workers=2, **OPTIONS)
-    assert "4 of 7 tracks are left out; the first is 00/1500: damaged, it cannot be decoded" in caplog.text
+    assert "4 of 7 tracks are left out; the first is 00/1500: damaged, cannot be decoded" in caplog.text
     source = json.loads((out / "info.json").read_text())["source"]
     assert source["tracks"] == 3
     assert source["skipped"] == {
-        "00/1500": "damaged, it cannot be decoded",
+        "00/1500": "damaged, cannot be decoded",
         "01/6001": "shorter than a window",
         "01/7001": "not a readable audio file",
         "01/9101": source["skipped"]["01/9101"],
@@ -189,7 +189,7 @@ def test_damaged_tracks_are_told_and_left_out(files, windows, tmp_path, caplog):
         build_mixture_windows(root, "train", out, **OPTIONS)
     for path in (1500, 9101):
         (root / shards.path_of(path)).unlink()
-    with pytest.raises(UserError, match=r"no track of the shards is readable and as long as a window"):
+    with pytest.raises(UserError, match=r"the shards have no readable track that is as long as a window"):
         build_mixture_windows(root, "train", out, **OPTIONS)
 
 

@@ -280,7 +280,7 @@ def test_unstable_likelihoods_and_wrong_input_are_refused_in_one_line():
         joint.accompany(signals(2, 3, 1, T), LABELS[:3], **settings)
     with pytest.raises(UserError, match="holds NaN or infinite samples"):
         joint.separate(y * torch.nan, constrained=0, **settings)
-    with pytest.raises(UserError, match="a window of 2 samples, expected"):
+    with pytest.raises(UserError, match="the last two are 1 channel and 2 samples"):
         joint.separate(y[..., :1], constrained=0, **settings)
     with pytest.raises(UserError, match="2 seeds for 1 items"):
         joint.separate(y[:1], constrained=0, **settings)
@@ -315,13 +315,13 @@ def test_models_load_from_folders(tmp_path):
 
 def test_models_of_another_kind_are_refused_in_one_line(tmp_path):
     joint, bass = write(tmp_path / "joint", "stems"), write(tmp_path / "bass", "Bass")
-    with pytest.raises(UserError, match=r"bass: a model of target 'Bass'; joint MSDM needs one .* target stems"):
+    with pytest.raises(UserError, match=r"bass: this model has target 'Bass'; joint MSDM needs one .* target stems"):
         load_joint(bass, device="cpu")
-    with pytest.raises(UserError, match="joint: a model of target 'stems', given as the model of 'Drums'"):
+    with pytest.raises(UserError, match="joint: this model has target 'stems', but is given for 'Drums'"):
         load_weak({"Bass": bass, "Drums": joint}, device="cpu")
-    with pytest.raises(UserError, match="joint: a model of target 'stems'; weakly supervised MSDM needs one label"):
+    with pytest.raises(UserError, match="joint: this model has target 'stems'; weak MSDM needs one model per label"):
         load_weak(tmp_path, device="cpu")
-    with pytest.raises(UserError, match="nothing: no model there"):
+    with pytest.raises(UserError, match="nothing: no models found"):
         load_weak(tmp_path / "nothing", device="cpu")
     drums = write(tmp_path / "drums", "Drums", window=512)
     with pytest.raises(UserError, match="Drums and Bass do not belong together: window is 512 and 256"):

@@ -259,18 +259,18 @@ def move(root, before, after):
             {**MUSDB, "Guitar": ["guitar.*"]},
             r"data.classes.Guitar: no file below .* matches guitar\.\*",
         ),
-        (lambda r: None, {"Bass": ["Bas.wav"]}, "no file matches .*; an audio file is train/A/bass.wav"),
+        (lambda r: None, {"Bass": ["Bas.wav"]}, "no file matches .*; one audio file is train/A/bass.wav"),
         (lambda r: None, {"Bass": ["**/bass.wav"]}, "is not a pattern of files below a track's folder"),
         (lambda r: None, {"Bass": ["/bass.wav"]}, "is not a pattern of files below a track's folder"),
         (lambda r: None, {"Bass": ["../bass.wav"]}, "is not a pattern of files below a track's folder"),
         (
             lambda r: move(r, "train/B/bass.wav", "train/bass.wav"),
             MUSDB,
-            "train/A: is a track by .*, and lies in .*/train",
+            "train/A: is a track because of .*, but is inside .*/train",
         ),
         (lambda r: move(r, "train", "../gone"), MUSDB, "no file matches .*; it holds no audio files"),
         (lambda r: move(r, ".", "../gone"), MUSDB, "no such folder; set data.root"),
-        (lambda r: move(r, "train/A", "train/A\n"), MUSDB, "a control character or a broken one in a track's name"),
+        (lambda r: move(r, "train/A", "train/A\n"), MUSDB, "the track's name has a control or broken character"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path, change, classes, message):
@@ -334,7 +334,7 @@ def test_lists_come_first_and_shares_from_what_they_leave():
     ("splits", "message"),
     [
         (Splits(test=["test/Z"]), r"splits\.test: no track or folder 'test/Z'; a track is named 'train/A'"),
-        (Splits(validation=["train/A"], test=["train"]), "train/A is in the lists of validation and test"),
+        (Splits(validation=["train/A"], test=["train"]), "train/A is in the lists of both validation and test"),
         (Splits(validation=[], test=["test"]), r"splits\.validation: no track of 3 is in .*: no list names one"),
         (Splits(validation=["train"], test=["test"]), "train: no track of 3 .*: validation and test take them all"),
         (Splits(validation=0.0001, test=["test"]), "its share is 0.0001, drawn among 2 tracks"),

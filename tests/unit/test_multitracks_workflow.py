@@ -17,6 +17,7 @@ from gmsdi.study import cost
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit.multitracks import MUSDB, write_moisesdb, write_musdb
+from tests.unit.rows import ALONE
 from tests.unit.test_slakh_workflow import NO_TORCH
 
 REPO = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def test_settings_are_those_of_slakh2100_but_for_what_depends_on_the_stems(name)
     different = {
         "data": {"kind", "source", "classes", "stems"},
         "generation": {"negatives"},
-        "separation": {"extractor", "separator"},
+        "separation": {"rows"},
     }
     for section in own:
         if section == "run":
@@ -49,9 +50,11 @@ def test_settings_are_those_of_slakh2100_but_for_what_depends_on_the_stems(name)
         for key in own[section] if isinstance(own[section], dict) else ():
             same = own[section][key] == slakh[section][key]
             assert same or key in different.get(section, ()), f"{section}.{key}"
-    for method in ("extractor", "separator"):
-        open_to_table_1 = dict.fromkeys({"w", "constrained"} & set(own["separation"][method])) | {"negatives": {}}
-        assert own["separation"][method] == slakh["separation"][method] | open_to_table_1
+    rows, others = own["separation"]["rows"], slakh["separation"]["rows"]
+    assert rows.keys() == others.keys()
+    for name, row in rows.items():
+        open_to_table_1 = {"negatives": {}} | dict.fromkeys({"w", "constrained"} & row.keys())
+        assert row == others[name] | (open_to_table_1 if name in ("extractor", "separator") else {}), name
     labels = ["Bass", "Drums", "Other", "Vocals"]
     assert Study(own).labels == labels
     negatives = own["generation"]["negatives"]
@@ -130,7 +133,7 @@ def configure(folder, root, **stems):
     data |= {"classes": {**MUSDB, "Guitar": None, "Piano": None}, "tracks": {"train": 2}}
     data |= {"root": str(root)} if root else {}
     config = {"run": "own", "data": data, "model": {"train": True}, "demo_training": {"enabled": False}}
-    config["baselines"] = {"enabled": []}
+    config["separation"] = ALONE
     config["generation"] = {"negatives": {"Guitar": None, "Piano": None}}
     (folder / "own.yaml").write_text(yaml.safe_dump(config))
     return [folder / "own.yaml"]
@@ -183,7 +186,7 @@ def test_windows_of_the_workflow_are_those_of_the_library(tmp_path):
 @pytest.mark.parametrize(
     ("root", "splits", "message"),
     [
-        (None, {}, "data.root is not set; data.kind stems needs the folder that holds your tracks"),
+        (None, {}, "data.root is not set; data.kind stems needs the folder of your tracks"),
         ("nowhere", {}, "nowhere: no such folder; set data.root to the one that holds your tracks"),
         ("data", {"test": ["best"]}, "no track or folder 'best'"),
         ("data", {"validation": 0, "test": ["test"]}, "no track of 4 is in the validation split"),

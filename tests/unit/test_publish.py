@@ -62,7 +62,7 @@ def test_a_page_that_hides_that_it_mixes_runs_is_rejected(folder):
 def test_missing_sections_are_no_single_run(folder):
     assert mixed({"Model": {}, "Data": {}, "Software": {}, "Time": {}}) == ["no section Run"]
     edit(folder, lambda provenance: provenance.update({"Run": {"seed": 2}}))
-    assert "another seed" in " ".join(faults(folder))
+    assert "different seeds" in " ".join(faults(folder))
 
 
 def test_number_of_tracks_and_unequal_w_are_said(folder):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
 from gmsdi.study import figures as plots
 from gmsdi.study import report
@@ -34,7 +35,10 @@ def test_figures_are_the_same_bytes_each_time(tmp_path, mixtures):
     lines = [(stem, "white noise", "line", 50.0) for stem in ("Bass", "Drums")]
     lines += [("Bass", "Drums", "other stem", 6.0), ("Drums", "Bass", "other stem", 5.0)]
     lines += [(stem, "held-out test chunks", "line", 4.0) for stem in ("Bass", "Drums")]
-    stems = fad_table(["Bass", "Drums"], ["without negative prompts", "with negative prompts"], lines)
+    series = ["without, w = 1", "with, w = 1", "without, w = 3", "weakly supervised MSDM"]
+    stems = fad_table(["Bass", "Drums"], series, lines)
+    stems["w"] = stems["series"].map({series[0]: 1.0, series[1]: 1.0, series[2]: 3.0})
+    stems["negative"] = stems["series"].map({series[0]: False, series[1]: True, series[2]: False})
     for draw, table in ((plots.fad_stems, stems), (plots.fad_mixtures, mixtures)):
         written = []
         for attempt in "ab":
@@ -42,6 +46,11 @@ def test_figures_are_the_same_bytes_each_time(tmp_path, mixtures):
             plots.save(draw(table), *files)
             written.append([file.read_bytes() for file in files])
         assert written[0] == written[1]
+    names = ("without negative prompts", "with negative prompts", series[-1])
+    light, dark, other = (to_rgba(plots.COLOURS[name]) for name in names)
+    bars = plots.fad_stems(stems).axes[0].containers
+    looks = {bar.get_label(): (bar[0].get_facecolor(), bar[0].get_hatch()) for bar in bars if hasattr(bar, "patches")}
+    assert looks == dict(zip(series, [(light, ""), (dark, ""), (light, "///"), (other, "xx")], strict=True))
 
 
 def test_figure_shows_bars_and_lines_at_their_height(mixtures):
@@ -97,6 +106,7 @@ def test_page_renders_what_it_is_given():
         "provenance": [("Model", [("size", "1 MB")])],
         "settings": [("run", "seed: 1")],
         "training": None,
+        "codecs": [],
         "costs": None,
     }
     page = report.render(TEMPLATE, context)

@@ -20,6 +20,7 @@ from gmsdi.data.windows import build_windows
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit.file_server import serve
+from tests.unit.rows import ALONE
 
 REPO = Path(__file__).parents[2]
 ARCHIVE = VERSIONS["slakh2100"].archive
@@ -59,11 +60,9 @@ PAPER = {
     "model.config.text.name": "t5-small",
     "separation.chunks": None,
     "separation.solver.s_churn": 20,
-    "separation.separator.solver.s_churn": 20,
-    "separation.extractor.w": 7.5,
-    "separation.separator.w": 3,
-    "separation.separator.constrained": "Drums",
-    "separation.extras": {},
+    "separation.rows.extractor.w": 7.5,
+    "separation.rows.separator.w": 3,
+    "separation.rows.separator.constrained": "Drums",
     "grid.w": [3, 7.5, 15, 24],
     "grid.chunks": 100,
     "generation.clips": 200,
@@ -84,7 +83,9 @@ def test_the_papers_values_are_those_of_the_configuration():
         for name in key.split("."):
             found = found[name]
         assert found == value, key
-    assert list(config["separation"]["extractor"]["negatives"]) == ["Bass", "Drums"]
+    rows = config["separation"]["rows"]
+    assert rows.keys() == {"separator", "extractor", "msdm", "weak_msdm", "msdm_gaussian", "ensemble"}
+    assert list(rows["extractor"]["negatives"]) == ["Bass", "Drums"]
     assert config["fad"]["embedding"].startswith("vggish")
 
 
@@ -101,6 +102,8 @@ def test_generation_takes_nothing_from_the_demos_tuning(overlay):
         adpm2 = {"name": "adpm2", "midpoint": "power", "midpoint_rho": 1}
         assert found["solver"] == {**levels, **adpm2}, task.name
         assert not found.get("consistent"), task.name
+        assert found.get("noise", "independent") == "independent", task.name
+        assert found.get("given_noise", "fixed") == "fixed", task.name
 
 
 def settings(**data):
@@ -148,7 +151,7 @@ if pattern:
     sys.addaudithook(hook)
 """
 RATE, WINDOW = 22050, 16384
-NO_MODELS = {"baselines": {"enabled": []}, "demo_training": {"enabled": False}}
+NO_MODELS = {"separation": ALONE, "demo_training": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")

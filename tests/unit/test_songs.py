@@ -111,7 +111,7 @@ def test_a_folder_of_other_songs_is_refused(tmp_path):
     [
         (("sung", "train", 1), "unknown kind 'sung'"),
         (("drawn", "dev", 1), "unknown split 'dev'"),
-        (("drawn", "train", -1), "count of -1"),
+        (("drawn", "train", -1), "count is -1"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, message, tmp_path):
@@ -124,8 +124,8 @@ def test_arguments_that_make_no_sense(arguments, message, tmp_path):
     ("settings", "message"),
     [
         (DrawnSettings(seconds=(60.0, 30.0)), "seconds"),
-        (DrawnSettings(present=1.5), "present 1.5"),
-        (ArrangedSettings(), "no settings of drawn"),
+        (DrawnSettings(present=1.5), "present is 1.5"),
+        (ArrangedSettings(), "not settings of drawn"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message, tmp_path):

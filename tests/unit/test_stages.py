@@ -21,6 +21,7 @@ from gmsdi.study.counting import share
 from gmsdi.study.embedding import embed, mixdown
 from gmsdi.study.fad import distances
 from gmsdi.study.generation import clips_of
+from gmsdi.study.methods import Ensemble
 from gmsdi.study.references import reference_audio
 from gmsdi.study.scoring import consecutive, score_bss_eval, score_separation
 from gmsdi.study.selection import choose_settings
@@ -47,6 +48,11 @@ STEMS = ["Bass", "Drums", "Guitar", "Piano"]
 PARTIAL = {"guidance": {"w": 1.0}, "gamma_x": 1.0, "gamma_y": 1.0}
 SEPARATOR = {"title": "GMSDI Separator", "paper": "GMSDI Separator", "published": True}
 EXTRACTOR = {"title": "GMSDI Extractor", "paper": "GMSDI Extractor", "published": True}
+BOTH = Ensemble(name="ensemble", title="Ensemble", of=("separator", "extractor"), paper="Ensemble")
+VALIDATED = Ensemble(
+    **{"name": "ensemble_validated", "title": "Ensemble, chosen on validation chunks", "chosen_on": "validation"},
+    of=("separator_validated", "extractor_validated"),
+)
 
 
 def partial(labels=STEMS, clips=1):
@@ -252,7 +258,7 @@ def test_table1_marks_the_best_and_prints_the_paper_beside():
 def test_table2_is_the_papers_with_ours_filled_in():
     paper = pd.read_csv(PAPER / "paper_table2.csv")
     ours = {"separator": scores([9, 1, 9, 1], 1), "extractor": scores([1, 9, 1, 9], 2)}
-    table = table2(ours, papers(), paper)
+    table = table2(ours, papers(), paper, ensembles=[BOTH])
     assert table["model"].unique().tolist() == paper["model"].tolist()
     cells = table.set_index(["model", "stem"])
     for stem, method in zip(STEMS, ["separator", "extractor"] * 2, strict=True):
@@ -261,13 +267,17 @@ def test_table2_is_the_papers_with_ours_filled_in():
         assert cells.at[("Ensemble", stem), "active"] == pytest.approx(rows[rows["active"]]["si_sdri"].mean())
     assert cells.at[("MSDM", "All"), "status"] == "not run"
     assert cells.at[("GMSDI Extractor", "All"), "paper"] == 10.30
-    sheets = table2_sheets(table, chunks=60)
+    sheets = table2_sheets(table, papers(), [BOTH], chunks=60)
     text = markdown(sheets)
     assert "| Weakly Supervised MSDM | not run (paper 19.36) |" in text
     assert "w = 3, constrained Drums" in text
     # It reads the same from the file, in short too.
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
-    assert markdown(table2_sheets(again, chunks=60)) == text
+    assert markdown(table2_sheets(again, papers(), [BOTH], chunks=60)) == text
+    alone = table2(ours, papers(), paper)
+    assert alone.set_index(["model", "stem"]).at[("Ensemble", "All"), "status"] == "not run"
+    assert "optimistic" in text
+    assert "optimistic" not in markdown(table2_sheets(alone, papers(), chunks=60))
     brief = markdown([table2_brief(again)])
     overall = cells.loc[("GMSDI Extractor", "All")]
     assert f"| {overall['active']:.2f} [{overall['active_low']:.2f}, {overall['active_high']:.2f}] |" in brief
@@ -296,9 +306,11 @@ def test_table2_has_rows_beyond_the_paper():
         selection[f"{kind}_validated"] = make_row(kind, title=f"{kind}_validated".upper(), w=3.0, twin=kind)
     # On validation data the Extractor is the better one for Bass too.
     validation = {"separator_validated": scores([0, 0, 9, 0], 6), "extractor_validated": scores([9, 9, 0, 9], 7)}
-    table = table2(ours, selection, paper, validation=validation)
+    ensembles = [BOTH, VALIDATED, Ensemble(name="best", title="BEST", of=("extractor", "mean"))]
+    table = table2(ours, selection, paper, ensembles=ensembles, validation=validation)
     assert table["model"].unique().tolist()[len(paper) :] == [
         "MEAN", "SEPARATOR_VALIDATED", "EXTRACTOR_VALIDATED", "Ensemble, chosen on validation chunks",
+        "BEST",
     ]  # fmt: skip
     cells = table.set_index(["model", "stem"])
     said = "w = 3, 5 steps, mean of 4 runs, every other inverted, 25% by power, 100% filtered"
@@ -307,7 +319,8 @@ def test_table2_has_rows_beyond_the_paper():
         rows = ours[f"{method}_validated"]
         expected = rows[rows["stem"] == stem]["si_sdri"].mean()
         assert cells.at[("Ensemble, chosen on validation chunks", stem), "protocol"] == pytest.approx(expected)
-    text = markdown(table2_sheets(table, chunks=60))
+    text = markdown(table2_sheets(table, selection, ensembles, chunks=60))
+    assert "BEST: the better of GMSDI Extractor and MEAN for each stem" in text  # two of one method, by their titles
     assert "chosen on validation chunks: Bass: Extractor, Drums: Extractor, Guitar: Separator" in text
 
 
@@ -317,10 +330,11 @@ def test_the_papers_row_of_other_steps_stands_beside_ours():
         method: scores([1, 2, 3, 4], seed) for seed, method in enumerate(["separator", "extractor", "demucs_gibbs"])
     }
     gibbs = {"title": "Demucs + Gibbs, {steps} steps", "paper": "Demucs + Gibbs (512 steps)", "steps": 32}
-    table = table2(ours, papers() | {"demucs_gibbs": make_row("demucs_gibbs", **gibbs).titled()}, paper)
+    selection = papers() | {"demucs_gibbs": make_row("demucs_gibbs", **gibbs).titled()}
+    table = table2(ours, selection, paper)
     row = table.set_index(["model", "stem"]).loc[("Demucs + Gibbs, 32 steps", "All")]
     assert (row["status"], row["paper"], row["settings"]) == ("run", 17.73, "32 steps")
-    text = markdown(table2_sheets(table, chunks=60))
+    text = markdown(table2_sheets(table, selection, chunks=60))
     assert "(512 steps)" not in text
     assert "of Demucs + Gibbs, 512 steps: context" in text
     assert "60 chunks of 6 tracks" in text
@@ -387,7 +401,8 @@ def test_the_papers_numbers_stand_beside_the_model_of_labels():
     selection = {kind: make_row(kind, **free, title=f"{kind}, of a CLAP") for kind in ("separator", "extractor")}
     selection["weak"] = make_row("extractor", w=1.0, title="By a model of labels", paper="GMSDI Extractor")
     ours = {name: scores([1, 2, 3, 4], seed) for seed, name in enumerate(selection)}
-    cells = table2(ours, selection, paper).set_index(["model", "stem"])
+    both = BOTH.model_copy(update={"paper": None})
+    cells = table2(ours, selection, paper, ensembles=[both]).set_index(["model", "stem"])
     weak = cells.loc[("By a model of labels", "All")]
     assert (weak["status"], weak["paper"]) == ("run", 10.30)
     assert cells.at[("GMSDI Separator", "All"), "status"] == "not run"

@@ -35,31 +35,36 @@ OVERLAY = {
     "demo_training": {"training": {"steps": 20}},
     "separation": {
         "solver": {"name": "euler", "steps": 5, "sigma_min": 0.002, "sigma_max": 2, "rho": 7, "s_churn": 8},
-        "extractor": {"w": None, "negatives": {}},
-        "separator": {"w": None, "constrained": None, "solver": {"steps": 6, "sigma_max": 1, "s_churn": 5}},
-        "extras": {
+        "rows": {
+            "separator": {"solver": {"steps": 6, "sigma_max": 1, "s_churn": 5}},
+            "demucs_gibbs": {"steps": 2},
+            "weak_msdm": {"constrained": None},
+            "msdm": {"constrained": None, "solver": {"steps": 25}},
+            "msdm_gaussian": {"solver": {"steps": 25}},
             "extractor_consistent": None,
-            "separator_projected": {"title": "Projected", "of": "separator", "projected": True},
-            "extractor_mean": {
-                **{"title": "Mean", "of": "extractor", "consistent": True, "samples": 2, "solver": {"steps": 3}},
+            "separator_projected": {
+                **{"kind": "projected", "title": "Projected", "solver": {"steps": 6, "sigma_max": 1, "s_churn": 5}},
+                "guidance": {"interval": [0.5, 2]},
             },
+            "extractor_mean": {
+                **{"title": "Mean", "kind": "extractor", "consistent": True, "samples": 2, "solver": {"steps": 3}},
+            },
+            "separator_validated": {"kind": "validated", "twin": "separator"},
+            "extractor_validated": {"kind": "validated", "twin": "extractor"},
+            "ensemble_validated": {"kind": "ensemble", "of": ["separator_validated", "extractor_validated"]},
         },
     },
     "grid": {"w": [0, 3, 15], "solver": {"steps": 7}, "validation": {"chunks": 2, "w": [0, 3]}},
     "baselines": {
-        "enabled": ["msdm", "weak_msdm", "demucs_gibbs"],
         "train": True,
         "msdm": {
-            "separation": {"constrained": None, "solver": {"steps": 25, "sigma_max": 1, "s_churn": 12}},
             "generation": {"best_of": 4, "partial": {"solver": {"name": "euler", "s_churn": 3}}},
             "clamp": 0.5,
         },
         "weak_msdm": {
-            "separation": {"constrained": None},
             "model": {"unet": {"channels": 64}},
             "training": {"steps": 10},
         },
-        "demucs_gibbs": {"separation": {"steps": 2}},
     },
     "generation": {
         "solver": {"name": "adpm2", "steps": 8, "sigma_min": 0.002, "sigma_max": 2, "rho": 7},
@@ -117,7 +122,7 @@ def test_names_and_their_systems(study):
         **dict.fromkeys(["total_msdm", "partial_msdm"], "msdm"),
     }
     weak = ["weak_msdm_Bass", "weak_msdm_Drums", "weak_msdm_Guitar", "weak_msdm_Piano"]
-    assert study.trained() == ["gmsdi", "msdm", *weak, "demucs_gibbs"]
+    assert study.trained() == ["gmsdi", "demucs_gibbs", *weak, "msdm"]
     assert study.tasks["single_weak_msdm"].system.models == dict(zip(weak, LABELS, strict=True))
     assert study.rows["msdm_gaussian"].system.models == {"msdm": "stems"}
     assert study.rows["extractor_mean"].system.models == {"gmsdi": "mixture"}
@@ -166,7 +171,13 @@ SYSTEM = {"kind": "gmsdi", "labels": tuple(LABELS)}
                 **{"title": "GMSDI Separator, chosen on validation chunks", "twin": "separator", "costed": False},
             },
         ),
-        ("separator_projected", {"kind": "projected", **GUIDED, "solver": SEPARATOR, **BEYOND, "title": "Projected"}),
+        (
+            "separator_projected",
+            {
+                **{"kind": "projected", **GUIDED, "solver": SEPARATOR, **BEYOND, "title": "Projected"},
+                "guidance": {"convention": "paper", "interval": [0.5, 2], "clamp": None},
+            },
+        ),
         (
             "extractor_mean",
             {
@@ -203,11 +214,15 @@ def test_settings_of_a_row(study, name, settings):
     assert found["name"] == name
 
 
-def test_a_row_refuses_what_its_method_does_not_have(config):
-    config = copy.deepcopy(config)
-    config["separation"]["extras"]["separator_projected"]["constrained"] = "Drums"
-    with pytest.raises(UserError, match=r"extras\.separator_projected has constrained, which this method does not"):
-        Study(config)
+def test_ensembles_are_rows_of_others(study):
+    assert [(row.name, row.title, row.of, row.paper, row.chosen_on) for row in study.ensembles.values()] == [
+        ("ensemble", "Ensemble", ("separator", "extractor"), "Ensemble", "test"),
+        (
+            *("ensemble_validated", "Ensemble, chosen on validation chunks"),
+            *(("separator_validated", "extractor_validated"), None, "validation"),
+        ),
+    ]
+    assert not study.ensembles.keys() & study.rows.keys()
 
 
 def test_cells_of_the_grid(config):
@@ -228,14 +243,22 @@ def test_cells_of_the_grid(config):
 def test_the_grid_decides_what_is_open_and_nothing_else(config):
     config = copy.deepcopy(config)
     grid = ["extractor", *(f"separator_{label}" for label in LABELS)]
-    assert Study(config).deciding("test") == [*grid, "msdm", "weak_msdm"]
+    assert Study(config).deciding("test") == [*grid, "weak_msdm", "msdm"]
     assert Study(config).deciding("validation") == grid
     config["grid"]["validation"]["chunks"] = None
+    rows = config["separation"]["rows"]
+    for name in ("separator_validated", "extractor_validated", "ensemble_validated"):
+        rows.pop(name)
     assert Study(config).deciding("validation") == []
-    config["separation"]["separator"] |= {"w": 3, "constrained": "Drums"}
-    config["separation"]["extractor"]["w"] = 3
-    config["separation"]["extras"] = {}
-    assert Study(config).deciding("test") == ["msdm", "weak_msdm"]
+    rows["separator"] |= {"w": 3, "constrained": "Drums"}
+    rows["extractor"]["w"] = 3
+    rows["other_msdm"] = {**rows["msdm"], "title": "Another", "published": False}
+    del rows["separator_projected"], rows["extractor_mean"]
+    study = Study(config)
+    assert study.deciding("test") == ["weak_msdm", "msdm", "other_msdm"]
+    # Rows of one method that have a grid of their own each are told apart there.
+    cells = {name: study.grid_cells(name, "test")[0].cell()["model"] for name in ("msdm", "other_msdm")}
+    assert cells == {"msdm": "msdm", "other_msdm": "other_msdm"}
 
 
 def test_settings_of_tasks(study):
@@ -282,7 +305,8 @@ def test_models_and_their_trainings(study, config):
     shared = {"sample_rate": 8000, "window": 32768, "labels": LABELS}
     unet = config["model"]["config"]["unet"]
     text = {key: value for key, value in config["model"]["config"]["text"].items() if key not in CLAP_KEYS}
-    assert study.model_config("gmsdi") == {**config["model"]["config"], "text": text, **shared}
+    own = {key: value for key, value in config["model"]["config"].items() if key not in ("kind", "additive")}
+    assert study.model_config("gmsdi") == {**own, "text": text, **shared}
     weak, joint = study.model_config("weak_msdm_Drums"), study.model_config("msdm")
     assert weak["unet"] == {**unet, "channels": 64, "in_channels": 1}
     assert (weak["target"], joint["target"], joint["unet"]["in_channels"]) == ("Drums", "stems", 4)
@@ -313,8 +337,8 @@ def test_an_unsupervised_model_stands_beside_one_of_labels():
     assert model["text"]["features"] == clap["features"] == 64
     assert study.training("clap")["p_drop"] == 0
     assert study.training("gmsdi")["p_drop"] == 0.1
-    config["separation"]["extras"]["separator_weak"].pop("constrained")
-    with pytest.raises(UserError, match=r"extras\.separator_weak has a model of its own, .* give its w"):
+    config["separation"]["rows"]["separator_weak"].pop("constrained")
+    with pytest.raises(UserError, match=r"rows\.separator_weak has a model of its own, .* give its constrained"):
         validate(config)
 
 
@@ -358,7 +382,7 @@ def test_both_series_of_figure_2_have_the_same_w(study, config):
 
 
 def test_titles_say_the_steps_that_are_run():
-    files = [[], ["mini_full.yaml"], ["mini_clap.yaml"], ["slakh2100.yaml"], ["mtg_jamendo.yaml"]]
+    files = [[], ["mini_full.yaml"], ["mini_clap.yaml"], ["mini_latent.yaml"], ["slakh2100.yaml"], ["mtg_jamendo.yaml"]]
     for overlays in files:
         paths = [REPO / "config" / name for name in ("config.yaml", *overlays)]
         shipped = Study(validate(load(*paths)))

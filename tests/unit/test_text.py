@@ -120,7 +120,7 @@ def test_a_saved_model_samples_without_its_encoder(folder, tmp_path):
     assert first["tokens"].shape == (7, LENGTH, 12)
     assert all(torch.equal(first[name], second[name]) for name in ("tokens", "mask"))
     (tmp_path / "model" / "prompts.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"prompts\.safetensors: not embeddings of prompts .*remove it"):
+    with pytest.raises(UserError, match=r"prompts\.safetensors: not embeddings of prompts .*remove the file"):
         load_model(tmp_path / "model")
     config = json.loads((tmp_path / "again" / "config.json").read_text())
     config["text"]["max_length"] = 9

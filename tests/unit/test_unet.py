@@ -202,9 +202,9 @@ def test_defaults_are_msdms_network(text, in_channels, millions):
         ({"cross_attentions": (True,)}, "cross_attentions has 1 entries for 2 levels"),
         ({"patch": "fft"}, "patch is 'fft'"),
         ({"kernel_sizes": (3,)}, "kernel_sizes has 1 entries for 2 levels"),
-        ({"kernel_sizes": (3, 4)}, "kernel_sizes has 4, which is no odd number"),
-        ({"patch": "conv", "patch_kernel": 2}, "patch_kernel has 2, which is no odd number"),
-        ({"patch_kernel": 5}, "patch_kernel is for patch 'conv' alone"),
+        ({"kernel_sizes": (3, 4)}, "kernel_sizes has 4, which is not an odd number"),
+        ({"patch": "conv", "patch_kernel": 2}, "patch_kernel has 2, which is not an odd number"),
+        ({"patch_kernel": 5}, "patch_kernel is only for patch 'conv'"),
         ({"dilations": ((1,), ())}, "dilations of level 1 are []"),
     ],
 )

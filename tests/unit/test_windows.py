@@ -163,7 +163,7 @@ def test_random_stem_crops_are_the_stems_of_the_random_crops(windows, mixtures_o
     sounding, all_with_it = windows.random_stem_crops(np.random.default_rng(0), 40, rare)
     assert all(rare in active for active in all_with_it)
     assert (np.abs(sounding[:, windows.labels.index(rare)]).max(axis=(1, 2)) > 0).all()
-    with pytest.raises(UserError, match="without stems; build the windows again with stems=True"):
+    with pytest.raises(UserError, match="without stems; rebuild the windows with stems=True"):
         mixtures_only.random_stem_crops(np.random.default_rng(0), 1)
     with pytest.raises(UserError, match="Flute hardly ever sounds"):
         windows.random_stem_crops(np.random.default_rng(0), 1, "Flute")

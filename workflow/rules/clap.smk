@@ -1,5 +1,5 @@
-# The CLAP of a model with `text.kind: clap`: a small one is trained from mixtures and their labels, if `clap.train` asks
-# for it, and embeds the training windows. The diffusion model then sees the mixtures and these embeddings alone.
+# The CLAP of a model with `text.kind: clap`; if `clap.train` is set, a small one is trained on mixtures and their labels.
+# It embeds the training windows, and the diffusion model then sees only the mixtures and these embeddings.
 
 
 use rule train as train_clap with:

@@ -1,4 +1,4 @@
-# What all parts of the workflow share: the checked configuration, what it asks for, and where files lie.
+# What all parts of the workflow share: the checked configuration, the study that it describes, and paths of files.
 
 import functools
 import os
@@ -15,34 +15,35 @@ from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study
-from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, Work, Works
+from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TRAIN, Work, Works
 
 try:
-    # What --configfile and --config give, or the workflow that has this one as a module, lies over the base that it names.
+    # Settings of --configfile and --config, or of a workflow that uses this one as a module, overlay the base they name.
     config.update(validate(over_base(config, REPO / "config")))
     writable(Path("results") / config["run"])
-    # Rows, tasks, systems and models, and the settings that a job gets.
+    # Rows, tasks, systems and models, and the settings of jobs.
     STUDY = Study(config)
-    # Of each script, the code that its jobs depend on.
+    # For each script, the code that its jobs depend on.
     SOURCES = Sources(REPO / "workflow" / "scripts", cache=".snakemake/gmsdi-sources.json").digests()
 except UserError as error:
     sys.exit(str(error))
 
 part = STUDY.part
 
-# What jobs work, for `gmsdi cost`.
+# The work of jobs, for `gmsdi cost`.
 WORK = Works(STUDY)
 
-# Scripts find the package also where it is not installed, as in a conda environment.
+# Scripts find the package even if it is not installed, as in a conda environment.
 PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
 TABLES = ["table1_grid", "table2_separation", "table2_differences"]
 TABLES += ["negative_prompts"] if config["generation"]["negatives"] else []
+TABLES += ["codecs"] if STUDY.codecs else []
 TABLES += ["table2_bss_eval"] if config["separation"]["bss_eval"] else []
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures", *(["figure4_costs"] if config["costs"]["steps"] else [])]
-THREADS = config["jobs"]["threads"]  # long jobs have a priority, so that none of them is left alone at the end
+THREADS = config["jobs"]["threads"]  # long jobs have priority, so that none runs alone at the end
 
 
 pathvars:
@@ -59,13 +60,14 @@ wildcard_constraints:
     split="train|test|validation",
     task="(single|total|partial)[a-z0-9_]*",
     baseline="[a-z_A-Z0-9]+",
+    codec="[a-z0-9_]+",
 
 
 def code(script, *files):
-    """What a job's result depends on besides its inputs and other parameters: with it, the job runs again.
+    """A digest of the code that a job's result depends on; if it changes, the job runs again.
 
-    Its script with all that it uses of the package (see gmsdi.study.sources), and files of the workflow's folder. As a
-    digest, so that neither comments nor the place of the repository change it.
+    It covers the script with everything that it uses of the package (see gmsdi.study.sources), and files of the
+    workflow's folder. Neither comments nor the location of the repository change it.
     """
     return SOURCES[script] + (digest_of_files(REPO / "workflow", *files) if files else "")
 
@@ -81,37 +83,37 @@ def windows(name):
 TEST = windows(part("test"))
 
 
-# MTG-Jamendo: its tracks, and the receipts of the shards that have been unpacked.
+# MTG-Jamendo: its tracks, and the receipts of unpacked shards.
 JAMENDO = config["training_data"]
 JAMENDO_ROOT = JAMENDO["root"] or f"{JAMENDO['download']['folder']}/mtg_jamendo"
 JAMENDO_RECEIPT = f"{JAMENDO['download']['folder']}/mtg_jamendo-{{shard}}-{JAMENDO['tracks'] or 'all'}.json"
 if STUDY.jamendo and JAMENDO["root"] and not Path(JAMENDO_ROOT).is_dir():
     sys.exit(
-        f"config: training_data.root: no folder {JAMENDO_ROOT}; set it to that of MTG-Jamendo, or to null to have it "
-        "downloaded"
+        f"config: training_data.root: no folder {JAMENDO_ROOT}; set it to the folder of MTG-Jamendo, or to null to "
+        "download it"
     )
 
 
 def jamendo_tracks(wildcards):
-    """What says that the tracks of a part of MTG-Jamendo are there."""
+    """The files that show that the tracks of a part of MTG-Jamendo are there."""
     if JAMENDO["root"]:
         return []
     return expand(JAMENDO_RECEIPT, shard=[f"{shard:02d}" for shard in STUDY.jamendo_parts()[wildcards.part]])
 
 
-# Slakh2100: its archive, and the receipt of what has been unpacked of it.
+# Slakh2100: its archive, and the receipt of unpacked tracks.
 VERSION = VERSIONS[config["data"]["source"]]
 DOWNLOAD = config["data"]["download"]
 SLAKH = config["data"]["root"] or f"{DOWNLOAD['folder']}/{VERSION.folder}"
 UNPACKED = f"{DOWNLOAD['folder']}/{VERSION.folder}-{digest(STUDY.selection())}.json"
 if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLAKH).is_dir():
-    sys.exit(f"config: data.root: no folder {SLAKH}; set it to that of the data set, or to null to have it downloaded")
+    sys.exit(f"config: data.root: no folder {SLAKH}; set it to the folder of the data set, or to null to download it")
 
 
-# Your own multi-tracks: what is wrong with them is said before anything is done, once a run.
+# Your own multi-tracks: errors are reported before anything else is done, once per run.
 if config["data"]["kind"] == "stems":
     if not config["data"]["root"]:
-        sys.exit("config: data.root is not set; data.kind stems needs the folder that holds your tracks")
+        sys.exit("config: data.root is not set; data.kind stems needs the folder of your tracks")
     if workflow.is_main_process and not WORK.to_come:
         try:
             find_tracks(config["data"], STUDY.splits())
@@ -123,7 +125,7 @@ if config["data"]["kind"] == "stems":
 SONG_FOLDERS = STUDY.song_folders() if config["data"]["kind"] == "midi" else []
 for folder in SONG_FOLDERS:
     if not Path(folder).expanduser().exists():
-        sys.exit(f"config: data.midi.songs: no folder {folder}; set root to one of MIDI files")
+        sys.exit(f"config: data.midi.songs: no folder {folder}; set root to a folder of MIDI files")
 if config["data"]["kind"] == "midi" and not config["data"]["midi"]["songs"]:
     sys.exit("config: data.midi.songs: names no source; give at least one, such as {kind: files, root: FOLDER}")
 
@@ -143,13 +145,13 @@ def composed_songs(split):
 
 
 def song_lists(split):
-    """The tables of the songs that a split has."""
+    """The tables of the songs of a split."""
     found = ["<data>/songs/files.csv"] if SONG_FOLDERS else []
     return found + ([f"<data>/songs/composed-{split}.csv"] if composed_songs(split) else [])
 
 
 def dataset(wildcards):
-    """What says that the dataset of a part is there."""
+    """The file or folder that shows that the data set of a part is there."""
     if config["data"]["kind"] in ("mini", "midi"):
         return f"<data>/{wildcards.part}/{'slakh' if config['data']['kind'] == 'mini' else 'tracks'}"
     return SLAKH if config["data"]["root"] else UNPACKED
@@ -169,7 +171,7 @@ def chunking(wildcards):
     return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
 
 
-# Models that come with the package are no inputs but parameters, by name and digest, wherever the package lies.
+# Models that come with the package are parameters, not inputs: by name and digest, wherever the package is.
 WEIGHTS = Path(gmsdi.__file__).resolve().parent / "weights"
 BUNDLED = WEIGHTS / "mini"
 MODEL_FILES = ["model.safetensors", "config.json"]
@@ -191,8 +193,13 @@ def embedded_windows(name):
     return f"<results>/clap/embeddings/{name}" if STUDY.clap else []
 
 
+def codec_files():
+    """Weights and configuration of the codec whose latents the model is trained on, if there is one."""
+    return [f"<results>/codecs/{config['codec']['use']}/{file}" for file in MODEL_FILES] if STUDY.latent else []
+
+
 def clap_files():
-    """Weights and configuration of the CLAP, if there is one; nothing where LAION's is downloaded."""
+    """Weights and configuration of the CLAP, if there is one; empty if LAION's is downloaded."""
     given = config["model"]["config"]["text"]["checkpoint"]
     if not STUDY.clap or not (given or config["clap"]["train"]):
         return []
@@ -219,14 +226,14 @@ def baseline_folder(name):
 
 
 def system_folders(system):
-    """The folders of a system's models, in their order."""
+    """The folders of a system's models, in order."""
     if system.kind == "gmsdi":
         folders, trained = [model_folder()], config["model"]["train"]
-        key, mend = "model.folder", "set it to a model's folder, or model.train to true"
+        key, mend = "model.folder", "set it to the folder of a model, or set model.train to true"
     else:
         folders, trained = [baseline_folder(model) for model in system.models], config["baselines"]["train"]
         key, mend = "baselines", (
-            "set baselines.train to true, name a baselines.folder, or leave the system out of baselines.enabled"
+            "set baselines.train to true, name a baselines.folder, or leave out the system's rows of separation.rows, by null"
         )
     files = [f"{folder}/{file}" for folder in folders for file in MODEL_FILES]
     missing = [] if trained else [file for file in files if not Path(file).is_file()]
@@ -246,7 +253,7 @@ def row_folders(*names):
         missing = [file for file in MODEL_FILES if not Path(folder, file).is_file()]
         if missing:
             sys.exit(
-                f"config: separation.extras.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
+                f"config: separation.rows.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
                 "bundled"
             )
         found.append(folder)
@@ -259,7 +266,7 @@ def task_folders(*names):
 
 
 def model_inputs(folders):
-    """Weights and configurations of models, but for those that come with the package."""
+    """Weights and configurations of models, except those that come with the package."""
     return [
         f"{folder}/{file}"
         for folder in dict.fromkeys(folders)
@@ -278,5 +285,5 @@ def bundled(folders):
 
 
 def decisive(split):
-    """The grid's files on a split that settle what a method leaves open."""
+    """The grid's files on a split that decide the open settings of methods."""
     return expand("<results>/grid/{split}/{method}.csv", split=split, method=STUDY.deciding(split))

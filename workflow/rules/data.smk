@@ -1,5 +1,5 @@
-# The dataset: composed and rendered here (mini), MIDI songs (midi), Slakh2100, downloaded or in a folder (slakh), or any
-# folder of multi-tracks (stems); then cut into windows. And MTG-Jamendo, where the model learns from it.
+# The data set: composed and rendered here (mini), MIDI songs (midi), Slakh2100, downloaded or in a folder (slakh), or any
+# folder of multi-tracks (stems); then cut into windows. Also MTG-Jamendo, if the model is trained on it.
 
 
 rule compose:
@@ -20,7 +20,7 @@ rule compose:
         "../scripts/compose.py"
 
 
-# MIDI songs. The composed ones are MIDI files first, like those that somebody brings.
+# MIDI songs. Composed songs are first written as MIDI files, like those that users bring.
 
 
 rule compose_songs:
@@ -103,10 +103,10 @@ rule render:
         "../scripts/render.py"
 
 
-# Archive and tracks are no outputs, but lie beside them: Snakemake would delete them before it runs a job again. The
-# outputs say that they are there; a job that runs again checks them, and fetches and unpacks only what is missing. Mirrors
-# and the like are not parameters, since the bytes do not depend on them.
-localrules:  # since a cluster's nodes may not reach the internet
+# Archive and tracks are stored beside the outputs, not among them, since Snakemake would delete them before it reruns a
+# job. The outputs show that they are there; a job that is rerun checks them, and downloads and unpacks only what is
+# missing. Mirrors and the like are not parameters, because the bytes do not depend on them.
+localrules:  # because a cluster's nodes may not reach the internet
     download,
     list_jamendo,
     download_jamendo,
@@ -145,7 +145,7 @@ rule unpack:
         "../scripts/unpack.py"
 
 
-# 8 tracks at a time: 8 GB suffice where none is longer than 25 minutes.
+# 8 tracks at a time: 8 GB suffice if no track is longer than 25 minutes.
 rule chunk:
     input:
         dataset=dataset,
@@ -168,7 +168,7 @@ rule chunk:
         "../scripts/chunk.py"
 
 
-# Evaluation needs the stems, and so do the baselines' trainings; the text-conditioned model's must not see them.
+# Evaluation and the training of baselines need the stems; the training of the text-conditioned model must not see them.
 use rule chunk as chunk_with_stems with:
     output:
         multiext("<data>/{part}/windows/", *WINDOW_FILES, "stems.npy"),
@@ -222,7 +222,7 @@ rule download_jamendo:
         "../scripts/download_jamendo.py"
 
 
-# 8 tracks at a time: 8 GB suffice where none is longer than 6 hours.
+# 8 tracks at a time: 8 GB suffice if no track is longer than 6 hours.
 rule chunk_jamendo:
     input:
         tracks=jamendo_tracks,

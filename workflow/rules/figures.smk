@@ -1,4 +1,4 @@
-# Figures, the gallery, the report page, and the resolved configuration beside them.
+# Figures, the gallery, the report page, and the resolved configuration.
 
 
 rule figure2:
@@ -98,8 +98,7 @@ OTHERS = [folder for folder in [*row_folders(*STUDY.rows), *task_folders(*STUDY.
 PAGE_FILES = ["report/page.html.j2", *(f"report/figure{number}.rst" for number in (2, 3, 4))]
 
 
-# The page draws its figures from the tables by itself, so that a figure file that was deleted is drawn again and nothing
-# else is done.
+# The page draws its figures from the tables itself, so that if a figure file was deleted, only that file is drawn again.
 rule page:
     input:
         config="<results>/config.yaml",
@@ -113,6 +112,7 @@ rule page:
         stems="<results>/scores/stems_of_mixtures.csv",
         negatives="<results>/tables/negative_prompts.csv" if config["generation"]["negatives"] else [],
         costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
+        codecs="<results>/tables/codecs.csv" if STUDY.codecs else [],
         gallery="<results>/gallery",
         model=model_inputs(MAIN),
         others=model_inputs(OTHERS),

@@ -1,5 +1,5 @@
 # Table 1: every value of w for the Extractor and for the Separator with each constrained stem; the same on validation
-# chunks for settings that the test split has not seen; and MSDM with each constrained stem.
+# chunks, for settings chosen without the test split; and MSDM with each constrained stem.
 
 
 rule grid:

@@ -25,7 +25,9 @@ rule table2:
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         validation=(
-            expand("<results>/grid/validation/{method}.csv", method=list(STUDY.grid_rows)) if STUDY.validation else []
+            expand("<results>/grid/validation/{method}.csv", method=list(STUDY.grid_rows))
+            if any(row.chosen_on == "validation" for row in STUDY.ensembles.values())
+            else []
         ),
     output:
         report(
@@ -43,13 +45,14 @@ rule table2:
     params:
         intervals=config["intervals"],
         methods=list(STUDY.rows),
+        ensembles=[row.model_dump() for row in STUDY.ensembles.values()],
         code=code("table2.py", "resources/paper_table2.csv"),
         work=Work(TABLE2),
     script:
         "../scripts/table2.py"
 
 
-# BSS Eval's ratios of the same separations, if separation.bss_eval asks for them.
+# BSS Eval's ratios of the same separations, if separation.bss_eval is set.
 rule bss_eval:
     input:
         audio=shards("separation", "<results>/separation/{method}/{shard}-of-{shards}.npy"),
@@ -94,8 +97,8 @@ rule table2_bss_eval:
         "../scripts/table2_bss_eval.py"
 
 
-# What gmsdi.metrics.embeddings.get_embedding takes, and what tables and figures call it: its name, and what differs from
-# the embedding that is published under it.
+# The arguments of gmsdi.metrics.embeddings.get_embedding, and the embedding's name in tables and figures: its own name,
+# and how it differs from the embedding published under that name.
 EMBEDDING = {
     "name": config["fad"]["embedding"],
     **{key: config["fad"][key] for key in ["checkpoint", "sha256", "hop"]},
@@ -186,7 +189,7 @@ rule fad:
         "../scripts/fad.py"
 
 
-# What negative prompts do to each stem at equal w, also where they harm.
+# The effect of negative prompts on each stem at equal w, even where they do harm.
 rule negative_prompts:
     input:
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_curve.csv"],
@@ -207,7 +210,7 @@ rule negative_prompts:
 PARTIAL = [name for name, task in STUDY.tasks.items() if task.given]
 
 
-# Whether accompaniments go with the given stems, which the distances cannot tell.
+# Whether accompaniments fit the given stems, which the distances cannot show.
 rule coherence:
     input:
         audio=shards("generation", expand("<results>/generation/{task}/{{shard}}-of-{{shards}}.npy", task=PARTIAL)),
@@ -231,7 +234,7 @@ rule coherence:
 MIXED = [name for name, task in STUDY.tasks.items() if task.mixed]
 
 
-# The stems by themselves, of which the sums of Figure 3 tell nothing.
+# The generated stems themselves, about which the sums of Figure 3 say nothing.
 rule embed_stems:
     input:
         checkpoint=EMBEDDING["checkpoint"] or [],

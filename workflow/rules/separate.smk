@@ -1,4 +1,4 @@
-# Table 2's separations, each method with the settings that the grid led to.
+# The separations of Table 2, each method with the settings chosen on the grid.
 
 
 rule separate:
@@ -6,7 +6,7 @@ rule separate:
         model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=TEST,
         selection="<results>/selection.json",
-        # Where the validation chunks led to the same settings as Table 1, so do they to the same stems.
+        # If the validation chunks lead to the same settings as Table 1, the stems are the same, too.
         twin=lambda wildcards: (
             f"<results>/separation/{STUDY.rows[wildcards.method].twin}/{wildcards.shard}-of-{wildcards.shards}.npy"
             if STUDY.rows[wildcards.method].twin

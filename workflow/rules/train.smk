@@ -1,5 +1,5 @@
-# Training: the model of the results, if model.train asks for it, and the demo's short training, apart from them.
-# Checkpoints lie beside the outputs, not among them, so that a job that was killed goes on where it stopped.
+# Training: the model of the results, if model.train is set, and the demo's short training, which no result uses.
+# Checkpoints are stored beside the outputs, not among them, so that a job that was killed continues where it stopped.
 
 
 rule train:
@@ -8,6 +8,7 @@ rule train:
         validation=windows(STUDY.learned("validation")),
         train_embeddings=embedded_windows(STUDY.learned("train")),
         validation_embeddings=embedded_windows(STUDY.learned("validation")),
+        codec=codec_files(),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
         losses="<results>/training/losses.csv",
@@ -41,6 +42,7 @@ use rule train as train_short with:
         validation=windows(part("validation", SHORT["validation_tracks"])),
         train_embeddings=embedded_windows(part("train", SHORT["tracks"])),
         validation_embeddings=embedded_windows(part("validation", SHORT["validation_tracks"])),
+        codec=codec_files(),
     output:
         model=multiext("<results>/demo_training/model/", "model.safetensors", "config.json"),
         losses="<results>/demo_training/losses.csv",
@@ -60,7 +62,7 @@ use rule train as train_short with:
         work=WORK.training("demo"),
 
 
-# The paper's other systems, from separated stems.
+# The paper's other systems, trained on separated stems.
 use rule train as train_baseline with:
     input:
         train=[f"<data>/{part('train')}/windows_with_stems/{file}" for file in [*WINDOW_FILES, "stems.npy"]],

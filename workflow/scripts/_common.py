@@ -1,4 +1,4 @@
-"""What every script does around its work: log, progress bar, and errors of one line."""
+"""What all scripts share: log, progress bar, and one-line errors."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
-    """Copy what is printed to the rule's log; end with one line and status 1 if the user can mend it.
+    """Copy all output to the rule's log, and end with one line and status 1 if the user can fix an error.
 
-    What a job that was killed has left of the rule's outputs is removed first.
+    Partial outputs of a job that was killed are deleted first.
     """
     path = Path(snakemake.log[0])
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # the further processes of a training add to its log
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # further processes of a training append to its log
         path.write_text("", encoding="utf-8")
     for output in snakemake.output:
         remove_partials(output)
@@ -50,7 +50,7 @@ def job(snakemake: Any) -> Iterator[None]:
 
 
 class Tee:
-    """A text stream to a terminal and to a log; of a line that is drawn over, the log gets the last state."""
+    """A text stream to a terminal and a log; of a line that is overwritten, the log gets the last state."""
 
     def __init__(self, terminal: TextIO, log: TextIO) -> None:
         self.terminal, self.log, self.line = terminal, log, ""
@@ -73,7 +73,7 @@ class Tee:
 
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[float, float], None]]:
-    """A progress bar; yields a function that takes what is done and what there is to do."""
+    """Show a progress bar; yields a function that takes the amount done and the total."""
     from tqdm import tqdm
 
     bar_format = "{desc}: {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}"
@@ -88,9 +88,9 @@ def progress(description: str) -> Iterator[Callable[[float, float], None]]:
 
 
 def open_system(snakemake: Any, setup: Setup) -> Any:
-    """The system that a row or a task of the rule runs on, on the rule's threads.
+    """Open the system of the rule's row or task, using the rule's threads.
 
-    No result depends on how the work is cut.
+    Results do not depend on how the work is divided into jobs.
     """
     import torch
 
@@ -104,27 +104,27 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
     rate = snakemake.config["data"]["sample_rate"]
     if system.sample_rate != rate:
         raise UserError(
-            f"{', '.join(map(str, folders))}: a model of {system.sample_rate} Hz, but data.sample_rate is {rate}; "
-            "change one of them"
+            f"{', '.join(map(str, folders))}: the model works at {system.sample_rate} Hz, but data.sample_rate is "
+            f"{rate}; change one of them"
         )
     return system
 
 
 def model_folders(files: Any, bundled: Iterable[str]) -> list[Path]:
-    """The folders of models: of the rule's input files, and of those that come with the package."""
-    from gmsdi import errors  # says where the package lies, and needs nothing else of it
+    """The folders of models: those of the rule's input files, and those that come with the package."""
+    from gmsdi import errors  # a light module, imported to locate the package
 
     folders = dict.fromkeys(Path(file).parent for file in ([files] if isinstance(files, str) else files))
     return [*folders, *(Path(errors.__file__).parent / "weights" / name for name in bundled)]
 
 
 def workflow_file(name: str) -> Path:
-    """A file of the workflow's folder, wherever that lies; the rule's `code` has to name it."""
+    """A file in the workflow's folder, wherever that is; the rule's `code` has to name it."""
     return Path(__file__).resolve().parents[1] / name
 
 
 def windows_folder(files: Any) -> Path:
-    """The windows folder that the rule's input files lie in."""
+    """The windows folder of the rule's input files."""
     return Path(files if isinstance(files, str) else files[0]).parent
 
 

@@ -1,4 +1,4 @@
-"""Score a method's separations of the test split by BSS Eval."""
+"""Score a method's separations of the test split with BSS Eval."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Settle w and the constrained stem of each method of Table 2: as configured, or the best of the grid."""
+"""Choose w and the constrained stem of each method of Table 2: as configured, or the best on the grid."""
 
 import json
 from typing import Any

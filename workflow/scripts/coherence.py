@@ -14,7 +14,7 @@ snakemake: Any
 
 
 def of(task: str, files: list[str]) -> list[str]:
-    """The task's files, in the order of their shards."""
+    """The task's files, sorted by shard."""
     return [file for file in files if Path(file).parent.name == task]
 
 

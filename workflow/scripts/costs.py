@@ -1,4 +1,4 @@
-"""Join the methods' scores against their cost."""
+"""Join the methods' tables of scores and costs."""
 
 from typing import Any
 

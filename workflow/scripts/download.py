@@ -1,4 +1,4 @@
-"""Fetch an archive, or verify the one that lies there; a download that was cut off goes on where it stopped."""
+"""Download an archive, or verify the one that is there; an interrupted download resumes where it stopped."""
 
 import json
 from contextlib import closing

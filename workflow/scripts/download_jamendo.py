@@ -1,4 +1,4 @@
-"""Fetch a shard of MTG-Jamendo, verify and unpack it; what is there is not fetched again."""
+"""Download, verify and unpack a shard of MTG-Jamendo; existing tracks are not downloaded again."""
 
 import json
 from contextlib import closing

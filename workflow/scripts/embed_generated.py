@@ -1,4 +1,4 @@
-"""Embed the generated clips of a task, a bar at a time."""
+"""Embed the generated clips of a task, bar by bar."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Embed what generated clips are compared with: test chunks, white noise, shuffled stems."""
+"""Embed the references of generated clips: test chunks, white noise, shuffled stems."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Embed the generated stems of a task's clips, a stem at a time, and compare the stems of each clip."""
+"""Embed the generated stems of a task's clips, stem by stem, and compare the stems of each clip."""
 
 from typing import Any
 

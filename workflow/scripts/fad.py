@@ -1,4 +1,4 @@
-"""Frechet audio distances of all bars and reference lines."""
+"""Compute the Fréchet audio distances of all bars and reference lines."""
 
 from pathlib import Path
 from typing import Any

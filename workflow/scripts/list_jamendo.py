@@ -1,4 +1,4 @@
-"""Fetch the list of MTG-Jamendo's tracks and their digests."""
+"""Download the list of MTG-Jamendo's tracks and their digests."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Look at MIDI songs: which can be used, which are the same, and which split each is in."""
+"""Examine MIDI songs: which can be used, which are the same, and which split each is in."""
 
 import logging
 from typing import Any

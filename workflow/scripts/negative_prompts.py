@@ -1,4 +1,4 @@
-"""What negative prompts do to the distance of each stem, from the distances of Figure 2 and of the curve over w."""
+"""Tabulate the effect of negative prompts on each stem's distance, from Figure 2 and the curve over w."""
 
 from typing import Any
 

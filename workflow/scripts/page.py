@@ -1,4 +1,4 @@
-"""Put the report page together."""
+"""Assemble the report page."""
 
 import json
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from _common import job, model_folders, windows_folder, workflow_file
 from gmsdi.io.files import atomic
 from gmsdi.study import figures as plots
 from gmsdi.study import report
+from gmsdi.study.codecs import codecs_sheet
 from gmsdi.study.methods import load_rows
 from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
@@ -68,10 +69,10 @@ with job(snakemake):
         }
     table1, table2 = pd.read_csv(files.table1), pd.read_csv(files.table2)
     table1["constrained"] = table1["constrained"].fillna("")
-    convention = config["separation"]["guidance"]["convention"]
-    sheets1 = table1_sheets(table1, convention=convention, steps=Study(config).grid_steps())
+    convention, study = config["separation"]["guidance"]["convention"], Study(config)
+    sheets1 = table1_sheets(table1, convention=convention, steps=study.grid_steps())
     sheets2 = [
-        *table2_sheets(table2, chunks=chunks, **config["intervals"]),
+        *table2_sheets(table2, rows, list(study.ensembles.values()), chunks=chunks, **config["intervals"]),
         differences_sheet(pd.read_csv(files.differences), **config["intervals"]),
     ]
     negative = negatives_sheets(pd.read_csv(files.negatives), **config["intervals"]) if files.negatives else []
@@ -105,6 +106,7 @@ with job(snakemake):
         "table1": [sheet_html(sheet) for sheet in sheets1],
         "table2": [sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),
+        "codecs": [sheet_html(codecs_sheet(pd.read_csv(files.codecs)))] if files.codecs else [],
         "costs": costs,
         "figures": figures,
         "stems": sheet_html(stems_sheet(pd.read_csv(files.stems))),

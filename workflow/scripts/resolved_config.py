@@ -1,4 +1,4 @@
-"""Write the configuration of the run, defaults included."""
+"""Write the run's configuration, including defaults."""
 
 from typing import Any
 

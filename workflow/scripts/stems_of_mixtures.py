@@ -1,4 +1,4 @@
-"""Compare generated stems with the stems that they are called, and with each other."""
+"""Compare generated stems with real stems of their labels, and with each other."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Table 1 from the scores of the grid."""
+"""Make Table 1 from the scores of the grid."""
 
 from typing import Any
 

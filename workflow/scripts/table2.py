@@ -1,4 +1,4 @@
-"""Table 2, and the differences of its rows, from the scores of the separation of the test split."""
+"""Make Table 2, and the table of differences of its rows, from the separation scores on the test split."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from _common import job, workflow_file, write_table
 
-from gmsdi.study.methods import load_rows
+from gmsdi.study.methods import Ensemble, load_rows
 from gmsdi.study.tables import differences_sheet, table2, table2_differences, table2_sheets
 
 snakemake: Any
@@ -16,25 +16,26 @@ with job(snakemake):
     params = snakemake.params
     scores = {method: pd.read_csv(file) for method, file in zip(params.methods, snakemake.input.scores, strict=True)}
     selection = load_rows(json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8")))
-    validation = {}
+    ensembles, validation = [Ensemble(**row) for row in params.ensembles], {}
     if snakemake.input.validation:
         grid = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.validation])
         for row in selection.values():
             if row.twin:
                 cell = row.cell()
                 validation[row.name] = grid[(grid[list(cell)] == pd.Series(cell)).all(axis=1)]
+    given: dict[str, Any] = {"ensembles": ensembles, "validation": validation}
     table = table2(
         scores,
         selection,
         pd.read_csv(workflow_file("resources/paper_table2.csv")),
-        validation=validation,
+        **given,
         **params.intervals,
     )
     chunks = sum(len(pd.read_csv(file)) for file in snakemake.input.chunks)
     write_table(
         [file for file in snakemake.output if "differences" not in Path(file).stem],
         table,
-        table2_sheets(table, chunks=chunks, **params.intervals),
+        table2_sheets(table, selection, ensembles, chunks=chunks, **params.intervals),
     )
-    pairs = table2_differences(scores, selection, validation=validation, **params.intervals)
+    pairs = table2_differences(scores, selection, **given, **params.intervals)
     write_table(snakemake.output.differences, pairs, [differences_sheet(pairs, **params.intervals)])

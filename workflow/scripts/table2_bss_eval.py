@@ -1,4 +1,4 @@
-"""BSS Eval's ratios of Table 2's separations."""
+"""Make the table of BSS Eval's ratios for the separations of Table 2."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train a model; a run that was killed goes on from its last checkpoint."""
+"""Train a model; a run that was killed continues from its last checkpoint."""
 
 import os
 import shutil
@@ -22,16 +22,17 @@ with job(snakemake):
     devices = max(1, snakemake.resources.gpu)
     threads = max(1, snakemake.threads // devices)
     torch.set_num_threads(threads)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else several processes share all cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # otherwise several processes compete for all cores
     try:
         config = TrainingConfig(**params.training, devices=devices)
     except TypeError as error:
         raise UserError(f"config: training: {error}") from error
     losses = Path(snakemake.output.losses)
-    # Another configuration must not resume this one's checkpoint, hence its digest in the folder's name.
+    # The folder's name has a digest of the configuration, so that another one does not resume this checkpoint.
     work = losses.parent / f"work-{digest([params.model, params.training, params.seed])}"
     model = Path(snakemake.output.model[0]).parent
     remove_partials(model)
+    codec = snakemake.input.get("codec") or None
     first = train(
         dict(params.model),
         config,
@@ -43,6 +44,7 @@ with job(snakemake):
         description=params.description,
         train_embeddings=snakemake.input.get("train_embeddings") or None,
         validation_embeddings=snakemake.input.get("validation_embeddings") or None,
+        codec=codec and Path(codec[0]).parent,
     )
     if first:
         logged = pd.read_csv(work / "csv" / "metrics.csv")

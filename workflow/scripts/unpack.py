@@ -1,4 +1,4 @@
-"""Unpack the tracks and stems that are wanted, unless they are there, of an archive at hand or as it arrives."""
+"""Unpack the wanted tracks and stems that are not there yet, from a stored archive or while it is downloaded."""
 
 import json
 from contextlib import closing
@@ -17,7 +17,7 @@ with job(snakemake), closing(ProgressBar()) as progress:
     receipt = Path(snakemake.output[0])
     archive = receipt.with_name(params.archive)
     tracks = params.selection["tracks"]
-    # An archive that was removed is fetched again if more is wanted of it than what was unpacked.
+    # An archive that was deleted is downloaded again if more of it is wanted than was unpacked.
     download_slakh(
         receipt.with_name(params.folder),
         variant=params.variant,

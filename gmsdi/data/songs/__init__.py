@@ -1,4 +1,4 @@
-"""Songs to train on, as MIDI: arranged by MMA, drawn at random, and of this package's own composer."""
+"""Songs to train on, as MIDI: arranged by MMA, drawn at random, or written by this package's own composer."""
 
 from gmsdi.data.songs.arranged import ArrangedSettings
 from gmsdi.data.songs.composed import ComposedSettings

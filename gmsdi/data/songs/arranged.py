@@ -1,8 +1,8 @@
-"""Chord charts that we compose, arranged by MMA (Musical MIDI Accompaniment, https://www.mellowood.ca/mma).
+"""Chord charts composed here and arranged by MMA (Musical MIDI Accompaniment, https://www.mellowood.ca/mma).
 
-MMA is licensed under the GPL, version 2; it is run as a program and nothing of it is copied. Its grooves come in
-library files; the files are divided among the splits, so that a test song's grooves are unseen in training. Where an
-arrangement lacks an instrument, players of `gmsdi.data.songs.playing` join in, and lines are laid over it.
+MMA is licensed under the GPL, version 2; it is run as a program, and nothing of it is copied. Its library files of
+grooves are divided among the splits, so that the grooves of test songs are unseen in training. Where an arrangement
+lacks an instrument, players of `gmsdi.data.songs.playing` join in; they also add lines over it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from gmsdi.data.songs.playing import Meter, Passage
 from gmsdi.data.songs.score import DRUM_KEYS, KITS, PROGRAMS, Part, Song, once_each, played
 from gmsdi.errors import UserError
 
-_TIME_LIMIT = 60.0  # seconds of a run of MMA; it takes 0.1
+_TIME_LIMIT = 60.0  # seconds for a run of MMA, which takes 0.1
 _SHARES = {"train": 0.75, "validation": 0.1, "test": 0.15}  # of the groove library
-# Files that hold no music: counts, clicks, and intros and endings alone.
+# Files without music: counts, clicks, and files of intros or endings only.
 _NOT_MUSIC = re.compile(r"^(none|metronome.*|count|intro|ending)$")
 _VARIANT = {
     "fill": re.compile(r"fill", re.IGNORECASE),
@@ -39,7 +39,7 @@ _VARIANT = {
 }
 _SHORT_VARIANT = {"fill": re.compile(r"[a-z0-9]F[A-D]$"), "ending": re.compile(r"[a-z0-9]E$")}  # of the folder pflib
 
-# Natural tempos by words in a file's or groove's name, in the beats that MMA counts; the first that fits.
+# Natural tempos, in beats as MMA counts them, by words in a file's or groove's name; the first match counts.
 _TEMPOS: tuple[tuple[str, tuple[int, int]], ...] = (
     ("metal|thr|punk|hrk|mtl", (120, 190)), ("dnb", (155, 178)), ("hip-?hop|hip[0-9]|trip|team", (76, 104)),
     ("house|hous|techno|tech|trance|rave|dance|danc|disco", (112, 140)), ("slowbolero|slow.*swing", (66, 100)),
@@ -54,7 +54,7 @@ _TEMPOS: tuple[tuple[str, tuple[int, int]], ...] = (
     ("shuffle|shfl|boog|blues|blus|twist|jive|50s|rock'?n", (92, 160)), ("march", (96, 124)),
     ("country|cntr|bluegrass|western|folk|zydeco", (84, 150)), ("rock", (90, 160)), ("", (80, 140)),
 )  # fmt: skip
-# Styles of chord progressions that suit, by words; "" is for all others.
+# Suitable styles of chord progressions, by words in the name; "" is for all others.
 _HARMONY: tuple[tuple[str, dict[str | None, float]], ...] = (
     (
         "blues|blus|boog|shuffle|shfl|jive|twist|50s",
@@ -87,16 +87,16 @@ _TRIPLE_FEEL = re.compile(
 
 @dataclass(frozen=True)
 class ArrangedSettings:
-    """Settings of the arranged songs.
+    """Settings of arranged songs.
 
     Attributes:
-        bars: least and greatest number of bars.
-        seconds: least and greatest length; it decides within `bars`.
-        joined: chance that a player joins for a class which the arrangement lacks.
-        lines: chance of a line (a lead, a riff, runs) on guitar or piano over the arrangement.
-        percussion: chance of more percussion, crashes and fills over the arrangement's drums.
-        program: MMA's program.
-        library: folder of MMA's grooves; None finds the one that is installed with the program.
+        bars: smallest and largest number of bars.
+        seconds: shortest and longest length, applied within the limits of `bars`.
+        joined: probability that a player joins for a class that the arrangement lacks.
+        lines: probability of a line (a lead, a riff, runs) on guitar or piano over the arrangement.
+        percussion: probability of more percussion, crashes and fills over the arrangement's drums.
+        program: name or path of MMA's program.
+        library: folder of MMA's grooves; None finds the one installed with the program.
     """
 
     bars: tuple[int, int] = (24, 48)
@@ -114,8 +114,8 @@ class Groove:
 
     Attributes:
         file: library file, relative to the library's folder.
-        name: as `DefGroove` has it.
-        beats: beats of a bar, quarters to MMA.
+        name: name in its `DefGroove` line.
+        beats: beats per bar, which MMA counts as quarters.
         variant: "main", "fill", "intro" or "ending".
     """
 
@@ -127,7 +127,7 @@ class Groove:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chord chart: the text for MMA, and what the players need of it."""
+    """A chord chart: the text for MMA, and what players need to know of it."""
 
     text: str
     grooves: tuple[Groove, ...]
@@ -143,14 +143,14 @@ class Chart:
 
 
 class Refused(Exception):
-    """MMA made no arrangement of a chart."""
+    """MMA did not make an arrangement of a chart."""
 
 
 # --- The program and its library ------------------------------------------------------------------------------------
 
 
 def find_mma(settings: ArrangedSettings) -> tuple[Path, Path]:
-    """The program and the folder of its grooves.
+    """Find the program and the folder of its grooves.
 
     Raises:
         UserError: if either is missing.
@@ -158,8 +158,8 @@ def find_mma(settings: ArrangedSettings) -> tuple[Path, Path]:
     found = shutil.which(settings.program)
     if found is None:
         raise UserError(
-            f"arranged songs need MMA, and the program {settings.program!r} is not on the path; install it "
-            "(Debian, Ubuntu: apt-get install mma; others: https://www.mellowood.ca/mma) or take other kinds of songs"
+            f"arranged songs need MMA, but the program {settings.program!r} is not on the path; install it "
+            "(Debian, Ubuntu: apt-get install mma; others: https://www.mellowood.ca/mma) or use other kinds of songs"
         )
     program = Path(found).resolve()
     if settings.library is not None:
@@ -170,31 +170,33 @@ def find_mma(settings: ArrangedSettings) -> tuple[Path, Path]:
     for place in places:
         if next(place.glob("*/*.mma"), None):
             return program, place.resolve()
-    raise UserError(f"{places[0]}: no groove library of MMA; set `library` to the folder that holds stdlib/")
+    raise UserError(f"{places[0]}: no groove library of MMA found; set `library` to the folder that holds stdlib/")
 
 
 def _environment() -> dict[str, str]:
-    """The environment without what is meant for this Python: MMA runs under another, whose hashing must not vary."""
+    """The environment without this Python's variables, since MMA runs under another, whose hashing must not vary."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return {**kept, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @lru_cache(maxsize=4)
 def mma_version(program: Path) -> str:
-    """What `mma -v` says."""
+    """The version that `mma -v` prints."""
     run = subprocess.run(
         [str(program), "-v"], env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         errors="replace", timeout=_TIME_LIMIT, check=False,
     )  # fmt: skip
     numbers = re.findall(r"\d+\.\d+\S*", run.stdout)
     if run.returncode or not numbers:
-        raise UserError(f"{program}: `mma -v` names no version; is it MMA (Musical MIDI Accompaniment)?")
+        raise UserError(
+            f"{program}: `mma -v` does not print a version; check that it is MMA (Musical MIDI Accompaniment)"
+        )
     return str(numbers[-1])
 
 
 @lru_cache(maxsize=4)
 def library(folder: Path) -> dict[str, tuple[Groove, ...]]:
-    """The grooves of each library file with at least one that is music."""
+    """The grooves of each library file that has at least one main groove."""
     result = {}
     for path in sorted(folder.glob("*/*.mma")):
         if _NOT_MUSIC.match(path.stem.lower()):
@@ -206,7 +208,7 @@ def library(folder: Path) -> dict[str, tuple[Groove, ...]]:
 
 
 def read_grooves(text: str, file: str) -> tuple[Groove, ...]:
-    """The grooves that a library file defines, with the metre that `Time` has set before each."""
+    """The grooves that a library file defines, each with the metre of the last `Time` line before it."""
     beats = 4
     found: dict[str, Groove] = {}
     short = file.startswith("pflib/")
@@ -243,7 +245,7 @@ def split_of(file: str) -> str:
 
 
 def library_stamp(settings: ArrangedSettings) -> dict[str, str]:
-    """What the songs depend on besides the settings: MMA's version and the contents of its library."""
+    """What songs depend on besides the settings: MMA's version and the contents of its library."""
     program, folder = find_mma(settings)
     digest = hashlib.sha256()
     for file in sorted(library(folder)):
@@ -259,7 +261,7 @@ def _words(groove: Groove) -> str:
 
 
 def tempo_range(groove: Groove) -> tuple[int, int]:
-    """Natural tempos of a groove, in beats of MMA a minute."""
+    """Natural tempos of a groove, in MMA's beats per minute."""
     low, high = next(tempos for words, tempos in _TEMPOS if re.search(words, _words(groove)))
     if groove.beats == 6:  # MMA counts eighths
         return round(1.7 * max(low, 80)), round(1.7 * min(high, 140))
@@ -269,11 +271,11 @@ def tempo_range(groove: Groove) -> tuple[int, int]:
 def compose_chart(
     rng: np.random.Generator, grooves: dict[str, tuple[Groove, ...]], settings: ArrangedSettings
 ) -> Chart:
-    """A chart for a file of `grooves`: sections with chords and grooves of their own.
+    """Compose a chart for one file of `grooves`: sections with their own chords and grooves.
 
     Args:
         rng: source of randomness.
-        grooves: the library's files that may be used.
+        grooves: the library files that may be used, with their grooves.
         settings: see `ArrangedSettings`.
     """
     files = sorted(grooves)
@@ -306,7 +308,7 @@ def compose_chart(
         length = max(len(bars), int(rng.choice((8, 8, 8, 12, 16, 4))))
         chords = realise(bars, other, SCALES[mode])
         forms.append([chords[k % len(chords)] for k in range(length)])
-    raised = int(rng.choice((0, 0, 0, 0, 0, 0, 1, 2)))  # the last part in a higher key
+    raised = int(rng.choice((0, 0, 0, 0, 0, 0, 1, 2)))  # semitones by which the last part is raised
 
     lines = [f"RndSeed {int(rng.integers(1, 1 << 30))}", f"Tempo {tempo}"]
     if rng.random() < 0.1:
@@ -348,7 +350,7 @@ def compose_chart(
 
 
 def raise_by(chord: Harmony, semitones: int) -> Harmony:
-    """A chord in another key."""
+    """A chord raised by this many semitones."""
     move = lambda tones: tuple((tone + semitones) % 12 for tone in tones)  # noqa: E731
     return Harmony(
         (chord.root + semitones) % 12, move(chord.tones), (chord.bass + semitones) % 12,
@@ -357,8 +359,8 @@ def raise_by(chord: Harmony, semitones: int) -> Harmony:
 
 
 def bar_text(number: int, bar: Sequence[Harmony], beats: int) -> str:
-    """A bar as MMA reads it: chords, those after the first with their beat, so "12 Dm7 G7@3"."""
-    # Without "@", MMA spreads the chords of some metres (Time 6/8) over fewer places than beats.
+    """A bar as MMA reads it: chords, those after the first with their beat, such as "12 Dm7 G7@3"."""
+    # Without "@", MMA spreads the chords of some metres (Time 6/8) over fewer positions than beats.
     words = [
         chord.name + (f"@{place + 1}" if place else "")
         for place, chord in zip(positions(len(bar), beats), bar, strict=True)
@@ -367,7 +369,7 @@ def bar_text(number: int, bar: Sequence[Harmony], beats: int) -> str:
 
 
 def _directives(rng: np.random.Generator) -> list[str]:
-    """Changes to a groove's tracks, so that the same groove does not always sound the same."""
+    """Random changes to a groove's tracks, so that the same groove does not always sound the same."""
     lines = []
     if rng.random() < 0.35:
         lines.append("AllTracks Chord Voicing Mode=" + pick(rng, ("Optimal", "Optimal", "Compressed", "Invert")))
@@ -392,17 +394,17 @@ def _directives(rng: np.random.Generator) -> list[str]:
 
 
 def run_mma(text: str, settings: ArrangedSettings) -> list[Part]:
-    """The parts that MMA makes of a chart, in ticks of this package.
+    """Let MMA arrange a chart; returns the parts, in ticks of this package.
 
     Raises:
-        Refused: if it makes none or takes too long.
+        Refused: if MMA makes no arrangement or takes too long.
         UserError: if the program is missing.
     """
     import symusic
 
     program, _ = find_mma(settings)
     with tempfile.TemporaryDirectory(prefix="gmsdi-mma-") as private:
-        # Neither the user's own settings of MMA nor the hashing of Python may change what comes out.
+        # Neither the user's own MMA settings nor Python's hashing may change the result.
         (Path(private) / "empty.mma").write_text("")
         (Path(private) / "chart.mma").write_text(text)
         command = [str(program), "-w", "-i", "empty.mma", "-f", "out.mid", "chart.mma"]
@@ -422,7 +424,7 @@ def run_mma(text: str, settings: ArrangedSettings) -> list[Part]:
     factor = TICKS_PER_BEAT / score.ticks_per_quarter
     parts = []
     for track in score.tracks:
-        # symusic makes a track of each program of a channel, so a part that changes its program becomes several.
+        # symusic makes one track per program of a channel, so a part that changes its program becomes several.
         notes = [
             Note(round(n.time * factor), max(round(n.time * factor) + 12, round(n.end * factor)), n.pitch, n.velocity)
             for n in track.notes
@@ -437,15 +439,15 @@ def run_mma(text: str, settings: ArrangedSettings) -> list[Part]:
 
 
 def arrange(rng: np.random.Generator, split: str, settings: ArrangedSettings) -> Song:
-    """A song.
+    """Make an arranged song.
 
     Args:
         rng: source of randomness.
-        split: whose part of the groove library is used.
+        split: the split whose part of the groove library is used.
         settings: see `ArrangedSettings`.
 
     Raises:
-        Refused: if MMA refuses the chart, or its bars are not those of the chart; names the grooves.
+        Refused: if MMA refuses the chart, or returns a different number of bars; the message names the grooves.
         UserError: if MMA is missing.
     """
     _, folder = find_mma(settings)
@@ -461,7 +463,7 @@ def arrange(rng: np.random.Generator, split: str, settings: ArrangedSettings) ->
 
 def passages(chart: Chart) -> list[Passage]:
     """The chart's sections for the players, in ticks."""
-    step = TICKS_PER_BEAT // (2 if chart.beats == 6 else 4)  # six beats are eighths to a listener
+    step = TICKS_PER_BEAT // (2 if chart.beats == 6 else 4)  # a listener hears six beats as eighths
     size = chart.beats * TICKS_PER_BEAT // step
     groups = (size // 2,) * 2 if chart.beats == 6 else (4,) * chart.beats
     meter = Meter((chart.beats, 4), groups, step)
@@ -475,12 +477,12 @@ def passages(chart: Chart) -> list[Passage]:
 
 
 def _finish(rng: np.random.Generator, chart: Chart, parts: list[Part], settings: ArrangedSettings) -> Song:
-    """Check the arrangement, give it the classes that it lacks and a line, and draw programs."""
+    """Check the arrangement, add missing classes and a line, and draw programs."""
     end = chart.bars * chart.beats * TICKS_PER_BEAT
     last = max((note.start for part in parts for note in part.notes), default=0)
-    # Some grooves play late; a metre other than the chart's would be off by many beats.
+    # Some grooves play late, but a wrong metre would be off by many beats.
     if last >= end + TICKS_PER_BEAT or last < end - 2 * chart.beats * TICKS_PER_BEAT:
-        raise Refused(f"{chart.bars} bars should end at tick {end}, and the last note is at {last}")
+        raise Refused(f"{chart.bars} bars should end at tick {end}, but the last note is at {last}")
     kept: list[Part] = []
     kit = int(rng.choice(KITS))
     for part in parts:
@@ -490,7 +492,7 @@ def _finish(rng: np.random.Generator, chart: Chart, parts: list[Part], settings:
             if n.start < end - 10 and (not part.drums or n.pitch in DRUM_KEYS)
         ]
         if part.drums:
-            # MMA ends a drum's note at once, and some SoundFonts cut the sound there.
+            # MMA ends drum notes at once, and some SoundFonts cut the sound off there.
             part.notes = once_each(
                 Note(n.start, min(end, max(n.end, n.start + drumming.ring(n.pitch))), n.pitch, n.velocity)
                 for n in part.notes
@@ -530,9 +532,9 @@ def _finish(rng: np.random.Generator, chart: Chart, parts: list[Part], settings:
 
 
 def _recast(rng: np.random.Generator, song: Song) -> None:
-    """Instruments of no class take the place of guitars and pianos that lack, and tubas and the like that of a bass.
+    """Turn instruments of no class into missing guitars and pianos, and low ones such as tubas into a missing bass.
 
-    So the arrangement's own voices, and not only our players', are heard in every class.
+    This way the arrangement's own voices, and not only those of our players, are heard in every class.
     """
     for name in ("Piano", "Guitar", "Bass"):
         if name in song.classes:
@@ -547,7 +549,7 @@ def _recast(rng: np.random.Generator, song: Song) -> None:
             part = pick(rng, candidates)
             part.program = int(pick(rng, tuple(PROGRAMS[name])))
             part.bends = []
-    # Within a class the programs are drawn anew half of the time: grooves share a few favourites.
+    # Half of the time, the program is redrawn within its class, since grooves share a few favourites.
     for part in song.parts:
         name = part.instrument or ""
         if name in PROGRAMS and rng.random() < 0.5:
@@ -590,7 +592,7 @@ def _drums(
 
 
 def _percussion(rng: np.random.Generator, sections: Sequence[Passage], swing: tuple[int, float] | None) -> list[Note]:
-    """Extra keys on patterns of their own, crashes where sections begin, and fills where they end."""
+    """Extra keys with their own patterns, crashes where sections begin, and fills where they end."""
     drums = drumming.kit(rng)
     pattern = drumming.percussion(rng, sections[0].meter, drums)
     fills = float(rng.uniform(0, 0.8))

@@ -1,4 +1,4 @@
-"""Pieces of this package's own composer as MIDI, with the programs widened to all of each class."""
+"""Pieces by this package's own composer as MIDI, with programs from all of each class."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gmsdi.data.songs.score import KITS, PAN, PROGRAMS, Part, Song
 
 @dataclass(frozen=True)
 class ComposedSettings:
-    """Settings of the composed pieces.
+    """Settings of composed pieces.
 
     Attributes:
-        sections: least and greatest number of sections of four bars.
+        sections: smallest and largest number of sections of four bars.
         section_sizes: probability of each number of instruments in a section.
     """
 
@@ -24,7 +24,7 @@ class ComposedSettings:
 
 
 def write_piece(rng: np.random.Generator, settings: ComposedSettings) -> Song:
-    """A piece."""
+    """Compose a piece."""
     piece = compose(
         rng,
         sections=settings.sections,

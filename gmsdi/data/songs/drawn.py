@@ -1,7 +1,7 @@
 """Songs drawn at random, for domain randomisation: any scale, density, register, length and style of playing.
 
-Most of what they hold is not what people would write; a model that separates them has met the sounds and the densities
-of much that people do write.
+Most of it is not what people would write, but a model trained on it has seen the sounds and densities of much that
+people do write.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ METERS: dict[Meter, float] = {
 
 @dataclass(frozen=True)
 class DrawnSettings:
-    """Settings of the songs drawn at random.
+    """Settings of songs drawn at random.
 
     Attributes:
-        seconds: least and greatest length of a song; whole bars may exceed it by a bar.
-        tempos: slowest and fastest, in quarters a minute.
-        present: chance that a class plays in a song.
-        second: chance that a class that plays has a second track.
+        seconds: shortest and longest length of a song, rounded up to whole bars.
+        tempos: slowest and fastest tempo, in quarters per minute.
+        present: probability that a class plays in a song.
+        second: probability that a class that plays has a second track.
     """
 
     seconds: tuple[float, float] = (30.0, 60.0)
@@ -53,9 +53,9 @@ class DrawnSettings:
 
 
 def draw(rng: np.random.Generator, settings: DrawnSettings) -> Song:
-    """A song."""
+    """Draw a song."""
     tempo = round(float(np.exp(rng.uniform(*np.log(settings.tempos)))), 1)
-    if rng.random() < 0.6:  # most music lies between
+    if rng.random() < 0.6:  # most music is in the middle of the range
         tempo = round(float(np.clip(rng.normal(112, 24), *settings.tempos)), 1)
     meter = weighted(rng, METERS)
     seconds = float(rng.uniform(*settings.seconds))
@@ -96,7 +96,7 @@ def draw(rng: np.random.Generator, settings: DrawnSettings) -> Song:
 
 
 def _form(rng: np.random.Generator, meter: Meter, bars: int, tempo: float) -> tuple[list[Passage], list[int]]:
-    """The passages of a song and for each the number of its kind (verse, chorus, …)."""
+    """Draw the passages of a song, and for each the number of its kind (verse, chorus, …)."""
     kinds = int(rng.choice((1, 2, 2, 3)))
     tonic = int(rng.integers(12))
     make = [_harmonies(rng, tonic if rng.random() < 0.8 else int(rng.integers(12))) for _ in range(kinds)]
@@ -113,7 +113,7 @@ def _form(rng: np.random.Generator, meter: Meter, bars: int, tempo: float) -> tu
 
 
 def passage(meter: Meter, bars: Sequence[Sequence[Harmony]], length: int, start: int, tempo: float) -> Passage:
-    """`length` bars of chords that repeat, from tick `start`; they change on the beats of the signature."""
+    """A passage of `length` bars of repeating chords from tick `start`, which change on the beats of the signature."""
     beats = meter.signature[0]
     beat = meter.bar // beats
     spans = []
@@ -128,7 +128,7 @@ def passage(meter: Meter, bars: Sequence[Sequence[Harmony]], length: int, start:
 
 
 def realise(bars: Sequence[Sequence[Symbol]], tonic: int, scale: Sequence[int]) -> list[list[Harmony]]:
-    """The chords of a progression in a key; equal chords are one object, so that players know no change."""
+    """The chords of a progression in a key; equal chords are the same object, so that players see no change."""
     made: dict[Symbol, Harmony] = {}
     key = [(tonic + degree) % 12 for degree in scale]
     for symbol in (s for bar in bars for s in bar):
@@ -139,7 +139,7 @@ def realise(bars: Sequence[Sequence[Symbol]], tonic: int, scale: Sequence[int]) 
 
 
 def _harmonies(rng: np.random.Generator, tonic: int) -> list[list[Harmony]]:
-    """Bars of chords: a progression as people write them, or chords stacked at random from any scale."""
+    """Draw bars of chords: a progression as people write them, or chords stacked at random from any scale."""
     if rng.random() < 0.45:
         bars, mode = progression(rng)
         return realise(bars, tonic, SCALES[mode])
@@ -179,7 +179,7 @@ def pitched_part(
     styles: dict[Style, float] | None = None,
     present: float | None = None,
 ) -> Part:
-    """A track of a pitched instrument through a song.
+    """Draw the track of a pitched instrument through a song.
 
     Args:
         rng: source of randomness.
@@ -187,11 +187,11 @@ def pitched_part(
         name: "Bass", "Guitar" or "Piano".
         program: General MIDI program.
         passages: the song's sections.
-        letters: the kind of each section: sections of a kind are played in one style.
+        letters: the kind of each section; sections of one kind are played in one style.
         swing: see `swung`.
-        low: whether the part may use the whole register; a second part often keeps to the upper half.
-        styles: styles by weight; None takes those of the class.
-        present: chance of playing in a section; None draws one.
+        low: whether the part uses the whole register; otherwise its lowest pitch is often raised by an octave.
+        styles: styles by weight; None uses those of the class.
+        present: probability of playing in a section; None draws one.
     """
     styles = styles or STYLES[name]
     chosen: dict[int, tuple[Style, int, tuple[int, int]]] = {}
@@ -216,7 +216,7 @@ def pitched_part(
         if rng.random() >= rate and notes:
             continue
         style, seed, register = chosen[letter]
-        # The same stream again is the same music again, but for what the chords change.
+        # The same stream gives the same music, except for what the chords change.
         own = np.random.default_rng(seed) if rng.random() < 0.8 else rng
         bottom, top = REGISTERS[name]
         written = [
@@ -236,7 +236,7 @@ def pitched_part(
 def _manners(
     rng: np.random.Generator, part: Part, name: str, passages: Sequence[Passage], bent: Sequence[tuple[int, int]]
 ) -> None:
-    """Pan, volume, expression, pedal and bends, each in some parts."""
+    """Add pan, volume, expression, pedal and bends, each to some parts."""
     end = passages[-1].end
     if rng.random() < 0.5:
         part.controls.append((0, PAN, int(np.clip(rng.normal(64, 26), 0, 127))))
@@ -266,7 +266,7 @@ def _manners(
 def bends(
     rng: np.random.Generator, notes: Sequence[Note], where: Sequence[tuple[int, int]], passage: Passage
 ) -> list[tuple[int, int]]:
-    """Bends up to the note, slides and vibrato, of notes that sound alone; at 0 where each note ends."""
+    """Bends up to the note, slides and vibrato, for notes that sound alone; back at 0 where each note ends."""
     rate, depth = float(rng.uniform(0.1, 0.6)), float(rng.uniform(0.1, 0.45))
     vibrato, hertz = rng.random() < 0.6, float(rng.uniform(4, 7))
     events: list[tuple[int, int]] = []
@@ -303,7 +303,7 @@ def _drums(
     swing: tuple[int, float] | None,
     count: int,
 ) -> list[Part]:
-    """The kit's track; with `count` 2 its extra keys are a track of their own."""
+    """Draw the kit's track; if `count` is 2, its extra keys are a separate track."""
     program = int(rng.choice(KITS)) if rng.random() < 0.6 else 0
     drums = drumming.kit(rng)
     usual = weighted(rng, drumming.BEATS)
@@ -337,7 +337,7 @@ def _drums(
 
 
 def _swing(rng: np.random.Generator, meter: Meter) -> tuple[int, float] | None:
-    """The pair of steps that swings, in ticks, and the first one's share of it."""
+    """Draw the length of the pair of steps that swings, in ticks, and the share of the first one; None: no swing."""
     if rng.random() < 0.7:
         return None
     pair = int(pick(rng, (2 * meter.step, 4 * meter.step, 4 * meter.step)))
@@ -347,7 +347,7 @@ def _swing(rng: np.random.Generator, meter: Meter) -> tuple[int, float] | None:
 
 
 def swung(tick: int, swing: tuple[int, float] | None) -> int:
-    """A tick of the straight grid where swing puts it."""
+    """Where swing puts a tick of the straight grid."""
     if swing is None:
         return tick
     pair, share = swing

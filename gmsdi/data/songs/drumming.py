@@ -27,10 +27,10 @@ _TIMEKEEPERS = {
     69: 0.03,
     0: 0.02,
 }
-_EXTRAS = (  # often heard, so drawn more often than the rest of the keys
+_EXTRAS = (  # common ones, drawn more often than the other keys
     39, 54, 56, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 75, 76, 77, 80, 81, 82, 37, 31, 73, 74, 78, 79, 58, 71, 72,
 )  # fmt: skip
-_RINGS = {  # ticks that a drum rings longer than most; a SoundFont may cut it short at its note's end
+_RINGS = {  # ticks of drums that ring longer than most; a SoundFont may cut them off at the end of the note
     28: 60, 29: 120, 30: 480, 46: 240, 49: 960, 51: 300, 52: 700, 53: 240, 55: 500, 57: 960, 58: 400, 59: 300, 71: 200,
     72: 480, 74: 300, 79: 200, 81: 400, 84: 500, 86: 200, 87: 500,
 }  # fmt: skip
@@ -57,7 +57,7 @@ class Kit:
 
 
 def kit(rng: np.random.Generator) -> Kit:
-    """A kit; up to six extra keys from all of General MIDI's."""
+    """Draw a kit, with up to six extra keys from all of General MIDI's."""
     count = int(weighted(rng, {0: 0.3, 1: 0.25, 2: 0.18, 3: 0.12, 4: 0.08, 6: 0.07}))
     extras = tuple(
         int(pick(rng, _EXTRAS)) if rng.random() < 0.6 else int(rng.integers(DRUM_KEYS.start, DRUM_KEYS.stop))
@@ -73,14 +73,14 @@ def kit(rng: np.random.Generator) -> Kit:
 
 @dataclass(frozen=True)
 class Beat:
-    """A pattern of a bar or two: (steps, key, velocity) and its length in bars."""
+    """A pattern of one or two bars: hits as (steps, key, velocity), and its length in bars."""
 
     hits: tuple[tuple[float, int, int], ...]
     bars: int
 
 
 def beat(rng: np.random.Generator, meter: Meter, drums: Kit, style: str) -> Beat:
-    """A pattern in a style of `BEATS`."""
+    """Draw a pattern in a style of `BEATS`."""
     steps = meter.steps
     bars = 2
     size = bars * steps
@@ -93,7 +93,7 @@ def beat(rng: np.random.Generator, meter: Meter, drums: Kit, style: str) -> Beat
 
     accents = [at + bar * steps for bar in range(bars) for at in meter.accents]
     strong, weak = accents[::2], accents[1::2]
-    if len(meter.accents) % 2:  # odd numbers of groups: the bar's first is strong, its last weak
+    if len(meter.accents) % 2:  # with an odd number of groups, the first of the bar is strong and the last weak
         strong = [bar * steps for bar in range(bars)]
         weak = [at + bar * steps for bar in range(bars) for at in meter.accents[1:]]
         if len(meter.accents) > 2 and rng.random() < 0.5:
@@ -103,7 +103,7 @@ def beat(rng: np.random.Generator, meter: Meter, drums: Kit, style: str) -> Beat
     snare = drums.snare if rng.random() < 0.8 else drums.other_snare
 
     def sprinkle(key: int, density: float, sharp: float = 1.0, more: float = 0.0) -> None:
-        """Hits drawn by the bar's weights, the same in both bars more often than not."""
+        """Add hits drawn by the bar's weights, usually the same in both bars."""
         once = rng.random() < 0.6
         chance = weights[:steps] if once else weights
         chance = chance**sharp
@@ -113,7 +113,7 @@ def beat(rng: np.random.Generator, meter: Meter, drums: Kit, style: str) -> Beat
             strike(float(at), key, float(weights[at]), more)
 
     def keep(gap: float, miss: float = 0.0, more: float = 0.0, first: float = 0.0) -> None:
-        """Time on hi-hat, ride or shaker."""
+        """Keep time on hi-hat, ride or shaker."""
         for k in range(int((size - first) / gap + 0.999)):
             at = first + k * gap
             on_step = at == int(at)
@@ -219,7 +219,7 @@ def beat(rng: np.random.Generator, meter: Meter, drums: Kit, style: str) -> Beat
 
 
 def percussion(rng: np.random.Generator, meter: Meter, drums: Kit) -> Beat:
-    """A pattern of the extra keys alone, of two bars; it may be empty."""
+    """Draw a pattern of two bars of the extra keys alone; it may be empty."""
     size = 2 * meter.steps
     hits: list[tuple[float, int, int]] = []
     for key in drums.extras:
@@ -234,7 +234,7 @@ def percussion(rng: np.random.Generator, meter: Meter, drums: Kit) -> Beat:
 
 
 def perform(rng: np.random.Generator, passage: Passage, drums: Kit, pattern: Beat, *, fill: bool) -> list[Note]:
-    """A beat through a passage: small departures, a crash at its start, a fill or a roll at its end."""
+    """Play a beat through a passage, with small variations, a crash at its start, and a fill or roll at its end."""
     meter = passage.meter
     last = passage.end
     hits: list[tuple[int, int, int]] = []
@@ -262,7 +262,7 @@ def perform(rng: np.random.Generator, passage: Passage, drums: Kit, pattern: Bea
 
 
 def ring(key: int) -> int:
-    """Ticks of a drum's note."""
+    """Length of a drum's note in ticks."""
     return _RINGS.get(key, 100)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 _T = TypeVar("_T")
 
-# Semitones above the root of each quality, in the spelling of chord charts (and of MMA).
+# Semitones above the root for each chord quality, as spelled in chord charts (and by MMA).
 QUALITIES: dict[str, tuple[int, ...]] = {
     "": (0, 4, 7), "m": (0, 3, 7), "mb5": (0, 3, 6), "aug": (0, 4, 8), "5": (0, 7), "sus4": (0, 5, 7),
     "sus2": (0, 2, 7), "6": (0, 4, 7, 9), "m6": (0, 3, 7, 9), "add9": (0, 4, 7, 14), "6(add9)": (0, 4, 7, 9, 14),
@@ -40,11 +40,11 @@ class Harmony:
     """A chord in its key, all as pitch classes.
 
     Attributes:
-        root: of the chord.
-        tones: the chord's tones, root first, in order of the quality.
+        root: root of the chord.
+        tones: tones of the chord, root first, in the order of the quality.
         bass: the lowest tone to play.
         scale: the tones that lines may use.
-        quality: its spelling in `QUALITIES`, or "" where there is none.
+        quality: its spelling in `QUALITIES`, or "" if there is none.
     """
 
     root: int
@@ -60,13 +60,13 @@ class Harmony:
 
     @property
     def name(self) -> str:
-        """As a chart spells it: "Cm7", "F/A"."""
+        """The chord's name in a chart, such as "Cm7" or "F/A"."""
         slash = "" if self.bass == self.root else f"/{NOTE_NAMES[self.bass]}"
         return f"{NOTE_NAMES[self.root]}{self.quality}{slash}"
 
 
 def harmony(root: int, quality: str, scale: Sequence[int], bass: int | None = None) -> Harmony:
-    """A chord of this quality; tones of the key that clash with the chord's give way to those."""
+    """Make a chord of this quality; tones of the key that clash with chord tones are left out of its scale."""
     tones = tuple((root + interval) % 12 for interval in QUALITIES[quality])
     near = {(tone + by) % 12 for tone in tones for by in (1, -1)} - set(tones)
     line = {tone % 12 for tone in scale if tone % 12 not in near or len(scale) > 7} | set(tones)
@@ -75,18 +75,18 @@ def harmony(root: int, quality: str, scale: Sequence[int], bass: int | None = No
 
 @dataclass(frozen=True)
 class Symbol:
-    """A chord relative to the tonic: semitones of the `root`, its quality, semitones of the `bass` (None: root)."""
+    """A chord relative to the tonic: semitones of the `root`, quality, semitones of the `bass` (None: the root)."""
 
     root: int
     quality: str
     bass: int | None = None
 
 
-Bars = list[list[Symbol]]  # for each bar its chords, evenly spread
+Bars = list[list[Symbol]]  # the chords of each bar, evenly spread
 
 
 def parse(text: str) -> Bars:
-    """Bars from a template: "0:m7 5:7 | 10:M7/2" is two chords in the first bar, and one over its own third's bass."""
+    """Parse a template: "0:m7 5:7 | 10:M7/2" is two chords in the first bar, and one over its third in the second."""
     bars = []
     for bar in text.split("|"):
         symbols = []
@@ -98,7 +98,7 @@ def parse(text: str) -> Bars:
     return bars
 
 
-# Progressions by style, relative to the tonic (semitones:quality), bars divided by "|".
+# Progressions by style, relative to the tonic (semitones:quality), with "|" between bars.
 PROGRESSIONS: dict[str, tuple[str, ...]] = {
     "blues": (
         "0:7|0:7|0:7|0:7|5:7|5:7|0:7|0:7|7:7|5:7|0:7|7:7",
@@ -178,7 +178,7 @@ PROGRESSIONS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-_RICHER = {  # what may stand for a quality: the same function, another colour
+_RICHER = {  # substitutes for a quality, with the same function but another colour
     "": ("", "6", "add9", "M7", "sus2", "sus4", "M9", "6(add9)", "5"),
     "m": ("m", "m7", "m9", "m6", "sus2", "m11", "5"),
     "7": ("7", "9", "13", "7sus", "7b9", "7#9", "sus9", "aug7", "7b5"),
@@ -194,12 +194,12 @@ _DIATONIC = ("ionian", "dorian", "phrygian", "lydian", "mixolydian", "aeolian", 
 
 
 def pick(rng: np.random.Generator, options: Sequence[_T]) -> _T:
-    """One of the options, all equally likely."""
+    """Draw one of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def weighted(rng: np.random.Generator, options: dict[_T, float]) -> _T:
-    """One of the options by weight."""
+    """Draw one of the options by weight."""
     at = rng.random() * sum(options.values())
     chosen = next(iter(options))
     for chosen, weight in options.items():  # noqa: B007 (rounding may leave `at` above 0 at the last)
@@ -220,7 +220,7 @@ def on_scale(scale: Sequence[int], degree: int, tones: int) -> Symbol:
 
 
 def _walked(rng: np.random.Generator) -> tuple[Bars, str]:
-    """Bars that walk over the degrees of a mode."""
+    """Draw bars that walk over the degrees of a mode."""
     mode = pick(rng, _DIATONIC)
     scale = SCALES[mode]
     tones = int(rng.choice((3, 3, 4, 4, 5)))
@@ -232,14 +232,14 @@ def _walked(rng: np.random.Generator) -> tuple[Bars, str]:
         bar = []
         for _ in range(count):
             bar.append(on_scale(scale, degree, tones))
-            # Roots of tonal music move by fourths more than by seconds and thirds.
+            # In tonal music, roots move by fourths more often than by seconds or thirds.
             degree = (degree + int(rng.choice((3, 3, 3, 4, 4, 1, -1, 5, 2, -3)))) % 7
         bars.append(bar)
     return bars, mode
 
 
 def progression(rng: np.random.Generator, style: str | None = None) -> tuple[Bars, str]:
-    """A progression of 4 to 16 bars and the scale of its lines.
+    """Draw a progression of 4 to 16 bars, and the scale of its lines.
 
     Args:
         rng: source of randomness.
@@ -265,7 +265,7 @@ def _mode(bars: Bars) -> str:
 
 
 def _coloured(rng: np.random.Generator, bars: Bars) -> Bars:
-    """Other colours for some of the qualities: the same for all chords of one root, as bands do."""
+    """Replace some qualities by others, the same way for all occurrences of a chord, as bands do."""
     rate = float(rng.choice((0.0, 0.15, 0.4, 0.8)))
     chosen: dict[Symbol, Symbol] = {}
     for symbol in (s for bar in bars for s in bar):
@@ -280,7 +280,7 @@ def _coloured(rng: np.random.Generator, bars: Bars) -> Bars:
 
 
 def _substituted(rng: np.random.Generator, bars: Bars) -> Bars:
-    """Some bars end with a chord that leads to the next: its dominant, that one's tritone partner, or a diminished."""
+    """End some bars with a chord that leads to the next: its dominant, a tritone substitute or the like."""
     result = []
     for index, bar in enumerate(bars):
         goal = bars[(index + 1) % len(bars)][0].root
@@ -298,7 +298,7 @@ def _substituted(rng: np.random.Generator, bars: Bars) -> Bars:
 
 
 def _paced(rng: np.random.Generator, bars: Bars) -> Bars:
-    """Harmonic rhythm: now and then twice as slow or twice as fast."""
+    """Occasionally halve or double the harmonic rhythm."""
     at = rng.random()
     if at < 0.12 and len(bars) <= 8:
         return [half for bar in bars for half in ([bar[: max(1, len(bar) // 2)], bar[len(bar) // 2 :]])]
@@ -308,5 +308,5 @@ def _paced(rng: np.random.Generator, bars: Bars) -> Bars:
 
 
 def positions(count: int, beats: int) -> list[int]:
-    """The beats (from 0) on which `count` chords of a bar stand; chords that find no beat of their own are left out."""
+    """The beats (from 0) of the `count` chords of a bar; chords beyond the number of beats are left out."""
     return sorted({round(k * beats / min(count, beats)) for k in range(min(count, beats))})

@@ -1,7 +1,7 @@
-"""How bass, guitar and keyboards play a passage of chords: many styles, each with parameters drawn anew.
+"""How bass, guitar and keyboards play a passage of chords: many styles, each with randomly drawn parameters.
 
-A style is a function of a generator, a passage and a register; it returns notes as written, on the grid. A player holds
-a style with its settings, so that it plays the sections of a song alike.
+A style is a function of a random generator, a passage and a register; it returns notes as written, on the grid. The
+sections of one kind are played alike because they use the same style and random stream.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gmsdi.data.songs.harmony import Harmony, pick, weighted
 
 @dataclass(frozen=True)
 class Meter:
-    """A bar of `sum(groups)` steps of `step` ticks; a group begins with an accent."""
+    """A bar of `sum(groups)` steps of `step` ticks; each group begins with an accent."""
 
     signature: tuple[int, int]
     groups: tuple[int, ...]
@@ -27,12 +27,12 @@ class Meter:
 
     @property
     def steps(self) -> int:
-        """Steps of a bar."""
+        """Steps per bar."""
         return sum(self.groups)
 
     @property
     def bar(self) -> int:
-        """Ticks of a bar."""
+        """Ticks per bar."""
         return self.steps * self.step
 
     @cached_property
@@ -42,7 +42,7 @@ class Meter:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """How strong each step is, 0 to 1."""
+        """How strong each step is, from 0 to 1."""
         weights = np.full(self.steps, 0.2)
         for at, size in zip(self.accents, self.groups, strict=True):
             weights[at + 2 : at + size : 2] = 0.5
@@ -62,7 +62,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Passage:
-    """What the players of a section have in common."""
+    """A section's metre, chords and tempo, shared by all its players."""
 
     meter: Meter
     spans: tuple[Span, ...]
@@ -70,12 +70,12 @@ class Passage:
 
     @property
     def start(self) -> int:
-        """Its first tick."""
+        """The first tick."""
         return self.spans[0].start
 
     @property
     def end(self) -> int:
-        """The tick after its last."""
+        """The tick after the last one."""
         return self.spans[-1].end
 
     @cached_property
@@ -91,7 +91,7 @@ class Passage:
         return self.spans[max(0, bisect_right(self._starts, tick) - 1)].end
 
     def ticks(self, seconds: float) -> float:
-        """Ticks of a time."""
+        """Convert seconds to ticks."""
         return seconds * self.tempo / 60 * TICKS_PER_BEAT
 
 
@@ -103,12 +103,12 @@ Style = Callable[[np.random.Generator, Passage, tuple[int, int]], list[Note]]
 
 
 def motif(rng: np.random.Generator, meter: Meter, density: float | None = None) -> tuple[list[float], int]:
-    """Onsets of a pattern of one or two bars, in steps, and its length in bars.
+    """Draw a pattern of one or two bars: its onsets in steps, and its length in bars.
 
     Args:
         rng: source of randomness.
         meter: the bar.
-        density: share of steps with an onset; None draws one, often a half and seldom near 0 or 1.
+        density: share of steps with an onset; None draws one, rarely near 0 or 1.
     """
     bars = int(weighted(rng, {1: 0.55, 2: 0.45}))
     if density is None:
@@ -120,7 +120,7 @@ def motif(rng: np.random.Generator, meter: Meter, density: float | None = None) 
         first = int(rng.integers(gap)) if rng.random() < 0.2 else 0
         onsets = [float(at) for at in range(first, size, gap)]
         onsets = [at for at in onsets if rng.random() < 0.9]
-    elif kind == "even":  # as evenly spread as can be: what is called a Euclidean rhythm
+    elif kind == "even":  # spread as evenly as possible, a Euclidean rhythm
         count = max(1, round(density * meter.steps))
         turn = int(rng.integers(meter.steps)) if rng.random() < 0.3 else 0
         one = sorted((k * meter.steps // count + turn) % meter.steps for k in range(count))
@@ -146,7 +146,7 @@ def onsets(
     *,
     fixed: tuple[list[float], int] | None = None,
 ) -> list[Onset]:
-    """The onsets of a passage: a motif repeated, at times varied."""
+    """The onsets of a passage: a repeated motif with occasional variation."""
     meter = passage.meter
     pattern, bars = fixed or motif(rng, meter, density)
     other, _ = motif(rng, meter, density) if rng.random() < 0.4 else (pattern, bars)
@@ -165,7 +165,7 @@ def onsets(
 
 
 def spaced(passage: Passage, ticks: Sequence[int]) -> list[Onset]:
-    """Onsets of these ticks, which rise."""
+    """Onsets at these ticks, which must be ascending."""
     meter = passage.meter
     weights = meter.weights
     result = []
@@ -176,7 +176,7 @@ def spaced(passage: Passage, ticks: Sequence[int]) -> list[Onset]:
 
 
 def chord_changes(passage: Passage, *, each_bar: bool = False) -> list[Onset]:
-    """An onset for each chord, or for each chord and each bar."""
+    """An onset for each chord, or for each chord and bar."""
     ticks = {span.start for span in passage.spans}
     if each_bar:
         ticks |= set(range(passage.start, passage.end, passage.meter.bar))
@@ -184,7 +184,7 @@ def chord_changes(passage: Passage, *, each_bar: bool = False) -> list[Onset]:
 
 
 def pulse(passage: Passage, steps: int) -> list[Onset]:
-    """An onset every so many steps, from each bar anew."""
+    """An onset every `steps` steps, starting again with each bar."""
     bar = passage.meter.bar
     ticks = [
         base + at for base in range(passage.start, passage.end, bar) for at in range(0, bar, steps * passage.meter.step)
@@ -201,19 +201,19 @@ def near(pitch_class: int, centre: float) -> int:
 
 
 def above(pitch_class: int, low: int) -> int:
-    """The lowest pitch of this class from `low` upwards."""
+    """The lowest pitch of this class that is not below `low`."""
     return low + (pitch_class - low) % 12
 
 
 def ladder(pitch_classes: Sequence[int], register: tuple[int, int]) -> list[int]:
-    """All pitches of these classes within a register, ends included; never empty."""
+    """All pitches of these classes within a register, including its ends; never empty."""
     wanted = {p % 12 for p in pitch_classes}
     pitches = [p for p in range(register[0], register[1] + 1) if p % 12 in wanted]
     return pitches or [above(pitch_classes[0] % 12, register[0])]
 
 
 def within(pitch: int, register: tuple[int, int]) -> int:
-    """The pitch by octaves moved into the register (at least an octave wide)."""
+    """The pitch, moved by octaves into the register, which must be at least an octave wide."""
     low, high = register
     if pitch < low:
         pitch += 12 * -((pitch - low) // 12)
@@ -236,15 +236,15 @@ def voicing(
     count: int,
     previous: Sequence[int] | None = None,
 ) -> list[int]:
-    """The pitches of a chord in a register, from the lowest.
+    """The pitches of a chord in a register, from the lowest up.
 
     Args:
         rng: source of randomness.
         kind: a key of `VOICINGS`, or "guitar": six strings, low to high.
         chord: the chord.
         register: lowest and highest pitch.
-        count: of voices, at most.
-        previous: the chord before; the voices move to near pitches.
+        count: largest number of voices.
+        previous: the pitches of the chord before; the voices move to nearby pitches.
     """
     low, high = register
     if previous and kind in ("close", "open"):
@@ -255,7 +255,7 @@ def voicing(
     tones = list(chord.tones)
     if kind in ("close", "open"):
         pitches = ladder(tones, (low, low + 30))[:count]
-        if kind == "open" and len(pitches) >= 3:  # the second voice from above an octave lower
+        if kind == "open" and len(pitches) >= 3:  # the second-highest voice moves down an octave
             pitches = sorted([*pitches[:-2], pitches[-2] - 12, pitches[-1]])
     elif kind == "spread":
         base = above(chord.bass, register[0])
@@ -296,7 +296,7 @@ def voicing(
 
 @dataclass(frozen=True)
 class Touch:
-    """How hard and how long a player plays: velocity `base` plus `depth` times the onset's strength; share of a gap."""
+    """How hard and long a player plays: velocity `base` plus `depth` times the strength; share `legato` of the gap."""
 
     base: float
     depth: float
@@ -307,19 +307,19 @@ class Touch:
         return min(127, max(8, round(self.base + self.depth * (strength - 0.5) + more)))
 
     def end(self, start: int, gap: int, most: float = 8 * TICKS_PER_BEAT) -> int:
-        """Where a note ends."""
+        """The tick at which a note ends."""
         return start + max(24, round(min(gap * self.legato, most)))
 
 
 def touch(rng: np.random.Generator, level: float = 84) -> Touch:
-    """A touch, from staccato to notes that overlap, soft to loud."""
+    """Draw a touch, from staccato to overlapping notes, soft to loud."""
     base = float(np.clip(rng.normal(level, 14), 40, 116))
     legato = float(rng.choice((0.2, 0.35, 0.5, 0.7, 0.85, 0.95, 0.95, 1.0, 1.1)))
     return Touch(base, float(rng.uniform(0, 36)), legato)
 
 
 def _subset(register: tuple[int, int], rng: np.random.Generator, width: int) -> tuple[int, int]:
-    """A part of a register, `width` semitones wide or the whole."""
+    """A part of a register, `width` semitones wide, or all of it."""
     low, high = register
     if high - low <= width:
         return register
@@ -331,7 +331,7 @@ def _subset(register: tuple[int, int], rng: np.random.Generator, width: int) -> 
 
 
 def lead(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """A line of one voice: phrases and rests, steps and leaps, chord tones where the bar is strong."""
+    """A melodic line: phrases and rests, steps and leaps, chord tones on strong beats."""
     low, high = _subset(register, rng, int(rng.integers(12, 30)))
     hand = touch(rng, 92)
     density = float(rng.beta(1.8, 3.0))
@@ -397,7 +397,7 @@ def _run(
 
 
 def riff(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """A motif of scale degrees that repeats, from the chord's root or from the key's."""
+    """A repeating motif of scale degrees, starting from the chord's root or from that of the first chord."""
     low, high = register
     centre = float(rng.uniform(low + 4, max(low + 5, min(high - 6, low + 24))))
     hand = touch(rng, 90)
@@ -421,7 +421,7 @@ def riff(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) 
 
 
 def tremolo(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Notes struck fast, one pitch again and again or two in turn."""
+    """Fast repeated notes, of one pitch or two alternating ones."""
     hand = touch(rng, 80)
     unit = max(40, round(passage.ticks(float(rng.uniform(0.06, 0.12)))))
     spread = int(rng.choice((0, 0, 12, 7, 4)))
@@ -442,7 +442,7 @@ def tremolo(rng: np.random.Generator, passage: Passage, register: tuple[int, int
 
 
 def bass_roots(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Roots on a rhythm, with fifths, octaves and passing tones now and then."""
+    """Roots in a rhythm, with occasional fifths, octaves and passing tones."""
     hand = touch(rng, 94)
     other = float(rng.choice((0.0, 0.1, 0.3, 0.6)))
     centre = float(rng.uniform(register[0] + 4, register[0] + 18))
@@ -462,7 +462,7 @@ def bass_roots(rng: np.random.Generator, passage: Passage, register: tuple[int, 
 
 
 def bass_walking(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """A walk in quarters: chord and scale tones, and a step towards each new root."""
+    """A walking bass in quarters: chord and scale tones, with a step towards each new root."""
     hand = Touch(float(rng.uniform(76, 104)), float(rng.uniform(0, 20)), float(rng.choice((0.75, 0.9, 1.0))))
     low, high = register[0], min(register[1], register[0] + int(rng.integers(16, 26)))
     beat = pulse(passage, 4 if passage.meter.step == TICKS_PER_BEAT // 4 else 2)
@@ -494,7 +494,7 @@ def bass_walking(rng: np.random.Generator, passage: Passage, register: tuple[int
 
 
 def bass_octaves(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Root and octave in turn."""
+    """Alternating root and octave."""
     hand = touch(rng, 94)
     gap_steps = int(rng.choice((1, 2, 2, 2)))
     order = pick(rng, ((0, 1), (0, 0, 1), (0, 1, 1), (0, 0, 0, 1), (0, 1, 0, 0)))
@@ -507,7 +507,7 @@ def bass_octaves(rng: np.random.Generator, passage: Passage, register: tuple[int
 
 
 def bass_held(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """One long note a chord or a bar."""
+    """One long note per chord or bar."""
     hand = Touch(float(rng.uniform(66, 104)), 8.0, float(rng.choice((0.6, 0.9, 1.0))))
     centre = float(rng.uniform(register[0] + 4, register[0] + 16))
     fifth = rng.random() < 0.2
@@ -524,7 +524,7 @@ def bass_held(rng: np.random.Generator, passage: Passage, register: tuple[int, i
 
 
 def bass_pedal(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """One pitch throughout, whatever the chords do."""
+    """One pitch throughout, whatever the chords."""
     hand = touch(rng, 90)
     pitch = within(near(passage.spans[0].harmony.root, register[0] + 8), register)
     beat = pulse(passage, int(rng.choice((1, 2, 4)))) if rng.random() < 0.6 else onsets(rng, passage)
@@ -555,7 +555,7 @@ def bass_slap(rng: np.random.Generator, passage: Passage, register: tuple[int, i
 
 
 def bass_arpeggio(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """The chord's tones one after the other."""
+    """The chord's tones, one after the other."""
     hand = touch(rng, 90)
     order = rng.integers(0, 5, int(rng.choice((3, 4, 6, 8)))).tolist()
     order[0] = 0
@@ -571,7 +571,7 @@ def bass_arpeggio(rng: np.random.Generator, passage: Passage, register: tuple[in
 
 
 def bass_random(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """A random walk over the scale, on any rhythm."""
+    """A random walk over the scale, in any rhythm."""
     return lead(rng, passage, _subset(register, rng, 24))
 
 
@@ -579,7 +579,7 @@ def bass_random(rng: np.random.Generator, passage: Passage, register: tuple[int,
 
 
 def chords(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Chords on a rhythm: repeated, comped, or short and off the beat; now and then with the bass beneath."""
+    """Chords in a rhythm: repeated, comped, or off the beat."""
     hand = touch(rng, 78)
     count = int(rng.integers(2, 6))
     kind = weighted(rng, VOICINGS)
@@ -610,7 +610,7 @@ def chords(rng: np.random.Generator, passage: Passage, register: tuple[int, int]
 
 
 def held_chords(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """A chord for each change, held; rolled at times."""
+    """One held chord per change, sometimes rolled."""
     hand = Touch(float(rng.uniform(50, 96)), 10.0, float(rng.choice((0.8, 0.95, 1.0))))
     count = int(rng.integers(2, 7))
     kind = weighted(rng, VOICINGS)
@@ -628,7 +628,7 @@ def held_chords(rng: np.random.Generator, passage: Passage, register: tuple[int,
 
 
 def arpeggio(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Broken chords: up, down, in any order, from close to two octaves wide; tones may ring into each other."""
+    """Broken chords: up, down or in any order, close or wide; tones may ring into each other."""
     hand = touch(rng, 80)
     ring = float(rng.choice((1.0, 1.0, 2.0, 3.0)))
     kind = weighted(rng, {"close": 0.4, "open": 0.2, "spread": 0.2, "guitar": 0.1, "quartal": 0.1})
@@ -695,7 +695,7 @@ def strum(rng: np.random.Generator, passage: Passage, register: tuple[int, int])
 
 
 def power_chords(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Root, fifth and octave; driven, muted with the palm, or held."""
+    """Root, fifth and octave; driven, palm-muted or held."""
     hand = touch(rng, 98)
     count = int(rng.choice((2, 3, 3)))
     palm = rng.random() < 0.4
@@ -717,7 +717,7 @@ def power_chords(rng: np.random.Generator, passage: Passage, register: tuple[int
 
 
 def picking(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Fingers: the thumb takes root and fifth in turn, the fingers the strings above."""
+    """Fingerpicking: the thumb alternates between root and fifth, the fingers play the strings above."""
     hand = touch(rng, 80)
     unit = int(rng.choice((1, 2, 2)))
     order = rng.permutation(4).tolist()
@@ -741,7 +741,7 @@ def picking(rng: np.random.Generator, passage: Passage, register: tuple[int, int
 
 
 def chops(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Short high chords: off the beat as in reggae and ska, or sixteenths as in funk with muted strings between."""
+    """Short high chords, off the beat as in reggae and ska, or in sixteenths with muted strings as in funk."""
     base = float(rng.uniform(70, 104))
     funk = rng.random() < 0.5
     count = int(rng.integers(2, 5))
@@ -768,7 +768,7 @@ def chops(rng: np.random.Generator, passage: Passage, register: tuple[int, int])
 
 
 def two_hands(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """A left hand (roots, octaves, fifths, broken tenths) and a right hand (chords, broken chords or a tune)."""
+    """A left hand (roots, octaves, arpeggios, walking or stride) and a right hand (chords, arpeggios or a melody)."""
     split = int(rng.integers(52, 64))
     left = pick(rng, (_left_roots, bass_octaves, bass_held, bass_arpeggio, bass_walking, stride))
     right = pick(rng, (chords, chords, arpeggio, lead, lead, held_chords))
@@ -789,7 +789,7 @@ def _left_roots(rng: np.random.Generator, passage: Passage, register: tuple[int,
 
 
 def stride(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Low root and higher chord in turn; in bars of three the chord twice."""
+    """Low root and higher chord in turn; in bars of three, the chord twice."""
     hand = touch(rng, 78)
     count = int(rng.integers(2, 5))
     wide = (register[0], max(register[1], register[0] + 26))
@@ -825,7 +825,7 @@ def montuno(rng: np.random.Generator, passage: Passage, register: tuple[int, int
 
 
 def locked_hands(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """A tune with chords hung beneath each note."""
+    """A melody with a chord beneath each note."""
     tune = lead(rng, passage, (max(register[0], 60), register[1]))
     count = int(rng.integers(2, 5))
     notes = []
@@ -837,7 +837,7 @@ def locked_hands(rng: np.random.Generator, passage: Passage, register: tuple[int
 
 
 def fast_runs(rng: np.random.Generator, passage: Passage, register: tuple[int, int]) -> list[Note]:
-    """Scales and broken chords, fast, up and down, with rests."""
+    """Fast scales and broken chords, up and down, with rests."""
     hand = touch(rng, 80)
     unit = passage.meter.step if passage.tempo > 100 else passage.meter.step // int(rng.choice((1, 2)))
     share = float(rng.uniform(0.4, 1.0))
@@ -875,6 +875,6 @@ STYLES: dict[str, dict[Style, float]] = {
     },
 }  # fmt: skip
 
-# Lowest and highest pitch of each class; lines of one voice: these styles may be bent.
+# Lowest and highest pitch of each class. `SINGLE` are the styles of one voice, which may have pitch bends.
 REGISTERS = {"Bass": (24, 62), "Guitar": (40, 86), "Piano": (24, 100)}
 SINGLE = (lead, riff, bass_roots, bass_walking, bass_octaves, bass_held, bass_pedal, bass_slap, bass_random)

@@ -1,4 +1,4 @@
-"""Songs as MIDI: parts with notes, controllers and pitch bends, their timing by hand, and the file."""
+"""Songs as MIDI: parts with notes, controllers and pitch bends, human timing, and writing the file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gmsdi.io.files import atomic
 
 CLASSES = ("Bass", "Drums", "Guitar", "Piano")
 PROGRAMS = {"Bass": range(32, 40), "Guitar": range(24, 32), "Piano": range(8)}  # General MIDI, counted from 0
-KITS = (0, 8, 16, 24, 25, 32, 40)  # General MIDI 2 and Roland GS agree on these
+KITS = (0, 8, 16, 24, 25, 32, 40)  # kits on which General MIDI 2 and Roland GS agree
 DRUM_KEYS = range(27, 88)  # the percussion keys of General MIDI 2
 VOLUME, PAN, EXPRESSION, PEDAL = 7, 10, 11, 64  # controllers
-_MOST_PARTS = 15  # each part has a channel of its own, and one of the 16 is the drums'
-_LONGEST = 40.0  # beats of a note
+_MOST_PARTS = 15  # each part has its own channel, and one of the 16 is for drums
+_LONGEST = 40.0  # beats of the longest note
 
 
 @dataclass
@@ -25,9 +25,9 @@ class Part:
     """One instrument.
 
     Attributes:
-        name: of the track.
-        program: General MIDI program, or the drum kit's.
-        notes: in ticks.
+        name: name of the track.
+        program: General MIDI program, or that of the drum kit.
+        notes: notes, in ticks.
         drums: whether it plays on channel 10.
         controls: (tick, controller, value).
         bends: (tick, value), −8192 to 8191 for two semitones down and up.
@@ -42,7 +42,7 @@ class Part:
 
     @property
     def instrument(self) -> str | None:
-        """The class by General MIDI program; None for an instrument of no class."""
+        """The class of its General MIDI program; None if it belongs to no class."""
         if self.drums:
             return "Drums"
         return next((name for name, programs in PROGRAMS.items() if self.program in programs), None)
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass
 class Song:
-    """A song; `tempos` are (tick, beats a minute), `meter` is numerator and denominator, `about` says how it came."""
+    """A song; `tempos` are (tick, beats per minute), `meter` is (numerator, denominator), `about` is its origin."""
 
     tempos: list[tuple[int, float]]
     meter: tuple[int, int]
@@ -64,9 +64,9 @@ class Song:
 
 
 def once_each(notes: Iterable[Note], least: int = 10) -> list[Note]:
-    """The notes in order, none shorter than `least` ticks, each ending where the next of its key begins.
+    """The notes in order, none shorter than `least` ticks, each ending by the start of the next note of its key.
 
-    A key of a MIDI channel cannot be pressed twice.
+    A key of a MIDI channel cannot be pressed twice at once.
     """
     following: dict[int, int] = {}
     kept = []
@@ -81,15 +81,16 @@ def once_each(notes: Iterable[Note], least: int = 10) -> list[Note]:
 def played(
     rng: np.random.Generator, notes: Sequence[Note], *, jitter: float, lag: float, accent: float, end: int
 ) -> list[Note]:
-    """Notes as a person plays them.
+    """Notes with the timing and velocities of a human player.
 
     Args:
         rng: source of randomness.
         notes: as written.
-        jitter: standard deviation of the timing, in ticks; shared by notes that start together, but for a quarter.
+        jitter: standard deviation of the timing, in ticks. Notes that start together share it; each also has a
+            deviation of its own of a quarter of this.
         lag: ticks by which all notes are late (or, if negative, early).
         accent: standard deviation of the velocity.
-        end: ticks; nothing sounds past it.
+        end: tick after which nothing sounds.
     """
     if not notes:
         return []
@@ -107,9 +108,9 @@ def played(
 
 
 def write(song: Song, path: str | Path) -> None:
-    """Write a song as a standard MIDI file of type 1, a track and a channel for each part.
+    """Write a song as a standard MIDI file of type 1, with a track and a channel for each part.
 
-    At most fifteen parts are written, those of a class first.
+    At most fifteen parts are written; parts that belong to a class come first.
     """
     import symusic
 
@@ -124,7 +125,7 @@ def write(song: Song, path: str | Path) -> None:
         track = symusic.Track(part.name, part.program, part.drums)
         for note in part.notes:
             track.notes.append(symusic.Note(note.start, note.end - note.start, note.pitch, note.velocity))
-        # The pedal, too, as a controller: symusic 0.5.8 reads pedals, but does not write a track's `pedals`.
+        # The pedal is written as a controller, since symusic 0.5.8 does not write a track's `pedals`.
         for tick, number, value in sorted(part.controls):
             track.controls.append(symusic.ControlChange(tick, number, value))
         for tick, value in sorted(part.bends):

@@ -1,4 +1,4 @@
-"""Folders of songs as MIDI files, thousands of them, reproducible from a seed."""
+"""Folders of thousands of songs as MIDI files, reproducible from a seed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gmsdi.data.songs.score import Song, write
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
 
-VERSION = 1  # of the music: raise it with every change of it, so that no folder mixes two
+VERSION = 1  # of the music; raise it whenever the music changes, so that no folder mixes two versions
 KINDS = ("arranged", "composed", "drawn")
 SPLITS = ("train", "validation", "test")
-_ATTEMPTS = 40  # charts for one song before MMA is given up
+_ATTEMPTS = 40  # charts to try for one song before giving up
 _STAMP = "songs.json"
 
 Settings = arranged.ArrangedSettings | composed.ComposedSettings | drawn.DrawnSettings
@@ -31,12 +31,12 @@ _DEFAULTS: dict[str, type[Settings]] = {
 
 @dataclass
 class Written:
-    """What `write_songs` did.
+    """The outcome of `write_songs`.
 
     Attributes:
-        written: number of songs written now.
-        kept: number of songs that were there.
-        refused: for each chart that MMA refused, its grooves and MMA's words, with how often.
+        written: number of songs written in this call.
+        kept: number of songs that were there before.
+        refused: the grooves of refused charts with MMA's message, and how often each occurred.
     """
 
     written: int = 0
@@ -47,18 +47,20 @@ class Written:
 def make_song(
     kind: str, split: str, index: int, *, seed: int, settings: Settings | None = None, refused: list[str] | None = None
 ) -> Song:
-    """Song `index` (from 0) of a split: a function of the arguments and `VERSION` (and of MMA, for arranged songs).
+    """Make song `index` (from 0) of a split.
+
+    It is a function of the arguments and `VERSION`, and for arranged songs also of MMA.
 
     Args:
         kind: one of `KINDS`.
         split: one of `SPLITS`; no two splits share a random stream, nor, for arranged songs, a groove.
-        index: of the song.
-        seed: of the whole set.
-        settings: of the kind; None takes the defaults.
-        refused: charts that MMA refused are added here.
+        index: number of the song.
+        seed: seed of the whole set.
+        settings: settings of the kind; None uses the defaults.
+        refused: a list to which charts refused by MMA are appended.
 
     Raises:
-        UserError: if the kind or split is unknown, or MMA is needed and is missing or refuses chart after chart.
+        UserError: if the kind or split is unknown, or MMA is needed but is missing or refuses chart after chart.
     """
     settings = _checked(kind, split, settings)
     for attempt in range(_ATTEMPTS):
@@ -74,7 +76,9 @@ def make_song(
             last = str(error)
             if refused is not None:
                 refused.append(last)
-    raise UserError(f"MMA refused {_ATTEMPTS} charts in a row, the last one with: {last}; is its library complete?")
+    raise UserError(
+        f"MMA refused {_ATTEMPTS} charts in a row, the last one with: {last}; check that its library is complete"
+    )
 
 
 def write_songs(
@@ -88,26 +92,26 @@ def write_songs(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Written:
-    """Write songs to `folder`/`split`/00001.mid and on; complete ones are kept, so an interrupted run goes on.
+    """Write songs to `folder`/`split`/00001.mid and so on. Existing songs are kept, so an interrupted run continues.
 
-    A folder holds one kind of songs. With a greater `count` the first songs stay as they are.
+    A folder holds one kind of songs. With a larger `count` the first songs stay the same.
 
     Args:
-        folder: of the songs.
+        folder: the folder of the songs.
         kind: "arranged", "composed" or "drawn".
         split: "train", "validation" or "test".
         count: number of songs.
-        seed: same seed, settings and version, same bytes.
-        settings: of the kind; None takes the defaults.
+        seed: the same seed, settings and version give the same bytes.
+        settings: settings of the kind; None uses the defaults.
         workers: number of processes.
         progress: called with (songs done, songs in all).
 
     Raises:
-        UserError: if the folder holds other songs, MMA is needed and missing, or an argument makes no sense.
+        UserError: if the folder holds other songs, MMA is needed but missing, or an argument is out of range.
     """
     settings = _checked(kind, split, settings)
     if count < 0:
-        raise UserError(f"songs: a count of {count}; give 0 or more")
+        raise UserError(f"songs: count is {count}; give 0 or more")
     folder = Path(folder)
     _stamp(folder, kind, seed, settings)
     paths = [folder / split / f"{index + 1:05d}.mid" for index in range(count)]
@@ -125,7 +129,7 @@ def write_songs(
     if workers > 1 and len(jobs) > 1:
         import multiprocessing
 
-        # "spawn": the caller may hold threads of torch, which do not survive a fork.
+        # "spawn", because the caller may have torch threads, which do not survive a fork.
         with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
             for refused in pool.imap_unordered(_write_song, jobs, chunksize=4):
                 done(refused)
@@ -149,22 +153,22 @@ def _checked(kind: str, split: str, settings: Settings | None) -> Settings:
         raise UserError(f"songs: unknown split {split!r}; the splits are {', '.join(SPLITS)}")
     settings = settings or _DEFAULTS[kind]()
     if not isinstance(settings, _DEFAULTS[kind]):
-        raise UserError(f"songs: {type(settings).__name__} are no settings of {kind} songs")
+        raise UserError(f"songs: {type(settings).__name__} are not settings of {kind} songs")
     for name, value in asdict(settings).items():
         if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
-            raise UserError(f"songs: {name} {value}; give the least and the greatest, both above 0")
+            raise UserError(f"songs: {name} is {value}; give the smallest and the largest, both above 0")
         if isinstance(value, float) and not 0 <= value <= 1:
-            raise UserError(f"songs: {name} {value}; give a chance from 0 to 1")
+            raise UserError(f"songs: {name} is {value}; give a probability from 0 to 1")
     if isinstance(settings, arranged.ArrangedSettings):
         arranged.find_mma(settings)
     return settings
 
 
 def _stamp(folder: Path, kind: str, seed: int, settings: Settings) -> None:
-    """Name in the folder what its songs are of, or check it."""
+    """Record in the folder how its songs are made, or check that this is unchanged."""
     values: dict[str, object] = {"kind": kind, "version": VERSION, "seed": seed, **asdict(settings)}
     if isinstance(settings, arranged.ArrangedSettings):
-        # Where MMA lies does not matter; which one it is does.
+        # The path of MMA does not matter, but its version does.
         values = {key: value for key, value in values.items() if key not in ("program", "library")}
         values |= arranged.library_stamp(settings)
     text = json.dumps(values, indent=1, sort_keys=True) + "\n"

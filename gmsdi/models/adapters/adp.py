@@ -54,7 +54,7 @@ RENAMES = (
     (r"\.norm_context\.", ".norm_text."),
     (r"\.g$", ".weight"),
 )
-"""From the published classes' parameter names to ours: patterns and replacements, applied in this order."""
+"""Turns the published classes' parameter names into ours: patterns and replacements, applied in this order."""
 
 SETTINGS = {
     "attention_heads": 8,

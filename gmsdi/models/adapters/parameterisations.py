@@ -44,6 +44,7 @@ class Properties(TypedDict, total=False):
     channels: int
     labels: Sequence[str]
     sigma_range: tuple[float, float]
+    sigma_data: float
     space: Space
     level: float | None
     presets: Mapping[str, Any] | None
@@ -62,6 +63,7 @@ class Adapted:
         channels: of the audio.
         labels: stem labels that it was trained with; none for a model of free text.
         sigma_range: noise levels that it can denoise.
+        sigma_data: standard deviation of its clean states, which usual noise levels are relative to.
         space: of its states; by default a waveform of so many channels.
         level: of its training mixtures in dB relative to full scale (`gmsdi.level`), if known.
         presets: of its own, see `gmsdi.presets`.
@@ -75,6 +77,7 @@ class Adapted:
     channels: int = 1
     labels: Sequence[str] = ()
     sigma_range: tuple[float, float] = (0.0, math.inf)
+    sigma_data: float = 0.1
     space: Space = field(default=None)  # type: ignore[assignment]  # filled in below
     level: float | None = None
     presets: Mapping[str, Any] | None = None

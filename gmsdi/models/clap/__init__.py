@@ -1,1 +1,1 @@
-"""CLAP: its networks, a small one of our own, and embeddings of windows."""
+"""CLAP: LAION's networks, a small one of our own, and embeddings of windows."""

@@ -1,4 +1,4 @@
-"""A CLAP that embeds audio and texts, LAION's or a small one."""
+"""One interface to CLAPs that embed audio and texts, LAION's or a small one."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from gmsdi.models.trainable import kind_of
 
 
 class Clap:
-    """Audio and texts as unit vectors of one space; each tower is read when it is first used.
+    """Embeds audio and texts as unit vectors of one space; each tower is loaded when it is first used.
 
     Args:
-        checkpoint: a folder of the small CLAP (`gmsdi.models.clap.training`), or the file of the weights as LAION
-            publishes them; None: that file, downloaded once (see `gmsdi.io.weights.Weights.file`).
+        checkpoint: a folder of a small CLAP (`gmsdi.models.clap.training`), or the file of the weights as published by
+            LAION; None: that file, downloaded once (see `gmsdi.io.weights.Weights.file`).
         sha256: digest that the file must have, if its weights are not the published ones.
         tokenizer: of LAION's text tower, RoBERTa's: a local folder with `TOKENIZER_FILES`, or a name on the hub, which
-            is taken from the Hugging Face cache or downloaded into it.
+            is read from the Hugging Face cache or downloaded into it.
         batch: windows per forward pass.
-        device: where the towers run.
+        device: the device that the towers run on.
 
     Raises:
-        UserError: if the folder holds no such model, or `batch` is not positive. What else is wrong with the weights or
-            the tokenizer shows when a tower is first used.
+        UserError: if the folder does not hold such a model, or `batch` is not positive. Other faults of the weights or
+            the tokenizer are reported when a tower is first used.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Clap:
 
     @property
     def name(self) -> str:
-        """Which CLAP it is, for provenance."""
+        """The name of this CLAP, for provenance."""
         return f"{self._path}" if self._small else WEIGHTS.filename
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of its weights."""
+        """SHA-256 of the weights."""
         self._require()
         if not self._small:
             return pinned(WEIGHTS, self._sha256).sha256
@@ -96,15 +96,15 @@ class Clap:
         if self._small:
             tower = self._contrastive.text
         else:
-            tokenizer = roberta_tokenizer(self._tokenizer)  # before 2.4 GB are read, or even downloaded
+            tokenizer = roberta_tokenizer(self._tokenizer)  # first, before 2.4 GB are read or even downloaded
             tower = TextTower(self._published("text"), tokenizer, MAX_LENGTH)
         return tower.to(self._device).eval().requires_grad_(False)
 
     def embed_audio(self, windows: Any, sample_rate: int) -> np.ndarray:
-        """Embed windows of audio: one vector each.
+        """Embed windows of audio, one vector each.
 
-        Of a window that is longer than the tower's (ten seconds of LAION's) the middle is embedded, where laion-clap
-        takes a part at random; a shorter one is repeated, see `FrontEnd.clips`.
+        If a window is longer than the tower's (ten seconds for LAION's), its middle is embedded, unlike in laion-clap,
+        which takes a random part. A shorter window is repeated, see `FrontEnd.clips`.
 
         Args:
             windows: `[n, T]` or `[n, C, T]` (averaged to mono), NumPy or torch.
@@ -114,7 +114,7 @@ class Clap:
             float32 `[n, D]` of unit length.
 
         Raises:
-            UserError: if the weights cannot be had, or the audio is not finite.
+            UserError: if the weights are not available, or the audio is not finite.
         """
         tower = self.audio
         clips = tower.front_end.clips(windows, sample_rate)
@@ -125,13 +125,13 @@ class Clap:
         return torch.cat(parts).numpy()
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts, one by one, so that a vector depends on nothing but its text.
+        """Embed texts one by one, so that a vector depends only on its text.
 
         Returns:
             float32 `[P, D]` of unit length.
 
         Raises:
-            UserError: if the weights or the tokenizer cannot be had, or a text is too long.
+            UserError: if the weights or the tokenizer are not available, or a text is too long.
         """
         with torch.inference_mode():
             return torch.cat([self.text([text]).cpu() for text in texts]).numpy()
@@ -148,7 +148,7 @@ class Clap:
         assert self._path is not None
         config = read_config(self._path)
         if kind_of(config) != KIND:
-            raise UserError(f"{self._path}: holds another model, not a CLAP; set text.checkpoint to the folder of one")
+            raise UserError(f"{self._path}: this model is not a CLAP; set text.checkpoint to the folder of a CLAP")
         model = described(self._path, lambda: build(config))
         return fill(model, self._path)
 
@@ -165,7 +165,7 @@ def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap:
 
     Args:
         text: a model's `text`, with `checkpoint`, `sha256` and `tokenizer`, each of which may be missing or None.
-        device: where it runs.
+        device: the device that it runs on.
 
     Raises:
         UserError: see `Clap`.
@@ -177,7 +177,7 @@ def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap:
 class ClapPrompts:
     """A CLAP's text tower as the encoder of `gmsdi.models.edm.text.FrozenText`: a prompt is one token.
 
-    It is no part of the module that uses it: neither saved nor copied with it.
+    It is not part of the module that uses it: it is neither saved nor copied with it.
     """
 
     def __init__(self, clap: Clap) -> None:
@@ -188,17 +188,17 @@ class ClapPrompts:
 
     @property
     def name(self) -> str:
-        """Which CLAP it is."""
+        """The name of the CLAP."""
         return self.clap.name
 
     @property
     def features(self) -> int:
-        """D, the width of the embeddings; read off the text tower, so that one that is missing shows at once."""
+        """D, the width of the embeddings; read from the text tower, so that a missing tower is reported at once."""
         network: Any = self.clap.text.network
         return int(network.config.projection_dim)
 
     def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
-        """The embedding of one prompt: a token `[1, D]`, and its attention mask `[1]`.
+        """Embed one prompt: a token `[1, D]` and its attention mask `[1]`.
 
         Raises:
             UserError: see `Clap.embed_text`.

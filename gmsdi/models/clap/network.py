@@ -1,8 +1,8 @@
 """CLAP, contrastive language-audio pretraining: audio and text as unit vectors of one space (Wu et al. 2023).
 
-Two kinds are known: LAION's published checkpoint, whose networks run in transformers, and the small one that
-`gmsdi.models.clap.training` trains. `gmsdi.models.clap.encoder.Clap` is the interface of both. The laion-clap package
-itself is not used: it asks for NumPy 1 and needs a connection to be imported.
+There are two kinds: LAION's published checkpoint, whose networks run in transformers, and the small one trained by
+`gmsdi.models.clap.training`. `gmsdi.models.clap.encoder.Clap` is the interface to both. The laion-clap package itself
+is not used, because it requires NumPy 1 and a network connection to be imported.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ WEIGHTS = Weights(
 )
 """LAION's CLAP of music: HTS-AT (base) and RoBERTa, trained on music, AudioSet and LAION-Audio-630k without fusion."""
 FEATURES = 512
-"""D of that CLAP."""
+"""D, the width of LAION's embeddings."""
 MAX_LENGTH = 77
-"""Tokens of a text that LAION's CLAP takes."""
+"""Most tokens of a text that LAION's CLAP accepts."""
 TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
-"""What a tokenizer's folder holds, as the hub has it."""
+"""The files in a tokenizer's folder, as on the hub."""
 
-# Parameters of LAION's networks, as patterns, and their names in transformers. The qkv matrices are split beforehand.
+# Patterns of LAION's parameter names, and their names in transformers. The qkv matrices are split beforehand.
 _AUDIO_NAMES = (
     (r"^audio_branch\.", "audio_model.audio_encoder."),
     (r"\.bn0\.", ".batch_norm."),
@@ -49,13 +49,13 @@ _AUDIO_NAMES = (
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
 _NAMES = {
-    # The text branch is transformers' own RoBERTa, and so are its names.
+    # The text branch is transformers' own RoBERTa, with the same names.
     "text": ((r"^text_branch\.", "text_model."),),
     "audio": _AUDIO_NAMES,
 }
 _PROJECTION = ((r"_projection\.0\.", "_projection.linear1."), (r"_projection\.2\.", "_projection.linear2."))
-# What the embeddings do not need or derive themselves: the front end, the tagging head, the masks of shifted windows,
-# and constant indices.
+# Parameters that are not needed or can be derived: the front end, the tagging head, the masks of shifted windows, and
+# constant indices.
 _UNUSED = re.compile(
     r"spectrogram_extractor|logmel_extractor|tscam_conv|\.head\.|\.attn_mask$|\.(position|token_type)_ids$"
 )
@@ -63,7 +63,7 @@ _UNUSED = re.compile(
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """What an audio tower hears: mono windows of one length and rate as log-mel spectrograms.
+    """The input of an audio tower: mono windows of one length and rate, as log-mel spectrograms.
 
     Attributes:
         sample_rate: in Hz.
@@ -72,7 +72,7 @@ class FrontEnd:
         spacing: samples from one frame to the next.
         mels: mel bands.
         lowest, highest: where the bands begin and end, in Hz.
-        rounded: samples are rounded to 16 bits, towards zero, as laion-clap does.
+        rounded: whether samples are rounded to 16 bits, towards zero, as in laion-clap.
     """
 
     sample_rate: int
@@ -85,9 +85,9 @@ class FrontEnd:
     rounded: bool = False
 
     def clips(self, audio: Any, sample_rate: int) -> np.ndarray:
-        """Clips at the tower's rate and at least as long as its window.
+        """Clips at the tower's rate, at least as long as its window.
 
-        A shorter clip is repeated as often as it fits whole, then padded with zeros, as in laion-clap.
+        A shorter clip is repeated as often as it fits completely, then padded with zeros, as in laion-clap.
 
         Args:
             audio: `[n, T]`, `[n, C, T]` (averaged to mono) or `[T]`; NumPy or torch.
@@ -97,7 +97,7 @@ class FrontEnd:
             float32 `[n, T']`.
 
         Raises:
-            UserError: if the audio has another shape, is empty, or not finite.
+            UserError: if the audio has another shape, is empty, or is not finite.
         """
         clips = clips_at(self.sample_rate, audio, sample_rate)
         if self.rounded:
@@ -113,11 +113,11 @@ LAION = FrontEnd(48000, 480000, n_fft=1024, spacing=480, mels=64, lowest=50, hig
 
 
 class AudioTower(nn.Module):
-    """Windows of audio to unit vectors.
+    """The tower that maps windows of audio to unit vectors.
 
     Args:
         network: transformers' `ClapAudioModelWithProjection`.
-        front_end: what it hears.
+        front_end: turns windows into spectrograms.
     """
 
     filters: Tensor
@@ -132,12 +132,12 @@ class AudioTower(nn.Module):
         self.register_buffer("hann", torch.hann_window(f.n_fft), persistent=False)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Embed `[n, T]`, T being the front end's window, as `[n, D]`."""
+        """Embed `[n, T]`, where T is the front end's window, as `[n, D]`."""
         mel = self.log_mel(windows)
         return F.normalize(self.network(input_features=mel[:, None]).audio_embeds.float(), dim=-1)
 
     def log_mel(self, windows: Tensor) -> Tensor:
-        """Mel power in dB, at least -100, `[n, T]` -> `[n, 1 + T // spacing, mels]`."""
+        """Mel power in dB, clipped at -100: `[n, T]` -> `[n, 1 + T // spacing, mels]`."""
         f = self.front_end
         with torch.autocast(windows.device.type, enabled=False):
             spectrum = torch.stft(windows, f.n_fft, f.spacing, window=self.hann, return_complex=True)
@@ -146,12 +146,12 @@ class AudioTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Texts to unit vectors.
+    """The tower that maps texts to unit vectors.
 
     Args:
         network: transformers' `ClapTextModelWithProjection`.
         tokenizer: its tokenizer.
-        max_length: tokens of a text.
+        max_length: maximum number of tokens in a text.
     """
 
     def __init__(self, network: nn.Module, tokenizer: Any, max_length: int) -> None:
@@ -171,7 +171,7 @@ class TextTower(nn.Module):
 
 
 def roberta_tokenizer(name: str) -> Any:
-    """The tokenizer of LAION's text tower.
+    """Load the tokenizer of LAION's text tower.
 
     Raises:
         UserError: if it is neither in a folder of that name, nor in the Hugging Face cache, nor downloadable.
@@ -184,14 +184,14 @@ def roberta_tokenizer(name: str) -> Any:
 
 
 def laion_network(file: Path, part: str) -> nn.Module:
-    """A network of a checkpoint of LAION's HTSAT-base and RoBERTa, for inference; the rest stays in the file.
+    """Load one network of LAION's HTSAT-base and RoBERTa for inference; the rest of the file is not read.
 
     Args:
-        file: of verified weights.
+        file: the checkpoint, already verified.
         part: "audio" or "text".
 
     Raises:
-        UserError: if the weights are of another network.
+        UserError: if the weights belong to another network.
     """
     content = read_torch(file, mmap=True)
     network = _audio_network() if part == "audio" else _text_network()
@@ -206,10 +206,10 @@ def laion_network(file: Path, part: str) -> nn.Module:
 
 
 def from_laion(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Name the parameters of a network of LAION's as transformers' `Clap…ModelWithProjection` does.
+    """Rename the parameters of one of LAION's networks to those of transformers' `Clap…ModelWithProjection`.
 
     Args:
-        state: the state dict in a checkpoint of LAION's, from distributed training or not.
+        state: the state dict of LAION's checkpoint, from distributed training or not.
         part: "audio" or "text".
     """
     converted = {}
@@ -233,7 +233,7 @@ def from_laion(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _audio_network() -> nn.Module:
-    """HTSAT-base with its projection, without values."""
+    """HTSAT-base with its projection, without weights."""
     from transformers import ClapAudioConfig, ClapAudioModelWithProjection
 
     config = ClapAudioConfig(
@@ -244,9 +244,9 @@ def _audio_network() -> nn.Module:
 
 
 def _text_network() -> nn.Module:
-    """RoBERTa-base with its projection, without values."""
+    """RoBERTa-base with its projection, without weights."""
     from transformers import ClapTextConfig, ClapTextModelWithProjection
 
-    # RoBERTa's ε; the default of ClapTextConfig is BERT's.
+    # RoBERTa's ε; ClapTextConfig defaults to BERT's.
     with torch.device("meta"):
         return ClapTextModelWithProjection(ClapTextConfig(layer_norm_eps=1e-5))

@@ -1,7 +1,7 @@
-"""A small CLAP that is trained from windows of mixtures and their labels, for data sets of few sounds and few words.
+"""A small CLAP, trained on windows of mixtures and their labels, for data sets with few sounds and few words.
 
-Its kind is that of LAION's (`gmsdi.models.clap.network`), at another size: HTS-AT on a log-mel spectrogram and a
-RoBERTa, here over bytes, which need no vocabulary file. `gmsdi.training.loop.train` trains it as any other model.
+It has the architecture of LAION's (`gmsdi.models.clap.network`) at a smaller size: HTS-AT on a log-mel spectrogram, and
+a RoBERTa, here over bytes, which need no vocabulary file. `gmsdi.training.loop.train` trains it like any other model.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from gmsdi.models.trainable import TrainableModel, register_kind
 
 KIND = "clap"
 LARGEST_SCALE = 100.0
-"""Of the cosines, as in CLIP and in CLAP."""
+"""Largest scale of the cosine similarities, as in CLIP and CLAP."""
 
 
 class ContrastiveModel(TrainableModel):
-    """Two towers and the scale of their cosines (the inverse temperature).
+    """Two towers and the scale of their cosine similarities (the inverse temperature).
 
     Attributes:
-        audio: windows to unit vectors.
-        text: texts to unit vectors.
+        audio: the tower from windows to unit vectors.
+        text: the tower from texts to unit vectors.
         log_scale: logarithm of the scale.
         config: see `build`.
     """
@@ -40,7 +40,7 @@ class ContrastiveModel(TrainableModel):
         self.autocast = None
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """The contrastive loss of each window, `[n]`. The negatives of a window are those of this device's share.
+        """The contrastive loss of each window, `[n]`. Negatives come from this device's share of the batch only.
 
         Raises:
             UserError: if a window has no text.
@@ -57,19 +57,19 @@ class ContrastiveModel(TrainableModel):
 
 
 def info_nce(audio: Tensor, text: Tensor, classes: Tensor, scale: Tensor | float) -> Tensor:
-    """Symmetric InfoNCE (van den Oord et al. 2018; Radford et al. 2021) in which equal texts are no negatives.
+    """Symmetric InfoNCE (van den Oord et al. 2018; Radford et al. 2021) in which equal texts are not negatives.
 
-    The loss of pair i is the mean of those of finding its text among the texts of other classes, and its audio among
-    the audio of other classes. With n different classes it is that of CLIP.
+    The loss of pair i is the mean of two: that of finding its text among texts of other classes, and that of finding
+    its audio among audio of other classes. With n different classes it equals CLIP's loss.
 
     Args:
         audio: `[n, D]` unit vectors.
         text: `[n, D]` unit vectors of the n texts.
-        classes: `[n]`, equal where the texts are.
-        scale: of the cosines.
+        classes: `[n]`, equal where the texts are equal.
+        scale: factor of the cosine similarities.
 
     Returns:
-        `[n]`.
+        `[n]`, the loss of each pair.
     """
     logits = scale * audio @ text.T
     pairs = torch.arange(len(classes), device=classes.device)
@@ -80,13 +80,13 @@ def info_nce(audio: Tensor, text: Tensor, classes: Tensor, scale: Tensor | float
 
 
 def build(config: dict[str, Any]) -> ContrastiveModel:
-    """A small CLAP with fresh weights.
+    """Build a small CLAP with fresh weights.
 
     Args:
-        config: `features`, D; `sample_rate` in Hz and `window` in samples of what it hears; `audio` with `mels`,
-            `n_fft`, `patch` (side of a square of the spectrogram that becomes one token), `channels` (of the first
-            stage, each further one has twice as many), `depths` and `heads` of the stages; `text` with `features`,
-            `heads`, `layers` and `max_length` in bytes.
+        config: `features`, D; `sample_rate` in Hz and `window` in samples of its input; `audio` with `mels`, `n_fft`,
+            `patch` (side of the square of the spectrogram that becomes one token), `channels` (of the first stage,
+            doubled in each further one), `depths` and `heads` of the stages; `text` with `features`, `heads`, `layers`
+            and `max_length` in bytes.
 
     Raises:
         UserError: if the settings contradict each other.
@@ -103,7 +103,7 @@ def _audio_tower(config: Mapping[str, Any]) -> AudioTower:
     from transformers import ClapAudioConfig, ClapAudioModelWithProjection
 
     own, window = config["audio"], config["window"]
-    # HTS-AT cuts the spectrogram into `fold` parts of equal length and stacks them to a square image.
+    # HTS-AT cuts the spectrogram into `fold` parts of equal length and stacks them into a square image.
     fold, side = 2, 2 * own["mels"]
     grid, stages = side // own["patch"], len(own["depths"])
     if side % own["patch"] or grid % (fold * 2 ** (stages - 1)):
@@ -113,7 +113,7 @@ def _audio_tower(config: Mapping[str, Any]) -> AudioTower:
         config["sample_rate"],
         window,
         n_fft=own["n_fft"],
-        spacing=window // frames + 1,  # so few frames or one less, and the network interpolates
+        spacing=window // frames + 1,  # at most `frames` frames; the network interpolates
         mels=own["mels"],
         lowest=50.0,
         highest=config["sample_rate"] / 2,
@@ -128,9 +128,9 @@ def _audio_tower(config: Mapping[str, Any]) -> AudioTower:
         num_attention_heads=own["heads"],
         num_hidden_layers=stages,
         hidden_size=own["channels"] * 2 ** (stages - 1),
-        window_size=min(8, grid // 2 ** (stages - 1)),  # of attention, at most the last stage's tokens
+        window_size=min(8, grid // 2 ** (stages - 1)),  # of the attention, at most the last stage's grid
         projection_dim=config["features"],
-        hidden_dropout_prob=0.0,  # a step is a function of its number alone
+        hidden_dropout_prob=0.0,  # a training step is a function of its number alone
     )
     return AudioTower(ClapAudioModelWithProjection(shape), front_end)
 

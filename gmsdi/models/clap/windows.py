@@ -1,13 +1,13 @@
-"""E(y), the CLAP embeddings of training windows, computed once and kept in a folder.
+"""E(y), the CLAP embeddings of training windows, computed once and stored in a folder.
 
-Training on E(y) takes its crops from a grid: windows that begin at multiples of `hop` in each track. A crop and its
-embedding thus belong together exactly, and no step runs CLAP. The folder holds
+Training on E(y) takes its crops from a grid: windows that begin at multiples of `hop` in each track. Every crop thus
+has exactly its own embedding, and training never runs CLAP. The folder holds
 
 - `starts.npy` int64 `[n]`, where the windows start in the stored audio, see `WindowSet.grid`,
 - `embeddings.npy` float32 `[n, D]`, unit vectors,
-- `info.json`, which CLAP, and of which windows.
+- `info.json`, the CLAP and the windows that were used.
 
-Windows in which nothing sounds are left out. Disk: 2 KB a window at D = 512.
+Silent windows are left out. Disk space: 2 KB per window at D = 512.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gmsdi.io.files import atomic, claimed
 from gmsdi.models.clap.encoder import Clap
 
 BATCH = 64
-"""Windows that are embedded before they are written."""
+"""Windows that are embedded and written at a time."""
 
 
 def embed_windows(
@@ -37,19 +37,19 @@ def embed_windows(
     hop: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the folder of the embeddings of all windows of a grid.
+    """Embed all windows of a grid and write the folder of their embeddings.
 
-    What is done lies in a hidden folder beside `out` until all is; after an interruption the rest is done.
+    Partial results are kept in a hidden folder beside `out`; after an interruption, work continues from there.
 
     Args:
         clap: the encoder.
-        windows: of mixtures.
-        out: the folder, which appears when it is complete.
+        windows: windows of mixtures.
+        out: the folder to write, which appears once it is complete.
         hop: samples from one window to the next.
         progress: called with (windows done, windows in all).
 
     Raises:
-        UserError: if the weights cannot be had, or nothing sounds in any window.
+        UserError: if the weights are not available, or all windows are silent.
     """
     out = Path(out)
     starts = windows.grid(hop)
@@ -60,7 +60,7 @@ def embed_windows(
         rows = _all_rows(clap, windows, starts, work, info, progress)
         sounding = np.concatenate([part.any(axis=1) for part in np.split(rows, range(BATCH, len(rows), BATCH))])
         if not sounding.any():
-            raise UserError(f"{windows.folder}: nothing sounds in any window; check the data set")
+            raise UserError(f"{windows.folder}: all windows are silent; check the data set")
         with atomic(out) as folder:
             folder.mkdir()
             kept = np.flatnonzero(sounding)
@@ -82,10 +82,10 @@ def _all_rows(
     info: dict[str, Any],
     progress: Callable[[int, int], None] | None,
 ) -> np.ndarray:
-    """Embeddings of all windows, float32 `[len(starts), D]`, memory-mapped; zeros where nothing sounds.
+    """Embeddings of all windows, float32 `[len(starts), D]`, memory-mapped; zeros for silent windows.
 
-    They are appended to a file, whose length says what an earlier call has done, in whole batches, so that an
-    interruption does not change a bit.
+    They are appended to a file in whole batches. The file's length says what an earlier call has done, and an
+    interruption does not change a bit of the result.
     """
     notes, raw, features = work / "info.json", work / "embeddings.raw", clap.features
     if not notes.is_file() or json.loads(notes.read_text()) != info:
@@ -113,18 +113,18 @@ def _all_rows(
 
 
 class WindowEmbeddings:
-    """A folder that `embed_windows` has written, read on demand.
+    """The embeddings in a folder written by `embed_windows`, read on demand.
 
     Args:
-        folder: it.
-        windows: the windows that it must be of.
+        folder: the folder.
+        windows: the windows that must have been embedded.
 
     Attributes:
         starts: int64 `[n]`, see `WindowSet.mixture_at`.
         features: D.
 
     Raises:
-        UserError: if it is missing, incomplete, or of other windows.
+        UserError: if the folder is missing, incomplete, or holds embeddings of other windows.
     """
 
     def __init__(self, folder: str | Path, windows: WindowSet) -> None:
@@ -134,17 +134,17 @@ class WindowEmbeddings:
             self.starts: np.ndarray = np.load(self.folder / "starts.npy")
             self._vectors = np.load(self.folder / "embeddings.npy", mmap_mode="r")
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder}: not complete embeddings of windows; remove it, and embed them again") from error
+            raise UserError(f"{folder}: embeddings of windows are incomplete; remove and rebuild them") from error
         of = _described(windows)
         if {key: self.info.get(key) for key in of} != of or len(self._vectors) != len(self.starts):
-            raise UserError(f"{folder}: embeddings of other windows than {windows.folder}; embed these")
+            raise UserError(f"{folder}: embeddings of windows other than {windows.folder}; embed those")
         self.features = int(self._vectors.shape[1])
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __reduce__(self) -> tuple[type[WindowEmbeddings], tuple[Path, WindowSet]]:
-        # Memory maps would be pickled as whole arrays; another process opens the folder anew.
+        # Memory maps would be pickled as whole arrays, so another process opens the folder again.
         return WindowEmbeddings, (self.folder, self._windows)
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -153,5 +153,5 @@ class WindowEmbeddings:
 
 
 def _described(windows: WindowSet) -> dict[str, Any]:
-    """What tells windows from others: all that the place of a window depends on."""
+    """What identifies a set of windows: everything that the position of a window depends on."""
     return {"sample_rate": windows.sample_rate, "window": windows.window, "samples": windows.samples}

@@ -1,1 +1,1 @@
-"""The models of this package: a U-Net with the preconditioning of Karras et al. 2022."""
+"""This package's own models: a U-Net with the preconditioning of Karras et al. 2022."""

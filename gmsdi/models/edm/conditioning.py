@@ -1,4 +1,4 @@
-"""The text side of a batch: a bank of embedded prompts and, for every row of the batch, which of them it uses."""
+"""The text side of a batch: a bank of embedded prompts, and the prompt that each row of the batch uses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Conditioning:
         tokens: `[P, L, F]` token embeddings.
         mask: `[P, L]` true where a token may be attended to.
         index: `[N]` prompt number of each row.
-        cache: what layers have computed from the tokens alone (their keys and values), shared by every selection from
-            the same bank, so that a sampling run computes it once. Filled only while gradients are off.
+        cache: what layers compute from the tokens alone (their keys and values), shared by all selections from the same
+            bank, so that a sampling run computes it once. Filled only while gradients are off.
     """
 
     tokens: Tensor
@@ -28,7 +28,7 @@ class Conditioning:
 
     @classmethod
     def bank(cls, tokens: Tensor, mask: Tensor) -> Conditioning:
-        """A bank whose rows are its own prompts, in order."""
+        """Make a bank whose rows are its own prompts, in order."""
         return cls(tokens, mask, torch.arange(tokens.shape[0], device=tokens.device))
 
     def select(self, index: Tensor) -> Conditioning:
@@ -36,7 +36,7 @@ class Conditioning:
         return replace(self, index=index.to(self.index.device))
 
     def cached(self, key: Any, compute: Any) -> Any:
-        """`compute(self)`, kept under `key` for the life of the bank unless gradients are on."""
+        """Return `compute(self)`, cached under `key` for the life of the bank unless gradients are on."""
         if torch.is_grad_enabled():
             return compute(self)
         if key not in self.cache:

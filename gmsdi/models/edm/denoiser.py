@@ -1,4 +1,4 @@
-"""From networks to denoisers D(x, σ, z), the only thing that samplers and inference see of a model."""
+"""Denoisers D(x, σ, z), built from networks. Samplers and inference see nothing else of a model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from gmsdi.models.trainable import TrainableModel
 class EDMDenoiser(nn.Module):
     """Karras et al. 2022 preconditioning around a raw network F (their Eq. 7 and Table 1).
 
-    D(x, σ, z) = c_skip·x + c_out·F(c_in·x, c_noise, z), all but F in float32.
+    D(x, σ, z) = c_skip·x + c_out·F(c_in·x, c_noise, z), with everything but F in float32.
 
     Args:
         net: `F(x [N, C, T], c_noise [N], cond) -> [N, C, T]`.
         sigma_data: standard deviation of the training signals.
-        autocast: the type in which the network runs, e.g. `torch.bfloat16`; None leaves it as it is.
+        autocast: the dtype that the network runs in, e.g. `torch.bfloat16`; None: no autocast.
     """
 
     autocast: torch.dtype | None
@@ -47,18 +47,18 @@ class EDMDenoiser(nn.Module):
         return c_skip * x + c_out * raw.to(x.dtype)
 
     def loss(self, clean: Tensor, noise: Tensor, sigma: Tensor, cond: Any = None) -> Tensor:
-        """Weighted denoising loss of each row, `[N]` (Karras et al. 2022, Eq. 2 and λ(σ) of Table 1)."""
+        """Weighted denoising loss of each row, `[N]` (Karras et al. 2022, Eq. 2, with λ(σ) of Table 1)."""
         weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
         denoised = self(clean + sigma.reshape(-1, 1, 1) * noise, sigma, cond)
         return weight * (denoised - clean).square().mean(dim=(1, 2))
 
 
 class TextDenoiser(EDMDenoiser, TrainableModel):
-    """An EDM denoiser that brings its own text encoder: a `gmsdi.models.protocol.Model` of waveforms.
+    """An EDM denoiser with its own text encoder: a `gmsdi.models.protocol.Model` of waveforms.
 
     Attributes:
         text: the encoder; `text(texts) -> Conditioning`.
-        config: what the model's `config.json` holds.
+        config: the content of the model's `config.json`.
     """
 
     ends = ("net.patch.", "net.unpatch.", "net.to_time.")
@@ -71,32 +71,32 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """Sample rate in Hz."""
         return int(self.config["sample_rate"])
 
     @property
     def window(self) -> int:
-        """In samples."""
+        """Length of the training windows, in samples."""
         return int(self.config["window"])
 
     @property
     def channels(self) -> int:
-        """Of the signals."""
+        """Number of audio channels."""
         return int(self.config.get("unet", {}).get("in_channels", 1))
 
     @property
     def labels(self) -> list[str]:
-        """Of the stems that it was trained with, in their order."""
+        """Labels of the stems that the model was trained with, in order."""
         return list(self.config.get("labels") or [])
 
     @property
     def space(self) -> Waveform:
-        """Of its states."""
+        """Space of the model's states."""
         return Waveform(self.channels)
 
     @property
     def level(self) -> float | None:
-        """Of its training mixtures, see `gmsdi.level`."""
+        """Level of the training mixtures, see `gmsdi.level`."""
         return known_level(self.config)
 
     @property
@@ -106,7 +106,7 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device that the weights are on."""
         return next(self.parameters()).device
 
     def embed(self, texts: Sequence[str | None]) -> Conditioning:
@@ -114,7 +114,7 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         return self.text(texts)
 
     def encode(self, texts: Sequence[str | None]) -> Conditioning:
-        """`embed`."""
+        """Embed the prompts, see `embed`."""
         return self.embed(texts)
 
     def denoise(self, x: Tensor, sigma: Tensor, embeddings: Any) -> Tensor:
@@ -122,13 +122,13 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         return self(x, sigma, embeddings)
 
     def write_beside(self, folder: Path) -> None:
-        """Write the embeddings of the prompts, if the text encoder keeps its weights."""
+        """Write the embeddings of the prompts, if the text encoder is frozen."""
         if isinstance(self.text, FrozenText):
             self.text.write_prompts(folder / PROMPTS, self.config["labels"])
             (folder / PROMPTS).chmod(0o644)
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """The denoising loss of each row, `[n]`, given its text or the embedding of its own audio."""
+        """The denoising loss of each row, `[n]`, conditioned on its text or on the embedding of its own audio."""
         if "embeddings" in batch:
             assert isinstance(self.text, FrozenClapText)
             cond = self.text.of_audio(batch["embeddings"], batch["dropped"])

@@ -1,9 +1,11 @@
-"""The models of kind "diffusion": an EDM denoiser around a U-Net, with its own text encoder."""
+"""Models of kind "diffusion": an EDM denoiser around a U-Net, with its own text encoder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from gmsdi.errors import UserError
 from gmsdi.models.edm.denoiser import TextDenoiser
@@ -15,26 +17,31 @@ KIND = "diffusion"
 
 
 def build(config: dict[str, Any], prompts: Path | None = None) -> TextDenoiser:
-    """A diffusion model with fresh weights.
+    """Build a diffusion model with fresh weights.
 
     Args:
         config: see `gmsdi.models.checkpoint.build_model`.
-        prompts: embeddings of prompts that are known already, see `gmsdi.models.edm.text.build_text`.
+        prompts: a file of embeddings that were computed before, see `gmsdi.models.edm.text.build_text`.
 
     Raises:
-        UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
+        UserError: if the settings contradict each other, or a pretrained text encoder is not available.
     """
+    return TextDenoiser(*build_parts(config, prompts, config["window"], "samples"), config["sigma_data"], config)
+
+
+def build_parts(config: dict[str, Any], prompts: Path | None, length: int, unit: str) -> tuple[UNet1d, nn.Module]:
+    """The network and the text encoder of a configuration, for states of so many steps of a unit; see `build`."""
     text = build_text(config["text"], prompts=prompts)
     try:
         unet_config = UNetConfig(**{**config["unet"], "text_features": text.features})
     except (TypeError, ValueError) as error:
         raise UserError(f"model.unet: {error}") from error
-    if config["window"] % unet_config.stride:
+    if length % unet_config.stride:
         raise UserError(
-            f"model window of {config['window']} samples is not a multiple of the network's stride "
-            f"{unet_config.stride}; change data.window, or the U-Net's patch_factor and factors"
+            f"model window of {length} {unit} is not a multiple of the network's stride {unet_config.stride}; change "
+            "data.window, or the U-Net's patch_factor and factors"
         )
-    return TextDenoiser(UNet1d(unet_config), text, config["sigma_data"], config)
+    return UNet1d(unet_config), text
 
 
 register_kind(KIND, build)

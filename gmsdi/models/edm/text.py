@@ -1,4 +1,4 @@
-"""Text encoders: prompts to token embeddings, with the learned unconditional embedding z*."""
+"""Text encoders, from prompts to token embeddings, with the learned unconditional embedding z*."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from gmsdi.models.edm.conditioning import Conditioning
 from gmsdi.models.pretrained import as_tokens, explained, tokenize
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-"""What a pretrained encoder's folder holds, as the hub has it."""
+"""The files in a pretrained encoder's folder, as on the hub."""
 SUBSETS = 6
-"""Up to so many labels, the embeddings of all combinations of them are stored with a model."""
+"""Most labels for which the embeddings of all their combinations are stored with a model."""
 
 
 class T5Text(nn.Module):
-    """A T5 encoder (Raffel et al. 2020) trained with the network, and z*, one learned vector per token position.
+    """A T5 encoder (Raffel et al. 2020), trained with the network, and z*, one learned vector per token position.
 
     Prompts are padded to `max_length` tokens; the network attends to the real ones only.
 
     Args:
         encoder: transformers' `T5EncoderModel`.
         tokenizer: its tokenizer.
-        max_length: tokens of a prompt.
+        max_length: maximum number of tokens in a prompt.
     """
 
     def __init__(self, encoder: Any, tokenizer: Any, *, max_length: int) -> None:
@@ -59,14 +59,14 @@ class T5Text(nn.Module):
 
 
 class PretrainedT5:
-    """A pretrained T5 encoder that keeps its weights; it is read when a prompt is first embedded.
+    """A frozen, pretrained T5 encoder, loaded when a prompt is first embedded.
 
-    It runs on the CPU in float32 and on one prompt at a time, so that an embedding depends on nothing but its text. It
-    is no part of the module that uses it: neither saved nor copied with it.
+    It runs on the CPU in float32, one prompt at a time, so that an embedding depends only on its text. It is not part
+    of the module that uses it: it is neither saved nor copied with it.
 
     Args:
-        name: a local folder with `FILES` (or another tokenizer's files), or a name on the hub, which is taken from the
-            Hugging Face cache or downloaded into it; with HF_HUB_OFFLINE=1 from the cache alone.
+        name: a local folder with `FILES` (or another tokenizer's files), or a name on the hub, which is read from the
+            Hugging Face cache or downloaded into it; with HF_HUB_OFFLINE=1, only from the cache.
     """
 
     def __init__(self, name: str) -> None:
@@ -82,10 +82,10 @@ class PretrainedT5:
         return int(self.load()[0].config.d_model)
 
     def load(self) -> tuple[Any, Any]:
-        """The encoder and its tokenizer.
+        """Load the encoder and its tokenizer.
 
         Raises:
-            UserError: if they are neither in the folder or the cache nor downloadable, damaged, or not of a T5.
+            UserError: if they are neither in the folder or cache nor downloadable, or are damaged, or not of a T5.
         """
         if self._loaded is None:
             from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
@@ -95,7 +95,7 @@ class PretrainedT5:
             with explained("text encoder", self.name, key="text.name", files=FILES, kind="T5"):
                 kind = AutoConfig.from_pretrained(source).model_type
                 if kind != "t5":
-                    raise UserError(f"text encoder {self.name!r} is a {kind}, not a T5; choose another as text.name")
+                    raise UserError(f"text encoder {self.name!r} is a {kind}, not a T5; choose another text.name")
                 # Never a pickle: safetensors or nothing.
                 loaded: Any = T5EncoderModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
                 encoder, found = loaded
@@ -109,7 +109,7 @@ class PretrainedT5:
         return self._loaded
 
     def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
-        """The embedding of one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`, L being `max_length`.
+        """Embed one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`, where L is `max_length`.
 
         Raises:
             UserError: see `load`; or if the prompt has more than `max_length` tokens.
@@ -120,11 +120,11 @@ class PretrainedT5:
 
 
 class PromptEncoder(Protocol):
-    """A pretrained encoder that keeps its weights: `PretrainedT5`, or `gmsdi.models.clap.encoder.ClapPrompts`."""
+    """A frozen, pretrained encoder: `PretrainedT5`, or `gmsdi.models.clap.encoder.ClapPrompts`."""
 
     @property
     def name(self) -> str:
-        """Which encoder it is."""
+        """The name of the encoder."""
         ...
 
     @property
@@ -133,28 +133,28 @@ class PromptEncoder(Protocol):
         ...
 
     def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
-        """The embedding of one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`; L is `max_length`.
+        """Embed one prompt: tokens `[L, F]`, float32, and their attention mask `[L]`, where L is `max_length`.
 
         Raises:
-            UserError: if the prompt is too long, or the encoder cannot be had.
+            UserError: if the prompt is too long, or the encoder is not available.
         """
         ...
 
 
 class FrozenText(nn.Module):
-    """Embeddings of a pretrained encoder, each prompt's computed once and kept; z*, one learned vector per position.
+    """Embeddings of a frozen, pretrained encoder, cached per prompt, and z*, one learned vector per position.
 
-    Neither a training step nor a sampling step runs the encoder on a prompt that was seen before. The embeddings are
-    stored beside a saved model (`write_prompts`); a model with those of all its prompts needs no encoder.
+    The encoder never runs twice on the same prompt, in training or sampling. The embeddings are stored beside a saved
+    model (`write_prompts`); if those of all its prompts are there, the model needs no encoder.
 
     Args:
         encoder: the encoder.
-        max_length: L, tokens of a prompt, to which prompts are padded.
+        max_length: L, the number of tokens that prompts are padded to.
         attend_padding: let cross-attention see padding tokens, as audio-diffusion-pytorch does.
-        prompts: file of embeddings, of `write_prompts`.
+        prompts: a file of embeddings, written by `write_prompts`.
 
     Raises:
-        UserError: if the file is damaged or of another `max_length`; without one, if the encoder cannot be had.
+        UserError: if the file is damaged or has another `max_length`; without a file, if the encoder is not available.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class FrozenText(nn.Module):
             texts, tokens, mask = _read_prompts(prompts, max_length)
         self.features: int = tokens.shape[-1]
         self.unconditional = nn.Parameter(torch.randn(max_length, self.features))
-        # Row 0 stands in for z*. No buffers: what is known differs from process to process.
+        # Row 0 is a placeholder for z*. Not buffers, since the cached prompts differ from process to process.
         self._rows: dict[str | None, int] = {text: row for row, text in enumerate([None, *texts])}
         self._tokens = torch.cat([torch.zeros(1, max_length, self.features), tokens])
         self._mask = torch.cat([torch.zeros(1, max_length, dtype=torch.bool), mask])
@@ -181,7 +181,7 @@ class FrozenText(nn.Module):
         """Embed P prompts; None stands for z*.
 
         Raises:
-            UserError: if a prompt has more than `max_length` tokens, or is new and the encoder cannot be had.
+            UserError: if a prompt has more than `max_length` tokens, or is new and the encoder is not available.
         """
         device = self.unconditional.device
         self.embed(text for text in texts if text is not None)
@@ -191,7 +191,7 @@ class FrozenText(nn.Module):
         return Conditioning.bank(tokens, self._mask[rows] | absent[:, None] | self.attend_padding)
 
     def embed(self, texts: Iterable[str]) -> None:
-        """Compute and keep the embeddings of those prompts that are new.
+        """Compute and cache the embeddings of new prompts.
 
         Raises:
             UserError: see `forward`.
@@ -208,10 +208,12 @@ class FrozenText(nn.Module):
             self._tokens, self._mask = self._tokens.to(device), self._mask.to(device)
 
     def write_prompts(self, file: Path, labels: Sequence[str]) -> None:
-        """Store all known embeddings, and those of the combinations of the labels: up to `SUBSETS` labels all of them.
+        """Store all cached embeddings, and those of combinations of the labels.
+
+        With up to `SUBSETS` labels these are all combinations; otherwise the single labels, and all labels together.
 
         The file is safetensors: `tokens` float32 `[P, L, F]`, `mask` `[P, L]`, and the P prompts in its metadata, in
-        alphabetical order. A combination that cannot be embedded, being too long, is left out.
+        alphabetical order. A combination that is too long to embed is left out.
         """
         sizes = range(1, len(labels) + 1) if len(labels) <= SUBSETS else [1, len(labels)]
         for prompt in (prompt_of(subset) for size in sizes for subset in combinations(labels, size)):
@@ -224,11 +226,11 @@ class FrozenText(nn.Module):
 
 
 class FrozenClapText(FrozenText):
-    """One token of a CLAP: of the mixture itself in training, of the prompt otherwise (Sect. 4); and z*.
+    """One token: the CLAP embedding of the mixture itself in training, of the prompt otherwise (Sect. 4); and z*.
 
     Args:
         encoder: the text tower.
-        prompts: file of embeddings, of `write_prompts`.
+        prompts: a file of embeddings, written by `write_prompts`.
 
     Raises:
         UserError: see `FrozenText`.
@@ -238,41 +240,41 @@ class FrozenClapText(FrozenText):
         super().__init__(encoder, max_length=1, prompts=prompts)
 
     def of_audio(self, embeddings: Tensor, dropped: Tensor) -> Conditioning:
-        """The conditioning of n rows by E(y), the embeddings of their own audio.
+        """Condition n rows on E(y), the embeddings of their own audio.
 
         Args:
             embeddings: `[n, F]` unit vectors.
-            dropped: `[n]`, true where z* takes their place.
+            dropped: `[n]`, true where z* replaces the embedding.
         """
         tokens = torch.where(dropped[:, None, None], self.unconditional, as_tokens(embeddings))
         return Conditioning.bank(tokens, torch.ones_like(dropped)[:, None])
 
 
 class NoText(nn.Module):
-    """The text side of an unconditional network, which any prompt leaves as it is."""
+    """The text side of an unconditional network, which ignores prompts."""
 
     features = None
 
     def forward(self, texts: Sequence[str | None]) -> Conditioning:
-        """P prompts of one token without features."""
+        """Return P prompts of one token without features."""
         return Conditioning.bank(torch.empty(len(texts), 1, 0), torch.ones(len(texts), 1, dtype=torch.bool))
 
 
 def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text | FrozenText | NoText:
     """Build the text encoder that a model's configuration names.
 
-    `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer, which needs no file; it is trained together with
-    the network. `kind: t5` takes the pretrained `name` (`t5-small`, `t5-base`, a local folder) and keeps it as it is.
-    `kind: clap` takes the `checkpoint` of a CLAP (see `gmsdi.models.clap.encoder.Clap`), which has `features`
-    dimensions; the network is trained on embeddings of mixtures (see `gmsdi.training.loop.Batches`). `kind: none` is
-    for an unconditional network.
+    `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer (which needs no file), and trains it together with
+    the network. `kind: t5` uses the pretrained `name` (`t5-small`, `t5-base`, a local folder), frozen. `kind: clap`
+    uses the `checkpoint` of a CLAP (see `gmsdi.models.clap.encoder.Clap`) with `features` dimensions; the network is
+    then trained on embeddings of mixtures (see `gmsdi.training.loop.Batches`). `kind: none` is for an unconditional
+    network.
 
     Args:
-        config: `kind` and what it needs.
-        prompts: for `t5` and `clap`, embeddings that are known already, see `FrozenText.write_prompts`.
+        config: `kind` and the settings of that kind.
+        prompts: for `t5` and `clap`, a file of embeddings, see `FrozenText.write_prompts`.
 
     Raises:
-        UserError: if the pretrained encoder is neither in the cache nor downloadable, or of another width.
+        UserError: if the pretrained encoder is neither in the cache nor downloadable, or has another width.
     """
     if config["kind"] == "none":
         return NoText()
@@ -304,7 +306,7 @@ def _build_clap(config: dict[str, Any], prompts: Path | None) -> FrozenClapText:
     text = FrozenClapText(ClapPrompts(clap_of(config)), prompts=prompts)
     if text.features != config["features"]:
         raise UserError(
-            f"text.features is {config['features']}, but the embeddings of this CLAP have {text.features}; change it"
+            f"text.features is {config['features']}, but this CLAP's embeddings have {text.features}; set it to that"
         )
     return text
 
@@ -315,25 +317,25 @@ def prompt_of(labels: Sequence[str]) -> str:
 
 
 def unique_bank(encoder: nn.Module, texts: Sequence[str | None]) -> Conditioning:
-    """Conditioning of N rows in which every distinct text is embedded once."""
+    """Condition N rows on their texts, embedding every distinct text once."""
     distinct = list(dict.fromkeys(texts))
     index: Tensor = torch.tensor([distinct.index(text) for text in texts])
     return encoder(distinct).select(index)
 
 
 def _read_prompts(file: Path, max_length: int) -> tuple[list[str], Tensor, Tensor]:
-    """What `write_prompts` has stored: the P prompts, tokens `[P, L, F]` and mask `[P, L]`."""
+    """Read what `write_prompts` has stored: the P prompts, tokens `[P, L, F]` and mask `[P, L]`."""
     try:
         with safe_open(file, framework="pt") as stored:
             texts = json.loads(stored.metadata()["prompts"])
             tokens, mask = stored.get_tensor("tokens"), stored.get_tensor("mask")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file}: not embeddings of prompts ({error}); remove it, and they are computed again"
+            f"{file}: not embeddings of prompts ({error}); remove the file, and they are computed again"
         ) from error
     if tokens.shape[:2] != (len(texts), max_length) or mask.shape != tokens.shape[:2]:
         raise UserError(
             f"{file}: embeddings {tuple(tokens.shape)} of {len(texts)} prompts, but text.max_length is {max_length}; "
-            "remove it, and they are computed again"
+            "remove the file, and they are computed again"
         )
     return texts, tokens, mask

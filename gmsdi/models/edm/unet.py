@@ -1,12 +1,13 @@
 """A one-dimensional U-Net over waveforms, conditioned on the noise level and on text tokens.
 
-Inside, a signal is `[N, C, 1, L]` with the channels last in memory: convolutions, normalisation and attention then
-share one layout, and no step has to reorder it. Weights keep the shapes of one-dimensional convolutions.
+Internally a signal is `[N, C, 1, L]` with the channels last in memory, so that convolutions, normalisation and
+attention share one layout and nothing has to be reordered. Weights keep the shapes of one-dimensional convolutions.
 
-The architecture is that of Moûsai (Schneider et al. 2023) in the form that MSDM uses: waveform patches, residual
+The architecture is that of Moûsai (Schneider et al. 2023) in the form used by MSDM: waveform patches, residual
 convolution blocks whose second half is modulated by the noise level, transformer blocks on the deeper levels, and
-cross-attention to the text tokens inside every residual block. With the default options the mathematics equals
-`UNet1d` / `UNetConditional1d` of audio-diffusion-pytorch 0.0.43; the options that depart from it say so.
+cross-attention to the text tokens inside every residual block. With the default options the network is mathematically
+equal to `UNet1d` / `UNetConditional1d` of audio-diffusion-pytorch 0.0.43; `UNetConfig` lists the options that depart
+from it.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class ResnetBlock(nn.Module):
 
 
 class ResnetPatch(nn.Module):
-    """A residual block at the full rate, then `patch_factor` samples become channels of one frame."""
+    """A residual block at the full rate, after which `patch_factor` samples become channels of one frame."""
 
     def __init__(self, config: UNetConfig, mapping: int) -> None:
         super().__init__()
@@ -185,7 +186,7 @@ class ResnetPatch(nn.Module):
 
 
 class ResnetUnpatch(nn.Module):
-    """The way back of `ResnetPatch`."""
+    """The counterpart of `ResnetPatch`, from frames back to samples."""
 
     def __init__(self, config: UNetConfig, mapping: int) -> None:
         super().__init__()
@@ -198,7 +199,7 @@ class ResnetUnpatch(nn.Module):
 
 
 class ConvPatch(nn.Module):
-    """`patch_factor` samples become channels of one frame, then one convolution over few frames."""
+    """`patch_factor` samples become channels of one frame, followed by one convolution over a few frames."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -211,7 +212,7 @@ class ConvPatch(nn.Module):
 
 
 class ConvUnpatch(nn.Module):
-    """The way back of `ConvPatch`; starts at zero."""
+    """The counterpart of `ConvPatch`, from frames back to samples; its output is zero at first."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -225,7 +226,7 @@ class ConvUnpatch(nn.Module):
 
 
 class DownLevel(nn.Module):
-    """Down-sampling, residual blocks and self-attention of one level; hands out its skip connections."""
+    """Down-sampling, residual blocks and self-attention of one level; also returns its skip connections."""
 
     def __init__(
         self, config: UNetConfig, in_channels: int, channels: int, level: int, mapping: int, text: int | None
@@ -296,7 +297,7 @@ class Bottleneck(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and a feed-forward part, each added to its input."""
+    """Self-attention and feed-forward layers, each added to its input."""
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
@@ -317,7 +318,7 @@ class TransformerBlock(nn.Module):
 
 
 class AttentionOutput(nn.Module):
-    """Joins the heads and normalises. With `zero` the branch starts silent, which is safe only beside a residual."""
+    """Joins the heads and normalises. With `zero` the output is zero at first, which is safe only beside a residual."""
 
     def __init__(self, inner: int, features: int, zero: bool) -> None:
         super().__init__()
@@ -331,7 +332,7 @@ class AttentionOutput(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of `[N, L, F]` to itself, with normalised input and output."""
+    """Multi-head self-attention of `[N, L, F]`, with normalised input and output."""
 
     def __init__(self, features: int, heads: int, head_features: int, *, zero: bool) -> None:
         super().__init__()
@@ -363,7 +364,7 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, cond: Conditioning) -> Tensor:
         k, v = cond.cached(id(self), self._keys_values)
         (q,) = _split_heads(self.to_q(self.norm(_to_frames(x))), self.heads, 1)
-        # Written out: with so few tokens the fused kernel is several times slower on a CPU than these two products.
+        # Written out, because with so few tokens the fused kernel is several times slower on a CPU than two products.
         bias = torch.where(cond.mask, 0.0, -torch.inf)[cond.index, None, None, :]
         scores = (q * q.shape[-1] ** -0.5) @ k[cond.index].transpose(-1, -2)
         h = torch.softmax(scores.float() + bias, dim=-1).to(v.dtype) @ v[cond.index]
@@ -409,7 +410,7 @@ def _resnet(
     level: int | None = None,
     block: int = 0,
 ) -> ResnetBlock:
-    """The residual block of a level with this number, or one of the bottleneck."""
+    """Make residual block number `block` of a level; without a level, a residual block of the bottleneck."""
     kernel, dilations = 3, (1, 1)
     if level is not None and config.kernel_sizes is not None:
         kernel = config.kernel_sizes[level]

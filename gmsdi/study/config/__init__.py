@@ -22,7 +22,7 @@ __all__ = ["Config", "digest", "load", "over_base", "slug", "validate", "writabl
 def validate(config: Mapping[str, Any]) -> Config:
     """A copy of a configuration with every default filled in, checked.
 
-    An entry that `data.classes`, `generation.negatives` or `separation.extras` has from another file is left out by the
+    An entry that `data.classes`, `generation.negatives` or `separation.rows` has from another file is left out by the
     value null.
 
     Args:
@@ -37,7 +37,7 @@ def validate(config: Mapping[str, Any]) -> Config:
     from gmsdi.study.config.run import Configuration
 
     given: Config = copy.deepcopy(dict(config))
-    for section, key in (("data", "classes"), ("generation", "negatives"), ("separation", "extras")):
+    for section, key in (("data", "classes"), ("generation", "negatives"), ("separation", "rows")):
         _drop_empty(given.get(section), key)
     data = given.get("data")
     for part in (_at(data, "mini"), _at(_at(data, "midi"), "variety")):
@@ -62,7 +62,7 @@ def _drop_empty(section: Any, key: str) -> None:
 
 
 def _listed(value: Any) -> Any:
-    """With lists for tuples, as YAML has them."""
+    """The same value with lists in place of tuples, as in YAML."""
     if isinstance(value, dict):
         return {key: _listed(inner) for key, inner in value.items()}
     return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from gmsdi.errors import UserError
-from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.models.edm.settings import CodecConfig, UNetConfig
 from gmsdi.sampling.solver import SAMPLERS, Guidance, Solver, options_of
 from gmsdi.settings import About, As, Flag
 from gmsdi.training.config import TrainingConfig
@@ -134,6 +134,22 @@ def _strict(kind: Any) -> Any:
     return reduce(or_, map(_strict, parts))
 
 
+def key_of(hint: Any, default: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A key of a section, as `pydantic.create_model` takes it.
+
+    Args:
+        hint: the setting's type, annotated as `gmsdi.settings` says.
+        default: nothing, or the key `default`.
+    """
+    metadata = getattr(hint, "__metadata__", ())
+    text = next((part.text for part in metadata if isinstance(part, About)), None)
+    other = [part.kind for part in metadata if isinstance(part, As)]
+    rest = tuple(part for part in metadata if not isinstance(part, About | As))
+    inner = _strict(other[0] if other else get_args(hint)[0] if metadata else hint)
+    typed = reduce(lambda inner, part: Annotated[inner, part], rest, inner) if rest and not other else inner
+    return typed, Field(description=text, **default)
+
+
 @cache
 def model_of(cls: type, *, omit: frozenset[str] = frozenset(), changes: bool = False) -> type[Model]:
     """The section of a class of settings.
@@ -148,12 +164,6 @@ def model_of(cls: type, *, omit: frozenset[str] = frozenset(), changes: bool = F
     for field in fields(cls):
         if field.name in omit:
             continue
-        kind, metadata = hints[field.name], getattr(hints[field.name], "__metadata__", ())
-        text = next((part.text for part in metadata if isinstance(part, About)), None)
-        other = [part.kind for part in metadata if isinstance(part, As)]
-        rest = tuple(part for part in metadata if not isinstance(part, About | As))
-        inner = _strict(other[0] if other else get_args(kind)[0] if metadata else kind)
-        typed = reduce(lambda inner, part: Annotated[inner, part], rest, inner) if rest and not other else inner
         default: dict[str, Any] = {}
         if changes:
             default = {"default": None}
@@ -161,7 +171,7 @@ def model_of(cls: type, *, omit: frozenset[str] = frozenset(), changes: bool = F
             default = {"default": _plain(field.default)}
         elif field.default_factory is not MISSING:
             default = {"default": _plain(field.default_factory())}
-        keys[field.name] = (typed, Field(description=text, **default))
+        keys[field.name] = key_of(hints[field.name], default)
 
     needed = {field.name for field in fields(cls) if field.default is MISSING and field.default_factory is MISSING}
 
@@ -244,7 +254,16 @@ if TYPE_CHECKING:
     class UNetChanges(Changes):
         """Made below."""
 
+    class CodecSettings(Model):
+        """Made below."""
+
+    class CodecChanges(Changes):
+        """Made below."""
+
     class GuidanceSettings(Model):
+        """Made below."""
+
+    class GuidanceChanges(Changes):
         """Made below."""
 
 else:
@@ -252,4 +271,6 @@ else:
     TrainingSettings, TrainingChanges = model_of(TrainingConfig), model_of(TrainingConfig, changes=True)
     UNetSettings = model_of(UNetConfig, omit=frozenset({"text_features"}))
     UNetChanges = model_of(UNetConfig, omit=frozenset({"text_features"}), changes=True)
+    CodecSettings, CodecChanges = model_of(CodecConfig), model_of(CodecConfig, changes=True)
     GuidanceSettings = model_of(Guidance, omit=frozenset({"w"}))
+    GuidanceChanges = model_of(Guidance, omit=frozenset({"w", "convention"}), changes=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import string
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,10 +15,11 @@ from gmsdi.data.settings import INSTRUMENTS, MidiConfig
 from gmsdi.errors import UserError
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
-from gmsdi.study.config.base import TrainingSettings, UNetSettings, hint
+from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
 from gmsdi.study.config.files import Config, slug
-from gmsdi.study.config.separation import NAME, TAKEN
 from gmsdi.study.config.solvers import stacks, whole
+from gmsdi.study.methods import METHODS
+from gmsdi.study.rows import GMSDI, Rows
 
 BUNDLED = Path(__file__).parents[2] / "weights" / "mini"
 RESERVED = ("All", "mixture", "stems")
@@ -37,8 +36,8 @@ def check_all(config: Config) -> None:
         UserError: for the first mistake, in one line.
     """
     for check in (
-        _labels, _classes, _fad, _named_labels, _extras, _solvers, _titles, _guidance, _generation, _training_data,
-        _trainings, _networks, _baselines, _bundled, _grid,
+        _labels, _classes, _fad, _named_labels, _solvers, _rows, _guidance, _generation, _training_data, _trainings,
+        _networks, _bundled,
     ):  # fmt: skip
         check(config)
 
@@ -113,19 +112,12 @@ def _fad(config: Config) -> None:
 
 
 def _used(config: Config) -> Iterator[tuple[str, str]]:
-    separation, generation = config["separation"], config["generation"]
-    for name in ("msdm", "weak_msdm"):
-        label = config["baselines"][name]["separation"]["constrained"]
-        if label and name in config["baselines"]["enabled"]:
-            yield f"baselines.{name}.separation.constrained", label
-    if label := separation["separator"]["constrained"]:
-        yield "separation.separator.constrained", label
-    for method in ("extractor", "separator"):
-        for label in separation[method]["negatives"]:
-            yield f"separation.{method}.negatives", label
-    for name, extra in separation["extras"].items():
-        if label := extra.get("constrained"):
-            yield f"separation.extras.{name}.constrained", label
+    for name, row in config["separation"]["rows"].items():
+        where = f"separation.rows.{name}"
+        yield from ((f"{where}.negatives", label) for label in row.get("negatives", ()))
+        if label := row.get("constrained"):
+            yield f"{where}.constrained", label
+    generation = config["generation"]
     for label in generation["negatives"]:
         yield "generation.negatives", label
 
@@ -142,33 +134,13 @@ def _of(label: Any, known: Any, what: str = "data.classes") -> str:
     return near if near.startswith("did") else f"{what} has {', '.join(known)}"
 
 
-def _extras(config: Config) -> None:
-    for name, extra in config["separation"]["extras"].items():
-        where = f"config: separation.extras.{name}"
-        if not re.fullmatch(NAME, name) or "msdm" in name or name in TAKEN:
-            raise UserError(
-                f"{where}: a row's name is like {NAME}, without msdm, and none of {', '.join(TAKEN)}; choose another"
-            )
-        settled = extra["of"] == "extractor" or extra.get("projected") or extra.get("constrained")
-        if extra.get("model") and (extra.get("w") is None or not settled):
-            raise UserError(
-                f"{where} has a model of its own, of which Table 1 says nothing; give its w, and constrained or "
-                "projected if it is a separator"
-            )
-        if extra.get("by_power") and not (extra["of"] == "extractor" and extra.get("consistent")):
-            raise UserError(f"{where} has by_power, which is for the extractor with consistent: true; leave it out")
-        if extra.get("inverted") and extra.get("samples", 1) < 2:
-            raise UserError(f"{where} has inverted, which is for samples of 2 or more; give them, or leave it out")
-        wrong = {"extractor": ("constrained", "projected"), "separator": ("consistent",)}[extra["of"]]
-        for key in wrong:
-            if extra.get(key):
-                raise UserError(f"{where} has {key}, which the {extra['of']} does not; leave it out")
-        if extra.get("projected") and extra.get("constrained"):
-            raise UserError(f"{where} has constrained and projected, which exclude each other; choose one")
+def _rows(config: Config) -> None:
+    """The rows of Table 2 can be made, and the windows of their filters fit."""
+    Rows(config)
+    for name, row in config["separation"]["rows"].items():
         for key in ("by_power", "wiener"):
-            _window(f"{where}.{key}", extra.get(key), config)
-    extracted = config["generation"]["extracted"]
-    if extracted:
+            _window(f"config: separation.rows.{name}.{key}", row.get(key), config)
+    if extracted := config["generation"]["extracted"]:
         _window("config: generation.extracted.extraction.by_power", extracted["extraction"]["by_power"], config)
 
 
@@ -202,10 +174,9 @@ def _solvers(config: Config) -> None:
 
 def _implied(path: tuple[str, ...], config: Config) -> bool:
     """Whether the derivatives that a solver is for imply signals, at which `last: estimate` ends."""
-    if path[:2] == ("separation", "extras"):
-        extra = config["separation"]["extras"][path[2]]
-        return extra["of"] == "extractor" or bool(extra.get("projected"))
-    return path == ("separation", "extractor", "solver") or "extraction" in path
+    if path[:2] == ("separation", "rows"):
+        return METHODS[config["separation"]["rows"][path[2]]["kind"]].IMPLIES
+    return "extraction" in path
 
 
 def _say(where: str, make: Callable[[], Any]) -> Any:
@@ -216,41 +187,10 @@ def _say(where: str, make: Callable[[], Any]) -> Any:
         raise UserError(f"config: {where}: {error}" if where else f"config: {error}") from error
 
 
-def _titles(config: Config) -> None:
-    """A row's title says no number of steps or runs but its own, and no other row has it."""
-    separation, taken = config["separation"], {"GMSDI Extractor": "extractor", "GMSDI Separator": "separator"}
-    taken |= {"MSDM": "msdm", "Weakly Supervised MSDM": "weak_msdm", "MSDM, Gaussian likelihood": "msdm"}
-    for name, extra in separation["extras"].items():
-        where = f"config: separation.extras.{name}.title"
-        stack = [
-            ("separation", "solver"),
-            ("separation", extra["of"], "solver"),
-            ("separation", "extras", name, "solver"),
-        ]
-        numbers = {"steps": whole(config, stack)["steps"], "samples": extra.get("samples", 1)}
-        try:
-            found = {field for _, field, _, _ in string.Formatter().parse(extra["title"]) if field is not None}
-        except ValueError:
-            found = {""}
-        if unknown := sorted(found - set(numbers)):
-            raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}")
-        for key, pattern in (("steps", r"(\d+) steps"), ("samples", r"mean of (\d+)")):
-            for said in re.findall(pattern, extra["title"]):
-                if int(said) != numbers[key]:
-                    raise UserError(
-                        f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}} for what is run"
-                    )
-        title = extra["title"].format(**numbers).strip()
-        if not title or not title.isprintable():
-            raise UserError(f"{where} is {title!r}; it must be one line of text")
-        if other := taken.get(title):
-            raise UserError(f"{where} is {title!r}, as is that of {other}; rows are told apart by their titles")
-        taken[title] = name
-
-
 def _guidance(config: Config) -> None:
-    for section in ("separation", "generation"):
-        low, high = config[section]["guidance"]["interval"] or (0, math.inf)
+    rows = {f"separation.rows.{name}": row for name, row in config["separation"]["rows"].items()}
+    for section, own in {**{key: config[key] for key in ("separation", "generation")}, **rows}.items():
+        low, high = own.get("guidance", {}).get("interval") or (0, math.inf)
         if low > high:
             raise UserError(f"config: {section}.guidance.interval is [{low}, {high}]; write the low level first")
 
@@ -294,7 +234,7 @@ def _training_data(config: Config) -> None:
 def _trainings(config: Config) -> None:
     """Every training, with what differs from `training`, is one that the class takes and its devices share."""
     base = config["training"]
-    places = {"demo_training.training": config["demo_training"], "clap.training": config["clap"]}
+    places = {f"{name}.training": config[name] for name in ("demo_training", "clap", "codec")}
     places |= {
         f"baselines.{name}.training": config["baselines"][name] for name in ("msdm", "weak_msdm", "demucs_gibbs")
     }
@@ -322,39 +262,44 @@ def _networks(config: Config) -> None:
     unets: dict[str, Mapping[str, Any]] = {}
     unets |= {"model.config.unet": {}} if model["train"] or config["demo_training"]["enabled"] else {}
     if baselines["train"]:
-        diffusion = [name for name in baselines["enabled"] if name != "demucs_gibbs"]
+        diffusion = [name for name in Rows(config).systems if name in ("msdm", "weak_msdm")]
         unets |= {f"baselines.{name}.model.unet": baselines[name]["model"]["unet"] for name in diffusion}
+    hop = _codec_hop(config) if model["config"]["kind"] == "latent" else 1
     for where, changes in unets.items():
         settings = {**model["config"]["unet"], **changes}
         _made(where, partial(UNetSettings.model_validate, settings))
-        if window % (stride := UNetConfig(**settings).stride):
+        stride = UNetConfig(**settings).stride * (hop if where == "model.config.unet" else 1)
+        if window % stride:
             raise UserError(
                 f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change "
                 "it, or patch_factor and factors"
             )
 
 
-def _baselines(config: Config) -> None:
-    block, number = config["baselines"]["demucs_gibbs"]["separation"]["block"], len(config["data"]["classes"])
-    if isinstance(block, int) and block > number and "demucs_gibbs" in config["baselines"]["enabled"]:
-        raise UserError(
-            f"config: baselines.demucs_gibbs.separation.block is {block}; there are {number} stems to resample at once"
-        )
+def _codec_hop(config: Config) -> int:
+    """Samples of a frame of the codec that the model is trained on, when all codecs can be made."""
+    codec = config["codec"]
+    made: dict[str, Any] = {}
+    for name, changes in codec["variants"].items():
+        made[name] = {**codec["config"], **changes}
+        _made(f"codec.variants.{name}", partial(CodecSettings.model_validate, made[name]))
+    if codec["use"] not in made:
+        raise UserError(f"config: codec.use is {codec['use']!r}; {hint(codec['use'], made)}")
+    return int(made[codec["use"]]["hop"])
 
 
 def _bundled(config: Config) -> None:
     """The rate, window and labels of the data are those of a model that is used as it is."""
-    folders = {}
+    folders, rows = {}, Rows(config)
     if not config["model"]["train"]:
         folders["model.folder"] = Path(config["model"]["folder"] or BUNDLED)
     if not config["baselines"]["train"]:
         root = Path(config["baselines"]["folder"] or BUNDLED.parent / "baselines")
-        for name in config["baselines"]["enabled"]:
-            own = [f"weak_msdm_{slug(label)}" for label in config["data"]["classes"]] if name == "weak_msdm" else [name]
-            folders |= {f"baselines.folder ({model})": root / model for model in own}
-    for name, extra in config["separation"]["extras"].items():
-        if own := extra.get("model"):
-            folders[f"separation.extras.{name}.model"] = BUNDLED if own == "bundled" else Path(own)
+        models = [model for system in rows.systems.values() if system.kind != GMSDI for model in system.models]
+        folders |= {f"baselines.folder ({model})": root / model for model in models}
+    for name, row in rows.table.items():
+        if row.model:
+            folders[f"separation.rows.{name}.model"] = BUNDLED if row.model == "bundled" else Path(row.model)
     data = config["data"]
     for where, folder in folders.items():
         try:
@@ -365,8 +310,8 @@ def _bundled(config: Config) -> None:
         if where.startswith("baselines") and sorted(known.get("labels", labels)) != sorted(labels):
             raise UserError(
                 f"config: data.classes has {', '.join(labels)}, but the model of {where} was trained with "
-                f"{', '.join(known['labels'])}; train the systems (baselines.train), or leave them out of "
-                "baselines.enabled"
+                f"{', '.join(known['labels'])}; train the systems (baselines.train), or leave out their "
+                "rows of separation.rows, by null"
             )
         for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
             if key in known and known[key] != data[key] and _fixed(key, known, data):
@@ -379,16 +324,3 @@ def _bundled(config: Config) -> None:
 def _fixed(key: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     """Whether a model takes no other value of a key: a window may be of several of its own."""
     return key != "window" or bool(data["window"] % known["window"])
-
-
-def _grid(config: Config) -> None:
-    """What Table 2 leaves to Table 1 can be found there."""
-    separation, grid = config["separation"], config["grid"]
-    separator = separation["separator"]
-    pinned = {"separation.separator.w": separator["w"]} if separator["constrained"] is None else {}
-    for where, w in pinned.items():
-        if w is not None and w not in grid["w"]:
-            raise UserError(
-                f"config: {where} is {w}, of which Table 1 has no value to choose the constrained stem by; extend "
-                "grid.w"
-            )

@@ -35,6 +35,12 @@ def one_line(error: ValidationError, config: Mapping[str, Any]) -> str:
         return f"config: key {path[-1]!r} is missing{f' in {section}' if section else ''}"
     if kind == "refused":
         return f"config: {where}: {context['why']}"
+    if kind == "wrong_kind" and "kind" not in value:
+        names = [name for name in config["separation"]["rows"] if name != path[-1]]
+        near = hint(path[-1], names)
+        return f"config: key 'kind' is missing in {where}; {near if near.startswith('did') else 'every row has one'}"
+    if kind == "wrong_kind":
+        path, where, value = [*path, "kind"], f"{where}.kind", value["kind"]
     if kind == "wrong_name":
         where, value = f"{where}.name", value["name"]
     shown = json.dumps(value, ensure_ascii=False, default=str)

@@ -19,7 +19,7 @@ from gmsdi.study.config.solvers import chains
 Config = dict[str, Any]
 
 FOLDER = Path(__file__).parents[3] / "config"
-"""Of the configurations that come with the package."""
+"""Folder of the configurations that come with the package."""
 DEMO = "config.yaml"
 
 

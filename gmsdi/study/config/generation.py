@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Len
 
@@ -16,10 +16,16 @@ from gmsdi.study.config.base import (
     Unique,
     about,
     choice,
+    model_of,
     section,
 )
-from gmsdi.study.config.separation import NEGATIVES, ByPower, ChangesOf
+from gmsdi.study.config.separation import ChangesOf
+from gmsdi.study.methods import NEGATIVES, ByPower
 
+if TYPE_CHECKING:
+    ByPowerSection: TypeAlias = Any
+else:
+    ByPowerSection = model_of(ByPower)
 OWN_W = "null takes generation.w"
 Clips = Annotated[int, Bounded(whole=True, ge=4)]
 
@@ -96,9 +102,9 @@ class Sequential(Model):
 class Extraction(Model):
     """How a generated mixture is taken apart."""
 
-    solver: SolverChanges = section(SolverChanges, "keys of the Extractor's solver that differ")
+    solver: SolverChanges = section(SolverChanges, "keys that differ from the solver of the row extractor")
     w: Number = choice(1, "guidance")
-    by_power: ByPower | None = choice(
+    by_power: ByPowerSection | None = choice(
         None,
         "in each step, what the estimates lack to the mixture goes to the stems by their power in its spectrogram; "
         "null: in equal parts",
@@ -111,9 +117,7 @@ class Extracted(Model):
 
     solver: SolverChanges = section(SolverChanges, ChangesOf)
     w: Number | None = choice(None, "of the mixture; null takes generation.w")
-    extraction: Extraction = section(
-        Extraction, "how it is taken apart; for the rest as `separation` says of the Extractor"
-    )
+    extraction: Extraction = section(Extraction, "how it is taken apart; for the rest as the row extractor")
     negatives: Flag = choice(False, "use generation.negatives, for the Extractor")
 
 

@@ -8,9 +8,10 @@ from annotated_types import Len
 from pydantic import Field
 
 from gmsdi.settings import Bounded, Count, Flag, Positive
-from gmsdi.study.config.base import Model, TrainingChanges, UNetSettings, choice, section
+from gmsdi.study.config.base import CodecChanges, CodecSettings, Model, TrainingChanges, UNetSettings, choice, section
 
 Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
+CODECS: dict[str, dict[str, int]] = {"plain": {}, "additive": {"additive": 1}, "linear": {"blocks": 0}}
 Layers = Annotated[list[Count], Len(1)]
 
 
@@ -42,7 +43,16 @@ class Text(Model):
 class Architecture(Model):
     """The architecture of a model to be trained."""
 
-    sigma_data: Positive = choice(0.2, "standard deviation of the data")
+    kind: Literal["diffusion", "latent"] = choice(
+        "diffusion", "diffusion: a model of waveforms; latent: of the latents of the codec that `codec` trains"
+    )
+    additive: Flag | None = choice(
+        None,
+        "latent: whether the latents of a mixture are taken for the sum of its stems'; otherwise sums are taken of "
+        "decoded signals, which costs decodings and encodings in every step; null: if the codec is linear or was "
+        "trained with `additive`",
+    )
+    sigma_data: Positive = choice(0.2, "standard deviation of the data, to which latents are scaled")
     unet: UNetSettings = section(UNetSettings, "the network, see gmsdi.models.edm.unet")
     text: Text = section(Text, "text encoder")
 
@@ -95,6 +105,19 @@ class Clap(Model):
     config: ClapArchitecture = section(
         ClapArchitecture, "architecture of the small one; its embeddings have `text.features` dimensions"
     )
+    training: TrainingChanges = section(TrainingChanges, "keys of `training` that differ")
+
+
+class CodecTrainings(Model):
+    """The codecs of a model with `kind: latent`."""
+
+    variants: Annotated[dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], CodecChanges], Len(1)] = section(
+        lambda: {name: CodecChanges.model_validate(changes) for name, changes in CODECS.items()},
+        "codecs that are trained and compared: name to what differs from `config`; by default plain, additive (with "
+        "`additive: 1`) and linear (with `blocks: 0`)",
+    )
+    use: str = choice("additive", "the one whose latents the model is trained on")
+    config: CodecSettings = section(CodecSettings, "a small autoencoder, see gmsdi.models.autoencoder")
     training: TrainingChanges = section(TrainingChanges, "keys of `training` that differ")
 
 

@@ -10,7 +10,7 @@ from gmsdi.settings import Bounded, Count, Natural, Positive
 from gmsdi.study.config.base import Model, TrainingSettings, about, choice, section
 from gmsdi.study.config.data import Data, TrainingData
 from gmsdi.study.config.generation import Generation
-from gmsdi.study.config.model import Clap, DemoTraining, Digest, TextModel
+from gmsdi.study.config.model import Clap, CodecTrainings, DemoTraining, Digest, TextModel
 from gmsdi.study.config.separation import Baselines, Costs, Grid, Separation
 
 Embedding = Literal[
@@ -88,12 +88,16 @@ class Configuration(Model):
     model: TextModel = section(TextModel, "the text-conditioned model that the results are computed with")
     training: TrainingSettings = about("of the model that the results are computed with, if model.train is true")
     clap: Clap = section(Clap, "the CLAP of a model with `text.kind: clap`")
+    codec: CodecTrainings = section(CodecTrainings, "the codecs of a model with `kind: latent`")
     demo_training: DemoTraining = section(
         DemoTraining, "a short real training that shows the path; its model is not used for any result"
     )
     separation: Separation = section(Separation, "Table 2")
     costs: Costs = section(Costs, "figure of the SI-SDR improvement against network evaluations")
-    baselines: Baselines = section(Baselines, "the paper's other systems; they learn from separated stems")
+    baselines: Baselines = section(
+        Baselines,
+        "the paper's other systems, which learn from separated stems; those run of which `separation.rows` has a row",
+    )
     grid: Grid = section(Grid, "Table 1")
     generation: Generation = section(Generation, "Figures 2 and 3")
     fad: Fad = section(Fad, "Frechet audio distance")

@@ -9,6 +9,7 @@ from typing import Any
 
 from gmsdi.sampling.solver import SAMPLERS
 from gmsdi.study.config.base import SolverChanges, model_of
+from gmsdi.study.config.rows import SECTIONS
 from gmsdi.study.config.run import Configuration
 
 Schema = dict[str, Any]
@@ -23,6 +24,7 @@ def schema() -> Schema:
     raw = Configuration.model_json_schema()
     raw["$defs"] |= SolverChanges.model_json_schema().pop("$defs", {})
     definitions: Schema = {_snake(name): _tidied(rule) for name, rule in raw.pop("$defs").items()}
+    definitions["row"] = _joined({kind: definitions.pop(_snake(rule.__name__)) for kind, rule in SECTIONS.items()})
     for kind in SAMPLERS.values():
         definitions.pop(_snake(kind.__name__))
     definitions["solver"] = {
@@ -32,7 +34,7 @@ def schema() -> Schema:
     }
     top = _tidied(raw)
     uses = [name for rule in (top, *definitions.values()) for name in _references(rule)]
-    once = {name: rule for name, rule in definitions.items() if uses.count(name) == 1}
+    once = {name: rule for name, rule in definitions.items() if uses.count(name) == 1 and name != "row"}
     shared = {name: rule for name, rule in definitions.items() if name not in once}
     inlined = {name: _inlined(rule, once) for name, rule in shared.items()}
     return {
@@ -77,6 +79,29 @@ def _sampler(name: str) -> Schema:
     return rule if name == "euler" else {**rule, "required": ["name"]}
 
 
+def _joined(kinds: Mapping[str, Schema]) -> Schema:
+    """A row of any kind, with the keys of all of them, each with the kinds that have it. Only its kind is needed."""
+    keys: dict[str, Schema] = {}
+    for rule in kinds.values():
+        keys |= rule["properties"]
+    for key, rule in keys.items():
+        having = [kind for kind, own in kinds.items() if key in own["properties"]]
+        others = [kind for kind in kinds if kind not in having]
+        whose = ", ".join(having) if len(having) < len(others) else f"not {', '.join(others)}"
+        whose += "; needed" if any(key in kinds[kind]["required"] for kind in having) else ""
+        keys[key] = {**rule, "description": f"{rule['description']} ({whose})"} if others else rule
+    told = "; ".join(f"`{kind}`: {rule['description'].removesuffix('.')}" for kind, rule in kinds.items())
+    keys["kind"] = {"type": "string", "enum": list(kinds), "description": f"the method. {told}"}
+    told = "A row of Table 2; in brackets the kinds that have a key, or have it not."
+    return {
+        "type": "object",
+        "description": told,
+        "properties": keys,
+        "required": ["kind"],
+        "additionalProperties": False,
+    }
+
+
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.replace("MSDM", "Msdm").replace("UNet", "Unet")).lower()
 
@@ -87,8 +112,9 @@ def _tidied(rule: Any) -> Any:
         return [_tidied(inner) for inner in rule]
     if not isinstance(rule, dict):
         return rule
-    if "oneOf" in rule:  # only solvers are unions told apart by a key
-        return {"$ref": f"{REF}solver", **{key: rule[key] for key in ("description",) if key in rule}}
+    if "oneOf" in rule:  # only solvers and rows are unions told apart by a key
+        named = "row" if any(inner["$ref"].endswith("Row") for inner in rule["oneOf"]) else "solver"
+        return {"$ref": f"{REF}{named}", **{key: rule[key] for key in ("description",) if key in rule}}
     found: Schema = {}
     for key, inner in rule.items():
         if key == "properties":
@@ -128,7 +154,7 @@ def _references(rule: Any) -> Iterator[str]:
 
 
 def _inlined(rule: Any, once: Mapping[str, Schema]) -> Any:
-    """With the definitions that are used once in the place of their references."""
+    """The same schema with every definition that is used only once put in place of its reference."""
     if isinstance(rule, list):
         return [_inlined(inner, once) for inner in rule]
     if not isinstance(rule, dict):

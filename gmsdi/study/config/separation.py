@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Len
 
-from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive, Share
+from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive
 from gmsdi.study.config.base import (
     Changes,
     GuidanceSettings,
@@ -16,80 +16,13 @@ from gmsdi.study.config.base import (
     TrainingChanges,
     UNetChanges,
     Unique,
-    about,
     choice,
     section,
 )
+from gmsdi.study.config.rows import AnyRowSection
 
-TAKEN = ("extractor", "separator", "extractor_validated", "separator_validated", "demucs_gibbs")
-"""Names of rows of Table 2 that are no extra's."""
-NAME = "[a-z][a-z0-9_]*"
-NEGATIVES = (
-    "stem label to the text that takes the place of z* in guidance (Section 2.1 of the paper); stems not named use z*"
-)
 ChangesOf = "keys of the solver that differ"
 Strengths = Annotated[list[Number], Len(1), Unique]
-
-
-class Extractor(Model):
-    """GMSDI Extractor, Eq. 14."""
-
-    w: Number | None = choice(None, "guidance; null takes the best of Table 1")
-    negatives: dict[str, str] = choice({}, NEGATIVES)
-    solver: SolverChanges = section(SolverChanges, ChangesOf)
-
-
-class Separator(Model):
-    """GMSDI Separator, Eq. 13."""
-
-    w: Number | None = choice(None, "guidance; null takes the best of Table 1")
-    constrained: str | None = choice(
-        None, "the stem that is the mixture minus the others; null takes the best of Table 1"
-    )
-    negatives: dict[str, str] = choice({}, NEGATIVES)
-    solver: SolverChanges = section(SolverChanges, ChangesOf)
-
-
-class ByPower(Model):
-    """How what is missing is shared out."""
-
-    amount: Share = choice(1, "part of it, the rest goes to the stems in equal parts")
-    seconds: Positive = choice(0.125, "length of its windows")
-
-
-class Wiener(Model):
-    """A Wiener filter."""
-
-    amount: Share = choice(1, "part of the filtered stems, the rest is the stems as they were")
-    seconds: Positive = choice(0.25, "length of its windows")
-
-
-class Extra(Changes):
-    """A row of Table 2 beyond the paper; keys that are not given are those of the paper's method."""
-
-    title: str = about(
-        "name of the row; `{steps}` and `{samples}` in it become the row's own, and another number of either is an "
-        "error"
-    )
-    of: Literal["extractor", "separator"] = about("the paper's method")
-    model: str = choice(
-        None,
-        "another model: its folder, or `bundled` for the one that comes with the package; needs w and, of a separator, "
-        "constrained or projected",
-    )
-    w: Number | None = choice(None, "guidance; null takes the method's best of the validation grid, or of Table 1")
-    constrained: str = choice(None, "separator: the stem that is the mixture minus the others")
-    consistent: Flag = choice(False, "extractor: stems are solved for together and sum to the mixture")
-    by_power: ByPower = choice(
-        None,
-        "consistent extractor: in each step, what the estimates lack to the mixture goes to the stems by their "
-        "power in its spectrogram",
-    )
-    projected: Flag = choice(False, "separator: no stem is constrained, the estimates are projected onto the mixture")
-    samples: Count = choice(1, "runs whose mean is taken")
-    inverted: Flag = choice(False, "every other of these runs takes the mixture with its polarity inverted")
-    wiener: Wiener = choice(None, "a Wiener filter with the stems' powers, at the end")
-    solver: SolverChanges = section(SolverChanges, ChangesOf)
 
 
 class Separation(Model):
@@ -101,12 +34,10 @@ class Separation(Model):
     bss_eval: Flag = choice(False, "also a table of BSS Eval's SDR, SIR and SAR by the package museval")
     solver: SolverSettings = section(dict, "how the derivative is integrated from sigma_max to 0")
     guidance: GuidanceSettings = section(GuidanceSettings, "classifier-free guidance apart from its strength w")
-    extractor: Extractor = section(Extractor, "GMSDI Extractor, Eq. 14")
-    separator: Separator = section(Separator, "GMSDI Separator, Eq. 13")
-    extras: dict[str, Extra] = choice(
+    rows: dict[str, AnyRowSection] = choice(
         {},
-        f"rows of Table 2 beyond the paper: a short name to what differs from the paper's method; a name is like "
-        f"`{NAME}`, without msdm, and none of {', '.join(TAKEN)}",
+        "the rows of Table 2 and their settings, by a name of small letters, digits and underscores, in their order; "
+        "Table 1 is made of the rows separator and extractor, which are needed",
     )
 
 
@@ -115,15 +46,6 @@ class DiffusionModel(Model):
 
     sigma_data: Positive = choice(0.1, "standard deviation of the data")
     unet: UNetChanges = section(UNetChanges, "keys of `model.config.unet` that differ")
-
-
-class DiffusionSeparation(Model):
-    """How a system of diffusion models separates."""
-
-    solver: SolverChanges = section(SolverChanges, "keys of `separation.solver` that differ")
-    constrained: str | None = choice(
-        None, "the stem that is the mixture minus the others; null takes the best on the chunks of Table 1"
-    )
 
 
 class TaskSolver(Model):
@@ -149,7 +71,6 @@ class JointMSDM(Model):
     model: DiffusionModel = section(DiffusionModel, "its network")
     training: TrainingChanges = section(TrainingChanges, "keys of `training` that differ")
     clamp: Positive | None = choice(None, CLAMP)
-    separation: DiffusionSeparation = section(DiffusionSeparation, "how it separates")
     generation: JointGeneration = section(JointGeneration, "how it generates")
 
 
@@ -159,7 +80,6 @@ class WeakMSDM(Model):
     model: DiffusionModel = section(DiffusionModel, "its networks")
     training: TrainingChanges = section(TrainingChanges, "keys of `training` that differ")
     clamp: Positive | None = choice(None, CLAMP)
-    separation: DiffusionSeparation = section(DiffusionSeparation, "how it separates")
     generation: TaskSolver = section(TaskSolver, "how it generates")
 
 
@@ -202,30 +122,16 @@ class GibbsModel(Model):
     )
 
 
-class GibbsSeparation(Model):
-    """How Demucs + Gibbs separates."""
-
-    steps: Natural = choice(512, "Gibbs steps (512 in the paper)")
-    block: Count | Literal["uniform", "annealed"] = choice(
-        "uniform", "sources resampled in a step: a number of them, uniform or annealed"
-    )
-    noise: NonNegative = choice(0, "spread of what is resampled relative to the mixture")
-
-
 class DemucsGibbs(Model):
     """Supervised separator that also takes known sources, with block Gibbs sampling."""
 
     model: GibbsModel = section(GibbsModel, "its network")
     training: TrainingChanges = section(TrainingChanges, "keys of `training` that differ")
-    separation: GibbsSeparation = section(GibbsSeparation, "how it separates")
 
 
 class Baselines(Model):
     """The paper's other systems."""
 
-    enabled: Annotated[list[Literal["msdm", "weak_msdm", "demucs_gibbs"]], Unique] = choice(
-        [], "which of them run; the others' rows show the paper's number alone"
-    )
     train: Flag = choice(False, "train their models and use those instead of `folder`")
     folder: str | None = choice(None, "folder of their model folders; null is that of the package")
     msdm: JointMSDM = section(JointMSDM, "joint model of all stems")
@@ -238,7 +144,7 @@ class Baselines(Model):
 class ValidationGrid(Model):
     """The grid on validation chunks."""
 
-    chunks: Count | None = choice(None, "as above; null leaves these rows out")
+    chunks: Count | None = choice(None, "as above; null is no such grid, and Table 1 chooses for all rows")
     w: Strengths | None = choice(None, "values of the guidance strength; null takes grid.w")
 
 
@@ -251,7 +157,8 @@ class Grid(Model):
     )
     solver: SolverChanges = section(SolverChanges, "changes to every method's solver, for the grid alone")
     validation: ValidationGrid = section(
-        ValidationGrid, "the same on validation chunks, for rows of Table 2 whose settings the test split has not seen"
+        ValidationGrid,
+        "the same on validation chunks, for rows of Table 2 whose settings the test split shall not have seen",
     )
     select_by: Literal["active", "protocol"] = choice(
         "active",

@@ -10,25 +10,24 @@ from gmsdi.sampling.solver import changed
 Path = tuple[str, ...]
 
 SEPARATION, GENERATION = ("separation", "solver"), ("generation", "solver")
+TABLE1 = ("extractor", "separator")
+"""The rows whose solver the grid changes."""
 
 
 def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
-    """Where the settings of every solver stand: the whole ones first, then what differs, in order."""
+    """Keys of the settings of each solver: complete settings first, then those that differ from them, in order."""
     yield [SEPARATION]
-    methods = {name: [SEPARATION, ("separation", name, "solver")] for name in ("extractor", "separator")}
-    grid: Path = ("grid", "solver")
-    for stack in methods.values():
-        yield stack
-        yield [*stack, grid]
-    for name, extra in _mapping(config, "separation", "extras").items():
-        if isinstance(extra, Mapping) and extra.get("of") in methods:
-            yield [*methods[extra["of"]], ("separation", "extras", name, "solver")]
-    for name in ("msdm", "weak_msdm"):
-        yield [SEPARATION, ("baselines", name, "separation", "solver")]
+    rows = {
+        name: [SEPARATION, ("separation", "rows", name, "solver")] for name in _mapping(config, "separation", "rows")
+    }
+    yield from rows.values()
+    for name in TABLE1:
+        if name in rows:
+            yield [*rows[name], ("grid", "solver")]
     yield [GENERATION]
     for task in ("single", "total", "sequential", "extracted", "partial", "conditioned"):
         yield [GENERATION, ("generation", task, "solver")]
-    yield [*methods["extractor"], ("generation", "extracted", "extraction", "solver")]
+    yield [*rows.get("extractor", [SEPARATION]), ("generation", "extracted", "extraction", "solver")]
     weak, joint = (("baselines", name, "generation", "solver") for name in ("weak_msdm", "msdm"))
     yield [GENERATION, ("generation", "single", "solver"), weak]
     yield [GENERATION, ("generation", "total", "solver"), joint]

@@ -1,0 +1,67 @@
+"""Dance Diffusion as a prior of one kind of sound: diffusers' `DanceDiffusionPipeline`.
+
+An unconditional network on stereo waveforms, which predicts v at t = (2/π)·atan σ. It ignores prompts. One such model
+per stem (`gmsdi.models.adapters.priors`) separates with Eq. 4.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gmsdi.errors import UserError
+from gmsdi.models.adapters.parameterisations import Adapted, from_v
+from gmsdi.models.adapters.parts import Opening, config_of
+
+
+def check(folder: Path, name: str) -> None:
+    """Refuse a pipeline by its configuration alone.
+
+    Raises:
+        UserError: if it is of another parameterisation.
+    """
+    kind = config_of(folder, "scheduler").get("_class_name")
+    if kind != "IPNDMScheduler":
+        raise UserError(f"{name}: its scheduler is {kind}, but that of Dance Diffusion is IPNDMScheduler")
+
+
+def parts(folder: Path) -> dict[str, Any]:
+    """The network, as the published checkpoints have it.
+
+    They are older than the setting `time_embedding_dim`, without which diffusers 0.42 makes a network of another width.
+    """
+    from diffusers import UNet1DModel
+
+    config = config_of(folder, "unet")
+    if config.get("time_embedding_dim") or config.get("use_timestep_embedding"):
+        return {}
+    return {"unet": UNet1DModel.from_pretrained(folder / "unet", time_embedding_dim=config["extra_in_channels"])}
+
+
+def adapt(pipeline: Any, opening: Opening) -> Adapted:
+    """The model of a `DanceDiffusionPipeline`.
+
+    Raises:
+        UserError: if it cannot have windows of that length.
+    """
+    device = torch.device(opening.device)
+    unet = pipeline.unet.to(device)
+    config, multiple = unet.config, 2 ** len(unet.up_blocks)
+    samples = config.sample_size if opening.seconds is None else round(opening.seconds * config.sample_rate)
+    if samples < 3 * multiple:
+        raise UserError(f"{opening.name}: seconds is {opening.seconds}; too short for the network")
+
+    def v(x: Tensor, t: Tensor, embeddings: None) -> Tensor:
+        whole = torch.nn.functional.pad(x, (0, -x.shape[-1] % multiple))
+        return unet(whole, t, return_dict=False)[0][..., : x.shape[-1]]
+
+    return from_v(
+        opening.network(v),
+        sample_rate=config.sample_rate,
+        window=samples - samples % multiple,
+        channels=config.in_channels,
+        device=device,
+    )

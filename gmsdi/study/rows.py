@@ -1,0 +1,208 @@
+"""The rows of Tables 1 and 2 as objects, from what `separation.rows` of the configuration says of them.
+
+A row of the configuration is a mapping of its method's own keys (`gmsdi.study.config.rows`); what it leaves out of the
+solver and the guidance is `separation.solver` and `separation.guidance`. Here it gets what follows from the rest of the
+configuration: the system that it runs on, and on which split its settings are chosen.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from gmsdi.errors import UserError
+from gmsdi.sampling.solver import changed
+from gmsdi.study.config.files import Config, slug
+from gmsdi.study.methods import METHODS, Ensemble, Extractor, Guided, Row, Separator
+from gmsdi.study.setups import SETUPS, GmsdiSetup, Setup
+
+GMSDI = GmsdiSetup.model_fields["kind"].default
+UNSUPERVISED = ", unsupervised (CLAP)"
+"""Ends the titles of rows whose model has seen no labels: the paper's word, though LAION's CLAP has seen captions."""
+LABELLED_CLAP = ", by a CLAP that has seen labels"
+"""Ends the titles of rows whose model has seen no labels, but embeddings by a CLAP that was trained on them."""
+NAME = "[a-z][a-z0-9_]*"
+VALIDATED = ", chosen on validation chunks"
+"""Ends the titles of rows that differ from another in the split on which their settings are chosen."""
+
+
+class Rows:
+    """The rows of a configuration, and the systems that they run on.
+
+    Args:
+        config: with every default filled in.
+
+    Attributes:
+        systems: those that run, by name: the text-conditioned model, and those of which there is a row.
+        grid: the rows of Table 1 by name.
+        table: those of Table 2 that separate, by name, in their order.
+        ensembles: those that take for each stem the best of others, by name.
+
+    Raises:
+        UserError: for what does not go together, in one line.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.labels = tuple(config["data"]["classes"])
+        self.given: dict[str, dict[str, Any]] = config["separation"]["rows"]
+        self.validation = config["grid"]["validation"]["chunks"] is not None
+        self.systems = self._systems()
+        self.table = {name: self._row(name, METHODS[row["kind"]]) for name, row in self._of(*METHODS)}
+        self._check_published()
+        self.grid = {row.name: row for row in self._grid()}
+        self.table |= {name: self._twin(name, row) for name, row in self._of("validated")}
+        self.table = {name: self.table[name] for name in self.given if name in self.table}
+        self.ensembles = {name: self._ensemble(name, row) for name, row in self._of("ensemble")}
+        self._check_names()
+        self._check_grid()
+
+    def _of(self, *kinds: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield from ((name, row) for name, row in self.given.items() if row["kind"] in kinds)
+
+    def _systems(self) -> dict[str, Setup]:
+        systems: dict[str, Setup] = {GMSDI: GmsdiSetup(labels=self.labels)}
+        for _, row in self._of(*METHODS):
+            if (name := METHODS[row["kind"]].system_name()) not in systems:
+                systems[name] = SETUPS[name].configured(self.labels, self.config["baselines"][name])
+        return systems
+
+    @property
+    def unsupervised(self) -> str:
+        """How the titles end of rows of a model that the run trains on CLAP embeddings; empty if it does not."""
+        model = self.config["model"]
+        if not (model["train"] and model["config"]["text"]["kind"] == "clap"):
+            return ""
+        return LABELLED_CLAP if self.config["clap"]["train"] else UNSUPERVISED
+
+    @property
+    def _beyond(self) -> str:
+        """The split on which rows beyond the paper are chosen."""
+        return "validation" if self.validation else "test"
+
+    def _row(self, name: str, method: type[Row]) -> Row:
+        separation, own = self.config["separation"], dict(self.given[name])
+        if "solver" in own:
+            own["solver"] = changed(separation["solver"], own["solver"])
+        if "guidance" in own:
+            own["guidance"] = {**separation["guidance"], **own["guidance"]}
+        unsupervised = self.unsupervised if method.system_name() == GMSDI and own["model"] is None else ""
+        title, stands, published = own.pop("title"), own.pop("paper", None), own.get("published", False)
+        if stands is None:
+            stands = published and not unsupervised
+        own |= {"name": name, "system": self.systems[method.system_name()], "paper": method.PAPER if stands else None}
+        own["title"] = title or f"{method.TITLE}{unsupervised}"
+        own["chosen_on"] = self._beyond if method.SHARED and not published else "test"
+        try:
+            row = method(**own)
+        except UserError as error:
+            raise UserError(f"config: separation.rows.{error}") from error
+        return self._titled(row)
+
+    def _titled(self, row: Row) -> Row:
+        """The row with its numbers in its title, which says no others."""
+        where = f"config: separation.rows.{row.name}.title"
+        numbers = {"steps": row.step_count(), "samples": getattr(row, "samples", 1)}
+        try:
+            found = {field for _, field, _, _ in string.Formatter().parse(row.title) if field is not None}
+        except ValueError:
+            found = {""}
+        if unknown := sorted(found - set(numbers)):
+            raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}")
+        for key, pattern in (("steps", r"(\d+) steps"), ("samples", r"mean of (\d+)")):
+            for said in re.findall(pattern, row.title):
+                if int(said) != numbers[key]:
+                    raise UserError(
+                        f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}} for what is run"
+                    )
+        return row.titled()
+
+    def _check_published(self) -> None:
+        """Table 1 is made of the paper's two methods; no other row is one of them, or of another that it has."""
+        for method in (Extractor, Separator):
+            row = self.table.get(method.GRID)
+            if not (isinstance(row, method) and row.published):
+                raise UserError(
+                    f"config: separation.rows needs the row {method.GRID}, of which Table 1 is made: "
+                    f"{method.GRID}: {{kind: {method.kind_name()}, published: true}}"
+                )
+        kinds = {row.name: row.kind for row in self.table.values() if row.published}
+        papers = {row.name: row.paper for row in self.table.values() if row.paper}
+        for what, values in (("is published", kinds), ("has the paper's numbers", papers)):
+            first = {value: name for name, value in reversed(values.items())}
+            for name, value in values.items():
+                if (other := first[value]) != name:
+                    raise UserError(f"config: separation.rows.{name} {what}, as {other} does; one row of a method does")
+
+    def _grid(self) -> Iterator[Row]:
+        yield self.table[Extractor.GRID]
+        separator = self.table[Separator.GRID]
+        for label in self.labels:
+            own = {"name": f"separator_{slug(label)}", "constrained": label, "chosen_on": self._beyond}
+            yield separator.model_copy(update={**own, "published": False})
+
+    def _twin(self, name: str, given: Mapping[str, Any]) -> Row:
+        where, twin = f"config: separation.rows.{name}", self.table.get(given["twin"])
+        if not (isinstance(twin, Guided) and twin.published):
+            raise UserError(
+                f"{where}.twin is {given['twin']!r}; it must be a published row, {Separator.GRID} or {Extractor.GRID}"
+            )
+        if not self.validation:
+            raise UserError(f"{where} is chosen on validation chunks; give grid.validation.chunks, or leave it out")
+        own = {"name": name, "title": given["title"] or f"{twin.title}{VALIDATED}", "twin": twin.name, "paper": None}
+        own |= {"chosen_on": "validation", "published": False, "costed": False}
+        return self._titled(twin.model_copy(update=own))
+
+    def _ensemble(self, name: str, given: Mapping[str, Any]) -> Ensemble:
+        where = f"config: separation.rows.{name}"
+        for other in given["of"]:
+            if other not in self.table:
+                raise UserError(f"{where}.of has {other!r}; it names rows that separate: {', '.join(self.table)}")
+        rows = [self.table[other] for other in given["of"]]
+        if len({row.twin is None for row in rows}) > 1:
+            raise UserError(f"{where}.of has rows of kind validated and others, whose scores are of different splits")
+        chosen_on: Literal["test", "validation"] = "validation" if rows[0].twin else "test"
+        title = given["title"] or Ensemble.TITLE + (VALIDATED if rows[0].twin else "")
+        its = {row.paper for row in rows} == {Separator.PAPER, Extractor.PAPER}
+        return Ensemble(
+            name=name, title=title, of=given["of"], paper=Ensemble.PAPER if its else None, chosen_on=chosen_on
+        )
+
+    def _check_names(self) -> None:
+        """Rows are told apart by their names, of files, and their titles, in tables."""
+        papers = {Ensemble.PAPER, *(method.PAPER for method in METHODS.values())}
+        taken: dict[str, str] = {}
+        every: dict[str, Row | Ensemble] = {**self.table, **self.ensembles}
+        for name, row in every.items():
+            where = f"config: separation.rows.{name}"
+            if not re.fullmatch(NAME, name) or (name in self.grid and name != Extractor.GRID):
+                raise UserError(f"{where}: a name is like {NAME}, and no row of Table 1 has it; choose another")
+            title = row.title
+            if not title.strip() or not title.isprintable():
+                raise UserError(f"{where}.title is {title!r}; it must be one line of text")
+            if title in papers and row.paper != title and isinstance(row, Row):
+                raise UserError(f"{where}.title is {title!r}, as the paper calls a method; choose another")
+            if other := taken.get(title.strip()):
+                raise UserError(
+                    f"{where}.title is {title!r}, as is that of {other}; rows are told apart by their titles"
+                )
+            taken[title.strip()] = name
+
+    def cells(self, row: Row, split: str) -> list[Row]:
+        """A row with every setting of its part of the grid on a split."""
+        grid = self.config["grid"]
+        values = grid["w"] if split == "test" else grid["validation"]["w"] or grid["w"]
+        return list(row.cells(values, grid["solver"]))
+
+    def _check_grid(self) -> None:
+        """What is chosen by the grid can be found in it."""
+        for row in self.table.values():
+            if not (row.twin or (row.is_open and row.fixed)):
+                continue
+            if not any(cell.fixed.items() >= row.fixed.items() for cell in self.cells(row, row.chosen_on)):
+                raise UserError(
+                    f"config: separation.rows.{row.name} has w {row.fixed['w']}, of which the grid on {row.chosen_on} "
+                    f"chunks has no value to choose by; extend grid.{'validation.' * (row.chosen_on == 'validation')}w"
+                )
