@@ -34,6 +34,7 @@ from gmsdi.inference.base import (
     Noise,
     Prompts,
     gamma_from_config,
+    gamma_from_text,
     natural_gamma,
     project,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "conditioned",
     "extractor",
     "gamma_from_config",
+    "gamma_from_text",
     "natural_gamma",
     "partial",
     "project",

@@ -1,0 +1,479 @@
+"""The page in Gradio: four tabs, each of which has controls on the left and what came of them on the right."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import gradio as gr
+
+import gmsdi
+from gmsdi import song
+from gmsdi.app import examples, results, settings
+from gmsdi.app.jobs import Job, Jobs, without_folder
+from gmsdi.errors import UserError
+from gmsdi.models import registry
+from gmsdi.models.protocol import Model
+from gmsdi.sampling.solver import SAMPLERS
+from gmsdi.types import Progress, Stems, file_names
+
+Controls: TypeAlias = dict[str, gr.components.Component]
+Work: TypeAlias = Callable[[Model, dict[str, Any], Progress], str]
+"""From the model, what the controls say by name and the progress to the HTML of the result."""
+
+GIVEN = 3  # stems that can be given to accompany
+LOGO = (
+    '<svg viewBox="0 0 48 48" aria-hidden="true"><rect width="48" height="48" rx="12" fill="#0d1118"/>'
+    '<g stroke-width="4" stroke-linecap="round"><path d="M11 20v8" stroke="#f2a541"/><path d="M18 13v22" '
+    'stroke="#ef6f6c"/><path d="M25 17v14" stroke="#3fc1a5"/><path d="M32 10v28" stroke="#9b8cff"/>'
+    '<path d="M39 19v10" stroke="#5db7f0"/></g></svg>'
+)
+EMPTY = (
+    '<div class="gmsdi-empty"><svg viewBox="0 0 220 70" aria-hidden="true"><g stroke-width="5" stroke-linecap="round">'
+    + "".join(
+        f'<path d="M{12 + 14 * k} {35 - size}v{2 * size}" stroke="{results.COLORS[k % 4]}"/>'
+        for k, size in enumerate((6, 14, 9, 22, 30, 17, 8, 20, 28, 12, 18, 26, 10, 16, 7))
+    )
+    + "</g></svg><div>{}</div></div>"
+)
+
+
+@dataclass
+class Studio:
+    """What the page works with.
+
+    Attributes:
+        folder: for uploads, examples and results.
+        model: that the page opens with, see `gmsdi.load`.
+        device: see `gmsdi.load`.
+        report: the address of the study's report; None if there is none.
+        jobs: the runs.
+    """
+
+    folder: Path
+    model: str
+    device: str = "auto"
+    report: str | None = None
+    jobs: Jobs = field(default_factory=Jobs)
+
+    def __post_init__(self) -> None:
+        lock = threading.Lock()
+        load = lru_cache(maxsize=2)(lambda where: gmsdi.load(where, device=self.device))
+
+        def opened(where: str) -> Model:
+            with lock:
+                return load(where)
+
+        self.opened = opened
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The page.
+
+    Raises:
+        UserError: if the model cannot be opened.
+    """
+    model = studio.opened(studio.model)
+    with gr.Blocks(title="GMSDI", analytics_enabled=False) as page:
+        report = f'<a href="{studio.report}" target="_blank">Report of the study ↗</a>' if studio.report else ""
+        _html(
+            f'<div class="gmsdi-title">{LOGO}<div><h1>GMSDI</h1><p>Take music apart, make it, and play along: one '
+            f"text-conditioned diffusion model, four tasks</p></div>{report}</div>"
+        )
+        with gr.Row(elem_classes="gmsdi-model"):
+            with gr.Column(scale=4, min_width=340):
+                where = gr.Dropdown(
+                    sorted({*registry.bundled(), studio.model}),
+                    value=studio.model,
+                    allow_custom_value=True,
+                    label="Model",
+                    info="A name, or the path of a model folder",
+                )
+            with gr.Column(scale=8, min_width=420):
+                about = _html(_about(model))
+        followers: list[tuple[gr.components.Component, Callable[[Model], Any]]] = []
+        for title, tab in (
+            ("Separate", _separate),
+            ("Extract", _extract),
+            ("Generate", _generate),
+            ("Accompany", _accompany),
+        ):
+            with gr.Tab(title, id=title.lower()):
+                followers += tab(studio, where, model)
+
+        def opened(name: str) -> list[Any]:
+            try:
+                model = studio.opened(name)
+            except UserError as error:
+                return [_status("failed", str(error)), *(gr.skip() for _ in followers)]
+            return [_about(model), *(gr.update(**change(model)) for _, change in followers)]
+
+        where.change(
+            opened, where, [about, *(component for component, _ in followers)], show_progress="hidden", api_name=False
+        )
+    return page
+
+
+def _separate(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+    def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
+        source, labels = _required(values["song"]), settings.spelled(values["stems"] or [], model)
+        stems = _separated(model, source, labels, values, progress)
+        name = f"{Path(source).stem}-stems"
+        return results.publish(
+            studio.folder / "results", name, stems, rest="Rest", mixture="Original", format=values["format"]
+        )
+
+    with gr.Row():
+        with gr.Column(scale=4, min_width=340):
+            source = _song(studio, where, "Song")
+            stems = _stems(model, "Stems: all that the song consists of")
+            controls = {"song": source, "stems": stems, **_separation_controls(studio, where, model)}
+        _runs(studio, where, controls, work, "Separate", "separate", "The stems of your song will play here.")
+    return [(stems, _all_labels), (controls["constrained"], _constrained)]
+
+
+def _extract(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+    def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
+        source = _required(values["song"])
+        wanted, rest = (settings.spelled(values[key] or [], model) for key in ("stems", "rest"))
+        if not wanted:
+            raise UserError("no stem to extract; choose at least one")
+        others = [label for label in rest if label not in wanted]
+        whole = _separated(model, source, [*wanted, *others], values, progress)
+        stems = Stems({label: whole.parts[label] for label in wanted}, whole.mixture, whole.sample_rate)
+        name = f"{Path(source).stem}-{'-'.join(file_names(wanted).values())}"
+        options = {"rest": "Everything else", "mixture": "Original", "format": values["format"]}
+        return results.publish(studio.folder / "results", name, stems, **options)
+
+    with gr.Row():
+        with gr.Column(scale=4, min_width=340):
+            source = _song(studio, where, "Song")
+            stems = _stems(model, "Extract", value=list(model.labels[:1]))
+            rest = _stems(model, "What else the song consists of")
+            own = {"song": source, "stems": stems, "rest": rest}
+            controls = {**own, **_separation_controls(studio, where, model)}
+        _runs(studio, where, controls, work, "Extract", "extract", "The stem and everything else will play here.")
+    return [
+        (stems, lambda model: {**_all_labels(model), "value": list(model.labels[:1])}),
+        (rest, _all_labels),
+        (controls["constrained"], _constrained),
+    ]
+
+
+def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+    def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
+        labels = settings.spelled(values["stems"] or [], model)
+        results.require_names(labels)
+        stems = song.generate(model, labels, progress=progress, **settings.generation(values, model))
+        return results.publish(studio.folder / "results", "generated", stems, format=values["format"])
+
+    with gr.Row():
+        with gr.Column(scale=4, min_width=340):
+            stems = _stems(model, "Stems")
+            seconds = gr.Slider(1, 60, value=_seconds(model), step=0.1, label="Seconds")
+            with gr.Accordion("All settings", open=False):
+                method = gr.Radio(
+                    [
+                        ("All stems together (Eq. 10)", "total"),
+                        ("One after the other", "sequential"),
+                        ("A mixture, taken apart", "extracted"),
+                    ],
+                    value="total",
+                    label="Method",
+                )
+                groups = gr.Textbox(
+                    label="Groups (Eq. 11)", placeholder="Bass, Drums\nGuitar, Piano", lines=2, info="One signal a line"
+                )
+                noise = gr.Radio(["independent", "coupled"], value="independent", label="Noise of stems and mixture")
+                own = {"stems": stems, "seconds": seconds, "method": method, "groups": groups, "noise": noise}
+                controls = own | _gammas() | _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
+        _runs(studio, where, controls, work, "Generate", "generate", "The stems that you generate will play here.")
+    return [(stems, _all_labels), (seconds, lambda model: {"value": _seconds(model)})]
+
+
+def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+    def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
+        given: dict[str, str] = {}
+        for k in range(GIVEN):
+            label, file = values[f"label{k}"], values[f"given{k}"]
+            if file:
+                (named,) = settings.spelled([label or ""], model) or [None]
+                if named is None or named in given:
+                    raise UserError(f"given stem {k + 1}: say what it is, and each instrument once")
+                given[named] = file
+        if not given:
+            raise UserError("no stem is given; upload or record one, or choose an example")
+        labels = settings.spelled(values["stems"] or [], model)
+        labels = [label for label in labels if label not in given]
+        results.require_names(labels)
+        stems = song.accompany(model, given, labels, progress=progress, **settings.accompaniment(values, model))
+        return results.publish(
+            studio.folder / "results",
+            "accompaniment",
+            stems,
+            rest=f"Given: {', '.join(given)}",
+            mixture="Together",
+            format=values["format"],
+        )
+
+    controls: Controls = {}
+    with gr.Row():
+        with gr.Column(scale=4, min_width=340):
+            for k in range(GIVEN):
+                with gr.Accordion("Given stem" if k == 0 else f"Given stem {k + 1}", open=k == 0):
+                    value = model.labels[k] if k < len(model.labels) else None
+                    controls[f"label{k}"] = gr.Dropdown(
+                        list(model.labels), value=value, allow_custom_value=True, label="What it is"
+                    )
+                    controls[f"given{k}"] = _audio("Stem")
+            _examples(studio, where, [controls["label0"], controls["given0"]], stem=True)
+            controls["stems"] = _stems(model, "Stems to generate, to go with it")
+            with gr.Accordion("All settings", open=False):
+                controls["share"] = gr.Slider(
+                    0,
+                    1,
+                    value=0,
+                    step=0.05,
+                    label="Share",
+                    info="0: Eq. 12; above: hear the given stems while "
+                    "generating, with this weight of the whole, such as 0.4",
+                )
+                controls["alpha"] = gr.Number(1, label="α, scale of the given stems in Eq. 12")
+                controls["beta"] = gr.Number(1, label="β, scale of the generated stems in Eq. 12")
+                controls["given_noise"] = gr.Radio(
+                    ["fixed", "redrawn", "coupled"], value="coupled", label="Noise of the given stems"
+                )
+                controls |= _gammas()
+                controls |= _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
+        _runs(studio, where, controls, work, "Accompany", "accompany", "The band that joins you will play here.")
+
+    def choices(k: int) -> Callable[[Model], dict[str, Any]]:
+        return lambda model: {
+            "choices": list(model.labels),
+            "value": model.labels[k] if k < len(model.labels) else None,
+        }
+
+    return [(controls["stems"], _all_labels), *((controls[f"label{k}"], choices(k)) for k in range(GIVEN))]
+
+
+def _separated(
+    model: Model, source: str, labels: Sequence[str], values: Mapping[str, Any], progress: Progress
+) -> Stems:
+    results.require_names(list(labels))
+    procedure = values["procedure"]
+    run = song.extract if procedure in (settings.CONSISTENT, settings.EXTRACTOR) else song.separate
+    return run(model, source, labels, progress=progress, **settings.separation(values, model))
+
+
+def _required(source: str | None) -> str:
+    if not source:
+        raise UserError("no song; upload or record one, or choose an example")
+    return source
+
+
+# --- Controls -----------------------------------------------------------------------------------------------------
+
+
+def _html(value: str, **options: Any) -> gr.HTML:
+    """HTML without Gradio's own styles."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def _audio(label: str) -> gr.Audio:
+    waves = gr.WaveformOptions(
+        waveform_color="#9b8cff", waveform_progress_color="#5b4be0", show_recording_waveform=True
+    )
+    return gr.Audio(
+        sources=["upload", "microphone"], type="filepath", label=label, waveform_options=waves, buttons=["download"]
+    )
+
+
+def _song(studio: Studio, where: gr.Dropdown, label: str) -> gr.Audio:
+    source = _audio(label)
+    _examples(studio, where, [source])
+    return source
+
+
+def _examples(
+    studio: Studio, where: gr.Dropdown, outputs: Sequence[gr.components.Component], stem: bool = False
+) -> None:
+    """Buttons that fill in a piece of our composer, or a stem of it with its label."""
+
+    def fill(index: int) -> Callable[[str], Any]:
+        def filled(name: str) -> Any:
+            model = studio.opened(name)
+            files = examples.example(index, model.sample_rate, studio.folder / "examples")
+            label = list(files)[index % (len(files) - 1)]
+            return [label, str(files[label])] if stem else str(files["mixture"])
+
+        return filled
+
+    _html(f'<p class="gmsdi-hint">Or {"a stem of " if stem else ""}one of our own pieces:</p>')
+    with gr.Row(elem_classes="gmsdi-examples"):
+        for index, title in enumerate(examples.titles()):
+            gr.Button(title, size="sm").click(fill(index), where, list(outputs), show_progress="hidden", api_name=False)
+
+
+def _stems(model: Model, label: str, value: list[str] | None = None) -> gr.Dropdown:
+    return gr.Dropdown(
+        list(model.labels),
+        value=list(model.labels) if value is None else value,
+        multiselect=True,
+        allow_custom_value=True,
+        label=label,
+        info=None if model.labels else "Type a description and press Enter",
+    )
+
+
+def _all_labels(model: Model) -> dict[str, Any]:
+    return {
+        "choices": list(model.labels),
+        "value": list(model.labels),
+        "info": None if model.labels else "Type a description and press Enter",
+    }
+
+
+def _constrained(model: Model) -> dict[str, Any]:
+    return {"choices": list(model.labels), "value": None}
+
+
+def _separation_controls(studio: Studio, where: gr.Dropdown, model: Model) -> Controls:
+    known = settings.presets(model)
+    start = next(iter(known.values()))
+    names = [(name.replace("paper-", "paper's ").title().replace("'S", "'s"), name) for name in known]
+    preset = gr.Radio(names, value=next(iter(known)), label="Preset")
+    with gr.Accordion("All settings", open=False):
+        controls: Controls = {
+            "procedure": gr.Radio(list(settings.PROCEDURES.items()), value=start["procedure"], label="Procedure"),
+            "constrained": gr.Dropdown(
+                list(model.labels),
+                value=None,
+                allow_custom_value=True,
+                label="Constrained stem of the Separator",
+                info="The one that is the song minus the others; empty: Drums, or the last",
+            ),
+            "by_power": gr.Slider(
+                0, 1, value=0.25, step=0.05, label="Shared out by power", info="Of what the stems lack to the song"
+            ),
+            "wiener": gr.Slider(0, 1, value=start["wiener"], step=0.05, label="Wiener filter"),
+            "runs": gr.Number(1, precision=0, minimum=1, label="Runs, whose mean is taken"),
+            **_sampling(start),
+        }
+
+    def chosen(preset: str, name: str) -> list[Any]:
+        values = settings.presets(studio.opened(name))[preset]
+        return [gr.update(value=values[key]) if key in values else gr.skip() for key in controls]
+
+    preset.input(chosen, [preset, where], list(controls.values()), show_progress="hidden", api_name=False)
+    return controls
+
+
+def _gammas() -> Controls:
+    info = 'A number, "inf", or "2*sigma"; empty: the method\'s own'
+    return {
+        "gamma_x": gr.Textbox(label="γ of the stems", info=info),
+        "gamma_y": gr.Textbox(label="γ of the mixture", info=info),
+    }
+
+
+def _sampling(start: Mapping[str, Any]) -> Controls:
+    """What all tasks have: the sampler, guidance, seed and file format."""
+    values = {"s_churn": 0.0, "resamples": 1, "last": "step", **start}
+    return {
+        "sampler": gr.Dropdown(list(SAMPLERS), value=values["sampler"], label="Sampler"),
+        "steps": gr.Number(values["steps"], precision=0, minimum=1, label="Steps"),
+        "sigma_max": gr.Number(values["sigma_max"], label="First noise level"),
+        "sigma_min": gr.Number(values["sigma_min"], label="Last noise level"),
+        "rho": gr.Number(values["rho"], label="ρ, curvature of the schedule"),
+        "s_churn": gr.Number(values["s_churn"], label="Churn", info="Noise added back while sampling"),
+        "resamples": gr.Number(values["resamples"], precision=0, minimum=1, label="Times that each step is taken"),
+        "last": gr.Radio(["step", "estimate"], value=values["last"], label="Last step"),
+        "w": gr.Number(values["w"], label="Guidance w"),
+        "interval": gr.Textbox(label="Guidance between noise levels", placeholder="all; or as 0.1, inf"),
+        "negatives": gr.Textbox(
+            label="Negative prompts", placeholder="Bass: Drums, Guitar", lines=2, info="One a line"
+        ),
+        "seed": gr.Number(0, precision=0, minimum=0, label="Seed"),
+        "batch": gr.Number(16, precision=0, minimum=1, label="Signals at once", info="Fewer take less memory"),
+        "format": gr.Radio([("WAV, 32-bit float", "wav"), ("FLAC, 16 bits", "flac")], value="wav", label="Files"),
+    }
+
+
+# --- Runs ---------------------------------------------------------------------------------------------------------
+
+
+def _runs(studio: Studio, where: gr.Dropdown, controls: Controls, work: Work, verb: str, name: str, hope: str) -> None:
+    """The right-hand side of a tab: the buttons, the progress, and the result."""
+    with gr.Column(scale=8, min_width=420):
+        with gr.Row():
+            go = gr.Button(verb, variant="primary", scale=3, elem_id=f"{name}-go")
+            stop = gr.Button("Cancel", variant="stop", interactive=False, scale=1, elem_id=f"{name}-stop")
+        status = _html(_status("idle", ""), elem_id=f"{name}-status")
+        result = _html(EMPTY.format(hope), elem_id=f"{name}-result")
+
+    def run(request: gr.Request, where: str, *values: Any) -> Iterator[list[Any]]:
+        said = dict(zip(controls, values, strict=True))
+
+        def do(progress: Progress) -> str:
+            return work(studio.opened(where), said, progress)
+
+        busy = [gr.update(interactive=False), gr.update(interactive=True)]
+        for job in studio.jobs.run(str(request.session_hash), do):
+            if job.state in ("waiting", "running"):
+                yield [_progress(job), gr.skip(), *busy]
+        files = [value for value in values if isinstance(value, str) and Path(value).is_absolute()]
+        yield [
+            _progress(job, files),
+            gr.skip() if job.result is None else job.result,
+            gr.update(interactive=True),
+            gr.update(interactive=False),
+        ]
+
+    def cancel(request: gr.Request) -> None:
+        studio.jobs.cancel(str(request.session_hash))
+
+    common: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "concurrency_limit": None}
+    go.click(run, [where, *controls.values()], [status, result, go, stop], **common)
+    stop.click(cancel, queue=False, api_name=False)
+
+
+def _progress(job: Job[str], files: Sequence[str] = ()) -> str:
+    """A job as a bar or a line."""
+    if job.state == "waiting":
+        return _status("waiting", "Waiting for the run before this one", bar=True)
+    if job.state == "failed":
+        return _status("failed", without_folder(job.error, *files))
+    if job.state == "cancelled":
+        return _status("cancelled", "Cancelled")
+    if job.state == "done":
+        said = "; ".join(job.warnings)
+        return _status("warned", said) if said else _status("done", f"Done in {job.seconds:.0f} s")
+    if job.remaining is None:
+        return _status("waiting", "Getting ready", bar=True)
+    left = f"about {job.remaining:.0f} s left" if job.step < job.steps else "writing the files"
+    return _status("running", f"Step {job.step} of {job.steps}, {left}", bar=True, done=job.step / job.steps)
+
+
+def _status(state: str, text: str, *, bar: bool = False, done: float = 0.0) -> str:
+    track = f'<div class="track"><i style="--done:{100 * done:.1f}%"></i></div>' if bar else ""
+    role = "alert" if state == "failed" else "status"
+    return f'<div class="gmsdi-status {state}" role="{role}">{track}<span>{html.escape(text)}</span></div>'
+
+
+def _about(model: Model) -> str:
+    channels = {1: "mono", 2: "stereo"}.get(model.channels, f"{model.channels} channels")
+    knows = f"knows {', '.join(model.labels)}" if model.labels else "takes any description of a sound as a stem"
+    text = (
+        f"Works at {model.sample_rate / 1000:g} kHz, {channels}, and so hears up to {model.sample_rate / 2000:g} kHz; "
+        f"{knows}. Songs of any rate and length are fine: they are brought to this rate and back."
+    )
+    return f'<div class="gmsdi-about">{html.escape(text)}</div>'
+
+
+def _seconds(model: Model) -> float:
+    return round(min(60.0, 2 * model.window / model.sample_rate), 1)

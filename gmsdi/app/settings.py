@@ -1,0 +1,144 @@
+"""From what the controls of the page say, a value by name, to the arguments of the tasks of `gmsdi.song`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from gmsdi import song
+from gmsdi.errors import UserError
+from gmsdi.inference import ShareOut, Wiener, gamma_from_text
+from gmsdi.models.protocol import Model
+from gmsdi.sampling.session import Batch
+from gmsdi.sampling.solver import Guidance, Solver, options_of, sampler
+from gmsdi.tasks import Average
+
+Values = Mapping[str, Any]
+CONSISTENT, EXTRACTOR, SEPARATOR, PROJECTED = "consistent", "extractor", "separator", "projected"
+PROCEDURES = {
+    "Extractor, stems that sum to the song": CONSISTENT,
+    "Extractor (Eq. 14)": EXTRACTOR,
+    "Separator (Eq. 13)": SEPARATOR,
+    "Separator, projected": PROJECTED,
+}
+"""The ways to separate, by the names that the page gives them."""
+
+
+def presets(model: Model) -> dict[str, dict[str, Any]]:
+    """What each preset sets of the controls of a separation; the page starts with the first.
+
+    Args:
+        model: the one that they are for.
+    """
+
+    def of(procedure: str, solver: Solver, w: float, wiener: float = 0.0) -> dict[str, Any]:
+        return {"procedure": procedure, "wiener": wiener, **sampling(solver, Guidance(w))}
+
+    few = {"sigma_min": 4e-3, "sigma_max": 0.5, "s_churn": 8.0, "last": "estimate"}
+    return {
+        "best": of(CONSISTENT, Solver("euler", steps=12, **few), 3.0),
+        "fast": of(CONSISTENT, Solver("euler", steps=6, **few), 4.0, wiener=0.35),
+        "paper-extractor": of(EXTRACTOR, song.SEPARATION, song.SEPARATION_GUIDANCE.w),
+        "paper-separator": of(SEPARATOR, song.SEPARATION, song.SEPARATION_GUIDANCE.w),
+    }
+
+
+def sampling(solver: Solver, guidance: Guidance) -> dict[str, Any]:
+    """A solver and a guidance as the values of their controls."""
+    values = asdict(solver)  # type: ignore[call-overload]  # each sampler's class is a dataclass
+    return {"sampler": values.pop("name"), **values, "w": guidance.w}
+
+
+def separation(values: Values, model: Model) -> dict[str, Any]:
+    """The arguments of `song.extract`, or of `song.separate` if the procedure is a Separator.
+
+    Raises:
+        UserError: if a value makes no sense.
+    """
+    rate, procedure = model.sample_rate, values["procedure"]
+    own: dict[str, Any] = {
+        "average": Average(_filled(values, "runs"), inverted=values["runs"] > 1),
+        "wiener": Wiener(rate, values["wiener"]) if values["wiener"] else None,
+    }
+    if procedure == CONSISTENT:
+        own["consistent"] = ShareOut(rate, values["by_power"]) if values["by_power"] else True
+    elif procedure == SEPARATOR:
+        own["constrained"] = spelled([values["constrained"]], model)[0] if values["constrained"] else None
+    elif procedure == PROJECTED:
+        own["projected"] = True
+    return own | _common(values, model)
+
+
+def generation(values: Values, model: Model) -> dict[str, Any]:
+    """The arguments of `song.generate`.
+
+    Raises:
+        UserError: if a value makes no sense.
+    """
+    groups = [spelled(line.split(","), model) for line in (values["groups"] or "").splitlines() if line.strip()]
+    own = {"method": values["method"], "noise": values["noise"], "groups": groups or None}
+    return own | {"seconds": _filled(values, "seconds")} | _gammas(values) | _common(values, model)
+
+
+def accompaniment(values: Values, model: Model) -> dict[str, Any]:
+    """The arguments of `song.accompany`.
+
+    Raises:
+        UserError: if a value makes no sense.
+    """
+    own = {"given_noise": values["given_noise"], "share": values["share"] or None}
+    own |= {name: _filled(values, name) for name in ("alpha", "beta")}
+    return own | _gammas(values) | _common(values, model)
+
+
+def spelled(names: Iterable[str], model: Model) -> list[str]:
+    """Labels as the model spells them; other text stays as it is, and empty text is left out."""
+    known = {label.lower(): label for label in model.labels}
+    stripped = [name.strip() for name in names]
+    return [known.get(name.lower(), name) for name in stripped if name]
+
+
+def _common(values: Values, model: Model) -> dict[str, Any]:
+    """What all tasks take."""
+    kind = sampler(values["sampler"])
+    options = {name: _filled(values, name) for name in options_of(kind) if name in values}
+    return {
+        "solver": Solver(values["sampler"], **options),
+        "guidance": Guidance(_filled(values, "w"), interval=_interval(values["interval"])),
+        "seed": _filled(values, "seed"),
+        "batch": Batch(_filled(values, "batch")),
+        "negatives": _negatives(values["negatives"], model),
+    }
+
+
+def _filled(values: Values, name: str) -> Any:
+    if values[name] is None:
+        raise UserError(f"{name} is empty; give a number")
+    return values[name]
+
+
+def _gammas(values: Values) -> dict[str, Any]:
+    """γ where one is given; what is empty is left to the task."""
+    names = [name for name in ("gamma_x", "gamma_y") if (values[name] or "").strip()]
+    return {name: gamma_from_text(values[name], name) for name in names}
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    if not (text or "").strip():
+        return None
+    try:
+        low, high = (float(part) for part in str(text).split(","))
+    except ValueError:
+        raise UserError(f'guidance between {text!r}: write two noise levels, as "0.1, inf"') from None
+    return low, high
+
+
+def _negatives(text: str | None, model: Model) -> dict[str, str]:
+    result = {}
+    for line in filter(str.strip, (text or "").splitlines()):
+        label, colon, negative = line.partition(":")
+        if not colon or not label.strip() or not negative.strip():
+            raise UserError(f'negative prompt {line.strip()!r}: write one a line, as "Bass: Drums, Guitar"')
+        result[spelled([label], model)[0]] = negative.strip()
+    return result
