@@ -10,6 +10,7 @@ import numpy as np
 from gmsdi.data.mini import compose_track, master, render
 from gmsdi.data.settings import MiniConfig
 from gmsdi.io.audio import Audio, write
+from gmsdi.types import total_of
 
 # Pieces of one section, in which all instruments play. No model that comes with the package has seen any of this seed.
 SEED, COUNT = 1901, 6
@@ -36,8 +37,8 @@ def example(index: int, sample_rate: int, folder: Path) -> dict[str, Path]:
     config = _config(min(sample_rate, 44_100))
     piece = compose_track(config, seed=SEED, split="test", index=index)
     stems, _, _ = master(render(piece, config), config)
-    signals = {label: stem[None].astype(np.float32) / 32768 for label, stem in stems.items()}
-    signals["mixture"] = np.sum(list(signals.values()), axis=0)
+    signals = {label: stem[None].astype(np.float32) / np.float32(32768) for label, stem in stems.items()}
+    signals["mixture"] = total_of(signals.values())
     name = f"example-{index + 1}-{piece.key.replace(' ', '-').lower()}"
     return {
         label: write(folder / str(config.sample_rate) / f"{name}-{label.lower()}.wav", Audio(x, config.sample_rate))

@@ -54,21 +54,21 @@ class Job(Generic[T]):
 
 
 class Jobs:
-    """The runs of all visitors, by their sessions: a visitor has one at a time."""
+    """The runs of all visitors. Who starts one, a tab of a visitor's page, has one at a time."""
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gmsdi")
         self._jobs: dict[str, Job] = {}
 
-    def run(self, session: str, work: Callable[[Progress], T], *, interval: float = 0.25) -> Iterator[Job[T]]:
+    def run(self, owner: str, work: Callable[[Progress], T], *, interval: float = 0.25) -> Iterator[Job[T]]:
         """Run `work(progress)`, yielding the job now and then, and at last when it has ended or was cancelled.
 
         If the iterator is closed, because the visitor has left, the run is cancelled. What is cancelled ends with the
         step that it is at.
         """
-        self.cancel(session)
+        self.cancel(owner)
         job: Job[T] = Job()
-        self._jobs[session] = job
+        self._jobs[owner] = job
         future: Future[None] = self._worker.submit(_work, job, work)
         try:
             while True:
@@ -84,19 +84,19 @@ class Jobs:
             yield job
         finally:
             job.cancelled.set()
-            if self._jobs.get(session) is job:
-                del self._jobs[session]
+            if self._jobs.get(owner) is job:
+                del self._jobs[owner]
 
-    def cancel(self, session: str) -> None:
-        """Cancel the run of a session, if there is one."""
-        job = self._jobs.get(session)
+    def cancel(self, owner: str) -> None:
+        """Cancel the run of an owner, if there is one."""
+        job = self._jobs.get(owner)
         if job is not None:
             job.cancelled.set()
 
     def close(self) -> None:
         """Cancel all runs."""
-        for session in list(self._jobs):
-            self.cancel(session)
+        for owner in list(self._jobs):
+            self.cancel(owner)
         self._worker.shutdown(wait=False, cancel_futures=True)
 
 

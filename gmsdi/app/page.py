@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,6 +22,8 @@ from gmsdi.sampling.solver import SAMPLERS
 from gmsdi.types import Progress, Stems, file_names
 
 Controls: TypeAlias = dict[str, gr.components.Component]
+Followers: TypeAlias = list[tuple[gr.components.Component, Callable[[Model], dict[str, Any]]]]
+"""Components that change with the model, and what of them."""
 Work: TypeAlias = Callable[[Model, dict[str, Any], Progress], str]
 """From the model, what the controls say by name and the progress to the HTML of the result."""
 
@@ -61,15 +62,19 @@ class Studio:
     report: str | None = None
     jobs: Jobs = field(default_factory=Jobs)
 
-    def __post_init__(self) -> None:
-        lock = threading.Lock()
-        load = lru_cache(maxsize=2)(lambda where: gmsdi.load(where, device=self.device))
+    def opened(self, where: str) -> Model:
+        """The model of this name, see `gmsdi.load`; the last two stay open."""
+        return _opened(where, self.device)
 
-        def opened(where: str) -> Model:
-            with lock:
-                return load(where)
+    def publish(self, name: str, stems: Stems, model: Model, values: Mapping[str, Any], **names: str) -> str:
+        """See `results.publish`."""
+        folder = self.folder / "results"
+        return results.publish(folder, name, stems, known=model.labels, format=values["format"], **names)
 
-        self.opened = opened
+
+@lru_cache(maxsize=2)
+def _opened(where: str, device: str) -> Model:
+    return gmsdi.load(where, device=device)
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -96,7 +101,7 @@ def build(studio: Studio) -> gr.Blocks:
                 )
             with gr.Column(scale=8, min_width=420):
                 about = _html(_about(model))
-        followers: list[tuple[gr.components.Component, Callable[[Model], Any]]] = []
+        followers: Followers = []
         for title, tab in (
             ("Separate", _separate),
             ("Extract", _extract),
@@ -119,154 +124,121 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def _separate(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+def _separate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
     def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
-        source, labels = _required(values["song"]), settings.spelled(values["stems"] or [], model)
+        source, labels = _required(values["song"]), settings.spelled(values["stems"], model)
         stems = _separated(model, source, labels, values, progress)
-        name = f"{Path(source).stem}-stems"
-        return results.publish(
-            studio.folder / "results", name, stems, rest="Rest", mixture="Original", format=values["format"]
-        )
+        names = {"rest": "Rest", "mixture": "Original"}
+        return studio.publish(f"{Path(source).stem}-stems", stems, model, values, **names)
 
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
-            source = _song(studio, where, "Song")
+            source = _song(studio, where)
             stems = _stems(model, "Stems: all that the song consists of")
-            controls = {"song": source, "stems": stems, **_separation_controls(studio, where, model)}
-        _runs(studio, where, controls, work, "Separate", "separate", "The stems of your song will play here.")
-    return [(stems, _all_labels), (controls["constrained"], _constrained)]
+            settled, followers = _separation(studio, where, model)
+        controls = {"song": source, "stems": stems, **settled}
+        _runs(studio, where, controls, work, "separate", "The stems of your song will play here.")
+    return [(stems, _all_labels), *followers]
 
 
-def _extract(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+def _extract(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
     def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
         source = _required(values["song"])
-        wanted, rest = (settings.spelled(values[key] or [], model) for key in ("stems", "rest"))
+        wanted, others = (settings.spelled(values[key], model) for key in ("stems", "rest"))
         if not wanted:
             raise UserError("no stem to extract; choose at least one")
-        others = [label for label in rest if label not in wanted]
+        others = [label for label in others if label not in wanted]
         whole = _separated(model, source, [*wanted, *others], values, progress)
         stems = Stems({label: whole.parts[label] for label in wanted}, whole.mixture, whole.sample_rate)
-        name = f"{Path(source).stem}-{'-'.join(file_names(wanted).values())}"
-        options = {"rest": "Everything else", "mixture": "Original", "format": values["format"]}
-        return results.publish(studio.folder / "results", name, stems, **options)
+        name = "-".join([Path(source).stem, *file_names(wanted).values()])
+        return studio.publish(name, stems, model, values, rest="Everything else", mixture="Original")
+
+    def first(model: Model) -> dict[str, Any]:
+        return _all_labels(model) | {"value": list(model.labels[:1])}
 
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
-            source = _song(studio, where, "Song")
+            source = _song(studio, where)
             stems = _stems(model, "Extract", value=list(model.labels[:1]))
             rest = _stems(model, "What else the song consists of")
-            own = {"song": source, "stems": stems, "rest": rest}
-            controls = {**own, **_separation_controls(studio, where, model)}
-        _runs(studio, where, controls, work, "Extract", "extract", "The stem and everything else will play here.")
-    return [
-        (stems, lambda model: {**_all_labels(model), "value": list(model.labels[:1])}),
-        (rest, _all_labels),
-        (controls["constrained"], _constrained),
-    ]
+            settled, followers = _separation(studio, where, model)
+        controls = {"song": source, "stems": stems, "rest": rest, **settled}
+        _runs(studio, where, controls, work, "extract", "The stem and everything else will play here.")
+    return [(stems, first), (rest, _all_labels), *followers]
 
 
-def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
     def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
-        labels = settings.spelled(values["stems"] or [], model)
+        labels = settings.spelled(values["stems"], model)
         results.require_names(labels)
         stems = song.generate(model, labels, progress=progress, **settings.generation(values, model))
-        return results.publish(studio.folder / "results", "generated", stems, format=values["format"])
+        return studio.publish("generated", stems, model, values)
 
+    methods = [("Together (Eq. 10)", "total"), ("One by one", "sequential"), ("A mixture, taken apart", "extracted")]
+    groups = {"placeholder": "Bass, Drums\nGuitar, Piano", "lines": 2, "info": "One signal a line"}
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
             stems = _stems(model, "Stems")
             seconds = gr.Slider(1, 60, value=_seconds(model), step=0.1, label="Seconds")
+            controls: Controls = {"stems": stems, "seconds": seconds}
             with gr.Accordion("All settings", open=False):
-                method = gr.Radio(
-                    [
-                        ("All stems together (Eq. 10)", "total"),
-                        ("One after the other", "sequential"),
-                        ("A mixture, taken apart", "extracted"),
-                    ],
-                    value="total",
-                    label="Method",
-                )
-                groups = gr.Textbox(
-                    label="Groups (Eq. 11)", placeholder="Bass, Drums\nGuitar, Piano", lines=2, info="One signal a line"
-                )
-                noise = gr.Radio(["independent", "coupled"], value="independent", label="Noise of stems and mixture")
-                own = {"stems": stems, "seconds": seconds, "method": method, "groups": groups, "noise": noise}
-                controls = own | _gammas() | _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
-        _runs(studio, where, controls, work, "Generate", "generate", "The stems that you generate will play here.")
+                controls["method"] = gr.Radio(methods, value="total", label="Method")
+                controls["groups"] = gr.Textbox(label="Groups (Eq. 11)", **groups)
+                controls["noise"] = gr.Radio(["independent", "coupled"], value="independent", label="Noise")
+                controls |= _gammas()
+                controls |= _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
+        _runs(studio, where, controls, work, "generate", "The stems that you generate will play here.")
     return [(stems, _all_labels), (seconds, lambda model: {"value": _seconds(model)})]
 
 
-def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> list:
+def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
     def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
         given: dict[str, str] = {}
         for k in range(GIVEN):
-            label, file = values[f"label{k}"], values[f"given{k}"]
-            if file:
-                (named,) = settings.spelled([label or ""], model) or [None]
-                if named is None or named in given:
-                    raise UserError(f"given stem {k + 1}: say what it is, and each instrument once")
-                given[named] = file
+            label, file = settings.spelled([values[f"label{k}"] or ""], model), values[f"given{k}"]
+            if file and (not label or label[0] in given):
+                raise UserError(f"given stem {k + 1}: say what it is, and each instrument once")
+            given |= {label[0]: file} if file else {}
         if not given:
             raise UserError("no stem is given; upload or record one, or choose an example")
-        labels = settings.spelled(values["stems"] or [], model)
-        labels = [label for label in labels if label not in given]
+        labels = [label for label in settings.spelled(values["stems"], model) if label not in given]
         results.require_names(labels)
         stems = song.accompany(model, given, labels, progress=progress, **settings.accompaniment(values, model))
-        return results.publish(
-            studio.folder / "results",
-            "accompaniment",
-            stems,
-            rest=f"Given: {', '.join(given)}",
-            mixture="Together",
-            format=values["format"],
-        )
+        rest = f"{', '.join(given)} (given)"
+        return studio.publish("accompaniment", stems, model, values, rest=rest, mixture="Together")
 
+    def label_of(k: int) -> Callable[[Model], dict[str, Any]]:
+        return lambda model: {"choices": list(model.labels), "value": (*model.labels, *[None] * GIVEN)[k]}
+
+    share = {"info": "0: Eq. 12; above: hear the given stems while generating, the whole with this weight, such as 0.4"}
     controls: Controls = {}
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
             for k in range(GIVEN):
                 with gr.Accordion("Given stem" if k == 0 else f"Given stem {k + 1}", open=k == 0):
-                    value = model.labels[k] if k < len(model.labels) else None
-                    controls[f"label{k}"] = gr.Dropdown(
-                        list(model.labels), value=value, allow_custom_value=True, label="What it is"
-                    )
-                    controls[f"given{k}"] = _audio("Stem")
+                    label = gr.Dropdown(label="What it is", allow_custom_value=True, **label_of(k)(model))
+                    controls |= {f"label{k}": label, f"given{k}": _audio("Stem")}
             _examples(studio, where, [controls["label0"], controls["given0"]], stem=True)
-            controls["stems"] = _stems(model, "Stems to generate, to go with it")
+            controls["stems"] = _stems(model, "Stems to generate (given ones are left out)")
             with gr.Accordion("All settings", open=False):
-                controls["share"] = gr.Slider(
-                    0,
-                    1,
-                    value=0,
-                    step=0.05,
-                    label="Share",
-                    info="0: Eq. 12; above: hear the given stems while "
-                    "generating, with this weight of the whole, such as 0.4",
-                )
-                controls["alpha"] = gr.Number(1, label="α, scale of the given stems in Eq. 12")
-                controls["beta"] = gr.Number(1, label="β, scale of the generated stems in Eq. 12")
-                controls["given_noise"] = gr.Radio(
-                    ["fixed", "redrawn", "coupled"], value="coupled", label="Noise of the given stems"
-                )
+                controls["share"] = gr.Slider(0, 1, value=0, step=0.05, label="Share", **share)
+                with gr.Row():
+                    controls["alpha"] = gr.Number(1, label="α, scale of given", min_width=120)
+                    controls["beta"] = gr.Number(1, label="β, scale of generated", min_width=120)
+                noises = ["fixed", "redrawn", "coupled"]
+                controls["given_noise"] = gr.Radio(noises, value="coupled", label="Noise of the given stems")
                 controls |= _gammas()
                 controls |= _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
-        _runs(studio, where, controls, work, "Accompany", "accompany", "The band that joins you will play here.")
-
-    def choices(k: int) -> Callable[[Model], dict[str, Any]]:
-        return lambda model: {
-            "choices": list(model.labels),
-            "value": model.labels[k] if k < len(model.labels) else None,
-        }
-
-    return [(controls["stems"], _all_labels), *((controls[f"label{k}"], choices(k)) for k in range(GIVEN))]
+        _runs(studio, where, controls, work, "accompany", "The band that joins you will play here.")
+    return [(controls["stems"], _all_labels), *((controls[f"label{k}"], label_of(k)) for k in range(GIVEN))]
 
 
 def _separated(
     model: Model, source: str, labels: Sequence[str], values: Mapping[str, Any], progress: Progress
 ) -> Stems:
-    results.require_names(list(labels))
-    procedure = values["procedure"]
-    run = song.extract if procedure in (settings.CONSISTENT, settings.EXTRACTOR) else song.separate
+    results.require_names(labels)
+    extracts = values["procedure"] in (settings.CONSISTENT, settings.EXTRACTOR)
+    run = song.extract if extracts else song.separate
     return run(model, source, labels, progress=progress, **settings.separation(values, model))
 
 
@@ -293,8 +265,8 @@ def _audio(label: str) -> gr.Audio:
     )
 
 
-def _song(studio: Studio, where: gr.Dropdown, label: str) -> gr.Audio:
-    source = _audio(label)
+def _song(studio: Studio, where: gr.Dropdown) -> gr.Audio:
+    source = _audio("Song")
     _examples(studio, where, [source])
     return source
 
@@ -320,43 +292,32 @@ def _examples(
 
 
 def _stems(model: Model, label: str, value: list[str] | None = None) -> gr.Dropdown:
-    return gr.Dropdown(
-        list(model.labels),
-        value=list(model.labels) if value is None else value,
-        multiselect=True,
-        allow_custom_value=True,
-        label=label,
-        info=None if model.labels else "Type a description and press Enter",
-    )
+    chosen = _all_labels(model) | ({} if value is None else {"value": value})
+    return gr.Dropdown(label=label, multiselect=True, allow_custom_value=True, **chosen)
 
 
 def _all_labels(model: Model) -> dict[str, Any]:
-    return {
-        "choices": list(model.labels),
-        "value": list(model.labels),
-        "info": None if model.labels else "Type a description and press Enter",
-    }
+    labels = list(model.labels)
+    return {"choices": labels, "value": labels, "info": None if labels else "Type a description and press Enter"}
 
 
-def _constrained(model: Model) -> dict[str, Any]:
-    return {"choices": list(model.labels), "value": None}
-
-
-def _separation_controls(studio: Studio, where: gr.Dropdown, model: Model) -> Controls:
+def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Controls, Followers]:
+    """The preset, and the settings that it fills in."""
     known = settings.presets(model)
-    start = next(iter(known.values()))
+    first, start = next(iter(known.items()))
     names = [(name.replace("paper-", "paper's ").title().replace("'S", "'s"), name) for name in known]
-    preset = gr.Radio(names, value=next(iter(known)), label="Preset")
+    preset = gr.Radio(names, value=first, label="Preset")
     with gr.Accordion("All settings", open=False):
+        constrained = gr.Dropdown(
+            list(model.labels),
+            value=None,
+            allow_custom_value=True,
+            label="Constrained stem of the Separator",
+            info="The one that is the song minus the others; empty: Drums, or the last",
+        )
         controls: Controls = {
             "procedure": gr.Radio(list(settings.PROCEDURES.items()), value=start["procedure"], label="Procedure"),
-            "constrained": gr.Dropdown(
-                list(model.labels),
-                value=None,
-                allow_custom_value=True,
-                label="Constrained stem of the Separator",
-                info="The one that is the song minus the others; empty: Drums, or the last",
-            ),
+            "constrained": constrained,
             "by_power": gr.Slider(
                 0, 1, value=0.25, step=0.05, label="Shared out by power", info="Of what the stems lack to the song"
             ),
@@ -367,51 +328,62 @@ def _separation_controls(studio: Studio, where: gr.Dropdown, model: Model) -> Co
 
     def chosen(preset: str, name: str) -> list[Any]:
         values = settings.presets(studio.opened(name))[preset]
-        return [gr.update(value=values[key]) if key in values else gr.skip() for key in controls]
+        return [gr.update(value=values[key]) for key in start]
 
-    preset.input(chosen, [preset, where], list(controls.values()), show_progress="hidden", api_name=False)
-    return controls
+    def follower(key: str) -> Callable[[Model], dict[str, Any]]:
+        return lambda model: {"value": next(iter(settings.presets(model).values()))[key]}
+
+    filled = [controls[key] for key in start]
+    preset.input(chosen, [preset, where], filled, show_progress="hidden", api_name=False)
+    followers: Followers = [(controls[key], follower(key)) for key in start]
+    followers.append((preset, lambda model: {"value": next(iter(settings.presets(model)))}))
+    followers.append((constrained, lambda model: {"choices": list(model.labels), "value": None}))
+    return controls, followers
 
 
 def _gammas() -> Controls:
     info = 'A number, "inf", or "2*sigma"; empty: the method\'s own'
     return {
-        "gamma_x": gr.Textbox(label="γ of the stems", info=info),
-        "gamma_y": gr.Textbox(label="γ of the mixture", info=info),
+        f"gamma_{x}": gr.Textbox(label=f"γ of the {what}", info=info) for x, what in (("x", "stems"), ("y", "mixture"))
     }
 
 
 def _sampling(start: Mapping[str, Any]) -> Controls:
     """What all tasks have: the sampler, guidance, seed and file format."""
-    values = {"s_churn": 0.0, "resamples": 1, "last": "step", **start}
-    return {
-        "sampler": gr.Dropdown(list(SAMPLERS), value=values["sampler"], label="Sampler"),
-        "steps": gr.Number(values["steps"], precision=0, minimum=1, label="Steps"),
-        "sigma_max": gr.Number(values["sigma_max"], label="First noise level"),
-        "sigma_min": gr.Number(values["sigma_min"], label="Last noise level"),
-        "rho": gr.Number(values["rho"], label="ρ, curvature of the schedule"),
-        "s_churn": gr.Number(values["s_churn"], label="Churn", info="Noise added back while sampling"),
-        "resamples": gr.Number(values["resamples"], precision=0, minimum=1, label="Times that each step is taken"),
-        "last": gr.Radio(["step", "estimate"], value=values["last"], label="Last step"),
-        "w": gr.Number(values["w"], label="Guidance w"),
+    values = {"s_churn": 0.0, "resamples": 1, **start, "seed": 0, "batch": 16}
+    controls: Controls = {"sampler": gr.Dropdown(list(SAMPLERS), value=values["sampler"], label="Sampler")}
+    for pair in (
+        (("steps", "Steps"), ("w", "Guidance w")),
+        (("sigma_max", "First noise level"), ("sigma_min", "Last noise level")),
+        (("rho", "ρ of the schedule"), ("s_churn", "Churn")),
+        (("resamples", "Times of each step"), ("seed", "Seed")),
+    ):
+        with gr.Row():
+            controls |= {key: _number(values[key], label) for key, label in pair}
+    formats = [("WAV, 32-bit float", "wav"), ("FLAC, 16 bits", "flac")]
+    negatives = {"placeholder": "Bass: Drums, Guitar", "lines": 2, "info": "One a line"}
+    return controls | {
+        "last": gr.Radio(["step", "estimate"], value=values.get("last", "step"), label="Last step"),
         "interval": gr.Textbox(label="Guidance between noise levels", placeholder="all; or as 0.1, inf"),
-        "negatives": gr.Textbox(
-            label="Negative prompts", placeholder="Bass: Drums, Guitar", lines=2, info="One a line"
-        ),
-        "seed": gr.Number(0, precision=0, minimum=0, label="Seed"),
-        "batch": gr.Number(16, precision=0, minimum=1, label="Signals at once", info="Fewer take less memory"),
-        "format": gr.Radio([("WAV, 32-bit float", "wav"), ("FLAC, 16 bits", "flac")], value="wav", label="Files"),
+        "negatives": gr.Textbox(label="Negative prompts", **negatives),
+        "batch": gr.Number(values["batch"], precision=0, minimum=1, label="Signals at once", info="Fewer: less memory"),
+        "format": gr.Radio(formats, value="wav", label="Files"),
     }
+
+
+def _number(value: float, label: str) -> gr.Number:
+    whole = isinstance(value, int)
+    return gr.Number(value, label=label, precision=0 if whole else None, minimum=0, min_width=120)
 
 
 # --- Runs ---------------------------------------------------------------------------------------------------------
 
 
-def _runs(studio: Studio, where: gr.Dropdown, controls: Controls, work: Work, verb: str, name: str, hope: str) -> None:
+def _runs(studio: Studio, where: gr.Dropdown, controls: Controls, work: Work, name: str, hope: str) -> None:
     """The right-hand side of a tab: the buttons, the progress, and the result."""
     with gr.Column(scale=8, min_width=420):
         with gr.Row():
-            go = gr.Button(verb, variant="primary", scale=3, elem_id=f"{name}-go")
+            go = gr.Button(name.capitalize(), variant="primary", scale=3, elem_id=f"{name}-go")
             stop = gr.Button("Cancel", variant="stop", interactive=False, scale=1, elem_id=f"{name}-stop")
         status = _html(_status("idle", ""), elem_id=f"{name}-status")
         result = _html(EMPTY.format(hope), elem_id=f"{name}-result")
@@ -423,7 +395,7 @@ def _runs(studio: Studio, where: gr.Dropdown, controls: Controls, work: Work, ve
             return work(studio.opened(where), said, progress)
 
         busy = [gr.update(interactive=False), gr.update(interactive=True)]
-        for job in studio.jobs.run(str(request.session_hash), do):
+        for job in studio.jobs.run(f"{request.session_hash} {name}", do):
             if job.state in ("waiting", "running"):
                 yield [_progress(job), gr.skip(), *busy]
         files = [value for value in values if isinstance(value, str) and Path(value).is_absolute()]
@@ -435,7 +407,7 @@ def _runs(studio: Studio, where: gr.Dropdown, controls: Controls, work: Work, ve
         ]
 
     def cancel(request: gr.Request) -> None:
-        studio.jobs.cancel(str(request.session_hash))
+        studio.jobs.cancel(f"{request.session_hash} {name}")
 
     common: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "concurrency_limit": None}
     go.click(run, [where, *controls.values()], [status, result, go, stop], **common)

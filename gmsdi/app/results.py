@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ _DARK = (13, 17, 24)  # what silence looks like
 _INAUDIBLE = 10 ** (-50 / 20)  # a rest whose peak is so far below the mixture's has no lane
 
 
-def require_names(labels: list[str]) -> None:
+def require_names(labels: Sequence[str]) -> None:
     """Check that the files of a result can have names.
 
     Raises:
@@ -36,7 +37,14 @@ def require_names(labels: list[str]) -> None:
 
 
 def publish(
-    root: Path, name: str, stems: Stems, *, rest: str | None = None, mixture: str = "Mixture", format: str = "wav"
+    root: Path,
+    name: str,
+    stems: Stems,
+    *,
+    rest: str | None = None,
+    mixture: str = "Mixture",
+    known: Sequence[str] = (),
+    format: str = "wav",
 ) -> str:
     """Write a result and return the HTML of the mixer that plays it.
 
@@ -46,6 +54,7 @@ def publish(
         stems: the result.
         rest: what the residual is called; None if there is none.
         mixture: what the mixture is called.
+        known: labels that have colours of their own, the model's.
         format: see `Stems.save`.
 
     Raises:
@@ -60,7 +69,9 @@ def publish(
         for file in files:
             archive.write(file, f"{name}/{file.name}")
 
-    rows = [(label, "stem", COLORS[k % len(COLORS)], part) for k, (label, part) in enumerate(stems.parts.items())]
+    order = [*known, *(label for label in stems.parts if label not in known)]
+    colors = {label: COLORS[k % len(COLORS)] for k, label in enumerate(order)}
+    rows = [(label, "stem", colors[label], part) for label, part in stems.parts.items()]
     rows.append((mixture, "mixture", MIXTURE_COLOR, stems.mixture))
     if rest is not None:
         rows.append((rest, "rest", REST_COLOR, stems.residual))

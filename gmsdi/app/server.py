@@ -13,6 +13,7 @@ from typing import Any
 
 from gmsdi.errors import UserError
 
+LOCAL = ["127.0.0.1", "localhost"]
 STATIC = Path(__file__).parent / "static"
 HEAD = '<link rel="stylesheet" href="gmsdi/static/page.css"><script type="module" src="gmsdi/static/mixer.js"></script>'
 POLICY = (
@@ -54,7 +55,7 @@ def serve(
         ) from error
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="gmsdi-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
-        app, close = _app(Path(folder), model, device)
+        app, close = _app(Path(folder), host, model, device)
         address = f"http://{'localhost' if host == '0.0.0.0' else host}:{listener.getsockname()[1]}"
         say(f"{address}  (Ctrl-C ends it)")
         if show:
@@ -78,10 +79,11 @@ def _listening(host: str, port: int) -> socket.socket:
         raise UserError(f"{host} port {port}: cannot listen there ({error}); choose another --port") from error
 
 
-def _app(folder: Path, model: str, device: str) -> tuple[Any, Callable[[], None]]:
+def _app(folder: Path, host: str, model: str, device: str) -> tuple[Any, Callable[[], None]]:
     """The ASGI application, and what ends its runs."""
     import gradio as gr
     from fastapi import FastAPI
+    from fastapi.middleware.trustedhost import TrustedHostMiddleware
     from fastapi.staticfiles import StaticFiles
 
     from gmsdi.app import results
@@ -106,7 +108,9 @@ def _app(folder: Path, model: str, device: str) -> tuple[Any, Callable[[], None]
     app = gr.mount_gradio_app(
         app, page, path="/", theme=theme, head=HEAD, footer_links=[], run_history=False, ssr_mode=False
     )
-    return _with_policy(app), studio.jobs.close
+    # Another site cannot reach the page by a name of its own that leads to this machine.
+    guarded = TrustedHostMiddleware(app, allowed_hosts=LOCAL) if host in LOCAL else app
+    return _with_policy(guarded), studio.jobs.close
 
 
 def _with_policy(app: Any) -> Any:

@@ -46,7 +46,7 @@ def presets(model: Model) -> dict[str, dict[str, Any]]:
 
 def sampling(solver: Solver, guidance: Guidance) -> dict[str, Any]:
     """A solver and a guidance as the values of their controls."""
-    values = asdict(solver)  # type: ignore[call-overload]  # each sampler's class is a dataclass
+    values = asdict(solver)
     return {"sampler": values.pop("name"), **values, "w": guidance.w}
 
 
@@ -92,10 +92,10 @@ def accompaniment(values: Values, model: Model) -> dict[str, Any]:
     return own | _gammas(values) | _common(values, model)
 
 
-def spelled(names: Iterable[str], model: Model) -> list[str]:
+def spelled(names: Iterable[str] | None, model: Model) -> list[str]:
     """Labels as the model spells them; other text stays as it is, and empty text is left out."""
     known = {label.lower(): label for label in model.labels}
-    stripped = [name.strip() for name in names]
+    stripped = [name.strip() for name in names or []]
     return [known.get(name.lower(), name) for name in stripped if name]
 
 

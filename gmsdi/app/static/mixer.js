@@ -95,7 +95,7 @@ class Mixer extends HTMLElement {
     lane.canvas = element("canvas", { onclick: (event) => this.seek((event.offsetX / lane.canvas.clientWidth) * this.duration) });
     lane.meter = element("i", { className: "meter" });
     const title = element("span", { className: "label", textContent: lane.label, title: lane.label });
-    const head = element("div", { className: "head" }, title, lane.buttons.muted, lane.buttons.solo, save, volume, lane.meter);
+    const head = element("div", { className: "head" }, title, save, lane.buttons.muted, lane.buttons.solo, volume, lane.meter);
     lane.element = element("div", { className: "lane", dataset: { kind: lane.kind }, style: { "--lane": lane.color } }, head, lane.canvas);
     return lane.element;
   }
