@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
 import tempfile
 import threading
 import webbrowser
@@ -60,6 +62,7 @@ def serve(
         say(f"{address}  (Ctrl-C ends it)")
         if show:
             threading.Timer(1.0, webbrowser.open, [address]).start()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes, as after Ctrl-C
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
         try:
             uvicorn.Server(config).run(sockets=[listener])
