@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -104,7 +104,7 @@ def build(studio: Studio) -> gr.Blocks:
         followers: Followers = []
         for title, tab in (
             ("Separate", _separate),
-            ("Extract", _extract),
+            ("Extract", partial(_separate, some=True)),
             ("Generate", _generate),
             ("Accompany", _accompany),
         ):
@@ -124,47 +124,40 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def _separate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
+def _separate(studio: Studio, where: gr.Dropdown, model: Model, *, some: bool = False) -> Followers:
+    """All stems of a song or, of `some`, those that are wanted and everything else as one."""
+
     def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
-        source, labels = _required(values["song"]), settings.spelled(values["stems"], model)
-        stems = _separated(model, source, labels, values, progress)
-        names = {"rest": "Rest", "mixture": "Original"}
-        return studio.publish(f"{Path(source).stem}-stems", stems, model, values, **names)
-
-    with gr.Row():
-        with gr.Column(scale=4, min_width=340):
-            source = _song(studio, where)
-            stems = _stems(model, "Stems: all that the song consists of")
-            settled, followers = _separation(studio, where, model)
-        controls = {"song": source, "stems": stems, **settled}
-        _runs(studio, where, controls, work, "separate", "The stems of your song will play here.")
-    return [(stems, _all_labels), *followers]
-
-
-def _extract(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
-    def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
-        source = _required(values["song"])
-        wanted, others = (settings.spelled(values[key], model) for key in ("stems", "rest"))
+        source = values["song"]
+        wanted, others = (settings.spelled(values.get(key), model) for key in ("stems", "rest"))
+        if not source:
+            raise UserError("no song; upload or record one, or choose an example")
         if not wanted:
-            raise UserError("no stem to extract; choose at least one")
+            raise UserError("no stem is named; choose at least one")
+        results.require_names(wanted)
         others = [label for label in others if label not in wanted]
-        whole = _separated(model, source, [*wanted, *others], values, progress)
-        stems = Stems({label: whole.parts[label] for label in wanted}, whole.mixture, whole.sample_rate)
-        name = "-".join([Path(source).stem, *file_names(wanted).values()])
-        return studio.publish(name, stems, model, values, rest="Everything else", mixture="Original")
+        stems = settings.separate(model, source, wanted, others, values, progress)
+        name = "-".join([Path(source).stem, *(file_names(wanted).values() if some else ["stems"])])
+        rest = "Everything else" if some else "Rest"
+        return studio.publish(name, stems, model, values, rest=rest, mixture="Original")
 
-    def first(model: Model) -> dict[str, Any]:
-        return _all_labels(model) | {"value": list(model.labels[:1])}
+    def wanted(model: Model) -> dict[str, Any]:
+        return _all_labels(model) | ({"value": list(model.labels[:1])} if some else {})
 
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
-            source = _song(studio, where)
-            stems = _stems(model, "Extract", value=list(model.labels[:1]))
-            rest = _stems(model, "What else the song consists of")
-            settled, followers = _separation(studio, where, model)
-        controls = {"song": source, "stems": stems, "rest": rest, **settled}
-        _runs(studio, where, controls, work, "extract", "The stem and everything else will play here.")
-    return [(stems, first), (rest, _all_labels), *followers]
+            controls: Controls = {"song": _audio("Song")}
+            _examples(studio, where, [controls["song"]])
+            title = "Extract" if some else "Stems: all that the song consists of"
+            followers: Followers = [(_stems(title, wanted(model)), wanted)]
+            controls["stems"] = followers[0][0]
+            if some:
+                controls["rest"] = _stems("What else the song consists of", _all_labels(model))
+                followers.append((controls["rest"], _all_labels))
+            settled, more = _separation(studio, where, model)
+        hope = f"The stem{' and everything else' if some else 's of your song'} will play here."
+        _runs(studio, where, controls | settled, work, "extract" if some else "separate", hope)
+    return [*followers, *more]
 
 
 def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
@@ -178,7 +171,7 @@ def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
     groups = {"placeholder": "Bass, Drums\nGuitar, Piano", "lines": 2, "info": "One signal a line"}
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
-            stems = _stems(model, "Stems")
+            stems = _stems("Stems", _all_labels(model))
             seconds = gr.Slider(1, 60, value=_seconds(model), step=0.1, label="Seconds")
             controls: Controls = {"stems": stems, "seconds": seconds}
             with gr.Accordion("All settings", open=False):
@@ -219,7 +212,7 @@ def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
                     label = gr.Dropdown(label="What it is", allow_custom_value=True, **label_of(k)(model))
                     controls |= {f"label{k}": label, f"given{k}": _audio("Stem")}
             _examples(studio, where, [controls["label0"], controls["given0"]], stem=True)
-            controls["stems"] = _stems(model, "Stems to generate (given ones are left out)")
+            controls["stems"] = _stems("Stems to generate (given ones are left out)", _all_labels(model))
             with gr.Accordion("All settings", open=False):
                 controls["share"] = gr.Slider(0, 1, value=0, step=0.05, label="Share", **share)
                 with gr.Row():
@@ -231,21 +224,6 @@ def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
                 controls |= _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
         _runs(studio, where, controls, work, "accompany", "The band that joins you will play here.")
     return [(controls["stems"], _all_labels), *((controls[f"label{k}"], label_of(k)) for k in range(GIVEN))]
-
-
-def _separated(
-    model: Model, source: str, labels: Sequence[str], values: Mapping[str, Any], progress: Progress
-) -> Stems:
-    results.require_names(labels)
-    extracts = values["procedure"] in (settings.CONSISTENT, settings.EXTRACTOR)
-    run = song.extract if extracts else song.separate
-    return run(model, source, labels, progress=progress, **settings.separation(values, model))
-
-
-def _required(source: str | None) -> str:
-    if not source:
-        raise UserError("no song; upload or record one, or choose an example")
-    return source
 
 
 # --- Controls -----------------------------------------------------------------------------------------------------
@@ -263,12 +241,6 @@ def _audio(label: str) -> gr.Audio:
     return gr.Audio(
         sources=["upload", "microphone"], type="filepath", label=label, waveform_options=waves, buttons=["download"]
     )
-
-
-def _song(studio: Studio, where: gr.Dropdown) -> gr.Audio:
-    source = _audio("Song")
-    _examples(studio, where, [source])
-    return source
 
 
 def _examples(
@@ -291,8 +263,7 @@ def _examples(
             gr.Button(title, size="sm").click(fill(index), where, list(outputs), show_progress="hidden", api_name=False)
 
 
-def _stems(model: Model, label: str, value: list[str] | None = None) -> gr.Dropdown:
-    chosen = _all_labels(model) | ({} if value is None else {"value": value})
+def _stems(label: str, chosen: Mapping[str, Any]) -> gr.Dropdown:
     return gr.Dropdown(label=label, multiselect=True, allow_custom_value=True, **chosen)
 
 
@@ -319,10 +290,15 @@ def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Contr
             "procedure": gr.Radio(list(settings.PROCEDURES.items()), value=start["procedure"], label="Procedure"),
             "constrained": constrained,
             "by_power": gr.Slider(
-                0, 1, value=0.25, step=0.05, label="Shared out by power", info="Of what the stems lack to the song"
+                0,
+                1,
+                value=start["by_power"],
+                step=0.05,
+                label="Shared out by power",
+                info="Of what the stems lack to the song",
             ),
             "wiener": gr.Slider(0, 1, value=start["wiener"], step=0.05, label="Wiener filter"),
-            "runs": gr.Number(1, precision=0, minimum=1, label="Runs, whose mean is taken"),
+            "runs": gr.Number(start["runs"], precision=0, minimum=1, label="Runs, whose mean is taken"),
             **_sampling(start),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from gmsdi.models.protocol import Model
 from gmsdi.sampling.session import Batch
 from gmsdi.sampling.solver import Guidance, Solver, options_of, sampler
 from gmsdi.tasks import Average
+from gmsdi.types import Progress, Stems
 
 Values = Mapping[str, Any]
 CONSISTENT, EXTRACTOR, SEPARATOR, PROJECTED = "consistent", "extractor", "separator", "projected"
@@ -31,17 +32,20 @@ def presets(model: Model) -> dict[str, dict[str, Any]]:
     Args:
         model: the one that they are for.
     """
-
-    def of(procedure: str, solver: Solver, w: float, wiener: float = 0.0) -> dict[str, Any]:
-        return {"procedure": procedure, "wiener": wiener, **sampling(solver, Guidance(w))}
-
-    few = {"sigma_min": 4e-3, "sigma_max": 0.5, "s_churn": 8.0, "last": "estimate"}
+    few = {"sigma_min": 4e-3, "sigma_max": 0.5, "s_churn": 5.0, "last": "estimate"}
+    best = _preset(CONSISTENT, Solver("euler", steps=12, **few), 3.0, by_power=0.25)
+    fewer = Solver("euler", steps=6, **few | {"sigma_min": 0.015, "s_churn": 1.8})
     return {
-        "best": of(CONSISTENT, Solver("euler", steps=12, **few), 3.0),
-        "fast": of(CONSISTENT, Solver("euler", steps=6, **few), 4.0, wiener=0.35),
-        "paper-extractor": of(EXTRACTOR, song.SEPARATION, song.SEPARATION_GUIDANCE.w),
-        "paper-separator": of(SEPARATOR, song.SEPARATION, song.SEPARATION_GUIDANCE.w),
+        "best": best,
+        "fast": _preset(CONSISTENT, fewer, 4.0, by_power=0.25, wiener=0.35),
+        "paper-extractor": _preset(EXTRACTOR, Solver("euler", steps=25, sigma_max=2.0, s_churn=10.0), 3.0),
+        "paper-separator": _preset(SEPARATOR, Solver("euler", steps=50, sigma_max=1.0, s_churn=8.0), 1.0),
     }
+
+
+def _preset(procedure: str, solver: Solver, w: float, *, by_power: float = 0.0, wiener: float = 0.0) -> dict[str, Any]:
+    own = {"procedure": procedure, "by_power": by_power, "wiener": wiener, "runs": 1}
+    return own | sampling(solver, Guidance(w))
 
 
 def sampling(solver: Solver, guidance: Guidance) -> dict[str, Any]:
@@ -68,6 +72,22 @@ def separation(values: Values, model: Model) -> dict[str, Any]:
     elif procedure == PROJECTED:
         own["projected"] = True
     return own | _common(values, model)
+
+
+def separate(
+    model: Model, source: str, stems: Sequence[str], rest: Sequence[str], values: Values, progress: Progress
+) -> Stems:
+    """Separate a song, all of which `stems` and `rest` are, as the controls say.
+
+    Returns:
+        The stems, without the rest.
+
+    Raises:
+        UserError: if a value makes no sense, and as `song.separate` and `song.extract`.
+    """
+    run = song.extract if values["procedure"] in (CONSISTENT, EXTRACTOR) else song.separate
+    whole = run(model, source, [*stems, *rest], progress=progress, **separation(values, model))
+    return Stems({label: whole.parts[label] for label in stems}, whole.mixture, whole.sample_rate)
 
 
 def generation(values: Values, model: Model) -> dict[str, Any]:

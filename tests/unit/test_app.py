@@ -26,13 +26,13 @@ from gmsdi.types import Stems
 
 MODEL = SimpleNamespace(sample_rate=8000, labels=("Bass", "Drums", "Piano"))
 SAMPLING = {"seed": 3, "batch": 4, "interval": "0.1, inf", "negatives": "bass: Drums, Piano\n"}
-SEPARATION = {"constrained": "piano", "by_power": 0.25, "runs": 2} | SAMPLING
+SEPARATION = {"constrained": "piano"} | SAMPLING
 GENERATION = settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE) | SAMPLING | {"gamma_x": "2*sigma"}
 
 
 def test_presets_become_the_arguments_of_the_tasks():
     best, fast, extractor, separator = (
-        settings.separation(SEPARATION | preset, MODEL) for preset in settings.presets(MODEL).values()
+        settings.separation(SEPARATION | preset | {"runs": 2}, MODEL) for preset in settings.presets(MODEL).values()
     )
     common = {
         "average": Average(2, inverted=True),
@@ -40,17 +40,18 @@ def test_presets_become_the_arguments_of_the_tasks():
         "negatives": {"Bass": "Drums, Piano"},
         "batch": song.Batch(4),
     }
-    few = Solver("euler", steps=12, sigma_min=0.004, sigma_max=0.5, s_churn=8.0, last="estimate")
+    few = Solver("euler", steps=12, sigma_min=0.004, sigma_max=0.5, s_churn=5.0, last="estimate")
     between = (0.1, float("inf"))
     alone = {"consistent": ShareOut(8000, 0.25), "solver": few, "guidance": Guidance(3.0, interval=between)}
     assert best == common | alone | {"wiener": None}
     assert (fast["solver"].steps, fast["wiener"]) == (6, Wiener(8000, 0.35))
-    assert extractor == common | {
-        "wiener": None,
-        "solver": song.SEPARATION,
-        "guidance": Guidance(2.0, interval=between),
+    solver, guidance = Solver("euler", steps=25, sigma_max=2.0, s_churn=10.0), Guidance(3.0, interval=between)
+    assert extractor == common | {"wiener": None, "solver": solver, "guidance": guidance}
+    assert separator == extractor | {
+        "constrained": "Piano",
+        "solver": Solver("euler", steps=50, sigma_max=1.0, s_churn=8.0),
+        "guidance": Guidance(1.0, interval=between),
     }
-    assert separator == extractor | {"constrained": "Piano"}
 
 
 def test_other_tasks_have_their_own_arguments():

@@ -6,8 +6,7 @@
 const PLAY = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M7 4v16l13-8z"/></svg>';
 const PAUSE = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M6 4h4v16H6zM14 4h4v16h-4z"/></svg>';
 const START = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M5 4h3v16H5zM20 4v16L9 12z"/></svg>';
-const LOOP =
-  '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M7 7h10v3l5-4-5-4v3H5v6h2zM17 17H7v-3l-5 4 5 4v-3h12v-6h-2z"/></svg>';
+const LOOP = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M7 7h10v3l5-4-5-4v3H5v6h2zM17 17H7v-3l-5 4 5 4v-3h12v-6h-2z"/></svg>';
 const SAVE = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M11 3h2v9l4-4 1 2-6 6-6-6 1-2 4 4zM4 18h16v3H4z"/></svg>';
 const LEAD = 0.04; // seconds until what is started sounds, so that all of it starts together
 
@@ -42,9 +41,7 @@ class Mixer extends HTMLElement {
     });
   }
 
-  disconnectedCallback() {
-    this.pause();
-  }
+  disconnectedCallback() { this.pause(); }
 
   build({ name, zip }) {
     const button = (html, title, action) =>
@@ -56,9 +53,7 @@ class Mixer extends HTMLElement {
     this.message = element("span", { className: "message", textContent: "Loading…" });
     this.views = ["waves", "both", "spectra"].map((view) => {
       const title = { waves: "Waveforms", both: "Both", spectra: "Spectrograms" }[view];
-      const made = button(title, title, () => this.show(view));
-      made.dataset.view = view;
-      return made;
+      return Object.assign(button(title, title, () => this.show(view)), { view });
     });
     const start = button(START, "Back to the start", () => this.seek(0));
     const download = element("a", { className: "zip", href: zip, download: `${name}.zip`, innerHTML: SAVE });
@@ -120,14 +115,11 @@ class Mixer extends HTMLElement {
     this.tick();
   }
 
-  // What the lanes do: a lane sounds if it is soloed or, when none is, not muted.
-  sounds(lane) {
-    return this.lanes.some((other) => other.solo) ? lane.solo : !lane.muted;
-  }
-
+  // A lane sounds if it is soloed or, when none is, not muted.
   update() {
+    const solo = this.lanes.some((lane) => lane.solo);
     for (const lane of this.lanes) {
-      const audible = this.sounds(lane);
+      const audible = solo ? lane.solo : !lane.muted;
       lane.element.dataset.audible = audible;
       for (const [key, button] of Object.entries(lane.buttons)) button.ariaPressed = lane[key];
       lane.gain?.gain.setTargetAtTime(audible ? lane.volume : 0, Mixer.audio.currentTime, 0.008);
@@ -155,12 +147,8 @@ class Mixer extends HTMLElement {
 
   pause() {
     if (!this.playing) return;
-    this.at = this.now();
-    this.playing = false;
-    for (const lane of this.lanes) {
-      lane.source.stop();
-      lane.source.disconnect();
-    }
+    [this.at, this.playing] = [this.now(), false];
+    for (const { source } of this.lanes) (source.stop(), source.disconnect());
     this.playButton.innerHTML = PLAY;
   }
 
@@ -191,10 +179,8 @@ class Mixer extends HTMLElement {
     this.tracks.style.setProperty("--at", this.duration ? now / this.duration : 0);
     this.time.textContent = `${clock(now)} / ${clock(this.duration)}`;
     for (const lane of this.lanes) lane.meter.style.setProperty("--level", this.playing ? Math.min(1, 2.5 * this.level(lane)) : 0);
-    if (this.playing && !this.looped && now >= this.duration) {
-      this.pause();
-      this.seek(0);
-    } else if (this.playing) requestAnimationFrame(() => this.tick());
+    if (this.playing && !this.looped && now >= this.duration) (this.pause(), this.seek(0));
+    else if (this.playing) requestAnimationFrame(() => this.tick());
   }
 
   level(lane) {
@@ -206,7 +192,7 @@ class Mixer extends HTMLElement {
   // How it looks.
   show(view) {
     this.view = view;
-    for (const button of this.views) button.ariaPressed = button.dataset.view === view;
+    for (const button of this.views) button.ariaPressed = button.view === view;
     this.draw();
   }
 
@@ -242,11 +228,8 @@ function peaks(buffer, columns) {
     const [from, to] = [k, k + 1].map((i) => Math.floor((i * buffer.length) / columns));
     let [low, high, power] = [0, 0, 0];
     for (const samples of channels) {
-      for (let i = from; i < to; i++) {
-        low = Math.min(low, samples[i]);
-        high = Math.max(high, samples[i]);
-        power += samples[i] ** 2;
-      }
+      for (let i = from; i < to; i++) [low, high] = [Math.min(low, samples[i]), Math.max(high, samples[i])];
+      for (let i = from; i < to; i++) power += samples[i] ** 2;
     }
     return [low, high, Math.sqrt(power / Math.max(1, (to - from) * channels.length))];
   });
