@@ -27,6 +27,8 @@ Followers: TypeAlias = list[tuple[gr.components.Component, Callable[[Model], dic
 Work: TypeAlias = Callable[[Model, dict[str, Any], Progress], str]
 """From the model, what the controls say by name and the progress to the HTML of the result."""
 
+AT_ONCE: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "queue": False}
+"""For events that fill in something. Runs alone are queued: Gradio loses what is queued just when another event ends."""
 GIVEN = 3  # stems that can be given to accompany
 LOGO = (
     '<svg viewBox="0 0 48 48" aria-hidden="true"><rect width="48" height="48" rx="12" fill="#0d1118"/>'
@@ -118,9 +120,7 @@ def build(studio: Studio) -> gr.Blocks:
                 return [_status("failed", str(error)), *(gr.skip() for _ in followers)]
             return [_about(model), *(gr.update(**change(model)) for _, change in followers)]
 
-        where.change(
-            opened, where, [about, *(component for component, _ in followers)], show_progress="hidden", api_name=False
-        )
+        where.change(opened, where, [about, *(component for component, _ in followers)], **AT_ONCE)
     return page
 
 
@@ -260,7 +260,7 @@ def _examples(
     _html(f'<p class="gmsdi-hint">Or {"a stem of " if stem else ""}one of our own pieces:</p>')
     with gr.Row(elem_classes="gmsdi-examples"):
         for index, title in enumerate(examples.titles()):
-            gr.Button(title, size="sm").click(fill(index), where, list(outputs), show_progress="hidden", api_name=False)
+            gr.Button(title, size="sm").click(fill(index), where, list(outputs), **AT_ONCE)
 
 
 def _stems(label: str, chosen: Mapping[str, Any]) -> gr.Dropdown:
@@ -310,7 +310,7 @@ def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Contr
         return lambda model: {"value": next(iter(settings.presets(model).values()))[key]}
 
     filled = [controls[key] for key in start]
-    preset.input(chosen, [preset, where], filled, show_progress="hidden", api_name=False)
+    preset.input(chosen, [preset, where], filled, **AT_ONCE)
     followers: Followers = [(controls[key], follower(key)) for key in start]
     followers.append((preset, lambda model: {"value": next(iter(settings.presets(model)))}))
     followers.append((constrained, lambda model: {"choices": list(model.labels), "value": None}))
@@ -387,7 +387,7 @@ def _runs(studio: Studio, where: gr.Dropdown, controls: Controls, work: Work, na
 
     common: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "concurrency_limit": None}
     go.click(run, [where, *controls.values()], [status, result, go, stop], **common)
-    stop.click(cancel, queue=False, api_name=False)
+    stop.click(cancel, **AT_ONCE)
 
 
 def _progress(job: Job[str], files: Sequence[str] = ()) -> str:

@@ -98,6 +98,7 @@ def test_runs_are_cancelled_by_the_button_and_by_leaving(visitor):
     assert re.match(r"Step \d+ of 100000, about \d+ s left", page.locator("#separate-status").inner_text())
     page.locator("#separate-stop").click()
     page.locator("#separate-status .cancelled").wait_for()
+    page.wait_for_timeout(500)  # Gradio loses what is queued within the milliseconds in which another event ends
     page.locator("#separate-go").click()
     page.locator("#separate-status .running").wait_for()
     page.goto("about:blank")
