@@ -28,7 +28,7 @@ Work: TypeAlias = Callable[[Model, dict[str, Any], Progress], str]
 """From the model, what the controls say by name and the progress to the HTML of the result."""
 
 AT_ONCE: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "queue": False}
-"""For events that fill in something. Runs alone are queued: Gradio loses what is queued just when another event ends."""
+"""Of events that fill in something. Runs alone are queued: Gradio loses what is queued just when another event ends."""
 GIVEN = 3  # stems that can be given to accompany
 LOGO = (
     '<svg viewBox="0 0 48 48" aria-hidden="true"><rect width="48" height="48" rx="12" fill="#0d1118"/>'
