@@ -274,14 +274,25 @@ def _all_labels(model: Model) -> dict[str, Any]:
 
 def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Controls, Followers]:
     """The preset, and the settings that it fills in."""
-    known = settings.presets(model)
-    first, start = next(iter(known.items()))
-    names = [(name.replace("paper-", "paper's ").title().replace("'S", "'s"), name) for name in known]
-    preset = gr.Radio(names, value=first, label="Preset")
+    start = next(iter(settings.presets(model).values()))
+
+    def chosen(preset: str, name: str) -> list[Any]:
+        values = settings.presets(studio.opened(name))[preset]
+        return [gr.update(value=values[key]) if key in values else gr.skip() for key in controls]
+
+    def follower(key: str) -> Callable[[Model], dict[str, Any]]:
+        return lambda model: {"value": next(iter(settings.presets(model).values()))[key]}
+
+    def radio(model: Model) -> dict[str, Any]:
+        known = list(settings.presets(model))
+        titles = [name.replace("paper-", "paper's ").title().replace("'S", "'s") for name in known]
+        return {"choices": list(zip(titles, known, strict=True)), "value": known[0]}
+
+    preset = gr.Radio(label="Preset", **radio(model))
     with gr.Accordion("All settings", open=False):
         constrained = gr.Dropdown(
             list(model.labels),
-            value=None,
+            value=start["constrained"],
             allow_custom_value=True,
             label="Constrained stem of the Separator",
             info="The one that is the song minus the others; empty: Drums, or the last",
@@ -290,30 +301,16 @@ def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Contr
             "procedure": gr.Radio(list(settings.PROCEDURES.items()), value=start["procedure"], label="Procedure"),
             "constrained": constrained,
             "by_power": gr.Slider(
-                0,
-                1,
-                value=start["by_power"],
-                step=0.05,
-                label="Shared out by power",
-                info="Of what the stems lack to the song",
+                0, 1, value=start["by_power"], step=0.05, label="Shared out by power", info="What the stems lack"
             ),
             "wiener": gr.Slider(0, 1, value=start["wiener"], step=0.05, label="Wiener filter"),
             "runs": gr.Number(start["runs"], precision=0, minimum=1, label="Runs, whose mean is taken"),
             **_sampling(start),
         }
-
-    def chosen(preset: str, name: str) -> list[Any]:
-        values = settings.presets(studio.opened(name))[preset]
-        return [gr.update(value=values[key]) for key in start]
-
-    def follower(key: str) -> Callable[[Model], dict[str, Any]]:
-        return lambda model: {"value": next(iter(settings.presets(model).values()))[key]}
-
-    filled = [controls[key] for key in start]
-    preset.input(chosen, [preset, where], filled, **AT_ONCE)
-    followers: Followers = [(controls[key], follower(key)) for key in start]
-    followers.append((preset, lambda model: {"value": next(iter(settings.presets(model)))}))
-    followers.append((constrained, lambda model: {"choices": list(model.labels), "value": None}))
+    preset.input(chosen, [preset, where], list(controls.values()), **AT_ONCE)
+    followers: Followers = [(controls[key], follower(key)) for key in start if key in controls and key != "constrained"]
+    followers.append((preset, radio))
+    followers.append((constrained, lambda model: {"choices": list(model.labels), **follower("constrained")(model)}))
     return controls, followers
 
 
@@ -340,8 +337,10 @@ def _sampling(start: Mapping[str, Any]) -> Controls:
     negatives = {"placeholder": "Bass: Drums, Guitar", "lines": 2, "info": "One a line"}
     return controls | {
         "last": gr.Radio(["step", "estimate"], value=values.get("last", "step"), label="Last step"),
-        "interval": gr.Textbox(label="Guidance between noise levels", placeholder="all; or as 0.1, inf"),
-        "negatives": gr.Textbox(label="Negative prompts", **negatives),
+        "interval": gr.Textbox(
+            values["interval"], label="Guidance between noise levels", placeholder="all, or 0.1, inf"
+        ),
+        "negatives": gr.Textbox(values.get("negatives", ""), label="Negative prompts", **negatives),
         "batch": gr.Number(values["batch"], precision=0, minimum=1, label="Signals at once", info="Fewer: less memory"),
         "format": gr.Radio(formats, value="wav", label="Files"),
     }

@@ -8,70 +8,73 @@ from typing import Any
 
 from gmsdi import song
 from gmsdi.errors import UserError
-from gmsdi.inference import ShareOut, Wiener, gamma_from_text
+from gmsdi.inference import gamma_from_text
+from gmsdi.io.audio import as_source
 from gmsdi.models.protocol import Model
+from gmsdi.presets import Preset, presets_of
 from gmsdi.sampling.session import Batch
 from gmsdi.sampling.solver import Guidance, Solver, options_of, sampler
-from gmsdi.tasks import Average
 from gmsdi.types import Progress, Stems
 
 Values = Mapping[str, Any]
-CONSISTENT, EXTRACTOR, SEPARATOR, PROJECTED = "consistent", "extractor", "separator", "projected"
 PROCEDURES = {
-    "Extractor, stems that sum to the song": CONSISTENT,
-    "Extractor (Eq. 14)": EXTRACTOR,
-    "Separator (Eq. 13)": SEPARATOR,
-    "Separator, projected": PROJECTED,
+    "Extractor, stems that sum to the song": "consistent",
+    "Extractor (Eq. 14)": "extractor",
+    "Separator (Eq. 13)": "separator",
+    "Separator, projected": "projected",
 }
 """The ways to separate, by the names that the page gives them."""
 
 
 def presets(model: Model) -> dict[str, dict[str, Any]]:
-    """What each preset sets of the controls of a separation; the page starts with the first.
+    """What each preset of a model sets of the controls of a separation; the page starts with the first.
 
-    Args:
-        model: the one that they are for.
+    Raises:
+        UserError: if the model has an unusable one.
     """
-    few = {"sigma_min": 4e-3, "sigma_max": 0.5, "s_churn": 5.0, "last": "estimate"}
-    best = _preset(CONSISTENT, Solver("euler", steps=12, **few), 3.0, by_power=0.25)
-    fewer = Solver("euler", steps=6, **few | {"sigma_min": 0.015, "s_churn": 1.8})
+    return {name: _shown(preset) for name, preset in presets_of(model).items()}
+
+
+def _shown(preset: Preset) -> dict[str, Any]:
     return {
-        "best": best,
-        "fast": _preset(CONSISTENT, fewer, 4.0, by_power=0.25, wiener=0.35),
-        "paper-extractor": _preset(EXTRACTOR, Solver("euler", steps=25, sigma_max=2.0, s_churn=10.0), 3.0),
-        "paper-separator": _preset(SEPARATOR, Solver("euler", steps=50, sigma_max=1.0, s_churn=8.0), 1.0),
+        "procedure": preset.method,
+        "constrained": preset.constrained,
+        "by_power": preset.by_power,
+        "wiener": preset.filtered,
+        "runs": preset.runs,
+        "negatives": "\n".join(f"{label}: {text}" for label, text in preset.negatives.items()),
+        **sampling(preset.solver, preset.guidance),
     }
-
-
-def _preset(procedure: str, solver: Solver, w: float, *, by_power: float = 0.0, wiener: float = 0.0) -> dict[str, Any]:
-    own = {"procedure": procedure, "by_power": by_power, "wiener": wiener, "runs": 1}
-    return own | sampling(solver, Guidance(w))
 
 
 def sampling(solver: Solver, guidance: Guidance) -> dict[str, Any]:
     """A solver and a guidance as the values of their controls."""
     values = asdict(solver)
-    return {"sampler": values.pop("name"), **values, "w": guidance.w}
+    interval = "" if guidance.interval is None else ", ".join(f"{level:g}" for level in guidance.interval)
+    return {"sampler": values.pop("name"), **values, "w": guidance.w, "interval": interval}
 
 
 def separation(values: Values, model: Model) -> dict[str, Any]:
-    """The arguments of `song.extract`, or of `song.separate` if the procedure is a Separator.
+    """The arguments of `song.separation` but for the stems: a preset of what the controls say, seed and batch.
 
     Raises:
         UserError: if a value makes no sense.
     """
-    rate, procedure = model.sample_rate, values["procedure"]
-    own: dict[str, Any] = {
-        "average": Average(_filled(values, "runs"), inverted=values["runs"] > 1),
-        "wiener": Wiener(rate, values["wiener"]) if values["wiener"] else None,
-    }
-    if procedure == CONSISTENT:
-        own["consistent"] = ShareOut(rate, values["by_power"]) if values["by_power"] else True
-    elif procedure == SEPARATOR:
-        own["constrained"] = spelled([values["constrained"]], model)[0] if values["constrained"] else None
-    elif procedure == PROJECTED:
-        own["projected"] = True
-    return own | _common(values, model)
+    common = _common(values, model)
+    runs, method = _filled(values, "runs"), values["procedure"]
+    constrained = spelled([values["constrained"] or ""], model) if method == "separator" else []
+    preset = Preset(
+        "of the page",
+        method,
+        solver=common["solver"],
+        guidance=common["guidance"],
+        constrained=constrained[0] if constrained else None,
+        runs=runs,
+        inverted=runs > 1,
+        by_power=values["by_power"],
+        filtered=values["wiener"],
+    )
+    return {"preset": preset, **{key: common[key] for key in ("seed", "batch", "negatives")}}
 
 
 def separate(
@@ -83,11 +86,10 @@ def separate(
         The stems, without the rest.
 
     Raises:
-        UserError: if a value makes no sense, and as `song.separate` and `song.extract`.
+        UserError: if a value makes no sense, and as `song.separation`.
     """
-    run = song.extract if values["procedure"] in (CONSISTENT, EXTRACTOR) else song.separate
-    whole = run(model, source, [*stems, *rest], progress=progress, **separation(values, model))
-    return Stems({label: whole.parts[label] for label in stems}, whole.mixture, whole.sample_rate)
+    how = song.separation(model, stems, rest=rest, **separation(values, model))
+    return how.collected(as_source(source, None), progress)
 
 
 def generation(values: Values, model: Model) -> dict[str, Any]:

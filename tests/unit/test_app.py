@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,39 +20,29 @@ from gmsdi.app import examples, results, server, settings
 from gmsdi.app.jobs import Jobs, without_folder
 from gmsdi.cli import main
 from gmsdi.errors import UserError
-from gmsdi.inference import ShareOut, Wiener
-from gmsdi.sampling.solver import Guidance, Solver
-from gmsdi.tasks import Average
+from gmsdi.presets import presets_of
+from gmsdi.sampling.session import Batch
 from gmsdi.types import Stems
 
 MODEL = SimpleNamespace(sample_rate=8000, labels=("Bass", "Drums", "Piano"))
 SAMPLING = {"seed": 3, "batch": 4, "interval": "0.1, inf", "negatives": "bass: Drums, Piano\n"}
-SEPARATION = {"constrained": "piano"} | SAMPLING
 GENERATION = settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE) | SAMPLING | {"gamma_x": "2*sigma"}
 
 
-def test_presets_become_the_arguments_of_the_tasks():
-    best, fast, extractor, separator = (
-        settings.separation(SEPARATION | preset | {"runs": 2}, MODEL) for preset in settings.presets(MODEL).values()
-    )
-    common = {
-        "average": Average(2, inverted=True),
-        "seed": 3,
-        "negatives": {"Bass": "Drums, Piano"},
-        "batch": song.Batch(4),
-    }
-    few = Solver("euler", steps=12, sigma_min=0.004, sigma_max=0.5, s_churn=5.0, last="estimate")
-    between = (0.1, float("inf"))
-    alone = {"consistent": ShareOut(8000, 0.25), "solver": few, "guidance": Guidance(3.0, interval=between)}
-    assert best == common | alone | {"wiener": None}
-    assert (fast["solver"].steps, fast["wiener"]) == (6, Wiener(8000, 0.35))
-    solver, guidance = Solver("euler", steps=25, sigma_max=2.0, s_churn=10.0), Guidance(3.0, interval=between)
-    assert extractor == common | {"wiener": None, "solver": solver, "guidance": guidance}
-    assert separator == extractor | {
-        "constrained": "Piano",
-        "solver": Solver("euler", steps=50, sigma_max=1.0, s_churn=8.0),
-        "guidance": Guidance(1.0, interval=between),
-    }
+def test_presets_come_back_from_the_controls():
+    own = {"mine": {"method": "separator", "constrained": "piano", "runs": 3, "inverted": True, "guidance": {"w": 4}}}
+    model = SimpleNamespace(**vars(MODEL), presets=own, sigma_data=0.2)
+    known = presets_of(model)
+    assert known.keys() == settings.presets(model).keys() > {"best", "fast", "paper-separator", "mine"}
+    for name, values in settings.presets(model).items():
+        made = settings.separation(SAMPLING | values, model)
+        preset = replace(known[name], name="of the page")
+        if name == "mine":
+            preset = replace(preset, constrained="Piano")
+        assert made == {"preset": preset, "seed": 3, "batch": Batch(4), "negatives": {}}
+    made = settings.separation(settings.presets(model)["best"] | SAMPLING, model)
+    assert made["negatives"] == {"Bass": "Drums, Piano"}
+    assert made["preset"].guidance.interval == (0.1, float("inf"))
 
 
 def test_other_tasks_have_their_own_arguments():
