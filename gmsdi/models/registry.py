@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.models import hub
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
 from gmsdi.models.edm.denoiser import TextDenoiser
 from gmsdi.models.folders import CONFIG
@@ -51,8 +52,8 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto") ->
     """Open a model.
 
     Args:
-        where: a model folder; the name of a model that comes with the package, "mini"; or of a registered family, with
-            what the family takes after a colon.
+        where: a model folder; the name of a model that comes with the package, "mini"; of a registered family, with
+            what the family takes after a colon; or of a model on the Hugging Face Hub, see `gmsdi.models.hub.download`.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
 
@@ -62,12 +63,23 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto") ->
     family, _, rest = str(where).partition(":")
     if family in _FAMILIES:
         return _FAMILIES[family](rest, device=device, precision=precision)
+    return open_folder(folder_of(where), device=device, precision=precision)
+
+
+def folder_of(where: str | Path) -> Path:
+    """The folder of a model: itself, that of a bundled model, or of one on the hub, which is downloaded.
+
+    Raises:
+        UserError: if there is no such model.
+    """
     if not Path(where).exists() and str(where) in bundled():
-        return open_folder(BUNDLED / str(where), device=device, precision=precision)
+        return BUNDLED / str(where)
+    if hub.is_id(where):
+        return hub.download(str(where))
     if not Path(where).is_dir():
-        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
+        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES)), "owner/name on the Hugging Face Hub"]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
-    return open_folder(where, device=device, precision=precision)
+    return Path(where)
 
 
 def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:
