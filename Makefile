@@ -15,7 +15,7 @@ CLUSTER := $(VENV)/.cluster
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full publish cluster test lint format docs unlock clean clean_results
+.PHONY: help demo mini_full publish cluster test lint format docs wheels unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -48,11 +48,15 @@ format: $(INSTALLED)  ## let the formatters rewrite the sources
 docs: $(INSTALLED)  ## write config/README.md and the JSON schema of the configuration from its models
 	@$(BIN)/python -m gmsdi.study.config_reference
 
+wheels: $(INSTALLED)  ## dist/: the wheels of gmsdi and of the baselines' weights, to be installed with pip
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist . ./packages/baselines
+	@ls -sh dist
+
 unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keeps on this folder
 	@$(SNAKEMAKE) --unlock
 
 clean:  ## remove the environments and caches; no results, models or downloads
-	rm -rf $(VENV) .snakemake/conda .snakemake/conda-archive .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist packages/*/build .snakemake/conda .snakemake/conda-archive .mypy_cache .pytest_cache .ruff_cache
 	find gmsdi benchmarks tests workflow -name __pycache__ -prune -exec rm -rf {} +
 
 clean_results:  ## remove all results, trained models and downloads, after asking; YES=1 does not ask
