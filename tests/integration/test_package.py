@@ -97,9 +97,10 @@ def test_a_folder_is_laid_out_and_the_workflow_runs_there(installed, tmp_path):
     assert "cd mine && snakemake --cores 8" in made
     mine = tmp_path / "mine"
     planned = installed(mine, "-m", "snakemake", "--cores", "1", "-n")
-    assert {"compose", "separate", "table2", "figure3", "page"} <= set(
-        re.findall(r"^(?:local)?rule (\w+):$", planned, re.M)
-    )
+    drawn = (REPO / "docs/figures/rulegraph.svg").read_text()
+    rules = set(re.findall(r"^(?:local)?rule (\w+):$", planned, re.M))
+    assert {"compose", "separate", "table2", "figure3", "page"} <= rules
+    assert {rule for rule in rules if f">{rule}</text>" not in drawn} == set(), "draw docs/figures/rulegraph.svg again"
     assert "msdm" not in planned  # their weights are not installed
     installed(mine, "-m", "snakemake", "--cores", "1", "results/mine/config.yaml")
     resolved = yaml.safe_load((mine / "results/mine/config.yaml").read_text())
