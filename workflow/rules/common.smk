@@ -6,9 +6,16 @@ import sys
 from pathlib import Path
 
 REPO = Path(f"{workflow.current_basedir}").resolve().parents[1]
-sys.path.insert(0, str(REPO))
+LOCAL = (REPO / "workflow").is_dir()
+if LOCAL:
+    sys.path.insert(0, str(REPO))
 
 import gmsdi
+from gmsdi.study.config.files import HOME
+
+if not LOCAL:  # a module that Snakemake reads from a repository elsewhere: the installed package has the same files
+    REPO = HOME
+
 from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
@@ -34,7 +41,8 @@ part = STUDY.part
 WORK = Works(STUDY)
 
 # Scripts find the package also where it is not installed, as in a conda environment.
-PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
+PATHS = [str(REPO), *([] if LOCAL else [str(REPO / "workflow" / "scripts")]), os.environ.get("PYTHONPATH")]
+PYTHONPATH = os.pathsep.join(filter(None, PATHS))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
