@@ -28,8 +28,9 @@ module gmsdi:
 use rule * from gmsdi
 """
 CONFIG = """\
-# The keys that differ from those of the base: `demo`, another configuration that comes with gmsdi ({names}),
-# or the path of a file. `gmsdi workflow init` has laid out this folder, `snakemake --cores 8` fills results/{run}.
+# The keys that differ from those of the base: demo, another configuration that comes with gmsdi, or the path of a file.
+# They are {names}.
+# `snakemake --cores 8` in this folder fills results/{run}.
 base: {base}
 run: {run}
 """
