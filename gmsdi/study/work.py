@@ -413,12 +413,13 @@ class Works:
         own, batch = self.study.tasks[task], self.config["jobs"]["batch"]
         return Generating(self._figure(own), network=own.system.kind, task=own, batch=batch, shard=(shard, shards))
 
-    def embedding(self, task: str | None, *, stems: bool = False) -> Work:
-        """Embeddings of the mixtures or stems of a task, or of the references."""
+    def embedding(self, task: str | None) -> Work:
+        """Embeddings of the clips of a task and of their stems, which are compared a few at a time, or of references."""
         part, signals = DISTANCES, len(self.labels)
         if task is not None:
-            part, signals = self._figure(self.study.tasks[task]), self.study.tasks[task].signals
-        return Embedding(part, name=self.config["fad"]["embedding"], signals=signals * (CALL if stems else 1))
+            own = self.study.tasks[task]
+            part, signals = self._figure(own), own.signals * (CALL if own.mixed else 1)
+        return Embedding(part, name=self.config["fad"]["embedding"], signals=signals)
 
     def _figure(self, task: Task) -> str:
         return FIGURE3 if task.mixed else FIGURE2
