@@ -15,7 +15,7 @@ CLUSTER := $(VENV)/.cluster
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full publish cluster test lint format docs unlock clean clean_results
+.PHONY: help demo mini_full tune publish cluster test lint format docs unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -27,6 +27,11 @@ demo: $(INSTALLED)  ## the whole study at small scale, in minutes: results/mini/
 mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/mini_full/report.html
 	@$(SNAKEMAKE) $(QUIETLY) --configfile config/mini_full.yaml
 	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
+
+tune: $(INSTALLED)  ## the searches on validation data that the defaults come from, within an hour: docs/tuning
+	@$(SNAKEMAKE) $(QUIETLY) --configfile config/tuning.yaml -- tune
+	@mkdir -p docs/tuning && cp results/tuning/tuning/* docs/tuning/
+	@echo "docs/tuning/README.md says which defaults of config/config.yaml the tables support."
 
 publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README; RUN=mini_clap: of that
 	@$(BIN)/python -m benchmarks.publish $(or $(RUN),mini_full)

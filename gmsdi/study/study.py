@@ -14,6 +14,7 @@ from gmsdi.errors import UserError
 from gmsdi.sampling.solver import changed
 from gmsdi.study.config import Config, digest, slug
 from gmsdi.study.methods import BASELINE_ROWS, TABLE1_ROWS, Extractor, Guided, Projected, Row, Separator
+from gmsdi.study.search import Search
 from gmsdi.study.setups import SETUPS, GmsdiSetup, Setup
 from gmsdi.study.tasks import (
     Alone,
@@ -57,6 +58,7 @@ class Study:
         rows: those of Table 2 by name, in its order.
         grid_rows: those of Table 1 by name.
         tasks: all tasks by name.
+        searches: those of `make tune` by name.
         validation: whether the grid is also computed on validation chunks.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
         clap: whether it is trained on embeddings by a CLAP.
@@ -72,6 +74,7 @@ class Study:
         self.grid_rows = {row.name: row for row in self._grid_rows()}
         self.rows = {row.name: row for row in self._rows()}
         self.tasks = {task.name: task for task in self._tasks()}
+        self.searches = {name: Search.of(name, self, own) for name, own in config["tuning"]["searches"].items()}
 
     def _systems(self) -> Iterator[Setup]:
         labels, baselines = tuple(self.labels), self.config["baselines"]
@@ -380,7 +383,7 @@ class Study:
         config = self.config
         training = self.learns_from_data or config["demo_training"]["enabled"]
         training = training or (bool(self.baseline_models) and config["baselines"]["train"])
-        return [*(["train"] if training else []), *(["validation"] if training or self.validation else []), "test"]
+        return [*(["train"] if training else []), *(["validation"] if training or self.validation or self.searches else []), "test"]
 
     def selection(self) -> dict[str, Any]:
         """What is unpacked of Slakh2100, as `download_slakh` takes it; tracks as [first, last + 1]."""

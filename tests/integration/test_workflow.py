@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -144,6 +145,35 @@ def test_report_is_one_self_contained_page(folder):
     assert page.count("<audio") == page.count("data:audio/flac;base64,") > 20
     assert "not run" in page
     assert "Apart from the results: a short training" in page
+
+
+def test_searches_on_validation_data_say_which_defaults_they_support(folder):
+    vary = {"gamma_x": [{"sigma": 2.0}, {"sigma": 1, "above": 0.3}]}
+    searches = {
+        "steps": {"of": ["extractor"], "settings": {"w": 1}, "vary": {"solver.steps": [1, 2]}},
+        "ways": {"of": ["total"], "vary": vary, "decides": ["generation.total.gamma_x.sigma"]},
+        "accompaniment": {"of": ["partial_conditioned"]},
+    }
+    mini = {**yaml.safe_load(TINY.read_text())["data"]["mini"], "tracks": {"validation": 6, "test": 6}}
+    config = write_config(folder, data={"mini": mini}, tuning={"chunks": 2, "clips": 4, "searches": searches})
+    result = snakemake(folder, "--configfile", config, "--", "tune")
+    assert result.returncode == 0, result.stderr[-4000:]
+    tables = {name: pd.read_csv(folder / f"results/tiny/tuning/{name}.csv") for name in ("separation", "generation")}
+    assert tables["separation"].loc[tables["separation"]["default"], "variant"].tolist() == ["solver.steps 2"]
+    per_chunk = tables["separation"].set_index("variant")["evaluations"]
+    assert per_chunk["solver.steps 2"] == 2 * per_chunk["solver.steps 1"]
+    ways = tables["generation"].set_index(["search", "variant"]).loc["ways"]
+    assert set(ways.index) == {"gamma_x sigma 2", "gamma_x above 0.3 sigma 1", "held-out test chunks"}
+    assert ways[["Bass", "sum", "absolute", "harmony", "onsets"]].notna().all(axis=None)
+    page = (folder / "results/tiny/tuning/README.md").read_text()
+    (line,) = (line for line in page.splitlines() if line.startswith("| generation.total.gamma\\_x.sigma "))
+    assert "Ways: " in line
+    assert "| separation.solver.steps | 12 (?) | no table |" in page
+
+    # What was searched is not searched again.
+    (folder / "results/tiny/searches/separation/steps.csv").unlink()
+    result = snakemake(folder, "--configfile", config, "--", "tune")
+    assert rules_run(result) == {"search_rows", "tuning", "tune"}
 
 
 def test_again_there_is_nothing_to_do(folder, config):

@@ -84,6 +84,17 @@ def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkey
         assert all("grid test/extractor" in job.after for job in separations)
 
 
+def test_the_demo_is_for_minutes():
+    study = Study(cost.resolved([]))
+    works = work.Works(study)
+    found = [works.grid(name, "test") for name in {*study.grid_rows, *study.deciding("test")}]
+    found += [works.separation(name, 1, 1) for name in study.rows]
+    found += [works.generation(name, 1, 1) for name in study.tasks]
+    sizes = work.Sizes(study.config["data"]["window"])
+    assert study.config["jobs"]["separation"] == study.config["jobs"]["generation"] == 1
+    assert sum(part.count(sizes).evaluations for part in found) <= 35_000
+
+
 def test_tracks_are_as_long_as_composed_ones(tmp_path):
     from gmsdi.data.mini import MiniConfig, compose_dataset
     from gmsdi.data.windows import build_windows

@@ -9,13 +9,14 @@ REPO = Path(f"{workflow.current_basedir}").resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 import gmsdi
-from gmsdi.study.config import digest, over_base, validate, writable
+from gmsdi.study.config import digest, load, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
+from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study
-from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, Work, Works
+from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TUNING, Work, Works
 
 try:
     # What --configfile and --config give, or the workflow that has this one as a module, lies over the base that it names.
@@ -57,6 +58,7 @@ wildcard_constraints:
     shard="[0-9]+",
     shards="[0-9]+",
     split="train|test|validation",
+    search="[a-z0-9_]+",
     task="(single|total|partial)[a-z0-9_]*",
     baseline="[a-z_A-Z0-9]+",
 
