@@ -65,7 +65,9 @@ class Search:
         bases = [known[other] for other in given["of"]]
         separates = isinstance(bases[0], Row)
         if any((isinstance(base, Row), base.system) != (separates, bases[0].system) for base in bases):
-            raise UserError(f"{where}.of names {', '.join(given['of'])}, which are not all rows, or tasks, of one system")
+            raise UserError(
+                f"{where}.of names {', '.join(given['of'])}, which are not all rows, or tasks, of one system"
+            )
         items = given["items"] or study.config["tuning"]["chunks" if separates else "clips"]
         variants: list[Any] = []
         default = None
@@ -107,6 +109,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
         f"{section}.{key}": json.dumps(value).replace("Infinity", ".inf")
         for section in TUNED
         for key, value in _leaves(config.get(section, {}))
+        if value not in (None, {})  # which leave the choice to others
     }
 
 

@@ -105,7 +105,8 @@ def stems_of_mixtures(
         A row per series, stem and reference, with the columns series, stem, reference, own (whether it is the stem's),
         nearest (whether none is nearer, among those of single labels and its own), fad; for its own also fad_low and
         fad_high (`metrics.frechet.fad_ci`), and for the others what `made_stems` found in common with the
-        stem that the reference is of; clips, frames and reference_clips. Held-out chunks are compared as in `distances`.
+        stem that the reference is of; clips, frames and reference_clips. Held-out chunks are compared as in
+        `distances`.
     """
     from gmsdi.metrics.frechet import fad, fad_ci
 

@@ -383,7 +383,11 @@ class Study:
         config = self.config
         training = self.learns_from_data or config["demo_training"]["enabled"]
         training = training or (bool(self.baseline_models) and config["baselines"]["train"])
-        return [*(["train"] if training else []), *(["validation"] if training or self.validation or self.searches else []), "test"]
+        return [
+            *(["train"] if training else []),
+            *(["validation"] if training or self.validation or self.searches else []),
+            "test",
+        ]
 
     def selection(self) -> dict[str, Any]:
         """What is unpacked of Slakh2100, as `download_slakh` takes it; tracks as [first, last + 1]."""

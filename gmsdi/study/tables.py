@@ -402,17 +402,17 @@ def coherence_sheet(table: pd.DataFrame) -> Sheet:
 def stems_sheet(table: pd.DataFrame) -> Sheet:
     """The rows of `stems.stems_of_mixtures` as read: a row per series, a column per stem."""
     stems = list(dict.fromkeys(table["stem"]))
-    rows = []
+    rows: list[list[Cell | str]] = []
     for series, group in table.groupby("series", sort=False):
-        cells = []
+        cells: list[Cell | str] = []
         for stem in stems:
             own = group[group["stem"] == stem]
             if own.empty:
                 cells.append("")
                 continue
             nearest = own.loc[own["fad"].idxmin()]
-            cell = f"{own.loc[own['own'], 'fad'].iloc[0]:.1f}"
-            cells.append(cell if nearest["own"] else f"{cell} ({nearest['reference']} {nearest['fad']:.1f})")
+            other = "" if nearest["own"] else f"{nearest['reference']} {nearest['fad']:.1f}"
+            cells.append(Cell(f"{own.loc[own['own'], 'fad'].iloc[0]:.1f}", aside=other))
         common = group[["cosine", "absolute", "harmony", "onsets"]].mean()
         if any(cells):
             rows.append([str(series), *cells, *("" if pd.isna(value) else f"{value:.2f}" for value in common)])

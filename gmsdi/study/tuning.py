@@ -1,4 +1,4 @@
-"""The stage that compares the variants of a search on validation data, and the pages that say which defaults it supports."""
+"""The stage that compares the variants of a search on validation data, and which defaults it supports."""
 
 from __future__ import annotations
 
@@ -126,7 +126,8 @@ def compare_tasks(
     tracks = named(references, "tracks/")
     frames = {name: array for name, array in references.items() if not name.startswith("tracks/")}
     made: dict[str, dict[str, np.ndarray]] = {}
-    cosines, sums, costs, given = {}, {}, {}, []
+    cosines, sums, costs = {}, {}, {}
+    given: list[pd.DataFrame] = []
     refused: dict[str, str] = {}
     for number, task in enumerate(tasks):
 
@@ -269,10 +270,10 @@ def tasks_sheet(name: str, summary: pd.DataFrame, *, clips: int) -> Sheet:
         lines.append([_titled(row), *cells, "" if pd.isna(cost) else f"{cost:.0f}"])
     header = ["Setting", *stems, *(words[column] for column in shown), "Evaluations a clip"]
     notes = [
-        f"Fréchet audio distance of {clips} clips of each bar, from the same noise, to validation chunks: of each stem to "
-        "its own kind (in brackets the kind that it is nearer to) and of the sum to mixtures. The other columns are of "
-        "two stems of a clip, see the report's table of the stems of mixtures. Bold: the best mean, and the default's if "
-        "it is not above the upper end of the best's interval."
+        f"Fréchet audio distance of {clips} clips of each bar, from the same noise, to validation chunks: of each stem "
+        "to its own kind (in brackets the kind that it is nearer to) and of the sum to mixtures. The other columns are "
+        "of two stems of a clip, see the report's table of the stems of mixtures. Bold: the best mean, and the "
+        "default's if it is not above the upper end of the best's interval."
     ]
     if "refused" in summary:
         notes += [f"{row.variant}: {row.refused}." for row in summary.dropna(subset="refused").itertuples()]

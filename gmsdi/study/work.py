@@ -425,7 +425,7 @@ class Works:
         return Generating(self._figure(own), network=own.system.kind, tasks=[own], batch=batch, shard=(shard, shards))
 
     def embedding(self, task: str | None) -> Work:
-        """Embeddings of the clips of a task and of their stems, which are compared a few at a time, or of references."""
+        """Embeddings of the clips of a task and of their stems, compared a few at a time, or of the references."""
         part, signals = DISTANCES, len(self.labels)
         if task is not None:
             own = self.study.tasks[task]

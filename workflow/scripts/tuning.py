@@ -21,7 +21,9 @@ NOTE = "Written by `make tune` from validation data; all numbers are in {name}.c
 with job(snakemake):
     files, params = snakemake.input, snakemake.params
     if not files.rows and not files.tasks:
-        raise UserError("config: tuning.searches names no search; run with --configfile config/tuning.yaml, or name one")
+        raise UserError(
+            "config: tuning.searches names no search; run with --configfile config/tuning.yaml, or name one"
+        )
     tracks = pd.read_csv(next(file for file in files.windows if file.endswith("windows.csv")))["track"].nunique()
     found: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in PAGES}
     for file in map(Path, files.rows):
@@ -39,7 +41,10 @@ with job(snakemake):
     every = {name: summary for part in found.values() for name, summary in part.items()}
     with atomic(snakemake.output[0]) as out:
         out.mkdir()
-        lines = ["# Tuning", "Which of the defaults of `config/config.yaml` a search on validation data supports. Written by "]
+        lines = [
+            "# Tuning",
+            "Which of the defaults of `config/config.yaml` a search on validation data supports. Written by ",
+        ]
         lines[-1] += "`make tune`; the tables: " + ", ".join(f"[{name}]({name}.md)" for name in PAGES) + "."
         lines += [f"- {name}: {text}" for name, text in facts.items()]
         sheet = defaults_sheet(params.choices, params.decides, every)
