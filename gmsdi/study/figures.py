@@ -247,7 +247,9 @@ def _finish(ax: Axes, table: pd.DataFrame, *, upright: bool = True) -> None:
     order = sorted(range(len(labels)), key=lambda k: isinstance(handles[k], BarContainer), reverse=True)
     ordered, names = [handles[k] for k in order], [labels[k] for k in order]
     # Below the axis and its label, at the same distance for any height.
-    below = -0.16 if upright else -0.46 / (ax.figure.get_figheight() - 1.2)
+    below = -0.16
+    if not upright and (figure := ax.get_figure(root=True)) is not None:
+        below = -0.46 / (figure.get_figheight() - 1.2)
     ax.legend(ordered, names, loc="upper left", bbox_to_anchor=(0, below), ncols=3, frameon=False, fontsize=7.5)
 
 
