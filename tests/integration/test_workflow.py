@@ -98,7 +98,8 @@ def test_every_output_is_there(folder):
             assert (results / "figures" / f"{name}.{kind}").stat().st_size > 5000
     resolved = yaml.safe_load((results / "config.yaml").read_text())
     validation = {"chunks": 2, "w": [1]}
-    assert resolved["grid"] == {"w": [0, 1], "chunks": 2, "solver": {}, "select_by": "active", "validation": validation}
+    own = {"w": [0, 1], "chunks": 2, "solver": {"steps": 2}, "select_by": "active"}
+    assert resolved["grid"] == {**own, "validation": validation}
     log = (results / "logs" / "generate" / "partial-1-of-1.log").read_text()
     assert "generating, partial: 100%" in log
     assert "\r" not in log

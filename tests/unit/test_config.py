@@ -51,9 +51,9 @@ def test_shipped_configurations_are_valid_and_complete():
 
 def test_demo_is_large_enough():
     config = validate(load())
-    assert config["separation"]["chunks"] >= 24
-    assert config["grid"]["chunks"] >= 8
-    assert config["generation"]["clips"] >= 16
+    assert config["separation"]["chunks"] >= 16
+    assert config["grid"]["chunks"] >= 6
+    assert config["generation"]["clips"] >= 12
     assert {3, 7.5, 15, 24} <= set(config["grid"]["w"])
     assert min(config["grid"]["w"]) < 3
 
