@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,7 @@ def test_searches_on_validation_data_say_which_defaults_they_support(folder):
 
     # What was searched is not searched again.
     (folder / "results/tiny/searches/separation/steps.csv").unlink()
+    shutil.rmtree(folder / "results/tiny/tuning")
     result = snakemake(folder, "--configfile", config, "--", "tune")
     assert rules_run(result) == {"search_rows", "tuning", "tune"}
 
