@@ -393,7 +393,7 @@ def test_training_starts_from_a_given_model(windows, tmp_path):
     whole = {**MODEL, "unet": asdict(UNetConfig(**MODEL["unet"])), "text": {**MODEL["text"], "attend_padding": False}}
     train(whole, still, windows, windows, tmp_path / "whole", seed=0, work=tmp_path / "u", progress=False)
     dilated = {**MODEL, "unet": {**MODEL["unet"], "dilations": [[2]] * len(MODEL["unet"]["factors"])}}
-    with pytest.raises(UserError, match=r"training\.initial: .* another unet than model\.config asks for"):
+    with pytest.raises(UserError, match=r"training\.initial: .* a different unet from model\.config"):
         train(dilated, still, windows, windows, tmp_path / "n", seed=0, work=tmp_path / "v", progress=False)
     other = {**MODEL, "sigma_data": 0.3}
     with pytest.raises(UserError, match=r"training\.initial: .* has a different sigma_data from model\.config"):
