@@ -19,10 +19,11 @@ def test_from_codecs_to_the_report(tmp_path):
     config["codec"] = {"training": short, "config": {"width": 16, "blocks": 1}}
     config["model"] = {"config": {"unet": {**UNET, "patch_factor": 2}}}
     config["grid"]["validation"] = {"chunks": None}
-    config["separation"]["extractor"]["w"] = 1
-    config["separation"]["separator"] |= {"w": 1, "constrained": "Drums"}
-    kept = {"extractor_filtered": {"solver": {"steps": 2}, "w": 1}}
-    config["separation"]["extras"] = {**kept, "extractor_consistent": None, "extractor_waveform": None}
+    rows = config["separation"]["rows"]
+    kept = {name: row for name, row in rows.items() if row is None or name == "separator"}
+    kept["separator"] |= {"w": 1, "constrained": "Drums"}
+    kept |= {"extractor": {"w": 1}, "extractor_filtered": {"solver": {"steps": 2}, "w": 1}, "extractor_waveform": None}
+    config["separation"]["rows"] = kept
     overlay = tmp_path / "tiny_latent.yaml"
     overlay.write_text(yaml.safe_dump(config))
     result = snakemake(tmp_path, "--configfile", REPO / "config" / "mini_latent.yaml", overlay)
