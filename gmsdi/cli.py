@@ -1,23 +1,30 @@
 """The `gmsdi` command: separate, extract, generate and accompany audio files, import models, plan the workflow.
 
-    gmsdi separate song.wav --stems bass drums guitar piano
-    gmsdi extract song.wav --stems "Bass, Drums" --out parts
+    gmsdi separate song.wav
+    gmsdi separate music/*.mp3 --out stems --format mp3 --skip-existing
+    gmsdi separate song.wav --two-stems Bass
+    gmsdi extract song.wav --stems Bass --rest "Drums, Piano"
     gmsdi generate --stems bass drums --seconds 12
     gmsdi accompany --given bass=bass.wav drums=drums.wav --stems piano
+    gmsdi models
     gmsdi import-msdm msdm.ckpt models/msdm
     gmsdi cost --config config/mini_full.yaml --devices 4
 
-Several values may follow `--stems`, `--given` and `--groups`, up to the next option; they may also be repeated or, for
-stems, be separated by commas. Labels are matched to the model's without regard to case.
+Several values may follow `--stems`, `--rest`, `--given` and `--groups`, up to the next option; they may also be
+repeated or, for stems, be separated by commas. Labels are matched to the model's without regard to case.
+
+Exit status: 0 if all is done, 1 after a mistake that is told in one line or a song that failed, 2 for wrong usage, 130
+after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,127 +33,276 @@ import typer
 
 import gmsdi
 from gmsdi.errors import UserError
-from gmsdi.types import file_names
+from gmsdi.types import Labels, file_names
 
 if TYPE_CHECKING:
+    from gmsdi.batch import Job, Outcome
+    from gmsdi.io.audio import Source
     from gmsdi.models.protocol import Model as AnyModel
     from gmsdi.sampling.solver import Guidance, Solver
     from gmsdi.types import Progress
 
 app = typer.Typer(
     help="Generate, accompany and separate music with a text-conditioned diffusion model trained on mixtures.",
+    epilog="Exit status: 0 all done, 1 a mistake or a song that failed, 2 wrong usage, 130 interrupted.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-Song = Annotated[Path, typer.Argument(help="Audio file of any rate and length.", show_default=False)]
+Songs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...", help="Audio files of any rate and length, or folders of them.", show_default=False
+    ),
+]
 StemNames = Annotated[
     list[str] | None, typer.Option("--stems", help="Labels of the stems.", show_default="all of the model's")
 ]
-Model = Annotated[str, typer.Option(help="Model folder, or the name of a model: mini comes with the package.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="by task")]
-Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="by task")]
-Runs = Annotated[int, typer.Option(min=1, help="Runs whose mean is taken: better stems for as many times the work.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Model folder, or the name of a model: mini comes with the package.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="best; fast; slow, the mean of four runs; paper-separator; paper-extractor; projected; or one of the "
+        "model's own. Other options override it.",
+        show_default="best",
+    ),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="by preset or task")]
+Strength = Annotated[float | None, typer.Option("--w", help="Guidance strength w.", show_default="by preset or task")]
+Runs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Runs whose mean is taken: better stems for as many times the work.", show_default="by preset"
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the noise.")]
 Negative = Annotated[
     list[str] | None,
     typer.Option(help='Negative prompt of a stem, as "Bass=Drums, Guitar"; may be repeated.', show_default="none"),
 ]
-Format = Annotated[str, typer.Option(help="flac (16 bits) or wav (float).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Format = Annotated[str, typer.Option(help="wav, flac or mp3.")]
+Bits = Annotated[str | None, typer.Option(help="16, 24 or float.", show_default="float of a WAV, 16 of a FLAC")]
+Name = Annotated[str, typer.Option(help="Of the files; {track}, {stem}, {ext} and {model} are filled in.")]
+Residual = Annotated[bool, typer.Option("--residual", help="Also write what the stems leave of the song.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out songs whose files are there already.")]
+AtOnce = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Songs at a time, which share the cores.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a report as JSON.")]
+Block = Annotated[
+    float, typer.Option(help="Seconds of a song that are separated at once, at least; memory grows with them.")
+]
+Device = Annotated[str, typer.Option("--device", "-d", help="auto (CUDA, MPS or CPU), cuda, mps, cpu, ...")]
 Precision = Annotated[str, typer.Option(help="Of the network: auto, bf16 or float32.")]
 GammaText = Annotated[
     str | None, typer.Option(help='A number, "inf", or "2*sigma", also "2*sigma above 0.1".', show_default="by task")
 ]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder.")]
 
-SPREADING = ("--stems", "--given", "--groups")
+SPREADING = ("--stems", "--rest", "--given", "--groups")
 """Options that take all values up to the next option."""
 
 
 @app.command()
 def separate(
-    song: Song,
+    songs: Songs,
     stems: StemNames = None,
-    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="the song's name")] = None,
+    two_stems: Annotated[
+        str | None,
+        typer.Option(help="This stem and the rest of the song alone, as STEM and no_STEM.", show_default="no"),
+    ] = None,
+    out: Out = Path(),
+    preset: Preset = None,
     constrained: Annotated[
-        str | None, typer.Option(help="The stem that is the song minus the others.", show_default="Drums")
+        str | None,
+        typer.Option(
+            help="Eq. 13's Separator, with this stem as the song minus the others.",
+            show_default="of paper-separator Drums",
+        ),
     ] = None,
     projected: Annotated[
-        bool, typer.Option("--projected", help="Constrain no stem; project all onto the song (beyond the paper).")
+        bool,
+        typer.Option("--projected", help="The Separator that projects all stems onto the song."),
     ] = False,
-    samples: Runs = 1,
+    samples: Runs = None,
     model: Model = "mini",
     steps: Steps = None,
     w: Strength = None,
     seed: Seed = 0,
     negative: Negative = None,
-    format: Format = "flac",
+    format: Format = "wav",
+    bits: Bits = None,
+    name: Name = "{track}/{stem}.{ext}",
+    residual: Residual = False,
+    skip_existing: SkipExisting = False,
+    at_once: AtOnce = 1,
+    block: Block = 30.0,
+    json: Json = False,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Split a song into stems that sum to it (GMSDI Separator, Eq. 13)."""
-    from gmsdi import song as songs
-    from gmsdi.tasks import Average
-
-    _require_format(format)
-    opened = gmsdi.load(model, device=device, precision=precision)
-    with _bar("separate") as progress:
-        result = songs.separate(
-            opened,
-            song,
-            _stems(stems, opened),
-            constrained=None if constrained is None else _label(constrained, opened),
-            projected=projected,
-            average=Average(samples),
-            progress=progress,
-            **_sampling(songs.SEPARATION, songs.SEPARATION_GUIDANCE, steps, w, seed, negative, opened),
-        )
-    _echo(result.save(out or Path(song.stem), format=format))
+    """Split songs into stems that sum to them, as the model is best at it; --stems names all that they consist of."""
+    settings: dict[str, Any] = {"preset": preset, "constrained": constrained}
+    if projected:
+        if constrained is not None:
+            raise UserError("--constrained and --projected exclude each other; choose one")
+        settings["method"] = "projected"
+    wanted: Sequence[str] | None = stems
+    rest: Sequence[str] | None = ()
+    if two_stems is not None:
+        wanted, rest, residual = [two_stems], stems, True
+    _songs(
+        songs,
+        wanted,
+        out=out,
+        rest=rest,
+        residual=(f"no_{two_stems}" if two_stems else "residual") if residual else None,
+        model=model,
+        encoding=(format, bits),
+        name=name,
+        skip_existing=skip_existing,
+        at_once=at_once,
+        json=json,
+        device=(device, precision),
+        extracting=False,
+        settings={
+            **settings, "runs": samples, "steps": steps, "w": w, "seed": seed, "negatives": negative, "block": block,
+        },
+    )  # fmt: skip
 
 
 @app.command()
 def extract(
-    song: Song,
+    songs: Songs,
     stems: StemNames = None,
-    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="the song's name")] = None,
+    rest: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rest", help='What else the songs consist of; "none" is nothing.', show_default="all other labels"
+        ),
+    ] = None,
+    out: Out = Path(),
+    preset: Preset = None,
     consistent: Annotated[
-        bool, typer.Option("--consistent", help="Stems that sum to the song (beyond the paper).")
-    ] = False,
-    samples: Runs = 1,
+        bool | None,
+        typer.Option(
+            "--consistent/--each",
+            help="Stems that sum to the song with the rest of it (beyond the paper), or each by itself.",
+            show_default="by preset",
+        ),
+    ] = None,
+    samples: Runs = None,
     model: Model = "mini",
     steps: Steps = None,
     w: Strength = None,
     seed: Seed = 0,
     negative: Negative = None,
-    format: Format = "flac",
+    format: Format = "wav",
+    bits: Bits = None,
+    name: Name = "{track}/{stem}.{ext}",
+    residual: Residual = False,
+    skip_existing: SkipExisting = False,
+    at_once: AtOnce = 1,
+    block: Block = 30.0,
+    json: Json = False,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Extract the stems of a song (GMSDI Extractor, Eq. 14). --stems names all that the song consists of."""
-    from gmsdi import song as songs
-    from gmsdi.tasks import Average
+    """Extract stems from songs (GMSDI Extractor, Eq. 14). --stems names those that are wanted, --rest the others."""
+    _songs(
+        songs,
+        stems,
+        out=out,
+        rest=[] if rest == ["none"] else rest,
+        residual="residual" if residual else None,
+        model=model,
+        encoding=(format, bits),
+        name=name,
+        skip_existing=skip_existing,
+        at_once=at_once,
+        json=json,
+        device=(device, precision),
+        extracting=True,
+        settings={
+            "preset": preset, "consistent": consistent, "runs": samples, "steps": steps, "w": w, "seed": seed,
+            "negatives": negative, "block": block,
+        },
+    )  # fmt: skip
 
-    _require_format(format)
-    opened = gmsdi.load(model, device=device, precision=precision)
-    with _bar("extract") as progress:
-        result = songs.extract(
-            opened,
-            song,
-            _stems(stems, opened),
-            consistent=consistent,
-            average=Average(samples),
-            progress=progress,
-            **_sampling(songs.SEPARATION, songs.SEPARATION_GUIDANCE, steps, w, seed, negative, opened),
+
+def _songs(
+    paths: Sequence[Path],
+    stems: Sequence[str] | None,
+    *,
+    out: Path,
+    rest: Sequence[str] | None,
+    residual: str | None,
+    model: str,
+    encoding: tuple[str, str | None],
+    name: str,
+    skip_existing: bool,
+    at_once: int,
+    json: bool,
+    device: tuple[str, str],
+    extracting: bool,
+    settings: dict[str, Any],
+) -> None:
+    """Separate songs, or extract from them: all that can be wrong first, then the model, then the work."""
+    from gmsdi import batch
+    from gmsdi.io.audio import Encoding
+    from gmsdi.song import require_extractor, separation
+
+    written = Encoding(*encoding)
+    labels, opened = _labels(model, device)
+    wanted = labels.chosen(_split(stems), at_least=1)
+    where = Path(model).name.replace(":", "_")
+    jobs = batch.plan(paths, wanted, out=out, encoding=written, residual=residual, name=name, model=where)
+    outcomes = [batch.skipped(job) for job in jobs if skip_existing and job.done]
+    jobs = [job for job in jobs if not (skip_existing and job.done)]
+    took: dict[str, Any] = {}
+    if jobs:
+        opened = opened or gmsdi.load(model, device=device[0], precision=device[1])
+        told = _pairs(settings.pop("negatives") or [], "--negative") or None
+        made = separation(opened, wanted, rest=rest and _split(rest), negatives=told, **settings)
+        if extracting:
+            require_extractor(made.preset)
+        took = {"preset": made.preset.name, "settings": made.preset.as_dict(), "runs": made.average.runs}
+        with _Bars(len(jobs)) as bars:
+            outcomes += batch.run(jobs, made, written, at_once=at_once, watch=bars.watch, finished=bars.finished)
+    if json:
+        report = {
+            "gmsdi": gmsdi.__version__,
+            "model": model,
+            **took,
+            "songs": [asdict(outcome) for outcome in outcomes],
+        }
+        typer.echo(dumps(report, indent=1, default=str))
+    else:
+        for outcome in outcomes:
+            for file in outcome.files.values() if outcome.status == "done" else ():
+                typer.echo(file)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        error = str(outcome.error)
+        print(f"gmsdi: {error if outcome.song in error else f'{outcome.song}: {error}'}", file=sys.stderr)
+    left = sum(outcome.status == "left" for outcome in outcomes)
+    if left:
+        print(
+            f"gmsdi: interrupted with {left} of {len(outcomes)} songs left; go on with the same command and "
+            "--skip-existing",
+            file=sys.stderr,
         )
-    _echo(result.save(out or Path(song.stem), format=format))
+        raise typer.Exit(130)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
 def generate(
     stems: StemNames = None,
     seconds: Annotated[float | None, typer.Option(help="Length.", show_default="the model's window")] = None,
-    out: Annotated[Path, typer.Option(help="Folder.")] = Path("generated"),
+    out: Out = Path("generated"),
     method: Annotated[
         str,
         typer.Option(
@@ -171,18 +327,25 @@ def generate(
     w: Strength = None,
     seed: Seed = 0,
     negative: Negative = None,
-    format: Format = "flac",
+    format: Format = "wav",
+    bits: Bits = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11, and beyond)."""
-    from gmsdi import song as songs
+    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11, and beyond).
 
-    _require_format(format)
-    opened = gmsdi.load(model, device=device, precision=precision)
-    joint = [_stems([group], opened) or [] for group in groups or []]
+    They are as loud as the music that the model was trained on.
+    """
+    from gmsdi import song as songs
+    from gmsdi.presets import preset_of
+
+    labels, opened = _labels(model, (device, precision))
+    joint = [labels.spelled(group) for group in groups or []]
     # Groups that come without stems say what they are.
-    chosen = _stems(stems, opened) or ([label for group in joint for label in group] or None)
+    chosen = labels.chosen(_split(stems) or [label for group in joint for label in group] or None, at_least=1)
+    made = [", ".join(group) for group in joint] or chosen
+    _require_place(made, out, format, bits)
+    opened = opened or gmsdi.load(model, device=device, precision=precision)
     with _bar("generate") as progress:
         result = songs.generate(
             opened,
@@ -191,12 +354,12 @@ def generate(
             groups=joint or None,
             noise=noise,  # type: ignore[arg-type]
             seconds=seconds,
-            separation_solver=songs.SEPARATION if steps is None else replace(songs.SEPARATION, steps=steps),
+            separation_solver=preset_of(opened, "best").changed(steps=steps).solver,
             progress=progress,
             **_gammas(gamma_x, gamma_y),
-            **_sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative, opened),
+            **_sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative),
         )
-    _echo(result.save(out, format=format, mixture=True))
+    _echo(result.save(out, format=format, bits=bits, mixture=True))
 
 
 @app.command()
@@ -207,7 +370,7 @@ def accompany(
     stems: Annotated[
         list[str] | None, typer.Option(help="Labels to generate.", show_default="all that are not given")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder.")] = Path("accompaniment"),
+    out: Out = Path("accompaniment"),
     alpha: Annotated[float, typer.Option(help="Scale of the given stems in Eq. 12.")] = 1.0,
     beta: Annotated[float, typer.Option(help="Scale of the generated stems in Eq. 12.")] = 1.0,
     gamma_x: GammaText = None,
@@ -227,29 +390,65 @@ def accompany(
     w: Strength = None,
     seed: Seed = 0,
     negative: Negative = None,
-    format: Format = "flac",
+    format: Format = "wav",
+    bits: Bits = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Generate stems that go with given ones, and all of them together (partial generation, Eq. 12)."""
     from gmsdi import song as songs
+    from gmsdi.io.audio import as_source
 
-    _require_format(format)
-    opened = gmsdi.load(model, device=device, precision=precision)
-    files = {_label(label, opened): Path(path) for label, path in _pairs(given, "--given").items()}
+    labels, opened = _labels(model, (device, precision))
+    pairs = _pairs(given, "--given")
+    files = {label: as_source(path, None) for label, path in zip(labels.spelled(pairs), pairs.values(), strict=True)}
+    if len(files) < len(given):
+        raise UserError(f"--given names one stem twice ({', '.join(pairs)}); give each once")
+    chosen = labels.chosen(_split(stems) or [x for x in labels if x not in files], at_least=1)
+    _require_place(chosen, out, format, bits, list(files.values()))
+    opened = opened or gmsdi.load(model, device=device, precision=precision)
     with _bar("accompany") as progress:
         result = songs.accompany(
             opened,
             files,
-            _stems(stems, opened),
+            chosen,
             alpha=alpha,
             beta=beta,
             share=share,
             progress=progress,
             **_gammas(gamma_x, gamma_y),
-            **_sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative, opened),
+            **_sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative),
         )
-    _echo(result.save(out, format=format, mixture=True))
+    _echo(result.save(out, format=format, bits=bits, mixture=True))
+
+
+@app.command()
+def models(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(help="Model folders or names.", show_default="those that come with the package"),
+    ] = None,
+) -> None:
+    """List models: what they know, and their presets."""
+    from types import SimpleNamespace
+
+    from gmsdi.models import registry
+    from gmsdi.presets import METHODS, presets_of
+
+    for where in model or registry.bundled():
+        config = registry.config_of(where)
+        if config is None:
+            raise UserError(f"{where}: no model folder; others say nothing before they are opened")
+        rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
+        typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
+        typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
+        for preset in presets_of(SimpleNamespace(**{"sigma_data": 0.1, **config})).values():
+            solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
+            runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
+            typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
+    if not model:
+        for family in registry.families():
+            typer.echo(f"{family}:... (a family; what follows the colon is its own)")
 
 
 @app.command("import-msdm")
@@ -325,6 +524,12 @@ def cost(
     typer.echo(dumps(result.as_dict(), indent=1) if json else costing.text(result))
 
 
+def _list_models(wanted: bool) -> None:
+    if wanted:
+        models()
+        raise typer.Exit
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(gmsdi.__version__)
@@ -335,6 +540,10 @@ def _version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    list_models: Annotated[
+        bool,
+        typer.Option("--list-models", callback=_list_models, is_eager=True, help="See the command models."),
     ] = False,
 ) -> None:
     pass
@@ -356,33 +565,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def spread(words: Sequence[str]) -> list[str]:
-    """Repeat an option of `SPREADING` before each of the values that follow it."""
+    """Repeat an option of `SPREADING` before each of the values that follow it; files are no labels."""
     result: list[str] = []
-    option = None
-    for word in words:
-        if word.startswith("-"):
-            option = word if word in SPREADING else None
-            if option is None:
-                result.append(word)
-        elif option is not None:
+    option, values = None, 0
+    for word in [*words, "-"]:  # which ends the values of the last
+        if option is not None and (word.startswith("-") or (option in ("--stems", "--rest") and Path(word).is_file())):
+            if not values:
+                result.append(option)  # without a value, for the parser to refuse
+            option = None
+        if option is not None:
             result += [option, word]
+            values += 1
+        elif word in SPREADING:
+            option, values = word, 0
         else:
             result.append(word)
-    return result
+    return result[:-1]
 
 
-def _label(name: str, model: AnyModel) -> str:
-    """The model's own spelling of a label; other text stays as it is."""
-    name = name.strip()
-    return {label.lower(): label for label in model.labels}.get(name.lower(), name)
+def _labels(model: str, device: tuple[str, str]) -> tuple[Labels, AnyModel | None]:
+    """The labels of a model, and the model, if it has to be opened to be asked."""
+    from gmsdi.models import registry
+
+    config = registry.config_of(model)
+    if config is not None:
+        return Labels(config.get("labels") or ()), None
+    opened = gmsdi.load(model, device=device[0], precision=device[1])
+    return Labels(opened.labels), opened
 
 
-def _stems(names: Sequence[str] | None, model: AnyModel) -> list[str] | None:
-    if not names:
-        return None
-    labels = [_label(part, model) for name in names for part in name.split(",") if part.strip()]
-    file_names(labels)  # what cannot be written is said before it is made
-    return labels
+def _split(names: Sequence[str] | None) -> list[str] | None:
+    """Labels, of which several may be in one text."""
+    return None if names is None else [part.strip() for name in names for part in name.split(",") if part.strip()]
+
+
+def _require_place(
+    labels: Sequence[str],
+    out: Path,
+    format: str,
+    bits: str | None,
+    given: Sequence[Source] = (),
+) -> None:
+    """Refuse what cannot be written before it is made: labels and the mixture, in a folder."""
+    from gmsdi.io.audio import Encoding
+    from gmsdi.io.files import require_writable
+
+    encoding = Encoding(format, bits)
+    for source in given:
+        encoding.require(source.sample_rate, source.channels, str(out))
+    for name in file_names([*labels, "mixture"]).values():
+        file = out / f"{name}.{format}"
+        require_writable(file)
+        if file.exists() and any(file.samefile(source.name) for source in given):
+            raise UserError(f"{file}: given, and would be replaced; choose another folder with --out")
 
 
 def _pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -390,24 +625,21 @@ def _pairs(items: Sequence[str], option: str) -> dict[str, str]:
     for item, (key, _, value) in zip(items, pairs, strict=True):
         if not key.strip() or not value.strip():
             raise UserError(f"{option} {item!r}: write LABEL=VALUE")
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    if len(found) < len(items):
+        raise UserError(f"{option} names one stem twice ({', '.join(key for key, *_ in pairs)}); give each once")
+    return found
 
 
 def _sampling(
-    solver: Solver,
-    guidance: Guidance,
-    steps: int | None,
-    w: float | None,
-    seed: int,
-    negative: Sequence[str] | None,
-    model: AnyModel,
+    solver: Solver, guidance: Guidance, steps: int | None, w: float | None, seed: int, negative: Sequence[str] | None
 ) -> dict[str, Any]:
     """The arguments that all tasks share: those of a task, changed as told."""
     return {
         "solver": solver if steps is None else replace(solver, steps=steps),
         "guidance": guidance if w is None else replace(guidance, w=w),
         "seed": seed,
-        "negatives": {_label(key, model): value for key, value in _pairs(negative or [], "--negative").items()},
+        "negatives": _pairs(negative or [], "--negative"),
     }
 
 
@@ -432,14 +664,9 @@ def _gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
     return result
 
 
-def _require_format(format: str) -> None:
-    if format not in ("flac", "wav"):
-        raise UserError(f"--format is {format!r}; choose flac or wav")
-
-
 @contextmanager
 def _bar(name: str) -> Iterator[Progress]:
-    """A progress bar as a callback."""
+    """A progress bar as a callback; Ctrl-C ends in a line."""
     from tqdm import tqdm
 
     with tqdm(desc=name, unit="step") as bar:
@@ -448,7 +675,41 @@ def _bar(name: str) -> Iterator[Progress]:
             bar.total = steps
             bar.update(step - bar.n)
 
-        yield update
+        try:
+            yield update
+        except KeyboardInterrupt:
+            print("gmsdi: interrupted, nothing is written", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+class _Bars(ExitStack):
+    """A progress bar for each song that is at work, and one for all of several."""
+
+    def __init__(self, songs: int) -> None:
+        super().__init__()
+        from tqdm import tqdm
+
+        self.bar, self.several, self.lock = tqdm, songs > 1, threading.Lock()
+        self.all = self.enter_context(tqdm(total=songs, desc="songs", unit="song", disable=not self.several))
+        self.bars: dict[str, Any] = {}
+
+    def watch(self, job: Job) -> Progress:
+        """The progress of a song."""
+        with self.lock:
+            bar = self.bar(desc=job.track, unit="step", leave=not self.several)
+            self.bars[job.source.name] = self.enter_context(bar)
+
+        def update(step: int, steps: int) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
+
+        return update
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        """A song has come to its end."""
+        with self.lock:
+            self.bars.pop(job.source.name).close()
+            self.all.update()
 
 
 def _echo(files: Sequence[Path]) -> None:

@@ -82,14 +82,55 @@ def levels_of(signals: Tensor, sample_rate: int) -> list[float]:
     parts = [flat.unfold(-1, size, size)]
     if rest := length % size:
         parts.append(flat[..., length - rest :].unsqueeze(-2))
-    norms = [torch.linalg.vector_norm(part, dim=-1, dtype=torch.float64) for part in parts]
+    norms = [_norms(part) for part in parts]
     energy = torch.cat(norms, dim=-1).square()
     samples = torch.cat([torch.full_like(norm, part.shape[-1]) for norm, part in zip(norms, parts, strict=True)], -1)
-    energy, samples = energy.flatten(1), samples.flatten(1)
+    return _gated(energy.flatten(1), samples.flatten(1))
+
+
+def _gated(energy: Tensor, samples: Tensor) -> list[float]:
+    """Levels of signals with these energies in blocks of so many samples, `[B, N]` each."""
     mean = (energy.sum(dim=1) / samples.sum(dim=1)).unsqueeze(1)
     counts = energy / samples > 10 ** (GATE / 10) * mean
     power = (energy * counts).sum(dim=1) / (samples * counts).sum(dim=1).clamp_min(1)
     return (10 * power.log10()).tolist()
+
+
+class Meter:
+    """The level of one signal that comes piece by piece, as `levels_of` has it of the whole.
+
+    Args:
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._size = max(1, round(BLOCK * sample_rate))
+        self._left: Tensor | None = None
+        self._norms: list[Tensor] = []
+        self.length = 0
+
+    def add(self, piece: Tensor) -> None:
+        """The next piece, `[C, n]`."""
+        self.length += piece.shape[-1]
+        whole = piece if self._left is None else torch.cat([self._left, piece], dim=-1)
+        blocks, rest = divmod(whole.shape[-1], self._size)
+        if blocks:
+            self._norms.append(_norms(whole[:, : blocks * self._size].unflatten(-1, (blocks, self._size))))
+        self._left = whole[:, whole.shape[-1] - rest :].clone()
+
+    def level(self) -> float:
+        """In dB relative to full scale, of all that has come; −inf if it was zero throughout."""
+        norms, left = self._norms, self._left
+        samples = [self._size] * sum(part.shape[-1] for part in norms)
+        if left is not None and left.shape[-1]:
+            norms, samples = [*norms, _norms(left.unsqueeze(-2))], [*samples, left.shape[-1]]
+        energy = torch.cat(norms, dim=-1).square()
+        (found,) = _gated(energy.flatten().unsqueeze(0), energy.new_tensor(samples).repeat(len(energy)).unsqueeze(0))
+        return found
+
+
+def _norms(blocks: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(blocks, dim=-1, dtype=torch.float64)
 
 
 def track_levels(windows: WindowSet, tracks: Iterable[str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from gmsdi.models.adapters import Adapted
 from gmsdi.models.protocol import Waveform
 from gmsdi.sampling.session import OVERLAP, Batch, Session, batched, over_windows
 from gmsdi.sampling.solver import Callback, Guidance, Solver
-from gmsdi.song import GENERATION, GENERATION_GUIDANCE, SEPARATION, SEPARATION_GUIDANCE
+from gmsdi.song import GENERATION, GENERATION_GUIDANCE
 from gmsdi.tasks import Average, drawn_order
 from gmsdi.types import Labels, Stem, Stems
 
@@ -27,8 +27,6 @@ __all__ = [
     "GENERATION",
     "GENERATION_GUIDANCE",
     "OVERLAP",
-    "SEPARATION",
-    "SEPARATION_GUIDANCE",
     "Pipeline",
     "Stem",
     "Stems",
@@ -104,9 +102,10 @@ class Pipeline:
             labels=tuple(config.get("labels") or ()),
             space=getattr(denoiser, "space", None) or Waveform(channels),
             level=level.known_level(config),
+            presets=config.get("presets"),
             device=self.device,
         )
-        self.session = Session(self.model, SEPARATION, batch=Batch(max_batch, fixed_batch))
+        self.session = Session(self.model, GENERATION, batch=Batch(max_batch, fixed_batch))
         self.max_batch, self.fixed_batch = max_batch, fixed_batch
         self.sample_rate, self.window, self.channels = self.model.sample_rate, self.model.window, channels
         self.labels, self.level = list(self.model.labels), self.model.level
@@ -186,11 +185,11 @@ class Pipeline:
         session = self.session.using(solver, guidance)
         return tasks.accompany_conditioned(session, given, given_stems, stems, **_named(settings))
 
-    def separate(self, source: song.Source, stems: Sequence[str] | None = None, **settings: Any) -> Stems:
+    def separate(self, source: song.AnySource, stems: Sequence[str] | None = None, **settings: Any) -> Stems:
         """Call `song.separate`; `samples` is the number of runs of `tasks.Average`."""
         return song.separate(self.session, source, stems, **_averaged(settings))
 
-    def extract(self, source: song.Source, stems: Sequence[str] | None = None, **settings: Any) -> Stems:
+    def extract(self, source: song.AnySource, stems: Sequence[str] | None = None, **settings: Any) -> Stems:
         """Call `song.extract`; `samples` is the number of runs of `tasks.Average`."""
         return song.extract(self.session, source, stems, **_averaged(settings))
 
@@ -198,7 +197,9 @@ class Pipeline:
         """Call `song.generate`."""
         return song.generate(self.session, stems, **_named(settings))
 
-    def accompany(self, given: Mapping[str, song.Source], stems: Sequence[str] | None = None, **settings: Any) -> Stems:
+    def accompany(
+        self, given: Mapping[str, song.AnySource], stems: Sequence[str] | None = None, **settings: Any
+    ) -> Stems:
         """Call `song.accompany`."""
         return song.accompany(self.session, given, stems, **_named(settings))
 
@@ -215,6 +216,8 @@ def _named(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _averaged(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with `samples` and `inverted` combined into an `Average`, and `callback` renamed to `progress`."""
+    """Settings with `samples` and `inverted`, if given, as an `Average`, and `callback` renamed to `progress`."""
+    if not settings.keys() & {"samples", "inverted"}:
+        return _named(settings)
     average = Average(settings.pop("samples", 1), settings.pop("inverted", False))
     return {**_named(settings), "average": average}

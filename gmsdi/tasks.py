@@ -508,7 +508,13 @@ def _separated(
         levels=levels,
         sample_rate=session.model.sample_rate,
     )
-    return found if wiener is None else wiener(found, mixture.cpu())
+    if wiener is None:
+        return found
+    heard = mixture.cpu()
+    filtered = wiener(found, heard)
+    pieces = level.levels_of(heard, session.model.sample_rate) if levels is None else levels
+    rests = Rests.of(heard, pieces, session.model.sample_rate)  # into which the filter leaks
+    return filtered if rests is None else torch.where(rests.mask.unsqueeze(1), found, filtered)
 
 
 def _accompanied(

@@ -59,12 +59,38 @@ class Labels(tuple[str, ...]):
         Raises:
             UserError: if there are too few, or one is named twice.
         """
-        names = list(self if stems is None else stems)
+        names = list(self) if stems is None else self.spelled(stems)
         if len(names) < at_least:
             raise UserError(f"{len(names)} stems named, but at least {at_least} needed")
         if len(set(names)) < len(names):
             raise UserError(f"stems {', '.join(names)}: each can be named once")
         return names
+
+    def spelled(self, stems: str | Iterable[str]) -> list[str]:
+        """Labels as the model writes them, whatever their case; other texts as they are.
+
+        A single text is a list that commas part: "bass, drums" is two stems.
+
+        Raises:
+            UserError: if one is empty, or no text.
+        """
+        own = {label.lower(): label for label in self}
+        names = stems.split(",") if isinstance(stems, str) else list(stems)
+        for name in names:
+            if not isinstance(name, str) or not name.strip():
+                raise UserError(f"a stem is {name!r}; it must be a label such as 'Bass'")
+        return [own.get(name.strip().lower(), name.strip()) for name in names]
+
+    def negatives(self, negatives: Negatives, stems: Iterable[str]) -> dict[str, str]:
+        """Negative texts by label, as the model writes it.
+
+        Raises:
+            UserError: if one is for none of these stems.
+        """
+        found = dict(zip(self.spelled(negatives or {}), (negatives or {}).values(), strict=True))
+        if unknown := [label for label in found if label not in set(stems)]:
+            raise UserError(f"negative text for {unknown[0]!r}, which is none of the stems {', '.join(stems)}")
+        return found
 
     def prompts(self, stems: Sequence[Stem], negatives: Negatives = None) -> list[Prompt]:
         """Prompts with their negatives; warns of texts that a model of labels has never seen."""
@@ -127,13 +153,20 @@ class Stems:
         return self.mixture - total_of(self.parts.values())
 
     def save(
-        self, folder: str | Path, *, format: str = "flac", mixture: bool = False, residual: bool = False
+        self,
+        folder: str | Path,
+        *,
+        format: str = "flac",
+        bits: str | None = None,
+        mixture: bool = False,
+        residual: bool = False,
     ) -> list[Path]:
         """Write one file per part, named after its label.
 
         Args:
             folder: where to.
-            format: "flac" (16 bits) or "wav" (float).
+            format: "flac", "wav" or "mp3".
+            bits: "16", "24" or "float"; None is 16 of a FLAC and float of a WAV.
             mixture: write the mixture, too.
             residual: write what the parts leave of it, too.
 
@@ -141,22 +174,19 @@ class Stems:
             The files.
 
         Raises:
-            UserError: for another format, if the parts' labels cannot name files (`file_names`), or the folder cannot
-                be written to.
+            UserError: for another format, or one that cannot hold the audio; if the parts' labels cannot name files
+                (`file_names`), or the folder cannot be written to.
         """
-        from gmsdi.io.audio import FORMATS, Audio, write
+        from gmsdi.io.audio import Audio, Encoding, write
 
-        if f".{format}" not in FORMATS:
-            raise UserError(f"format is {format!r}; choose {' or '.join(name.lstrip('.') for name in FORMATS)}")
-        signals = dict(self.parts)
-        if mixture:
-            signals["mixture"] = self.mixture
+        Encoding(format, bits)
+        signals = {"mixture": self.mixture} if mixture else {}
         if residual:
             signals["residual"] = self.residual
-        names = file_names(signals)
+        names = file_names([*self.parts, *signals])
         return [
-            write(Path(folder) / f"{names[label]}.{format}", Audio(samples, self.sample_rate))
-            for label, samples in signals.items()
+            write(Path(folder) / f"{names[label]}.{format}", Audio(samples, self.sample_rate), bits=bits)
+            for label, samples in [*self.parts.items(), *signals.items()]
         ]
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.inference.base import Derivative
+
+if TYPE_CHECKING:
+    from gmsdi.sampling.solver import Solver
+
+LOUDEST = 2.0
+"""Relative to full scale: what noise may leave of itself in stems that have a use (measured in `check_separator`)."""
 
 
 def check_stability(
@@ -57,3 +65,38 @@ def check_stability(
                 f"{what}; raise gamma: {math.sqrt(derivative.rows):.3g}*sigma is stable in every schedule, and a "
                 f"constant gamma may also take more steps"
             )
+
+
+def check_separator(solver: Solver, sources: int) -> None:
+    """Refuse a schedule whose steps make the Separator of Eq. 13 diverge, before anything is sampled.
+
+    With the estimates D held, the derivative of its K − 1 free rows is (I + 11ᵀ)·x/σ + const., whose largest eigenvalue
+    is K/σ: an Euler step over Δσ multiplies what all rows have in common by 1 − K·Δσ/σ. The rows of the Extractor and
+    of the projected Separator have 2 in place of K, with which no step to a σ above 0 multiplies by more than 1. Noise
+    of the size of σ at one step must not come out louder than music through all the later ones.
+
+    Args:
+        solver: how it is sampled.
+        sources: K.
+
+    Raises:
+        UserError: if it does, with a number of steps that does not.
+    """
+    left = _left(solver, sources)
+    if left > LOUDEST:
+        tried = (replace(solver, steps=steps) for steps in range(solver.steps + 1, 1001))
+        enough = next((other.steps for other in tried if _left(other, sources) <= LOUDEST), None)
+        advice = f"take {enough} steps or more" if enough else "change the schedule"
+        raise UserError(
+            f"{solver.steps} steps are too few for the Separator of {sources} stems, which leaves noise of up to "
+            f"{left:.3g} times full scale in them; {advice}, or the consistent Extractor (preset best or fast)"
+        )
+
+
+def _left(solver: Solver, sources: int) -> float:
+    """The loudest that noise of the size of σ, at whichever step, comes out of the steps from there."""
+    one, loudest, gain = torch.ones(1, dtype=torch.float64), 0.0, 1.0
+    for sigma, sigma_next in reversed(list(pairwise(solver.sigmas()))):
+        gain *= abs(solver.step(lambda e, s: sources * e / s, one, [sigma, sigma_next]).item())
+        loudest = max(loudest, sigma * gain)
+    return loudest

@@ -8,17 +8,19 @@ from gmsdi.errors import UserError
 
 
 def resolve_device(device: str) -> str:
-    """The device that "auto" (CUDA if there is one) or a torch device names.
+    """The device that a torch device names, or "auto": CUDA if there is one, else Apple's MPS, else the CPU.
 
     Raises:
         UserError: if it cannot be used here.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here; choose auto or cpu") from error
+        raise UserError(f"device {device!r} cannot be used here; choose auto, cuda, mps or cpu") from error
     return device
 
 
@@ -34,6 +36,8 @@ def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype
     if precision == "auto":
         if torch.device(device).type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        elif torch.device(device).type != "cpu":
+            fast = False
         else:
             cpu = torch.cpu.get_capabilities()
             amd = str(cpu.get("cpu_name", "")).startswith("AMD")

@@ -6,13 +6,15 @@ import glob
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gmsdi.errors import UserError
 
 _RESERVE = 64 << 20  # bytes of a disk that are never counted on
+_LONGEST = 230  # bytes of a file's name: most file systems take 255, and the temporary one is longer
 _log = logging.getLogger(__name__)
 
 
@@ -29,8 +31,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(temporary)
+        except PermissionError:
+            raise
+        except OSError as error:  # a file where the folder should be, a name that is too long
+            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
         yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
@@ -42,7 +49,32 @@ def atomic(path: str | Path) -> Iterator[Path]:
             raise UserError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from error
         raise
     finally:
-        _remove(temporary)
+        with suppress(NotADirectoryError, PermissionError):
+            _remove(temporary)
+
+
+def require_writable(path: Path) -> None:
+    """Try whether a file could be written, without leaving anything behind.
+
+    Raises:
+        UserError: if a folder on its way is a file or cannot be written to, it is a folder itself, or a name is longer
+            than a file system takes.
+    """
+    for part in path.parts:
+        if len(os.fsencode(part)) > _LONGEST:
+            raise UserError(f"{path}: a name of more than {_LONGEST} bytes; choose a shorter one")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder is in its place; choose another name")
+    folder = path.parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"{folder}: a file, where {path} needs a folder; choose another with --out")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another with --out") from error
 
 
 def remove_partials(path: str | Path) -> None:

@@ -13,8 +13,16 @@ from safetensors.torch import load_file
 
 from gmsdi.errors import UserError
 from gmsdi.models.trainable import TrainableModel
+from gmsdi.settings import Bounded
 
 WEIGHTS, CONFIG, PROMPTS = "model.safetensors", "config.json", "prompts.safetensors"
+
+_NUMBERS = {
+    "sample_rate": Bounded(whole=True, ge=1000, le=1_000_000),
+    "window": Bounded(whole=True, ge=1, le=2**31),
+    "sigma_data": Bounded(gt=0, le=1e6),
+}
+"""Of every kind of model that has them."""
 
 Result = TypeVar("Result")
 AnyModel = TypeVar("AnyModel", bound=TrainableModel)
@@ -33,6 +41,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     config = described(folder, lambda: json.loads((folder / CONFIG).read_text()))
     if not isinstance(config, dict):
         raise UserError(f"{folder / CONFIG}: not the configuration of a model")
+    for name, bounded in _NUMBERS.items():
+        if name in config and not (bounded.is_kind(config[name]) and bounded.within(config[name])):
+            raise UserError(f"{folder / CONFIG}: {name} is {config[name]!r}; it must be {bounded.wanted}")
+    labels = config.get("labels") or []
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
+        raise UserError(f"{folder / CONFIG}: labels are {labels!r}; they must be a list of texts")
+    if len({label.lower() for label in labels}) < len(labels):
+        raise UserError(f"{folder / CONFIG}: labels {', '.join(labels)}: two are the same")
     return config
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -63,7 +64,9 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[Ten
     Raises:
         UserError: if a prompt has more than `max_length` tokens.
     """
-    encoded = tokenizer(list(texts), padding="max_length", max_length=max_length, return_tensors="pt")
-    if encoded.input_ids.shape[1] > max_length:
-        raise UserError(f"prompt {max(texts, key=len)!r} is longer than {max_length} tokens; shorten it")
-    return encoded.input_ids, encoded.attention_mask
+    # Tensors afterwards: prompts that are too long are not padded, and make no matrix.
+    encoded = tokenizer(list(texts), padding="max_length", max_length=max_length)
+    for text, ids in zip(texts, encoded["input_ids"], strict=True):
+        if len(ids) > max_length:
+            raise UserError(f"prompt {text!r} is longer than {max_length} tokens; shorten it")
+    return torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"])

@@ -59,8 +59,9 @@ class Space(Protocol):
 class Model(Protocol):
     """A text-conditioned denoiser.
 
-    It may also have `level`, the level of its training mixtures in dB relative to full scale (`gmsdi.level`), and
-    `device`, the device that its states must be on. Without them, signals are not scaled, and states stay on the CPU.
+    It may also have `level`, the level of its training mixtures in dB relative to full scale (`gmsdi.level`),
+    `device`, the device that its states must be on, and `presets`, the settings that it separates best with
+    (`gmsdi.presets`). Without them, signals are not scaled, states stay on the CPU, and presets are the usual ones.
 
     Attributes:
         sample_rate: sample rate of its audio, in Hz.

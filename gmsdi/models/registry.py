@@ -10,14 +10,14 @@ of other models registers a name and how it is opened:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
 from gmsdi.models.edm.denoiser import TextDenoiser
-from gmsdi.models.folders import CONFIG
+from gmsdi.models.folders import CONFIG, WEIGHTS, read_config
 from gmsdi.models.protocol import Model
 
 BUNDLED = Path(__file__).parents[1] / "weights"
@@ -108,3 +108,22 @@ def open_folder(path: str | Path, *, device: str = "auto", precision: str = "aut
         raise UserError(f"{path}: a model of separated stems, one of the baselines; a model of mixtures is needed here")
     model.autocast = resolve_precision(precision, device)
     return model
+
+
+def config_of(where: str | Path) -> dict[str, Any] | None:
+    """The `config.json` of a model folder or of a model that comes with the package, which is not opened.
+
+    Returns:
+        None of what has to be opened, or fetched, to know more.
+
+    Raises:
+        UserError: if it is unusable.
+    """
+    bundled_folder = not Path(where).exists() and str(where) in bundled()
+    folder = BUNDLED / str(where) if bundled_folder else Path(where)
+    return read_config(folder) if all((folder / name).is_file() for name in (CONFIG, WEIGHTS)) else None
+
+
+def families() -> list[str]:
+    """The names of the registered families."""
+    return sorted(_FAMILIES)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmsdi.errors import UserError
+
 
 class SeededNoise:
     """Standard Gaussian noise with one random stream per item.
@@ -17,10 +19,16 @@ class SeededNoise:
     depend on the device or dtype of the state either.
 
     Args:
-        seeds: one integer per item, 0 or more.
+        seeds: one integer per item, 0 or more and below 2⁶³.
+
+    Raises:
+        UserError: for another seed.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
+        for seed in seeds:
+            if not 0 <= seed < 2**63:
+                raise UserError(f"seed is {seed!r}; it must be a whole number of at least 0 and below 2**63")
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The command line: files in, files out, one clear line when something is wrong."""
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from gmsdi.cli import main, spread
 from gmsdi.io.audio import Audio, read, write
@@ -24,83 +27,192 @@ def song(tmp_path):
     return str(write(tmp_path / "song.wav", Audio(samples, 8000)))
 
 
-@pytest.mark.parametrize("task", ["separate", "separate --projected --samples 2", "extract --consistent"])
-def test_separated_stems_sum_to_the_song(model, song, tmp_path, capsys, task):
-    out = tmp_path / "out"
-    command = [*task.split(), song, "--stems", "bass", "drums", "Piano", "--out", str(out), "--format", "wav"]
-    assert main([*command, "--model", model, "--steps", "12", "--seed", "1", "--precision", "float32"]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["bass.wav", "drums.wav", "piano.wav"]
-    stems = [read(path).samples for path in sorted(out.iterdir())]
-    np.testing.assert_allclose(sum(stems), read(song).samples, atol=1e-5)
-    assert "12/12" in capsys.readouterr().err  # the progress bar
+def test_the_parts_of_a_song_sum_to_it(model, song, tmp_path, capsys):
+    """By default, with a residual, and as two stems; the report says what was done."""
+    common = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    assert main(["separate", song, "--stems", "bass", "drums", "Piano", *common]) == 0
+    files = sorted((tmp_path / "song").iterdir())
+    assert [file.name for file in files] == ["bass.wav", "drums.wav", "piano.wav"]
+    np.testing.assert_allclose(sum(read(file).samples for file in files), read(song).samples, atol=1e-5)
+    assert "3/3" in capsys.readouterr().err  # the progress bar
+
+    named = ["--name", "{stem}-{model}.{ext}", "--bits", "24", "--samples", "2", "--preset", "projected"]
+    assert main(["separate", song, "--two-stems", "bass", *named, *common, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["preset"], report["settings"]["runs"], report["settings"]["solver"]["steps"]) == ("projected", 2, 3)
+    (done,) = report["songs"]
+    assert (done["status"], done["seconds"]) == ("done", 0.087)
+    assert [Path(file).name for file in done["files"].values()] == ["bass-tiny.wav", "no_bass-tiny.wav"]
+    assert {soundfile.info(file).subtype for file in done["files"].values()} == {"PCM_24"}
+    parts = [read(file).samples for file in done["files"].values()]
+    np.testing.assert_allclose(sum(parts), read(song).samples, atol=2**-22)
 
 
 def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    common = ["--model", model, "--steps", "12", "--w", "0.5"]
-    assert main(["extract", song, "--stems", "Bass, Drums", *common, "--negative", "bass=Drums"]) == 0
-    assert read("song/bass.flac").samples.shape == (2, 700)
+    common = ["--model", model, "--steps", "3", "--w", "0.5"]
+    words = ["--rest", "drums", "--residual", "--format", "flac", "--negative", "bass=Drums"]
+    assert main(["extract", song, "--stems", "Bass", *words, *common]) == 0
+    bass, residual = (read(f"song/{name}.flac").samples for name in ("bass", "residual"))
+    np.testing.assert_allclose(bass + residual, read(song).samples, atol=1e-4)
+    common[3] = "12"
     generate = ["generate", "--stems", "bass", "--stems", "piano", "--seconds", "0.05"]
-    assert main([*generate, "--format", "wav", *common]) == 0  # float: an untrained model is loud enough to clip
+    assert main([*generate, *common]) == 0
     stems = [read(f"generated/{name}.wav").samples for name in ("bass", "piano")]
     mixture = read("generated/mixture.wav")
     assert (mixture.samples.shape, mixture.sample_rate) == ((1, 400), 8000)
     np.testing.assert_allclose(sum(stems), mixture.samples, atol=1e-5)
     assert main(["generate", "--groups", "bass, piano", "drums", "--noise", "coupled", "--out", "groups", *common]) == 0
-    assert sorted(os.listdir("groups")) == ["bass_piano.flac", "drums.flac", "mixture.flac"]
+    assert sorted(os.listdir("groups")) == ["bass_piano.wav", "drums.wav", "mixture.wav"]
     for method in ("sequential", "extracted"):
-        words = ["generate", "--method", method, "--out", method, "--stems", "bass", "piano", "--format", "wav"]
-        assert main([*words, *common]) == 0
+        assert main(["generate", "--method", method, "--out", method, "--stems", "bass", "piano", *common]) == 0
         bass, mixture, piano = (read(f"{method}/{name}.wav").samples for name in ("bass", "mixture", "piano"))
         np.testing.assert_allclose(bass + piano, mixture, atol=1e-5)
     gammas = ["--gamma-x", "2*sigma", "--gamma-y", "inf"]
     assert main(["accompany", "--given", f"bass={song}", "--stems", "drums", *gammas, *common]) == 0
-    assert sorted(os.listdir("accompaniment")) == ["drums.flac", "mixture.flac"]
+    assert sorted(os.listdir("accompaniment")) == ["drums.wav", "mixture.wav"]
     beyond = ["--share", "0.4", "--out", "beyond"]
     assert main(["accompany", "--given", f"bass={song}", "--stems", "drums, piano", *beyond, *common]) == 0
-    assert sorted(os.listdir("beyond")) == ["drums.flac", "mixture.flac", "piano.flac"]
+    assert sorted(os.listdir("beyond")) == ["drums.wav", "mixture.wav", "piano.wav"]
 
 
 def test_same_seed_same_bytes(model, song, tmp_path):
     def run(name, seed):
-        out = tmp_path / name
-        assert main(["extract", song, "--out", str(out), "--model", model, "--steps", "12", "--seed", seed]) == 0
-        return (out / "bass.flac").read_bytes()
+        words = ["--out", str(tmp_path / name), "--model", model, "--preset", "fast", "--seed", seed]
+        assert main(["extract", song, "--stems", "bass", "--format", "flac", *words]) == 0
+        return (tmp_path / name / "song" / "bass.flac").read_bytes()
 
     assert run("a", "1") == run("b", "1") != run("c", "2")
+
+
+def test_a_folder_song_by_song_once(model, song, tmp_path, capsys):
+    """What is there is left out, also a stem beside its song; a failed song does not hold up the others."""
+    samples = read(song).samples
+    for name in ("music/a.wav", "music/b/c.flac"):
+        write(tmp_path / name, Audio(samples, 8000))
+    folder = tmp_path / "music"
+    words = [
+        "extract",
+        str(folder),
+        "--stems",
+        "bass",
+        "--out",
+        str(folder),
+        "--model",
+        model,
+        "--steps",
+        "2",
+        "-j",
+        "2",
+    ]
+    assert main([*words, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert [outcome["status"] for outcome in first["songs"]] == ["done", "done"]
+    assert {str(file.relative_to(folder)) for file in folder.rglob("*.wav")} == {"a.wav", "a/bass.wav", "b/c/bass.wav"}
+    before = (folder / "a" / "bass.wav").stat().st_mtime_ns
+    (folder / "b" / "c" / "bass.wav").unlink()
+    assert main([*words, "--skip-existing", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {Path(outcome["song"]).name: outcome["status"] for outcome in again["songs"]} == {
+        "a.wav": "skipped",
+        "c.flac": "done",
+    }
+    assert (folder / "a" / "bass.wav").stat().st_mtime_ns == before
+
+
+def test_models_are_listed_with_their_presets(model, capsys):
+    config = Path(model) / "config.json"
+    plain = config.read_text()
+    assert main(["models", model]) == 0
+    assert "preset best: the Extractor, consistent, 12 steps of euler, w = 3" in capsys.readouterr().out
+    try:
+        config.write_text(json.dumps({**json.loads(plain), "presets": {"mine": {"guidance": {"w": 2}}}}))
+        assert main(["models", model]) == 0
+        assert "preset mine: the Extractor, consistent, 12 steps of euler, w = 2" in capsys.readouterr().out
+        config.write_text(json.dumps({**json.loads(plain), "sample_rate": math.nan}))
+        assert main(["models", model]) == 1
+        assert "sample_rate is nan" in capsys.readouterr().err
+    finally:
+        config.write_text(plain)
+    assert main(["--list-models"]) == 0
+    assert capsys.readouterr().out.startswith("mini: 8000 Hz")
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["separate", "none.wav"], "none.wav"),
+        (["separate", "none.wav"], "none.wav: no such audio file"),
+        (["separate", "-"], "a pipe"),
         (["separate", "SONG", "--model", "nowhere"], "nowhere"),
-        (["separate", "SONG", "--format", "mp3"], "mp3"),
+        (["separate", "SONG", "--format", "ogg"], "ogg"),
+        (["separate", "SONG", "--format", "flac", "--bits", "float"], "16 or 24"),
+        (["separate", "SONG", "--preset", "magic"], "the model has best, fast"),
         (["separate", "SONG", "--stems", "bass", "--constrained", "piano"], "stems"),
+        (["separate", "SONG", "--constrained", "drums", "--steps", "3"], "or more"),
+        (["separate", "SONG", "--preset", "best", "--constrained", "drums"], "paper-separator"),
+        (["separate", "SONG", "--two-stems", "bass", "--stems", "bass", "drums"], "name it once"),
+        (["separate", "SONG", "--name", "all/{track}.{ext}"], "one name"),
+        (["separate", "SONG", "--name", "{artist}/{stem}"], "{artist}"),
+        (["separate", "SONG", "--name", "../{stem}.{ext}"], "no file below"),
+        (["extract", "SONG", "--preset", "paper-separator"], "use separate"),
         (["extract", "SONG", "--negative", "bass"], "LABEL=VALUE"),
+        (["extract", "SONG", "--stems", "bass", "--rest", "drums", "--negative", "piano=Bass"], "'Piano'"),
+        (["extract", "SONG", "--negative", "bass=Drums", "--negative", "bass=Piano"], "twice"),
+        (["extract", "SONG", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
+        (["extract", "SONG", "--w", "1e30"], "diverged"),
         (["generate", "--gamma-x", "many"], "--gamma-x"),
         (["generate", "--gamma-x", "2*sigma above"], "--gamma-x"),
+        (["generate", "--gamma-x", "2*sigma*3"], "--gamma-x"),
         (["generate", "--gamma-x", "0.5*sigma"], "unstable"),
         (["generate", "--method", "magic"], "magic"),
         (["generate", "--groups", "bass, drums", "drums, piano"], "once"),
+        (["generate", "--seconds", "nan"], "seconds is nan"),
+        (["generate", "--seconds", "inf"], "seconds is inf"),
+        (["generate", "--seconds", "1e12"], "GB of memory"),
+        (["generate", "--stems", "bass", "mixture"], "mixture"),
+        (["generate", "--negative", "kazoo=Bass"], "'kazoo'"),
         (["accompany", "--given", "SONG"], "LABEL=VALUE"),
+        (["accompany", "--given", "bass=SONG", "bass=SONG"], "twice"),
+        (["accompany", "--given", "bass=SONG", "Bass=SONG"], "twice"),
+        (["accompany", "--given", "bass=SONG", "--alpha", "nan"], "alpha is nan"),
+        (["accompany", "--given", "bass=SONG", "--stems", "bass"], "both given"),
         (["extract", "SONG", "--stems", "bass", "???"], "'???'"),
         (["extract", "SONG", "--stems", "a b", "a/b"], "a_b"),
         (["extract", "SONG", "--device", "abacus"], "abacus"),
     ],
 )
-def test_mistakes_end_in_one_line(model, song, words, says, capsys):
-    words = [song if word == "SONG" else word for word in words]
+def test_mistakes_end_in_one_line(model, song, words, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("SONG", song) for word in words]
     if "--model" not in words:
         words += ["--model", model]
     assert main(words) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
-    assert len(lines) == 1
-    assert says in lines[0]
+    assert len([line for line in lines if not line.startswith("gmsdi: warning")]) == 1
+    assert says in lines[-1]
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["song.wav"]
+
+
+@pytest.mark.parametrize("words", [["separate"], ["generate", "--stems"], ["generate", "--seed", str(2**64)]])
+def test_wrong_usage(words, capsys):
+    assert main(words) == 2
+
+
+def test_an_interruption_leaves_nothing_half_and_says_how_to_go_on(model, song, tmp_path, monkeypatch, capsys):
+    from gmsdi.sampling.session import Session
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "sample", interrupted)
+    monkeypatch.chdir(tmp_path)
+    assert main(["separate", song, "--model", model]) == 130
+    assert "--skip-existing" in capsys.readouterr().err
+    assert main(["generate", "--model", model]) == 130
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["song.wav"]
 
 
 def test_usage(capsys):
-    assert main(["separate"]) == 2
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip()
 
@@ -109,6 +221,7 @@ def test_spread():
     assert spread(["separate", "a.wav", "--stems", "x", "y", "--w", "3"]) == [
         *("separate", "a.wav", "--stems", "x", "--stems", "y", "--w", "3")
     ]
+    assert spread(["extract", "--stems", "x", __file__]) == ["extract", "--stems", "x", __file__]
     assert spread(["--given", "a=1", "--given", "b=2"]) == ["--given", "a=1", "--given", "b=2"]
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from gmsdi import inference, level
 from gmsdi.errors import UserError
+from gmsdi.inference import Wiener
 from gmsdi.inference.resting import Resting
 from gmsdi.io.audio import Audio
 from gmsdi.level import Rests, known_level, level_of_windows, levels_of, require_plausible
@@ -296,7 +297,9 @@ def test_a_rest_in_a_song_stays_one(residue):
         pipe = Pipeline(Bursting(), {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": KNOWN})
         settings = {"sample_rate": RATE, "solver": Solver("euler", steps=3, sigma_max=0.02, sigma_min=0.01)}
         result = pipe.extract(y, consistent=True, **settings), pipe.separate(y, **settings)
-        return result, pipe.evaluations
+        evaluations = pipe.evaluations
+        filtered = pipe.separate(y, wiener=Wiener(RATE, seconds=0.016), **settings)
+        return (*result, filtered), evaluations
 
     y = noise(2, 4000).numpy()
     _, before = evaluations(y)
@@ -305,7 +308,8 @@ def test_a_rest_in_a_song_stays_one(residue):
     results, after = evaluations(y)
     assert after < before  # windows that rest throughout are left out
     for result in results:
-        np.testing.assert_allclose(sum(result.stems.values()), y, atol=1e-5)
+        inner = slice(100, -100)  # the filter's spectrogram has edges
+        np.testing.assert_allclose(sum(result.stems.values())[:, inner], y[:, inner], atol=1e-5)
         for stem in result.stems.values():
             np.testing.assert_allclose(stem[:, 1000:2500], residue / 3, atol=1e-9)
             assert not stem[0, 3000:3900].any()

@@ -14,6 +14,7 @@ from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.inference.wiener import ShareOut
 from gmsdi.io.audio import Audio, as_audio, fit, read, resample, to_int16, write
+from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
@@ -410,7 +411,13 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
         lambda: pipe.accompany({}, ["Piano"]),
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=1.1),
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, gamma_y=1.0),
+        lambda: pipe.separate(noise(1, 80), sample_rate=8000, seed=2**64),
+        lambda: pipe.separate(noise(1, 80), sample_rate=8000, block=math.nan),
+        lambda: pipe.separate(noise(1, 80), [""], sample_rate=8000),
+        lambda: pipe.separate(noise(1, 80), [1, 2], sample_rate=8000),
         lambda: pipe.generate(["Bass"], seconds=-1),
+        lambda: pipe.generate(["Bass"], seconds=math.nan),
+        lambda: pipe.generate(["Bass"], seed=-1),
         lambda: pipe.generate(["Bass", "Drums"], method="magic"),
         lambda: pipe.generate(["Bass", "Drums"], method="sequential", gamma_x=2.0),
         lambda: pipe.generate(["Bass", "Drums"], groups=[["Bass"]]),
@@ -418,6 +425,14 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
         with pytest.raises(UserError) as caught:
             bad()
         assert "\n" not in str(caught.value)
+
+
+def test_auto_takes_the_best_device_that_there_is(monkeypatch):
+    for cuda, mps, found in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert resolve_device("auto") == found
+    assert resolve_precision("auto", "mps") is None
 
 
 def test_unknown_labels_warn(pipe):
@@ -441,18 +456,39 @@ def test_load_refuses(folder, tmp_path):
 
 def test_audio_files_keep_every_16_bit_sample(tmp_path):
     samples = np.arange(-32768, 32768, dtype=np.int16).astype(np.float32)[None] / 32768
-    for suffix in (".flac", ".wav"):
-        path = write(tmp_path / f"all{suffix}", Audio(samples, 8000))
+    for suffix, bits in ((".flac", None), (".flac", "24"), (".wav", None), (".wav", "24"), (".wav", "16")):
+        path = write(tmp_path / f"all{suffix}", Audio(samples, 8000), bits=bits)
         np.testing.assert_array_equal(read(path).samples, samples)
     with pytest.warns(UserWarning, match="clips"):
         write(tmp_path / "loud.flac", Audio(samples * 2, 8000))
     assert read(tmp_path / "loud.flac").samples.max() == 32767 / 32768
-    with pytest.raises(UserError, match="flac"):
-        write(tmp_path / "a.mp3", Audio(samples, 8000))
+    tone = 0.3 * np.sin(np.arange(16000, dtype=np.float32)[None] / 10)
+    np.testing.assert_allclose(read(write(tmp_path / "a.mp3", Audio(tone, 8000))).samples, tone, atol=0.02)
+    nine = np.zeros((9, 10), np.float32)
+    for name, audio in (
+        ("a.ogg", (tone, 8000)),
+        ("a.mp3", (tone, 96000)),
+        ("a.flac", (nine, 8000)),
+        ("a.flac", (tone, 768000)),
+    ):
+        with pytest.raises(UserError, match=name):
+            write(tmp_path / name, Audio(*audio))
 
 
 def test_arrays_as_audio():
     assert as_audio([0.0, 0.5], 8000).samples.shape == (1, 2)
+    for kind, one in ((np.int16, 2**15), (np.int32, 2**31)):  # as soundfile reads them
+        np.testing.assert_array_equal(as_audio(np.array([one // 2, -one], kind), 8000).samples, [[0.5, -1.0]])
+    for array, rate, says in (
+        (np.zeros((44100, 2)), 44100, "transpose"),
+        (np.zeros((2, 3, 4)), 44100, "shape"),
+        (np.zeros(8, np.uint8), 44100, "uint8"),
+        (np.full(8, 1e39), 44100, "infinite"),
+        (np.full(8, 3e38), 44100, "sample of 3e"),
+        *((np.zeros(8), rate, "sample rate is") for rate in (math.nan, math.inf, 0, -8000, 44100.5, "8000", True)),
+    ):
+        with pytest.raises(UserError, match=says):
+            as_audio(array, rate)
     samples = noise(2, 100)
     assert fit(samples, 120).shape == (2, 120)
     np.testing.assert_array_equal(fit(samples, 60), samples[:, :60])

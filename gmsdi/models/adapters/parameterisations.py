@@ -10,7 +10,7 @@ All take a network `net(x [N, ...], t [N], embeddings)` and the properties of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -47,6 +47,7 @@ class Properties(TypedDict, total=False):
     sigma_data: float
     space: Space
     level: float | None
+    presets: Mapping[str, Any] | None
     device: torch.device | str
 
 
@@ -65,6 +66,7 @@ class Adapted:
         sigma_data: standard deviation of its clean states, which usual noise levels are relative to.
         space: of its states; by default a waveform of so many channels.
         level: of its training mixtures in dB relative to full scale (`gmsdi.level`), if known.
+        presets: of its own, see `gmsdi.presets`.
         device: where the network is.
     """
 
@@ -78,6 +80,7 @@ class Adapted:
     sigma_data: float = 0.1
     space: Space = field(default=None)  # type: ignore[assignment]  # filled in below
     level: float | None = None
+    presets: Mapping[str, Any] | None = None
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:

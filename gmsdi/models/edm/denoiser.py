@@ -100,6 +100,11 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         return known_level(self.config)
 
     @property
+    def presets(self) -> Any:
+        """Of its own, see `gmsdi.presets`."""
+        return self.config.get("presets")
+
+    @property
     def device(self) -> torch.device:
         """Device that the weights are on."""
         return next(self.parameters()).device

@@ -1,0 +1,41 @@
+"""How much memory there is, so that what will not fit is refused before it is begun."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from gmsdi.errors import UserError
+
+
+def available() -> int | None:
+    """Bytes of memory that can be had without swapping; None where the system does not say.
+
+    A limit of the process's control group, such as a cluster's job has, counts too.
+    """
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        with suppress(OSError, ValueError):
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
+        found.append(int(limit) - int(used))
+    return min(found) if found else None
+
+
+def require_memory(needed: int, what: str, advice: str) -> None:
+    """Refuse what needs more memory than there is.
+
+    Raises:
+        UserError: if it does.
+    """
+    free = available()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{what} needs about {needed / 1e9:.3g} GB of memory, and {free / 1e9:.1f} GB are free; {advice}"
+        )

@@ -1,0 +1,195 @@
+"""Presets: the ways to separate that a model is known to be good at, by name.
+
+A model's `config.json` may hold `presets`, name to settings; a model of another kind may have them as its attribute:
+
+    "presets": {"best": {"guidance": {"w": 2.0}}, "mine": {"method": "projected", "solver": {"steps": 40}}}
+
+A preset of one of the names of `DEFAULTS` changes this one, any other changes "best". A model without presets has the
+defaults, so a training writes none. They were chosen on validation chunks of the bundled model's data (docs/mini_full),
+whose signals have a standard deviation of 0.1: the noise levels of the defaults are meant relative to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+from gmsdi.errors import UserError
+from gmsdi.sampling.solver import Guidance, Solver, changed
+from gmsdi.settings import Count, Flag, Share, check
+
+Method: TypeAlias = Literal["consistent", "extractor", "projected", "separator"]
+METHODS: dict[str, str] = {
+    "consistent": "the Extractor, consistent",
+    "extractor": "the Extractor of Eq. 14",
+    "projected": "the projected Separator",
+    "separator": "the Separator of Eq. 13",
+}
+"""What a preset may run, in words."""
+
+_BEST = {"name": "euler", "steps": 12, "sigma_min": 0.004, "sigma_max": 0.5, "s_churn": 5.0, "last": "estimate"}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "best": {"method": "consistent", "solver": _BEST, "guidance": {"w": 3.0}, "by_power": 0.25},
+    "fast": {
+        "method": "consistent",
+        "solver": {**_BEST, "steps": 6, "sigma_min": 0.015, "s_churn": 1.8},
+        "guidance": {"w": 4.0},
+        "by_power": 0.25,
+        "filtered": 0.35,
+    },
+    "slow": {
+        "method": "consistent",
+        "solver": _BEST,
+        "guidance": {"w": 3.0},
+        "by_power": 0.25,
+        "filtered": 0.35,
+        "runs": 4,
+        "inverted": True,
+    },
+    "projected": {
+        "method": "projected",
+        "solver": {"name": "euler", "steps": 25, "sigma_min": 0.002, "sigma_max": 1.0, "s_churn": 4.0},
+        "guidance": {"w": 1.0},
+    },
+    "paper-separator": {
+        "method": "separator",
+        "solver": {"name": "euler", "steps": 50, "sigma_min": 0.002, "sigma_max": 1.0, "s_churn": 8.0},
+        "guidance": {"w": 1.0},
+    },
+    "paper-extractor": {
+        "method": "extractor",
+        "solver": {"name": "euler", "steps": 25, "sigma_min": 0.002, "sigma_max": 2.0, "s_churn": 10.0},
+        "guidance": {"w": 3.0},
+    },
+}
+"""The presets of a model that has none of its own: "slow" is "best" with the mean of four runs."""
+_SIGMA_DATA = 0.1  # of the signals that the defaults were chosen on
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a song is separated.
+
+    Attributes:
+        name: of the preset.
+        method: what is sampled, see `METHODS`.
+        solver: how it is integrated.
+        guidance: strength and kind of the guidance.
+        constrained: of "separator": the stem that is the song minus the others; None is Drums, or the last.
+        runs: how many runs the mean is taken of (`tasks.Average`).
+        inverted: every other run separates the song with its polarity inverted.
+        by_power: of "consistent": the part of what the stems lack that is shared out by their power (`ShareOut`).
+        filtered: how far the song is filtered by the stems (`Wiener`).
+        negatives: label to negative text.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+
+    name: str
+    method: Method
+    solver: Solver
+    guidance: Guidance = field(default_factory=Guidance)
+    constrained: str | None = None
+    runs: Annotated[int, *get_args(Count)[1:]] = 1
+    inverted: Flag = False
+    by_power: Share = 0.0
+    filtered: Share = 0.0
+    negatives: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self, f"preset {self.name!r}:")
+        if self.method not in METHODS:
+            raise UserError(f"preset {self.name!r}: method is {self.method!r}; choose {', '.join(METHODS)}")
+        if not isinstance(self.inverted, bool):
+            raise UserError(f"preset {self.name!r}: inverted is {self.inverted!r}; it must be true or false")
+        if self.constrained is not None and self.method != "separator":
+            raise UserError(
+                f"preset {self.name!r} is {METHODS[self.method]}, which constrains no stem; leave constrained out, or "
+                "choose paper-separator"
+            )
+
+    def changed(
+        self,
+        *,
+        method: Method | None = None,
+        solver: Solver | None = None,
+        guidance: Guidance | None = None,
+        steps: int | None = None,
+        w: float | None = None,
+        **others: Any,
+    ) -> Preset:
+        """The preset with what is not None in place of its own."""
+        solver, guidance = solver or self.solver, guidance or self.guidance
+        given = {key: value for key, value in others.items() if value is not None}
+        return replace(
+            self,
+            method=method or self.method,
+            solver=solver if steps is None else replace(solver, steps=steps),
+            guidance=guidance if w is None else replace(guidance, w=w),
+            **given,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON has them, without the name."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
+
+def presets_of(model: Any) -> dict[str, Preset]:
+    """The presets of a model: the defaults, with its own.
+
+    Args:
+        model: a `gmsdi.models.protocol.Model`; its `presets`, if it has any, its `sigma_data` and `sigma_range` count.
+
+    Raises:
+        UserError: if one of its own is unusable.
+    """
+    own = getattr(model, "presets", None) or {}
+    if not isinstance(own, Mapping):
+        raise UserError(f"the model's presets are {own!r}; they must be a mapping, name to settings")
+    scale = float(getattr(model, "sigma_data", _SIGMA_DATA)) / _SIGMA_DATA
+    low, high = getattr(model, "sigma_range", (0.0, float("inf")))
+    found = {}
+    for name in dict.fromkeys([*DEFAULTS, *own]):
+        settings = dict(DEFAULTS.get(name, DEFAULTS["best"]))
+        solver = settings["solver"]
+        settings["solver"] = solver | {
+            key: min(max(solver[key] * scale, low), high) for key in ("sigma_min", "sigma_max")
+        }
+        found[name] = _preset(name, settings, own.get(name, {}))
+    return found
+
+
+def preset_of(model: Any, name: str | Preset) -> Preset:
+    """A model's preset by its name.
+
+    Raises:
+        UserError: if it has none of that name, or one is unusable.
+    """
+    if isinstance(name, Preset):
+        return name
+    presets = presets_of(model)
+    if name not in presets:
+        raise UserError(f"preset is {name!r}; the model has {', '.join(presets)}")
+    return presets[name]
+
+
+def _preset(name: str, settings: dict[str, Any], changes: Any) -> Preset:
+    """A preset of its settings in JSON and the model's changes of them."""
+    if isinstance(changes, Preset):
+        return replace(changes, name=name)
+    where = f"preset {name!r}"
+    known = {item.name for item in fields(Preset)} - {"name"}
+    if not isinstance(changes, Mapping) or (unknown := changes.keys() - known):
+        what = f"has {min(unknown)!r}" if isinstance(changes, Mapping) else f"is {changes!r}"
+        raise UserError(f"{where} of the model {what}; known settings are {', '.join(sorted(known))}")
+    try:
+        solver = Solver(**changed(settings["solver"], changes.get("solver", {})))
+        guidance = Guidance(**{**settings["guidance"], **changes.get("guidance", {})})
+        return Preset(name, **{**settings, **changes, "solver": solver, "guidance": guidance})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{where} of the model: {error}") from error
+    except UserError as error:
+        message = str(error)
+        raise error if message.startswith("preset") else UserError(f"{where} of the model: {message}") from error

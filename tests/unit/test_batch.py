@@ -1,0 +1,262 @@
+"""Many songs into files: names before the work, blocks that make a whole, damaged songs told from sound ones."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gmsdi import batch, level, song
+from gmsdi.errors import UserError
+from gmsdi.io.audio import Audio, Encoding, as_source, opened, read, resample, resampled, write
+from gmsdi.level import levels_of
+from gmsdi.pipeline import Pipeline
+from gmsdi.sampling.solver import Solver
+from tests.unit.gaussians import GaussianDenoiser
+
+RATE, WINDOW = 8000, 64
+LABELS = ["Bass", "Drums", "Piano"]
+WAV = Encoding("wav")
+
+
+def noise(*shape, seed=0, scale=0.1):
+    return np.random.default_rng(seed).normal(scale=scale, size=shape).astype(np.float32)
+
+
+def wav(path, seconds=0.1, channels=1, rate=RATE):
+    return write(path, Audio(noise(channels, round(seconds * rate)), rate))
+
+
+def pipe(**config):
+    settings = {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, **config}
+    return Pipeline(GaussianDenoiser(scale=0.1), settings)
+
+
+def plan(*paths, stems=LABELS, encoding=WAV, **options):
+    return batch.plan([Path(path) for path in paths], stems, encoding=encoding, **options)
+
+
+# Names
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_files_are_called_by_the_template_and_folders_keep_their_shape():
+    wav("music/one.wav"), wav("music/deep/two.wav"), wav("three.flac"), wav("music/._one.wav")
+    jobs = plan("music", "three.flac", "music/one.wav", out=Path("out"), residual="no_Bass", stems=["Bass"])
+    assert [[str(file) for file in job.files.values()] for job in jobs] == [
+        ["out/deep/two/bass.wav", "out/deep/two/no_bass.wav"],
+        ["out/one/bass.wav", "out/one/no_bass.wav"],
+        ["out/three/bass.wav", "out/three/no_bass.wav"],
+    ]
+    (job,) = plan("three.flac", out=Path("out"), stems=["Bass"], name="{model}/{track} ({stem}).{ext}", model="mini")
+    assert [str(file) for file in job.files.values()] == ["out/mini/three (bass).wav"]
+
+
+def test_no_file_is_lost_under_anothers_name():
+    wav("bass.wav"), wav("a/song.wav"), wav("b/song.wav"), wav("song.flac"), wav("noext.wav").rename("noext")
+    Path("file").write_text("")
+    Path("folder").mkdir()
+    wav("nine.wav", channels=9), wav("quick.wav", rate=768000)
+    for says, paths, options in (
+        ("stem would replace", ["bass.wav"], {"name": "{stem}.{ext}"}),
+        ("both be written", ["a/song.wav", "b/song.wav"], {}),
+        ("both be written", ["a/song.wav", "b/song.wav", "bass.wav"], {"name": "{stem}/x.{ext}"}),
+        ("would both be written to bass", ["song.flac"], {"stems": ["Bass!", "bass?"]}),
+        ("would both be written to residual", ["song.flac"], {"stems": ["Residual"], "residual": "residual"}),
+        ("no letter or digit", ["song.flac"], {"stems": ["???"]}),
+        ("a file, where", ["noext"], {}),  # its own default folder
+        ("a file, where", ["song.flac"], {"out": Path("file/deep")}),
+        ("a folder is in its place", ["song.flac"], {"name": "folder", "stems": ["Bass"]}),
+        ("230 bytes", ["song.flac"], {"stems": ["x" * 240]}),
+        ("a pipe", ["-"], {}),
+        ("no such audio file", ["none.wav"], {}),
+        ("without audio files", ["folder"], {}),
+        ("not a readable audio file", ["file"], {}),
+        ("flac cannot hold 9 channels", ["nine.wav"], {"encoding": Encoding("flac")}),
+        ("flac cannot hold 1 channels at 768000 Hz", ["quick.wav"], {"encoding": Encoding("flac")}),
+        ("mp3 cannot hold 9 channels", ["nine.wav"], {"encoding": Encoding("mp3")}),
+    ):
+        with pytest.raises(UserError, match=says) as caught:
+            plan(*paths, **{"out": Path(), **options})
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_or_closed_disk_is_found_before_the_work(monkeypatch):
+    wav("song.wav")
+    usage = shutil.disk_usage(".")
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=(64 << 20) + 100))
+        with pytest.raises(UserError, match="free space"):
+            plan("song.wav", out=Path("out"))
+
+    def refuse(**_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(UserError, match="cannot be written to"):
+        plan("song.wav", out=Path("out"))
+
+
+# Work
+
+
+class Doubling(song.Separation):
+    """A separation of which every stem but the first is the song; the first fails for a song that is called bad."""
+
+    def __call__(self, source, progress=None):
+        for k, block in enumerate(source.blocks()):
+            if progress is not None:
+                progress(k, 3)
+            if "bad" in source.name:
+                raise UserError("the sampling diverged")
+            yield np.stack([0 * block, *[block] * (len(self.labels) - 1)])
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_every_song_gets_its_files_or_a_line(at_once):
+    made = Doubling(**vars(song.separation(pipe().session, ["Bass", "Drums"], rest="Piano")))
+    for name in ("a", "bad", "c"):
+        wav(f"music/{name}.wav", channels=2, seconds=0.2)
+    jobs = plan("music", out=Path("out"), stems=["Bass", "Drums"], residual="residual")
+    outcomes = {Path(x.song).stem: x for x in batch.run(jobs, made, WAV, at_once=at_once)}
+    assert {name: outcome.status for name, outcome in outcomes.items()} == {"a": "done", "bad": "failed", "c": "done"}
+    assert outcomes["bad"].error == "the sampling diverged"
+    assert not Path("out/bad").exists() or not os.listdir("out/bad")
+    for name in ("a", "c"):
+        heard = read(f"music/{name}.wav").samples
+        np.testing.assert_array_equal(read(f"out/{name}/drums.wav").samples, heard)
+        assert not read(f"out/{name}/residual.wav").samples.any()
+
+
+def test_an_interruption_leaves_what_is_done():
+    made = Doubling(**vars(song.separation(pipe().session, ["Bass", "Drums"], rest="Piano")))
+    for name in "abc":
+        wav(f"music/{name}.wav")
+
+    def watch(job):
+        def progress(step, steps):
+            if job.track == "b":
+                raise KeyboardInterrupt
+
+        return progress
+
+    jobs = plan("music", out=Path("out"), stems=["Bass", "Drums"])
+    assert [x.status for x in batch.run(jobs, made, WAV, watch=watch)] == ["done", "left", "left"]
+    assert sorted(file.name for file in Path("out").rglob("*") if file.is_file()) == ["bass.wav", "drums.wav"]
+
+
+# Blocks
+
+
+def test_a_long_song_in_blocks_is_the_sum_of_its_stems_and_begins_like_a_short_one():
+    solver = Solver("euler", steps=6, sigma_max=0.5, sigma_min=0.05, last="estimate")
+    x, options = noise(2, 1000, seed=3), {"solver": solver, "block": 0.02}  # 160 samples: windows of 64, every 48
+    made = song.separation(pipe().session, ["Bass", "Drums", "Piano"], **options)
+    calls = []
+    parts = list(made(as_source(x, 11025), lambda *at: calls.append(at)))
+    stems = np.concatenate(parts, axis=-1)
+    assert stems.shape == (3, 2, 1000)
+    heard = resample(resample(x, 11025, RATE), RATE, 11025)[:, :1000]
+    np.testing.assert_allclose(stems.sum(axis=0)[:, :-40], heard[:, :-40], atol=2e-6)
+    length = len(resample(x, 11025, RATE)[0])
+    blocks = -(-(length - 16) // (160 - 16))
+    assert calls == [(k + 1, 6 * blocks) for k in range(6 * blocks)]
+    first = np.concatenate(list(made(as_source(x[:, :180], 11025))), axis=-1)
+    # One block; the level of the piece is another, but this model knows none.
+    np.testing.assert_allclose(stems[..., :120], first[..., :120], atol=2e-3)
+
+
+def test_blocks_are_resampled_and_measured_like_the_whole():
+    x = noise(3, 20000)
+    x[:, 5000:9000] = 0
+    cuts = [0, 1, 700, 701, 9000, 15000, 20000]
+    blocks = [x[:, a:b] for a, b in pairwise(cuts)]
+    for source, target in ((RATE, 44100), (44100, RATE), (RATE, RATE)):
+        found = np.concatenate(list(resampled(blocks, source, target, 3)), axis=1)
+        np.testing.assert_array_equal(found, resample(x, source, target))
+    meter = level.Meter(RATE)
+    for block in blocks:
+        meter.add(torch.from_numpy(block))
+    assert meter.length == 20000
+    assert meter.level() == pytest.approx(levels_of(torch.from_numpy(x)[None], RATE)[0], abs=1e-9)
+
+
+# Songs that are not what they seem
+
+
+def test_a_song_that_was_cut_off_is_refused_before_it_is_separated(here):
+    tone = 0.3 * np.sin(np.arange(5 * 44100, dtype=np.float32) / 10)
+    for name in ("song.wav", "song.mp3", "song.flac"):
+        data = write(here / name, Audio(np.stack([tone, tone]), 44100)).read_bytes()
+        assert opened(name).seconds == pytest.approx(5, abs=0.1)
+        for share in (0.5, 0.9):
+            Path(f"cut-{name}").write_bytes(data[: round(share * len(data))])
+            with pytest.raises(UserError, match=f"cut-{name}"):
+                list(opened(f"cut-{name}").blocks())
+    streamed = bytearray(Path("song.wav").read_bytes())
+    place = streamed.index(b"data") + 4
+    streamed[4:8] = streamed[place : place + 4] = b"\xff\xff\xff\xff"  # as a program writes that cannot go back
+    Path("streamed.wav").write_bytes(streamed)
+    assert read("streamed.wav").samples.shape == (2, 5 * 44100)
+
+
+def test_other_containers_are_read_by_ffmpeg(here, monkeypatch):
+    """A program in its place that answers to what we ask of it."""
+    heard = noise(2, 4000)
+    Path("song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    monkeypatch.setenv("PATH", str(here / "nowhere"))
+    with pytest.raises(UserError, match="ffmpeg"):
+        opened("song.m4a")
+    write(here / "inside.wav", Audio(heard, 44100))
+    program = here / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nassert sys.argv[-1] == '-' and 'file:song.m4a' in sys.argv\n"
+        "data = open('inside.wav', 'rb').read()\nsys.stdout.buffer.write(data)\n"
+        "sys.exit('moov atom not found' if b'x' in open('song.m4a', 'rb').read() else 0)\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    source = opened("song.m4a")
+    assert (source.sample_rate, source.channels, source.frames) == (44100, 2, 4000)
+    for _ in range(2):  # as often as it is asked
+        np.testing.assert_array_equal(source.whole().samples, heard)
+    Path("song.m4a").write_bytes(b"\0\0\0\x20ftypM4A x")
+    with pytest.raises(UserError, match="moov atom not found"):
+        opened("song.m4a")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_ffmpeg_itself(here):
+    wav("song.wav", seconds=2, rate=44100)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", "song.wav", "-c:a", "aac", "song.m4a"], check=True)
+    assert opened("song.m4a").seconds == pytest.approx(2, abs=0.1)
+    data = Path("song.m4a").read_bytes()
+    Path("cut.m4a").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="cut"):
+        opened("cut.m4a")
+
+
+def test_an_accompaniment_in_float_is_not_clipped():
+    given = noise(1, 400, scale=0.01)
+    loud = replace(song.GENERATION, steps=6, sigma_max=40.0, sigma_min=10.0)
+
+    class Loud(GaussianDenoiser):
+        def __call__(self, x, sigma, cond):
+            return 0 * x + 3
+
+    settings = {"sample_rate": RATE, "window": WINDOW, "labels": LABELS}
+    result = Pipeline(Loud(), settings).accompany({"Bass": Audio(given, RATE)}, ["Piano"], solver=loud)
+    assert result.parts["Piano"].max() > 1.5
+    np.testing.assert_array_equal(result.parts["Piano"] * 32768, np.rint(result.parts["Piano"] * 32768))
