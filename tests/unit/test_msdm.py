@@ -330,5 +330,5 @@ def test_models_of_another_kind_are_refused_in_one_line(tmp_path):
         build_model({**CONFIG, "target": "stems"})
     with pytest.raises(UserError, match="model target is 'Flute'; choose mixture, stems, or a label"):
         build_model({**CONFIG, "target": "Flute"})
-    with pytest.raises(UserError, match="model kind is 'gan'; known here are clap, .*diffusion"):
+    with pytest.raises(UserError, match=r"model kind is 'gan'; known here are clap, .*diffusion"):
         build_model({**CONFIG, "kind": "gan"})

@@ -14,7 +14,7 @@ from snakemake.profiles import ProfileConfigFileParser
 
 REPO = Path(__file__).parents[2]
 PROFILE = REPO / "workflow" / "profiles" / "slurm" / "config.yaml"
-RESUMES = {"train", "train_baseline", "train_clap"}
+RESUMES = {"train", "train_baseline", "train_clap", "train_codec"}
 """Rules that go on where they were, and need no longer time in the next attempt."""
 
 RULES = """
