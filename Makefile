@@ -12,10 +12,11 @@ INSTALLED := $(VENV)/.installed
 RESULTS = $(filter-out results/README.md,$(wildcard results/*))
 PEERS := $(VENV)/.peers
 CLUSTER := $(VENV)/.cluster
+SITE := $(VENV)-site
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full publish cluster test lint format docs unlock clean clean_results
+.PHONY: help demo mini_full publish cluster test lint format docs site wheels unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -48,11 +49,19 @@ format: $(INSTALLED)  ## let the formatters rewrite the sources
 docs: $(INSTALLED)  ## write config/README.md and the JSON schema of the configuration from its models
 	@$(BIN)/python -m gmsdi.study.config_reference
 
+site: $(SITE)/.installed  ## the documentation as pages, build/site/index.html; with players after make demo
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet
+	@echo "Done. $(SITE)/bin/python -m http.server --bind 127.0.0.1 --directory build/site shows it on http://127.0.0.1:8000"
+
+wheels: $(INSTALLED)  ## dist/: the wheels of gmsdi and of the baselines' weights, to be installed with pip
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist . ./packages/baselines
+	@ls -sh dist
+
 unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keeps on this folder
 	@$(SNAKEMAKE) --unlock
 
 clean:  ## remove the environments and caches; no results, models or downloads
-	rm -rf $(VENV) .snakemake/conda .snakemake/conda-archive .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(SITE) build dist packages/*/build .snakemake/conda .snakemake/conda-archive .mypy_cache .pytest_cache .ruff_cache
 	find gmsdi benchmarks tests workflow -name __pycache__ -prune -exec rm -rf {} +
 
 clean_results:  ## remove all results, trained models and downloads, after asking; YES=1 does not ask
@@ -73,6 +82,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 $(PEERS): $(INSTALLED) requirements-peers.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
+	@touch $@
+
+$(SITE)/.installed: requirements-docs.lock
+	@$(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/python -m pip install -qq --disable-pip-version-check -r requirements-docs.lock
 	@touch $@
 
 $(CLUSTER): $(INSTALLED) requirements-cluster.lock

@@ -8,6 +8,8 @@
     gmsdi accompany --given bass=bass.wav drums=drums.wav --stems piano
     gmsdi models
     gmsdi import-msdm msdm.ckpt models/msdm
+    gmsdi push results/mine/model me/mine --licence mit
+    gmsdi workflow init mine
     gmsdi cost --config config/mini_full.yaml --devices 4
 
 Several values may follow `--stems`, `--rest`, `--given` and `--groups`, up to the next option; they may also be
@@ -528,6 +530,43 @@ def _list_models(wanted: bool) -> None:
     if wanted:
         models()
         raise typer.Exit
+
+
+@app.command()
+def push(
+    folder: Annotated[str, typer.Argument(help="Model folder, or the name of a bundled model.", show_default=False)],
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.", show_default=False)],
+    licence: Annotated[str, typer.Option(help="Of the weights: mit, cc-by-nc-4.0, ...", show_default=False)],
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of a run that evaluated it, for the card.", show_default="none")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+) -> None:
+    """Upload a model folder to the Hugging Face Hub, with a model card. Others then use --model owner/name."""
+    from gmsdi.models import hub, registry
+
+    typer.echo(hub.push(registry.folder_of(folder), repository, licence=licence, results=results, private=private))
+
+
+workflow = typer.Typer(help="The workflow: the paper's tables and figures.", no_args_is_help=True)
+app.add_typer(workflow, name="workflow")
+
+
+@workflow.callback()
+def _workflow() -> None:
+    pass
+
+
+@workflow.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="To be made; its name is that of the run.", show_default=False)],
+    base: Annotated[str, typer.Option(help="Configuration to start from: demo, mini_full, slakh2100, ...")] = "demo",
+) -> None:
+    """Lay out a folder to run the workflow in: config/config.yaml, and a Snakefile that has it as a module."""
+    from gmsdi.study import start
+
+    _echo(start.init(folder, base=base))
+    typer.echo(f"Now: cd {folder} && snakemake --cores 8")
 
 
 def _version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.models import hub
 from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
 from gmsdi.models.edm.denoiser import TextDenoiser
@@ -54,8 +55,8 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
 
     Args:
         where: a model folder or the folder of a pipeline of diffusers; a repository with one of them on the Hugging
-            Face Hub, "owner/name"; the name of a model that comes with the package, "mini"; or of a registered family,
-            with what the family takes after a colon.
+            Face Hub, "owner/name" or "owner/name@revision"; the name of a model that comes with the package, "mini"; or
+            of a registered family, with what the family takes after a colon.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
         seconds: length of the windows in which a pipeline of diffusers denoises; None is the length that it was trained
@@ -67,7 +68,7 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
     family, _, rest = str(where).partition(":")
     if family in _FAMILIES:
         return _FAMILIES[family](rest, device=device, precision=precision)
-    folder = _folder(where)
+    folder = folder_of(where)
     if (folder / pipelines.INDEX).is_file():
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
@@ -75,7 +76,7 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
     return open_folder(folder, device=device, precision=precision)
 
 
-def _folder(where: str | Path) -> Path:
+def folder_of(where: str | Path) -> Path:
     """The folder of a model, of one that comes with the package, or of one from the hub.
 
     Raises:
@@ -83,10 +84,10 @@ def _folder(where: str | Path) -> Path:
     """
     if not Path(where).exists() and str(where) in bundled():
         return BUNDLED / str(where)
-    if not Path(where).exists() and pipelines.is_hub_id(str(where)):
+    if hub.is_id(where):
         return pipelines.fetch(str(where))
     if not Path(where).is_dir():
-        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES))]
+        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES)), "owner/name on the Hugging Face Hub"]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
     return Path(where)
 

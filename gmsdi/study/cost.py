@@ -31,6 +31,7 @@ from gmsdi.data.slakh import list_tracks
 from gmsdi.data.versions import VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study.config import Config, load, validate
+from gmsdi.study.config.files import HOME
 from gmsdi.study.counting import CALL
 from gmsdi.study.study import Study
 from gmsdi.study.work import (
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
 Overlay = str | Path | Mapping[str, Any]
 """A configuration file, or what one would hold."""
 
-REPO = Path(__file__).resolve().parents[2]
-SNAKEFILE = REPO / "workflow" / "Snakefile"
+PACKAGE = Path(__file__).resolve().parents[1]
+SNAKEFILE = HOME / "workflow" / "Snakefile"
 LOOKED_AT, SONGS = 64, 16
 """Tracks of a part that are composed where its tracks are not there, and songs that are composed or read; they stand
 for the rest."""
@@ -189,10 +190,10 @@ def resolved(overlays: Sequence[Overlay]) -> Config:
     """The configuration of the workflow with these overlays, every default filled in.
 
     Raises:
-        UserError: if a file is missing or wrong, or this is not a checkout of the repository.
+        UserError: if a file is missing or wrong, or the workflow's own are not there.
     """
-    if not (REPO / "workflow" / "Snakefile").is_file():
-        raise UserError(f"{REPO}: no workflow; costs are those of the workflow, run this from a checkout of it")
+    if not SNAKEFILE.is_file():
+        raise UserError(f"{SNAKEFILE}: not there; install gmsdi anew, from a wheel or from a whole checkout")
     with _files(overlays) as files:
         return validate(load(*files))
 
@@ -697,7 +698,7 @@ def _model(study: Study, network: str, device: str) -> Any:
     if network == "gmsdi" and not config["model"]["train"]:
         folder = Path(config["model"]["folder"] or bundled_model())
     elif network != "gmsdi" and not config["baselines"]["train"]:
-        folder = Path(config["baselines"]["folder"] or REPO / "gmsdi" / "weights" / "baselines") / model
+        folder = Path(config["baselines"]["folder"] or PACKAGE / "weights" / "baselines") / model
     if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
         built = load_model(folder, device=device)
     else:

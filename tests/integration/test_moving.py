@@ -151,3 +151,38 @@ rule mine:
     resolved = yaml.safe_load((own / "results" / "tiny" / "config.yaml").read_text())
     assert resolved["separation"]["chunks"] == study["separation"]["chunks"]
     assert resolved["intervals"]  # of the workflow's own configuration
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+def test_the_workflow_is_a_module_from_a_repository_elsewhere(tmp_path):
+    """As snakedeploy writes it. The package is installed; GitHub is a folder here, to which git is told to go."""
+    hosted = tmp_path / "hosted" / "me" / "gmsdi"
+    for name in ("workflow", "config", "envs"):
+        shutil.copytree(REPO / name, hosted / name, ignore=shutil.ignore_patterns("__pycache__"))
+    author = ["-c", "user.name=me", "-c", "user.email=me@localhost"]
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], [*author, "commit", "-q", "-m", "v1"], ["tag", "v1"]):
+        subprocess.run(["git", *words], cwd=hosted, check=True)
+    own = tmp_path / "own"
+    (own / "workflow").mkdir(parents=True)
+    (own / "config.yaml").write_text("run: mine\nseparation: {rows: {msdm_gaussian: null}}\n")
+    (own / "workflow" / "Snakefile").write_text(
+        """
+configfile: "config.yaml"
+
+module gmsdi:
+    snakefile: github("me/gmsdi", path="workflow/Snakefile", tag="v1")
+    config: config
+
+use rule * from gmsdi
+"""
+    )
+    there = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{tmp_path / 'hosted'}/.insteadOf"}
+    there |= {"GIT_CONFIG_VALUE_0": "https://github.com/", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(REPO), **there}
+    command = [sys.executable, "-m", "snakemake", "--cores", "1"]
+    options = {"cwd": own, "env": environment, "capture_output": True, "text": True, "timeout": 600}
+    assert {"compose", "separate", "page"} <= planned(subprocess.run([*command, "-n"], **options))
+    result = subprocess.run([*command, "results/mine/config.yaml"], **options)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert yaml.safe_load((own / "results/mine/config.yaml").read_text())["separation"]["rows"].keys() >= {"msdm"}

@@ -6,9 +6,16 @@ import sys
 from pathlib import Path
 
 REPO = Path(f"{workflow.current_basedir}").resolve().parents[1]
-sys.path.insert(0, str(REPO))
+LOCAL = (REPO / "workflow").is_dir()
+if LOCAL:
+    sys.path.insert(0, str(REPO))
 
 import gmsdi
+from gmsdi.study.config.files import HOME
+
+if not LOCAL:  # a module that Snakemake reads from a repository elsewhere: the installed package has the same files
+    REPO = HOME
+
 from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
@@ -34,7 +41,8 @@ part = STUDY.part
 WORK = Works(STUDY)
 
 # Scripts find the package even if it is not installed, as in a conda environment.
-PYTHONPATH = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
+PATHS = [str(REPO), *([] if LOCAL else [str(REPO / "workflow" / "scripts")]), os.environ.get("PYTHONPATH")]
+PYTHONPATH = os.pathsep.join(filter(None, PATHS))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
@@ -238,6 +246,8 @@ def system_folders(system):
     files = [f"{folder}/{file}" for folder in folders for file in MODEL_FILES]
     missing = [] if trained else [file for file in files if not Path(file).is_file()]
     if missing:
+        if Path(missing[0]).is_relative_to(WEIGHTS / "baselines"):
+            mend = f"their weights are a package of their own, pip install gmsdi-baselines; or {mend}"
         sys.exit(f"config: {key}: no {missing[0]}; {mend}")
     return folders
 

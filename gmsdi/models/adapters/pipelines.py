@@ -8,7 +8,6 @@ family was published as a pickle.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,10 +18,11 @@ import torch
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.models import hub
 from gmsdi.models.adapters import ace_step, dance_diffusion, stable_audio, stable_audio_3
 from gmsdi.models.adapters.parameterisations import Adapted
 from gmsdi.models.adapters.parts import Opening
-from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS
+from gmsdi.models.folders import CONFIG, WEIGHTS
 
 INDEX = "model_index.json"
 """What makes a folder a pipeline of diffusers."""
@@ -62,67 +62,44 @@ MEL = (
 REFUSED = {"AudioLDMPipeline": MEL, "AudioLDM2Pipeline": MEL, "MusicLDMPipeline": MEL}
 """Classes that cannot be models here, and why."""
 
-LICENCES = {
-    "stabilityai/stable-audio-open": "Stability AI Community License",
-    "stabilityai/stable-audio-3": "Stability AI Community License, and Gemma's terms for the text encoder",
-    "ACE-Step/": "MIT license",
-    "harmonai/": "MIT license",
-}
-"""Of repositories whose names begin so."""
-
 UNUSED = ("*.ckpt", "*.fp16.*", "*.h5", "*.msgpack", "*.onnx*")
 """Files of a pipeline's parts that are other forms of the same weights."""
 
 
-def is_hub_id(where: str) -> bool:
-    """Whether it is written like a repository of the hub: "owner/name"."""
-    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", where) is not None
-
-
-def fetch(repository: str) -> Path:
+def fetch(where: str) -> Path:
     """The folder of a repository: from the Hugging Face cache, or downloaded there.
 
     Of a pipeline of diffusers the parts that its index lists are fetched, else a model folder of this package.
 
+    Args:
+        where: see `gmsdi.models.hub.download`.
+
     Raises:
         UserError: if it is not there, not for everybody, neither of the two, or a pipeline that cannot be a model.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    # One request first, since others are repeated for most of a minute where there is no connection.
+    told = hub.download(where, [INDEX, CONFIG, "*/*config.json"])
+    if not (told / INDEX).is_file():
+        _require_model(told, where)
+        return hub.download(where)
+    parts, family = _read(told, where)
+    _library(where)
+    family.check(told, where)
+    patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
+    return hub.download(where, patterns, [*UNUSED, *(["*.bin"] if family.safetensors else [])])
 
+
+def _require_model(folder: Path, name: str) -> None:
+    """Check that the configuration of a folder that is no pipeline is that of a model."""
     try:
-        try:
-            index = Path(hf_hub_download(repository, INDEX))
-        except EntryNotFoundError:
-            return _model_folder(repository)
-        parts, family = _read(index.parent, repository)
-        _library(repository)
-        told = snapshot_download(repository, allow_patterns=[INDEX, "*/*config.json"])
-        family.check(Path(told), repository)
-        patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
-        unused = [*UNUSED, *(["*.bin"] if family.safetensors else [])]
-        return Path(snapshot_download(repository, allow_patterns=patterns, ignore_patterns=unused))
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise _unreachable(repository, error) from error
-
-
-def _model_folder(repository: str) -> Path:
-    """The folder of a repository that is no pipeline."""
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        config = json.loads(Path(hf_hub_download(repository, CONFIG)).read_text())
-    except LocalEntryNotFoundError:
-        raise
-    except (EntryNotFoundError, json.JSONDecodeError):
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, json.JSONDecodeError):
         config = None
     if not isinstance(config, dict) or "sample_rate" not in config:
         raise UserError(
-            f"{repository}: neither a pipeline of diffusers ({INDEX}) nor a model folder ({CONFIG} and {WEIGHTS}); "
+            f"{name}: neither a pipeline of diffusers ({INDEX}) nor a model folder ({CONFIG} and {WEIGHTS}); "
             "original checkpoints have to be converted to diffusers' format first"
         )
-    return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, PROMPTS]))
 
 
 def open_pipeline(
@@ -201,27 +178,3 @@ def _read(folder: Path, name: str) -> tuple[dict[str, Any], Family]:
     if kind not in FAMILIES:
         raise UserError(f"{name}: a {kind}; models can be made of {', '.join(FAMILIES)}")
     return parts, FAMILIES[kind]
-
-
-def _unreachable(repository: str, error: OSError) -> UserError:
-    """One line about a repository that cannot be had: why, and what to do."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    licence = next((text for prefix, text in LICENCES.items() if repository.startswith(prefix)), None)
-    terms = "" if licence is None else f" (its licence: {licence})"
-    page = f"https://huggingface.co/{repository}"
-    if isinstance(error, GatedRepoError):
-        return UserError(f"{repository}: gated{terms}; accept its terms at {page}, then run: hf auth login")
-    if isinstance(error, RepositoryNotFoundError):
-        return UserError(
-            f"{repository}: no such folder, and no such repository on the Hugging Face Hub, or a private one; check "
-            "the name, or run: hf auth login"
-        )
-    offline = constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled)
-    why = "HF_HUB_OFFLINE is set" if offline else "it cannot be downloaded"
-    gated = f"; it may be gated: accept its terms at {page}" if repository.startswith("stabilityai/") else ""
-    return UserError(
-        f"{repository}: no such folder, and not in the Hugging Face cache{terms}, and {why}; run gmsdi once where "
-        f"there is a connection and copy that cache (HF_HOME), or give a local folder with {INDEX}{gated}"
-    )

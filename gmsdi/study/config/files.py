@@ -18,7 +18,10 @@ from gmsdi.study.config.solvers import chains
 
 Config = dict[str, Any]
 
-FOLDER = Path(__file__).parents[3] / "config"
+_PACKAGED = Path(__file__).parents[2] / "share"
+HOME = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3]
+"""What holds the folders workflow, config and envs: the wheel's copy of them, or the checkout."""
+FOLDER = HOME / "config"
 """Folder of the configurations that come with the package."""
 DEMO = "config.yaml"
 

@@ -1,0 +1,261 @@
+"""Models on the Hugging Face Hub: a repository there is a model folder with a card, `README.md`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from gmsdi import __version__
+from gmsdi.errors import UserError
+from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, read_config
+
+PROVENANCE, CARD = "provenance.json", "README.md"
+FILES = (CONFIG, WEIGHTS, PROMPTS, PROVENANCE)
+"""What a model of this package consists of; the last two are not always there."""
+LICENCES = {
+    "stabilityai/stable-audio-open": "Stability AI Community License",
+    "stabilityai/stable-audio-3": "Stability AI Community License, and Gemma's terms for the text encoder",
+    "ACE-Step/": "MIT license",
+    "harmonai/": "MIT license",
+}
+"""Of repositories whose names begin so."""
+_ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+
+def is_id(where: str | Path) -> bool:
+    """Whether this may be a name on the hub, `owner/name` or `owner/name@revision`, and is no file or folder here."""
+    return isinstance(where, str) and _ID.fullmatch(where) is not None and not Path(where).exists()
+
+
+def download(where: str, files: Sequence[str] = FILES, unwanted: Sequence[str] = ()) -> Path:
+    """The local folder of a repository on the hub; downloaded into the Hugging Face cache if it is not there yet.
+
+    With HF_HUB_OFFLINE=1 it is taken from the cache alone; HF_ENDPOINT names another hub.
+
+    Args:
+        where: `owner/name`, or `owner/name@revision` with a branch, tag or commit.
+        files: patterns of the files that are wanted; no others are downloaded.
+        unwanted: patterns of those among them that are not.
+
+    Raises:
+        UserError: if there is no such repository or revision, one may not read it, or there is no connection.
+    """
+    from huggingface_hub import snapshot_download
+
+    found = _ID.fullmatch(where)
+    if found is None:
+        raise UserError(f"{where}: not a name on the Hugging Face Hub; write owner/name, or owner/name@revision")
+    with _explained(where):
+        folder = snapshot_download(
+            found["name"], revision=found["revision"], allow_patterns=list(files), ignore_patterns=list(unwanted)
+        )
+    return Path(folder)
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    licence: str,
+    results: str | Path | None = None,
+    private: bool = False,
+    message: str = "Upload a gmsdi model",
+) -> str:
+    """Upload a model folder with a card; the repository is made if it is not there.
+
+    Args:
+        folder: of the model, see `gmsdi.models.checkpoint`.
+        repository: `owner/name`. The token is that of `hf auth login`, or of HF_TOKEN.
+        licence: of the weights, by its name on the hub, such as "mit" or "cc-by-nc-4.0".
+        results: see `card`.
+        private: make the repository private, if it is made now.
+        message: of the commit.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        UserError: if the folder holds no model, or one may not write there.
+    """
+    from huggingface_hub import HfApi
+
+    if not is_id(repository) or "@" in repository:
+        raise UserError(f"{repository}: not a name on the Hugging Face Hub; write owner/name")
+    text = card(folder, repository, licence=licence, results=results)
+    api = HfApi(library_name="gmsdi", library_version=__version__)
+    with _explained(repository), tempfile.TemporaryDirectory() as temporary:
+        (Path(temporary) / CARD).write_text(text, encoding="utf-8")
+        for name in FILES:
+            if (Path(folder) / name).is_file():
+                (Path(temporary) / name).symlink_to((Path(folder) / name).resolve())
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        try:
+            api.upload_folder(repo_id=repository, folder_path=temporary, commit_message=message)
+        except ValueError as error:
+            if isinstance(error, OSError):  # an answer of the hub, which is explained
+                raise
+            raise UserError(f"{repository}: the hub refuses the card ({' '.join(str(error).split())})") from error
+    return str(address)
+
+
+def card(folder: str | Path, name: str, *, licence: str, results: str | Path | None = None) -> str:
+    """The card of a model: what it is, how to use it, how it was trained, what it scores, and its licence.
+
+    Args:
+        folder: of the model; what it was trained on is in its `provenance.json`.
+        name: on the hub.
+        licence: of the weights.
+        results: folder of a run that evaluated the model, `results/<run>` or a published copy of it; its Table 2 goes
+            into the card, and the rows of the paper's methods into the card's metadata.
+
+    Raises:
+        UserError: if the folder holds no model, or the run no Table 2.
+    """
+    config = read_config(folder)
+    if not licence.strip():
+        raise UserError("a model card needs the licence of the weights; give one, such as mit or cc-by-nc-4.0")
+    data: dict[str, Any] = {
+        "license": licence,
+        "library_name": "gmsdi",
+        "pipeline_tag": "audio-to-audio",
+        "tags": ["gmsdi", "music", "source-separation", "music-generation", "diffusion"],
+    }
+    labels = [str(label) for label in config.get("labels") or []]
+    seconds = config["window"] / config["sample_rate"]
+    known = f"Its stems are {', '.join(labels)}." if labels else "It takes free text."
+    parts = [
+        f"# {name.partition('/')[2]}",
+        "A text-conditioned diffusion model of music for gmsdi (`pip install gmsdi`): it separates, extracts, "
+        f"generates and accompanies stems. {known} Audio: {config['sample_rate']} Hz, windows of {seconds:.1f} s.",
+        f'```python\nimport gmsdi\n\nmodel = gmsdi.load("{name}")\nstems = gmsdi.separate(model, "song.wav")\n'
+        'stems.save("song")\n```',
+        f"```\ngmsdi separate song.wav --model {name}\n```",
+    ]
+    provenance = _read(Path(folder) / PROVENANCE)
+    if provenance:
+        parts += ["## Training", _told(provenance), f"All of it is in `{PROVENANCE}`."]
+    else:
+        parts += ["## Training", "Not recorded."]
+    if results is not None:
+        table, facts = _table2(Path(results), _digest(Path(folder) / WEIGHTS))
+        data["model-index"] = [{"name": name.partition("/")[2], "results": _index(table, facts)}]
+        parts += ["## Results", _scores(table, facts)]
+    parts += ["## Licence", f"{licence}. The licence is that of the weights; gmsdi itself is under the MIT licence."]
+    return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """One line instead of what the hub's client says.
+
+    Args:
+        where: `owner/name`, or `owner/name@revision`.
+
+    Raises:
+        UserError: in place of what is raised inside.
+    """
+    import huggingface_hub.errors as hub
+    from huggingface_hub import constants
+
+    name = where.partition("@")[0]
+    licence = next((text for prefix, text in LICENCES.items() if name.startswith(prefix)), None)
+    terms = "" if licence is None else f" (its licence: {licence})"
+    page = f"{constants.ENDPOINT}/{name}"
+    try:
+        yield
+    except hub.GatedRepoError as error:
+        raise UserError(f"{where}: gated{terms}; accept its terms at {page}, then run: hf auth login") from error
+    except hub.RevisionNotFoundError as error:
+        raise UserError(f"{where}: no such revision on the Hugging Face Hub; name a branch, tag or commit") from error
+    except hub.RepositoryNotFoundError as error:
+        raise UserError(
+            f"{where}: no such folder, and no such repository on the Hugging Face Hub, or a private one; check "
+            "the name, or run: hf auth login"
+        ) from error
+    except hub.OfflineModeIsEnabled as error:
+        raise UserError(f"{where}: HF_HUB_OFFLINE is set, so that the hub is not asked; unset it") from error
+    except hub.LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "it cannot be downloaded"
+        gated = f"; it may be gated: accept its terms at {page}" if name.startswith("stabilityai/") else ""
+        raise UserError(
+            f"{where}: no such folder, and not in the Hugging Face cache{terms}, and {why}; run gmsdi once where there "
+            f"is a connection and copy that cache (HF_HOME), or give a local folder{gated}"
+        ) from error
+    except hub.HfHubHTTPError as error:
+        status = error.response.status_code
+        mend = "run `hf auth login` with a token that may write" if status in (401, 403) else "try again later"
+        raise UserError(f"{where}: the Hugging Face Hub answered {status}; {mend}") from error
+    except (hub.HTTPError, OSError) as error:  # the base of what the hub's own client of HTTP raises
+        raise UserError(f"{where}: the Hugging Face Hub cannot be reached ({error}); try again later") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); mend or remove it") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    """The facts of a provenance that fit on a line each, as a list."""
+    plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float)}
+    return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in plain.items())
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _table2(folder: Path, digest: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of a run's Table 2 for all stems together, and what its test split consists of."""
+    provenance = _read(folder / PROVENANCE)
+    for file in (folder / "tables" / "table2_separation.csv", folder / "table2_separation.csv"):
+        if file.is_file():
+            if digest not in str(provenance.get("Model", {}).get(WEIGHTS)):
+                raise UserError(
+                    f"{folder}: a run of another model, by {PROVENANCE}; name one that evaluated these weights"
+                )
+            table = pd.read_csv(file)
+            return table[(table["stem"] == "All") & table["active"].notna()], provenance.get("Data", {})
+    raise UserError(f"{folder}: no tables/table2_separation.csv there; name the folder of a run that is done")
+
+
+def _scores(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    lines = [
+        f"| {row.model} | {row.active:.2f} [{row.active_low:.2f}, {row.active_high:.2f}] | {row.protocol:.2f} |"
+        for row in table.itertuples()
+    ]
+    head = ["| method | SI-SDRi over active stems (dB) | by MSDM's protocol |", "| --- | ---: | ---: |"]
+    note = (
+        "All stems together, with 95% bootstrap intervals over tracks; the run's other systems are models of their own."
+    )
+    return "\n".join([*head, *lines]) + "\n\n" + "\n\n".join([note, _told(facts)])
+
+
+def _index(table: pd.DataFrame, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The paper's methods, which ran on this model, as the hub's metadata has results."""
+    data = {"name": str(facts.get("test split", "the run's test split")), "type": "multitrack"}
+    return [
+        {
+            "task": {"type": "audio-to-audio", "name": "music source separation"},
+            "dataset": data,
+            "metrics": [
+                {"type": "si-sdri", "value": round(row.active, 2), "name": f"{row.model}, SI-SDRi (dB), active stems"}
+            ],
+        }
+        for row in table.itertuples()
+        if str(row.model).startswith("GMSDI")
+    ]

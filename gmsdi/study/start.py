@@ -1,0 +1,83 @@
+"""A folder to run the workflow in: a configuration, and a Snakefile that has the installed workflow as a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gmsdi.errors import UserError
+from gmsdi.io.files import atomic
+from gmsdi.study.config.files import DEMO, HOME, over_base, slug, writable
+
+BASELINES = Path(__file__).parents[1] / "weights" / "baselines"
+
+SNAKEFILE = """\
+# The study of gmsdi, as it is installed where Snakemake runs. Rules of your own go below.
+from gmsdi.study.config.files import HOME
+
+
+configfile: "config/config.yaml"
+
+
+module gmsdi:
+    snakefile:
+        str(HOME / "workflow" / "Snakefile")
+    config:
+        config
+
+
+use rule * from gmsdi
+"""
+CONFIG = """\
+# The keys that differ from those of the base: demo, another configuration that comes with gmsdi, or the path of a file.
+# They are {names}.
+# `snakemake --cores 8` in this folder fills results/{run}.
+base: {base}
+run: {run}
+"""
+NO_BASELINES = """\
+# The weights of the paper's other systems are not installed; after `pip install gmsdi-baselines`, remove this.
+separation: {{rows: {{{rows}}}}}
+"""
+OTHERS = ("demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian")
+"""Kinds of rows that run on models of separated stems."""
+
+
+def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
+    """Lay out a folder for a run.
+
+    Args:
+        folder: to be made; it may be there, but without these files. Its name is that of the run.
+        base: the configuration to start from, by its name.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: if there is no such base, a file is there already, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    known = {path.stem for path in (HOME / "config").glob("*.yaml") if path.name != DEMO}
+    if base != "demo" and base not in known:
+        raise UserError(f"--base is {base!r}; choose demo or one of {', '.join(sorted(known))}")
+    profile = Path("workflow", "profiles", "default", "profile.v9+.yaml")
+    run = slug(folder.resolve().name).strip("_") or "mine"
+    config = CONFIG.format(names=", ".join(sorted(known)), base=base, run=run)
+    resolved = over_base({"base": base})
+    rows = [name for name, row in resolved["separation"]["rows"].items() if row and row["kind"] in OTHERS]
+    baselines = resolved["baselines"]
+    if rows and not (baselines.get("train") or baselines.get("folder") or BASELINES.is_dir()):
+        config += NO_BASELINES.format(rows=", ".join(f"{name}: null" for name in rows))
+    content = {
+        "config/config.yaml": config,
+        "workflow/Snakefile": SNAKEFILE,
+        profile.as_posix(): (HOME / profile).read_text(encoding="utf-8"),
+        ".gitignore": ".snakemake/\nresults/\n",
+    }
+    there = [folder / name for name in content if (folder / name).exists()]
+    if there:
+        raise UserError(f"{there[0]}: already there; choose another folder, or remove it")
+    writable(folder)
+    for name, text in content.items():
+        with atomic(folder / name) as file:
+            file.write_text(text, encoding="utf-8")
+    return [folder / name for name in content]
