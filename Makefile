@@ -13,10 +13,11 @@ RESULTS = $(filter-out results/README.md,$(wildcard results/*))
 PEERS := $(VENV)/.peers
 CLUSTER := $(VENV)/.cluster
 SITE := $(VENV)-site
+APP := $(VENV)/.app
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full publish cluster test lint format docs site wheels unlock clean clean_results
+.PHONY: help demo mini_full app publish cluster test test_browser lint format docs site wheels unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -29,6 +30,9 @@ mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/
 	@$(SNAKEMAKE) $(QUIETLY) --configfile config/mini_full.yaml
 	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
 
+app: $(APP)  ## the four tasks as a page in your browser; PORT=7860
+	@$(BIN)/gmsdi app --open --port $(or $(PORT),7860)
+
 publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README; RUN=mini_clap: of that
 	@$(BIN)/python -m benchmarks.publish $(or $(RUN),mini_full)
 	@echo "docs/$(or $(RUN),mini_full)/README.md shows the tables and figures of results/$(or $(RUN),mini_full)."
@@ -38,6 +42,10 @@ cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-pr
 
 test: $(PEERS)  ## unit, integration and peer tests
 	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required OMP_NUM_THREADS=1 python -m pytest --numprocesses $(CORES) --dist loadfile
+
+test_browser: $(APP)  ## the page in Chromium, apt-get install chromium; FIGURE=docs/figures/app.png: takes its picture, too
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps playwright==1.65.2
+	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_BROWSER=required GMSDI_FIGURE="$(FIGURE)" python -m pytest tests/browser
 
 lint: $(INSTALLED)  ## ruff, mypy, snakefmt, snakemake --lint
 	@export PATH="$(abspath $(BIN)):$$PATH"; set -x; \
@@ -91,4 +99,8 @@ $(SITE)/.installed: requirements-docs.lock
 
 $(CLUSTER): $(INSTALLED) requirements-cluster.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-cluster.lock
+	@touch $@
+
+$(APP): $(INSTALLED) requirements-app.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-app.lock
 	@touch $@

@@ -526,6 +526,20 @@ def cost(
     typer.echo(dumps(result.as_dict(), indent=1) if json else costing.text(result))
 
 
+@app.command("app")
+def page(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any that is free.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 lets everyone on the network use it.")] = "127.0.0.1",
+    model: Model = "mini",
+    device: Device = "auto",
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Serve a page with all of this for the browser, on this machine alone."""
+    from gmsdi.app.server import serve
+
+    serve(host=host, port=port, model=model, device=device, show=show, say=lambda line: typer.echo(line))
+
+
 def _list_models(wanted: bool) -> None:
     if wanted:
         models()
@@ -684,23 +698,12 @@ def _sampling(
 
 def _gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
     """γ as given; what is not given is left to the task."""
-    from gmsdi.inference import gamma_from_config
+    from gmsdi.inference import gamma_from_text
 
-    result: dict[str, Any] = {}
-    for name, text in (("gamma_x", gamma_x), ("gamma_y", gamma_y)):
-        if text is None:
-            continue
-        number, star, rest = text.partition("*sigma")
-        words = rest.split()
-        try:
-            value = float(number)
-            limits = {key: float(level) for key, level in zip(words[::2], words[1::2], strict=True)}
-        except ValueError:
-            raise UserError(
-                f'--{name.replace("_", "-")} {text!r}: write a number, "inf", or "2*sigma" (also "2*sigma above 0.1")'
-            ) from None
-        result[name] = gamma_from_config({"sigma": value, **limits} if star else value)
-    return result
+    given = {"gamma_x": gamma_x, "gamma_y": gamma_y}
+    return {
+        name: gamma_from_text(text, f"--{name.replace('_', '-')}") for name, text in given.items() if text is not None
+    }
 
 
 @contextmanager

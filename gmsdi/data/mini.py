@@ -180,7 +180,7 @@ def default_soundfont() -> str:
     return os.path.join(spec.submodule_search_locations[0], "TimGM6mb.sf2")
 
 
-def _master(
+def master(
     audio: Mapping[str, np.ndarray], config: MiniConfig
 ) -> tuple[dict[str, np.ndarray], dict[str, float], float]:
     """Bring all stems to one loudness and keep the mix below its peak.
@@ -207,7 +207,7 @@ def _write_track(job: tuple[Path, MiniConfig, int, str, int]) -> None:
 
     root, config, seed, split, index = job
     piece = compose_track(config, seed=seed, split=split, index=index)
-    stems, loudness, gain = _master(render(piece, config), config)
+    stems, loudness, gain = master(render(piece, config), config)
     mix = np.sum(list(stems.values()), axis=0, dtype=np.int32)
     ids = {name: f"S{k:02d}" for k, name in enumerate(INSTRUMENTS)}
     with atomic(root / split / _name(split, index, config)) as folder:

@@ -45,6 +45,7 @@ from gmsdi.inference.base import (
     Noise,
     Prompts,
     gamma_from_config,
+    gamma_from_text,
     natural_gamma,
     project,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "conditioned",
     "extractor",
     "gamma_from_config",
+    "gamma_from_text",
     "natural_gamma",
     "partial",
     "project",

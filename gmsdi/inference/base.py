@@ -184,5 +184,25 @@ def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
     )
 
 
+def gamma_from_text(text: str, name: str = "gamma") -> Gamma:
+    """γ as a user writes it: a number, "inf", or "2*sigma", also "2*sigma above 0.1 below 1".
+
+    Args:
+        text: what is written.
+        name: what it is for, for the message.
+
+    Raises:
+        UserError: for anything else.
+    """
+    number, star, rest = text.partition("*sigma")
+    words = rest.split()
+    try:
+        value = float(number)
+        limits = {key: float(level) for key, level in zip(words[::2], words[1::2], strict=True)}
+    except ValueError:
+        raise UserError(f'{name} {text!r}: write a number, "inf", or "2*sigma" (also "2*sigma above 0.1")') from None
+    return gamma_from_config({"sigma": value, **limits} if star else value)
+
+
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)

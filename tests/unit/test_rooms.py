@@ -19,6 +19,7 @@ FLOORS = [
     {"systems"},
     {"training"},
     {"study"},
+    {"app"},
     {"cli"},
 ]
 """From the ground up. A room imports itself and what is below."""
