@@ -192,7 +192,7 @@ def test_a_folder_holds_the_codec_and_the_model_of_its_latents(folders, windows)
 @pytest.mark.parametrize("sums", ["latents", "signals"])
 def test_all_tasks_run_on_a_model_of_latents(folders, sums):
     song = music(2, seed=5).flatten().numpy()[:1500]
-    options = {"solver": Solver("euler", steps=3, sigma_max=1.0), "guidance": Guidance(w=1.0)}
+    options = {"solver": Solver("euler", steps=8, sigma_max=1.0), "guidance": Guidance(w=1.0)}
     model = load_pipeline(folders / sums, precision="float32")
     rate = {"sample_rate": 8000}
     for stems in (
