@@ -17,7 +17,7 @@ APP := $(VENV)/.app
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full app publish cluster test test_browser lint format docs site wheels unlock clean clean_results
+.PHONY: help demo mini_full tune app publish cluster test test_browser lint format docs site wheels unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -32,6 +32,11 @@ mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/
 
 app: $(APP)  ## the four tasks as a page in your browser; PORT=7860
 	@$(BIN)/gmsdi app --open --port $(or $(PORT),7860)
+
+tune: $(INSTALLED)  ## the searches on validation data that the defaults come from, within an hour: docs/tuning
+	@$(SNAKEMAKE) $(QUIETLY) --configfile config/tuning.yaml -- tune
+	@mkdir -p docs/tuning && cp results/tuning/tuning/* docs/tuning/
+	@echo "docs/tuning/README.md says which defaults of config/config.yaml the tables support."
 
 publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README; RUN=mini_clap: of that
 	@$(BIN)/python -m benchmarks.publish $(or $(RUN),mini_full)

@@ -97,6 +97,24 @@ def coherence(given: np.ndarray, made: np.ndarray, sample_rate: int) -> tuple[np
     return harmony, together, copied(given, made, sample_rate)
 
 
+def in_common(stems: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """What every pair of the stems of a clip has in common: the harmony and the onsets of `coherence`.
+
+    Args:
+        stems: `[N, R, T]`.
+        sample_rate: in Hz.
+
+    Returns:
+        Harmony and onsets, both `[N, R, R]`.
+    """
+    clips, rows, _ = stems.shape
+    flat = stems.reshape(clips * rows, -1)
+    tones, rises = (found(flat, sample_rate) for found in (chroma, onsets))
+    tones, rises = (x.reshape(clips, rows, *x.shape[1:]) for x in (tones, rises))
+    harmony = _cosine(tones[:, :, None], tones[:, None], axis=3).mean(axis=-1)
+    return harmony, _cosine(rises[:, :, None], rises[:, None], axis=-1)
+
+
 def _spectrogram(audio: np.ndarray, sample_rate: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies `[B]` in Hz and magnitudes `[N, B, F]`, in units of the amplitude."""
     size = round(seconds * sample_rate)

@@ -172,6 +172,8 @@ def _type(rule: Schema, *, plural: bool = False) -> str:
         return " or ".join(_type(part, plural=plural) for part in rule["anyOf"])
     if "enum" in rule:
         return ", ".join(f"`{value}`" for value in rule["enum"])
+    if "type" not in rule:
+        return "values" if plural else "value"
     kinds = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
     words = []
     for kind in kinds:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmsdi.study.chunks import Progress
+from gmsdi.study.shards import Shards
+from gmsdi.study.stems import made_stems
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gmsdi.metrics.embeddings import Embedding
 
 
@@ -36,3 +42,54 @@ def embed(embedding: Embedding, clips: Iterable[np.ndarray], sample_rate: int) -
         frames = np.asarray(embedding.frames(np.stack(block), sample_rate), np.float32)
         found.append(frames.reshape(len(block), -1, frames.shape[-1]))
     return np.concatenate(found)
+
+
+def embed_clips(
+    embedding: Embedding,
+    clips: pd.DataFrame,
+    audio: Shards | np.ndarray,
+    sample_rate: int,
+    *,
+    rows: Sequence[str] = (),
+    count: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, np.ndarray]:
+    """Embeddings of the clips of a task, and of their stems.
+
+    Args:
+        embedding: see `metrics.embeddings.get_embedding`.
+        clips: of the task, see `generation.clips_of`.
+        audio: `[N, R, T]`.
+        sample_rate: in Hz.
+        rows: of a task that makes several stems what they are called, `Task.rows`.
+        count: clips of each stem, see `stems.made_stems`.
+        progress: called with the part that is done.
+
+    Returns:
+        `bar/<bar>`: frames of `embed` of the clips of a bar, mixed down; where they are made of test chunks also
+        `tracks`, those of each bar's clips. With `rows` also `stem/<row>`, frames of a stem, and `pairs/<column>`, the
+        columns of `made_stems`.
+    """
+    found: dict[str, np.ndarray] = {}
+    bars = list(clips.groupby("bar", sort=False))
+    for done, (bar, group) in enumerate(bars):
+        found[f"bar/{bar}"] = embed(embedding, (mixdown(audio[[row]])[0] for row in group.index), sample_rate)
+        if "track" in group:  # the same for every bar
+            found["tracks"] = group["track"].to_numpy(dtype=str)
+        if progress is not None:
+            progress((done + 1) / (len(bars) + len(rows)))
+    if not rows:
+        return found
+    chosen, pairs = made_stems(clips, audio, rows, count=count, sample_rate=sample_rate)
+    for name in pairs:
+        found[f"pairs/{name}"] = pairs[name].to_numpy(dtype=str if name in ("stem", "other") else None)
+    for place, (row, numbers) in enumerate(chosen.items()):
+        found[f"stem/{row}"] = embed(embedding, (audio[[number]][0, place] for number in numbers), sample_rate)
+        if progress is not None:
+            progress((len(bars) + place + 1) / (len(bars) + len(rows)))
+    return found
+
+
+def named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.io.files import atomic
+from gmsdi.study.chunks import ALL, labels_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,31 +95,32 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
     """
     model = table[table["kind"] == "model"]
     bars, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
-    stems = list(dict.fromkeys(stem for bar in bars for stem in bar.split(", ") if bar != "All"))
-    short = ["All" if bar == "All" else "+".join(_initial(stem, stems) for stem in bar.split(", ")) for bar in bars]
     with _style() as (plt, _):
-        # Not every series has all bars: those of a bar stand side by side, all of them as wide as fits the most.
+        # Not every series has all bars: those of a bar lie side by side, all of them as wide as fits the most.
         present = {bar: [name for name in series if name in set(rows["series"])] for bar, rows in model.groupby("bar")}
         most = max(map(len, present.values()))
-        figure, ax = plt.subplots(figsize=(max(6.0, 1.5 + 0.52 * len(bars) * most), 3.8), layout="constrained")
-        width = 0.76 / most
+        size = (7.2, max(3.2, 1.6 + max(0.26, 0.17 * most) * len(bars)))
+        figure, ax = plt.subplots(figsize=size, layout="constrained")
+        width = 0.8 / most
         for name in series:
             rows = model[model["series"] == name].set_index("bar")
             places = [
                 bars.index(bar) + (present[bar].index(name) - (len(present[bar]) - 1) / 2) * width for bar in rows.index
             ]
-            # seaborn would leave gaps where a series is missing.
-            ax.bar(places, rows["fad"], 0.92 * width, label=name, color=COLOURS.get(name), zorder=2)
-            _marks(ax, np.array(places), rows)
+            ax.barh(places, rows["fad"], 0.92 * width, label=name, color=_colour(name), zorder=2)
+            _marks(ax, np.array(places), rows, upright=False)
         for row in table[table["kind"] == "line"].itertuples():
-            ax.axhline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
+            ax.axvline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
             if row.series == HELD_OUT:
-                ax.fill_between([-0.5, len(bars) - 0.5], row.fad_low, row.fad_high, color=COLOURS[row.series], **BAND)
-        ax.axvline(0.5, color="#cccccc", lw=0.8)
-        ax.set_xticks(range(len(bars)), short)
-        key = ", ".join(f"{_initial(stem, stems)} {stem}" for stem in stems)
-        ax.set_xlabel(f"All: total generation; else the given stems of partial generation ({key})")
-        _finish(ax, table)
+                ax.fill_betweenx([-0.5, len(bars) - 0.5], row.fad_low, row.fad_high, color=COLOURS[row.series], **BAND)
+        ax.set_ylim(len(bars) - 0.5, -0.5)
+        given = [0 if bar == ALL else len(labels_in(bar)) for bar in bars]
+        for place in range(1, len(bars)):
+            if given[place] != given[place - 1]:
+                ax.axhline(place - 0.5, color="#cccccc", lw=0.8)
+        ax.set_yticks(range(len(bars)), ["All (total)" if bar == ALL else " + ".join(labels_in(bar)) for bar in bars])
+        ax.set_ylabel("Given stems of partial generation")
+        _finish(ax, table, upright=False)
     return figure
 
 
@@ -192,18 +194,38 @@ def save(figure: Figure, *paths: str | Path) -> None:
             figure.savefig(path, dpi=160, metadata=undated.get(target.suffix))
 
 
-def _marks(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
-    """Value, interval and FAD∞ of the bars at x."""
-    for place, value in zip(x, rows["fad"], strict=True):
-        # Beside the error bar, which goes up from the bar's middle.
-        text = ax.annotate(f"{value:.1f}", (place, value), (2, 2), textcoords="offset points", fontsize=7)
-        text.set(zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})
+def _strength(series: str) -> str:
+    """What a series' name says of its w; nothing of those that have none."""
+    return series.partition(", w = ")[2]
+
+
+def _colour(series: str) -> str | None:
+    return COLOURS.get(series.partition(", w = ")[0])
+
+
+def _marks(ax: Axes, places: np.ndarray, rows: pd.DataFrame, *, upright: bool = True) -> None:
+    """Value, interval and FAD∞ of the bars at these places, which stand upright or lie."""
     ends = np.abs(rows[["fad_low", "fad_high"]].to_numpy(float).T - rows["fad"].to_numpy())
-    ax.errorbar(x, rows["fad"], ends, fmt="none", ecolor="#222222", elinewidth=0.8, capsize=2, zorder=3)
-    ax.plot(x, rows["fad_inf"], "D", ms=3.5, mfc="white", mec="#222222", mew=0.8, ls="none", zorder=3)
+    style: dict[str, Any] = {"fmt": "none", "ecolor": "#222222", "elinewidth": 0.8, "capsize": 2, "zorder": 3}
+    dots: dict[str, Any] = {"ms": 3.5, "mfc": "white", "mec": "#222222", "mew": 0.8, "ls": "none", "zorder": 3}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8}
+    words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "zorder": 4, "bbox": box}
+    values = rows["fad"].to_numpy(float)
+    if upright:
+        ax.errorbar(places, values, ends, **style)
+        ax.plot(places, rows["fad_inf"], "D", **dots)
+        for place, value in zip(places, values, strict=True):
+            # Beside the error bar, which goes up from the bar's middle.
+            ax.annotate(f"{value:.1f}", (place, value), (2, 2), **words)
+        return
+    ax.errorbar(values, places, xerr=ends, **style)
+    ax.plot(rows["fad_inf"], places, "D", **dots)
+    for place, value, high in zip(places, values, values + ends[1], strict=True):
+        text = f"{value:.1f}"
+        ax.annotate(text, (value if np.isnan(high) else high, place), (5, 0), va="center", **words)
 
 
-def _finish(ax: Axes, table: pd.DataFrame) -> None:
+def _finish(ax: Axes, table: pd.DataFrame, *, upright: bool = True) -> None:
     """Axis, legend and the line that says what the numbers rest on."""
     from matplotlib.container import BarContainer
 
@@ -211,12 +233,12 @@ def _finish(ax: Axes, table: pd.DataFrame) -> None:
     finite = table["fad"][table["fad"] > 0]
     if finite.max() > 12 * model["fad"].median():
         # Noise is so far away that the bars could not be told apart on a linear axis.
-        ax.set_yscale("log")
+        (ax.set_yscale if upright else ax.set_xscale)("log")
     low, high = model["reference_frames"].min(), model["reference_frames"].max()
     frames = f"{low}" if low == high else f"{low} to {high}"
     fewest, most = model["reference_tracks"].min(), model["reference_tracks"].max()
     tracks = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    ax.set_ylabel("Fréchet audio distance")
+    (ax.set_ylabel if upright else ax.set_xlabel)("Fréchet audio distance")
     ax.set_title(
         f"{table['embedding'].iloc[0]}; {model['clips'].iloc[0]} clips = {model['frames'].iloc[0]} frames a bar, "
         f"{frames} reference frames of {tracks} tracks\n"
@@ -228,15 +250,11 @@ def _finish(ax: Axes, table: pd.DataFrame) -> None:
     handles, labels = ax.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda k: isinstance(handles[k], BarContainer), reverse=True)
     ordered, names = [handles[k] for k in order], [labels[k] for k in order]
-    ax.legend(ordered, names, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False, fontsize=7.5)
-
-
-def _initial(stem: str, stems: list[str]) -> str:
-    """The shortest beginning of a stem's name that no other stem shares."""
-    for length in range(1, len(stem)):
-        if sum(other.startswith(stem[:length]) for other in stems) == 1:
-            return stem[:length]
-    return stem
+    # Below the axis and its label, at the same distance for any height.
+    below = -0.16
+    if not upright and (figure := ax.get_figure(root=True)) is not None:
+        below = -0.46 / (figure.get_figheight() - 1.2)
+    ax.legend(ordered, names, loc="upper left", bbox_to_anchor=(0, below), ncols=3, frameon=False, fontsize=7.5)
 
 
 @contextmanager

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
 
 Made = tuple[pd.DataFrame, np.ndarray]  # the table of a shard and its audio
-Example = tuple[str, list[tuple[str, str, np.ndarray]]]  # title; rows of (label, role, audio [T])
+Clip = tuple[str, str, str, np.ndarray]  # label, role, what it is played together with, audio [T]
+Example = tuple[str, list[Clip]]  # title and clips; those of one label stand side by side
+
+STEMS, TRUE = "stems", "true stems"
+"""What is played together."""
 
 FLOOR, CEILING = -50.0, 30.0  # dB, the range of a spectrogram's colours
 
@@ -109,10 +113,10 @@ def _separated(windows: WindowSet, table: pd.DataFrame, estimates: np.ndarray, e
     for place in order.sort_values(["number", "again"], kind="stable").index[:examples]:
         row = table.loc[place]
         truth = windows.stems([row["chunk"]])[0, :, 0]
-        rows = [("Mixture", "given", truth.sum(axis=0))]
+        rows: list[Clip] = [("Mixture", "given", "", truth.sum(axis=0))]
         for k, label in enumerate(windows.labels):
-            rows.append((label, "separated", estimates[place, k]))
-            rows.append((label, "true stem", truth[k]))
+            rows.append((label, "separated", STEMS, estimates[place, k]))
+            rows.append((label, "true stem", TRUE, truth[k]))
         yield f"{row['track']}, {row['offset'] / windows.sample_rate:.1f} s", rows
 
 
@@ -120,19 +124,19 @@ def _single(
     made: Sequence[tuple[Single, pd.DataFrame, np.ndarray]], labels: Sequence[str], examples: int
 ) -> Iterator[Example]:
     for label in labels:
-        rows = []
+        rows: list[Clip] = []
         for task, table, audio in made:
             role = "negative prompt" if task.negative else "no negative prompt"
             for place in table.index[table["bar"] == label][: max(1, examples // 2)]:
-                rows.append((label, role, audio[place, 0]))
+                rows.append((label, role, "", audio[place, 0]))
         yield label, rows
 
 
 def _total(table: pd.DataFrame, audio: np.ndarray, labels: Sequence[str], examples: int) -> Iterator[Example]:
     for place in table.index[:examples]:
-        rows = [("Sum of the stems", "generated", audio[place, :-1].sum(axis=0))]
-        rows.append(("Mixture row y", "generated", audio[place, -1]))
-        rows += [(label, "generated", audio[place, k]) for k, label in enumerate(labels)]
+        rows: list[Clip] = [("Sum of the stems", "generated", "", audio[place, :-1].sum(axis=0))]
+        rows.append(("Mixture row y", "generated", "", audio[place, -1]))
+        rows += [(label, "generated", STEMS, audio[place, k]) for k, label in enumerate(labels)]
         yield f"Clip {table.at[place, 'clip'] + 1}", rows
 
 
@@ -143,18 +147,18 @@ def _partial(table: pd.DataFrame, audio: np.ndarray, labels: Sequence[str], exam
         places = table.index[table["bar"] == bar]
         place = places[k % len(places)]
         given = given_in(bar)
-        rows = [("Given and generated", "mix", audio[place, :-1].sum(axis=0))]
+        rows: list[Clip] = [("Given and generated", "mix", "", audio[place, :-1].sum(axis=0))]
         for i, label in enumerate(labels):
-            rows.append((label, "given" if label in given else "generated", audio[place, i]))
+            rows.append((label, "given" if label in given else "generated", STEMS, audio[place, i]))
         yield f"Given: {bar}", rows
 
 
-def _write(out: Path, prefix: str, sample_rate: int, row: tuple[str, str, np.ndarray]) -> dict[str, Any]:
+def _write(out: Path, prefix: str, sample_rate: int, row: Clip) -> dict[str, Any]:
     import soundfile
     from matplotlib import colormaps
     from PIL import Image
 
-    label, role, audio = row
+    label, role, together, audio = row
     number = 1 + len(list(out.glob(f"{prefix}-*.flac")))
     name = f"{prefix}-{number:02d}"
     soundfile.write(out / f"{name}.flac", np.clip(audio, -1, 1), sample_rate, subtype="PCM_16")
@@ -162,4 +166,4 @@ def _write(out: Path, prefix: str, sample_rate: int, row: tuple[str, str, np.nda
     image = Image.fromarray((63 * level).round().astype(np.uint8))
     image.putpalette((255 * colormaps["magma"](np.linspace(0, 1, 64))[:, :3]).round().astype(np.uint8).tobytes())
     image.save(out / f"{name}.png", optimize=True)
-    return {"label": label, "role": role, "audio": f"{name}.flac", "image": f"{name}.png"}
+    return {"label": label, "role": role, "together": together, "audio": f"{name}.flac", "image": f"{name}.png"}

@@ -78,8 +78,7 @@ def generate(
     if task.given and system.level is not None:
         assert windows is not None
         pieces = track_levels(windows, windows.table.loc[clips["chunk"].tolist(), "track"])
-    # A batch shares its given stems; without any, bars are mixed freely.
-    for bar, group in clips.groupby("bar", sort=False) if task.given else [("", clips)]:
+    for bar, group in clips.groupby("bar", sort=False) if task.by_bar else [("", clips)]:
         places = clips.index.get_indexer(group.index)
         for part, callback in in_batches(places.tolist(), batch, progress, done):
             chosen = clips.iloc[part]

@@ -11,6 +11,8 @@ import platform
 import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +50,20 @@ def svg_uri(figure: Any) -> str:
 
 
 def gallery(folder: str | Path) -> list[dict[str, Any]]:
-    """The sections of `gallery.json` with the files as `data:` addresses."""
+    """The sections of `gallery.json` with the files as `data:` addresses.
+
+    Each example also has lines, its rows by label; paired, whether those of a line stand side by side; and together,
+    what is played together.
+    """
     folder = Path(folder)
     sections: list[dict[str, Any]] = json.loads((folder / "gallery.json").read_text(encoding="utf-8"))
     for section in sections:
         for example in section["examples"]:
             for row in example["rows"]:
                 row["audio"], row["image"] = data_uri(folder / row["audio"]), data_uri(folder / row["image"])
+            example["lines"] = [list(line) for _, line in groupby(example["rows"], key=itemgetter("label"))]
+            example["paired"] = any(len(line) > 1 for line in example["lines"])
+            example["together"] = list(dict.fromkeys(row["together"] for row in example["rows"] if row["together"]))
     return sections
 
 

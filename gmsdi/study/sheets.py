@@ -81,10 +81,15 @@ def frame_html(table: pd.DataFrame) -> str:
 
 
 def _table_html(header: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> str:
-    head = "".join(f"<th scope=col>{html.escape(name)}" for name in header)
+    names = [html.escape(name) for name in header]
+    head = "".join(f"<th scope=col>{name}" for name in names)
     cells = [[_cell(cell, html.escape, "<b>{}</b>", "<small>{}</small>") for cell in row] for row in rows]
-    body = "".join(f"<tr><th scope=row>{row[0]}{''.join(f'<td>{cell}' for cell in row[1:])}</tr>" for row in cells)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    body = ""
+    for row in cells:
+        # On narrow screens a row is a list, in which each number stands beside its column's name.
+        told = (f'<td data-name="{name}">{cell}' for name, cell in zip(names[1:], row[1:], strict=True))
+        body += f"<tr><th scope=row>{row[0]}{''.join(told)}</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(cell: Cell | str, escape: Callable[[str], str], bold: str, small: str = "{}") -> str:

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
 
 
+COMMON = ("cosine", "absolute", "harmony", "onsets")
+"""What is measured of two stems of a clip."""
+
+
 def made_stems(
-    clips: pd.DataFrame, audio: Shards, rows: Sequence[str], *, count: int
+    clips: pd.DataFrame, audio: Shards | np.ndarray, rows: Sequence[str], *, count: int, sample_rate: int
 ) -> tuple[dict[str, list[int]], pd.DataFrame]:
-    """Which clips the stems of a task are judged by, and how alike the waveforms of a clip's stems are.
+    """Which clips the stems of a task are judged by, and what the stems of a clip have in common.
 
     Args:
         clips: of a task that makes several stems, see `join_shards`.
@@ -29,33 +33,38 @@ def made_stems(
         rows: what the R stems are called: the labels, or joint ones.
         count: clips of each stem. A stem that several bars generate takes its clips from all of them in turn, so that
             it has no more than in total generation: the distance depends on their number.
+        sample_rate: in Hz.
 
     Returns:
-        For each of the `rows` the numbers of its clips. And for each ordered pair of them the columns stem, other,
-        cosine (the mean over clips of ⟨x, x'⟩/(‖x‖·‖x'‖), where neither is silent), and absolute (the mean of its
-        absolute value), over all clips in which `stem` is generated.
+        For each of the `rows` the numbers of its clips. And for each ordered pair of them the columns stem, other, and,
+        as means over all clips in which `stem` is generated and neither is silent: cosine of their waveforms,
+        ⟨x, x'⟩/(‖x‖·‖x'‖), absolute (its absolute value), harmony and onsets (`metrics.coherence.in_common`).
     """
+    from gmsdi.metrics.coherence import in_common
+
     given = [set(given_in(bar)) for bar in clips["bar"]]
     chosen: dict[str, list[int]] = {}
     for row in rows:
         bars = [group.index for bar, group in clips.groupby("bar", sort=False) if row not in given_in(bar)]
         # The k-th clip, of another bar than its neighbours.
         chosen[row] = [int(bars[k % len(bars)][k]) for k in range(min(count, *map(len, bars)))]
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for start in range(0, len(clips), CALL):
         numbers = list(range(start, min(start + CALL, len(clips))))
-        for number, stems in zip(numbers, audio[numbers][:, :-1], strict=True):
+        read = audio[numbers][:, :-1]
+        for number, stems, harmony, onsets in zip(numbers, read, *in_common(read, sample_rate), strict=True):
             products = stems.astype(np.float64) @ stems.T.astype(np.float64)
             norms = np.sqrt(np.diag(products))
             for (i, stem), (j, other) in permutations(enumerate(rows), 2):
                 if stem not in given[number] and norms[i] > 0 and norms[j] > 0:
-                    found.setdefault((stem, other), []).append(products[i, j] / (norms[i] * norms[j]))
-    pairs = [(*pair, np.mean(values), np.mean(np.abs(values))) for pair, values in found.items()]
-    return chosen, pd.DataFrame(pairs, columns=["stem", "other", "cosine", "absolute"])
+                    cosine = products[i, j] / (norms[i] * norms[j])
+                    found.setdefault((stem, other), []).append((cosine, abs(cosine), harmony[i, j], onsets[i, j]))
+    pairs = [(*pair, *np.mean(values, axis=0)) for pair, values in found.items()]
+    return chosen, pd.DataFrame(pairs, columns=["stem", "other", *COMMON])
 
 
 def real_cosines(windows: WindowSet, *, clips: int, seed: int) -> pd.DataFrame:
-    """The cosines of `made_stems` of real stems, in at most `clips` chunks of the test split where all are active."""
+    """The pairs of `made_stems` of real stems, in at most `clips` chunks of the test split where all are active."""
     full = windows.table.index[windows.table["active"] == joined(windows.labels)]
     chunks = sorted(draw(windows.table, full, clips, seed, "cosines"))
     table = pd.DataFrame({"bar": [ALL] * len(chunks)})
@@ -65,7 +74,8 @@ def real_cosines(windows: WindowSet, *, clips: int, seed: int) -> pd.DataFrame:
             stems = windows.stems([chunks[row] for row in rows])[:, :, 0]
             return np.concatenate([stems, stems.sum(axis=1, keepdims=True)], axis=1)
 
-    return made_stems(table, Real(), windows.labels, count=clips)[1]  # type: ignore[arg-type]
+    real: Any = Real()
+    return made_stems(table, real, windows.labels, count=clips, sample_rate=windows.sample_rate)[1]
 
 
 def stems_of_mixtures(
@@ -94,8 +104,9 @@ def stems_of_mixtures(
     Returns:
         A row per series, stem and reference, with the columns series, stem, reference, own (whether it is the stem's),
         nearest (whether none is nearer, among those of single labels and its own), fad; for its own also fad_low and
-        fad_high (`metrics.frechet.fad_ci`), and for the others the cosines of `made_stems` with the stem that the
-        reference is of; clips, frames and reference_clips. Held-out chunks are compared as in `distances`.
+        fad_high (`metrics.frechet.fad_ci`), and for the others what `made_stems` found in common with the
+        stem that the reference is of; clips, frames and reference_clips. Held-out chunks are compared as in
+        `distances`.
     """
     from gmsdi.metrics.frechet import fad, fad_ci
 
@@ -124,10 +135,10 @@ def stems_of_mixtures(
                         seed=item_seed(seed, "stems", name, stem),
                     )  # fmt: skip
                 elif pairs is not None and (stem, other) in pairs.index:
-                    row |= pairs.loc[(stem, other), ["cosine", "absolute"]].to_dict()
+                    row |= pairs.loc[(stem, other), list(COMMON)].to_dict()
                 row |= {"clips": len(frames), "frames": frames.shape[0] * frames.shape[1]}
                 found.append({**row, "reference_clips": len(compared)})
             least = min(row["fad"] for row in found)
             rows += [{**row, "nearest": row["fad"] == least} for row in found]
-    order = ["series", "stem", "reference", "own", "nearest", "fad", "fad_low", "fad_high", "cosine", "absolute"]
+    order = ["series", "stem", "reference", "own", "nearest", "fad", "fad_low", "fad_high", *COMMON]
     return pd.DataFrame(rows).reindex(columns=[*order, "clips", "frames", "reference_clips"])

@@ -14,6 +14,7 @@ from gmsdi.sampling.solver import changed
 from gmsdi.study.config import Config, digest, slug
 from gmsdi.study.methods import Extractor, Row
 from gmsdi.study.rows import GMSDI, Rows
+from gmsdi.study.search import Search
 from gmsdi.study.setups import Setup
 from gmsdi.study.tasks import (
     Alone,
@@ -55,6 +56,7 @@ class Study:
         grid_rows: those of Table 1 by name.
         ensembles: the rows of Table 2 that are made of others' scores, by name.
         tasks: all tasks by name.
+        searches: those of `make tune` by name.
         validation: whether the grid is also computed on validation chunks.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
         clap: whether it is trained on embeddings by a CLAP.
@@ -72,6 +74,7 @@ class Study:
         self.systems, self.grid_rows, self.rows = self._rows.systems, self._rows.grid, self._rows.table
         self.ensembles = self._rows.ensembles
         self.tasks = {task.name: task for task in self._tasks()}
+        self.searches = {name: Search.of(name, self, own) for name, own in config["tuning"]["searches"].items()}
 
     # --- Separation ---------------------------------------------------------------------------------------------------
 
@@ -306,7 +309,11 @@ class Study:
         config = self.config
         training = self.learns_from_data or config["demo_training"]["enabled"]
         training = training or (bool(self.baseline_models) and config["baselines"]["train"])
-        return [*(["train"] if training else []), *(["validation"] if training or self.validation else []), "test"]
+        return [
+            *(["train"] if training else []),
+            *(["validation"] if training or self.validation or self.searches else []),
+            "test",
+        ]
 
     def selection(self) -> dict[str, Any]:
         """What is unpacked of Slakh2100, as `download_slakh` takes it; tracks as [first, last + 1]."""

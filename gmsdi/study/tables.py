@@ -423,30 +423,30 @@ def coherence_sheet(table: pd.DataFrame) -> Sheet:
 def stems_sheet(table: pd.DataFrame) -> Sheet:
     """The rows of `stems.stems_of_mixtures` as read: a row per series, a column per stem."""
     stems = list(dict.fromkeys(table["stem"]))
-    rows = []
+    rows: list[list[Cell | str]] = []
     for series, group in table.groupby("series", sort=False):
-        cells = []
+        cells: list[Cell | str] = []
         for stem in stems:
             own = group[group["stem"] == stem]
             if own.empty:
                 cells.append("")
                 continue
             nearest = own.loc[own["fad"].idxmin()]
-            cell = f"{own.loc[own['own'], 'fad'].iloc[0]:.1f}"
-            cells.append(cell if nearest["own"] else f"{cell} ({nearest['reference']} {nearest['fad']:.1f})")
-        values = group["cosine"].dropna()
-        alike = "" if values.empty else f"{values.mean():.2f}, {values.min():.2f} to {values.max():.2f}"
+            other = "" if nearest["own"] else f"{nearest['reference']} {nearest['fad']:.1f}"
+            cells.append(Cell(f"{own.loc[own['own'], 'fad'].iloc[0]:.1f}", aside=other))
+        common = group[["cosine", "absolute", "harmony", "onsets"]].mean()
         if any(cells):
-            rows.append([str(series), *cells, alike])
+            rows.append([str(series), *cells, *("" if pd.isna(value) else f"{value:.2f}" for value in common)])
     return Sheet(
         "Are the stems of generated mixtures the stems that they are called?",
-        ["Series", *stems, "Cosines"],
+        ["Series", *stems, "Cosine", "|Cosine|", "Harmony", "Onsets"],
         rows,
         [
             "Fréchet audio distance of each generated stem to test chunks of its own kind; in brackets the kind that "
             f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem, in partial generation of "
-            "all subsets of given stems in turn. Cosines: of the waveforms of two stems of a clip, the mean over "
-            "clips, over pairs of stems and its range; parts of one signal are near 1, and real stems near 0. "
+            "all subsets of given stems in turn. The other columns are of two stems of a clip, means over clips and "
+            "pairs: the cosine of their waveforms and its absolute value (parts of one signal are near 1, and real "
+            "stems near 0), the cosine of their pitch classes, and the correlation of their onsets. "
             "Figure 3 shows sums of stems alone and cannot tell: with gamma_y = inf, the bar All is a plain sample "
             "of a mixture, as if there were no stems."
         ],

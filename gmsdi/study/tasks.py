@@ -39,7 +39,8 @@ class Task(Frozen, ABC):
         FAMILY: what its clips' seeds are drawn for, so that the same clips of related tasks share their noise.
         PLACE: where its bars stand in Figure 3: those of the paper's model first.
         mixed: whether it makes several stems.
-        given: whether it is given stems of test chunks; clips of a batch then share their bar.
+        given: whether it is given stems of test chunks.
+        by_bar: whether the clips of a batch share their bar: what is given, or the network, is that of the bar.
         kind: the task.
         name: of its files.
         system: what it runs on.
@@ -53,6 +54,7 @@ class Task(Frozen, ABC):
     SERIES: ClassVar[str]
     mixed: ClassVar[bool] = True
     given: ClassVar[bool] = False
+    by_bar: ClassVar[bool] = False
 
     kind: str
     name: str
@@ -105,7 +107,7 @@ class Task(Frozen, ABC):
 
         Args:
             system: what `system.open` gives.
-            bars: the bar of each clip; with given stems the same of all.
+            bars: the bar of each clip; the same of all where `by_bar`.
             seeds: one per clip.
             given: `[B, I, 1, T]`, the given stems.
             levels: of the mixture that each clip's stems are part of, see `gmsdi.systems.base.Accompany`.
@@ -122,7 +124,7 @@ class Task(Frozen, ABC):
             bars: the bar of each clip.
             batch: clips that are sampled together.
         """
-        groups = [[bar] * count for bar, count in Counter(bars).items()] if self.given else [list(bars)]
+        groups = [[bar] * count for bar, count in Counter(bars).items()] if self.by_bar else [list(bars)]
         return sum(self.evaluations_of(part) for group in groups for part in batches(group, batch))
 
     @abstractmethod
@@ -402,6 +404,7 @@ class Accompanied(Task):
 
     FAMILY: ClassVar[str] = "partial"
     given: ClassVar[bool] = True
+    by_bar: ClassVar[bool] = True
 
     def bars(self) -> list[str]:
         """See `Task.bars`."""
@@ -531,6 +534,7 @@ class SingleWeakMsdm(Alone):
     """Single stems by weakly supervised MSDM."""
 
     SERIES: ClassVar[str] = "weakly supervised MSDM"
+    by_bar: ClassVar[bool] = True  # each label has its own network, whose calls are then full
 
     kind: Literal["single_weak_msdm"] = "single_weak_msdm"
     system: WeakMsdmSetup

@@ -34,8 +34,8 @@ power of two. Measured: 13 beside the equations, where the padding is a half."""
 
 DATA, TRAIN, DEMO, TRAIN_BASELINES = "Data", "Training", "Demo training", "Training, baselines"
 TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURE4 = "Table 1", "Table 2", "Figure 2", "Figure 3", "Figure 4"
-DISTANCES, PAGE = "Figures 2 and 3, distances", "Report"
-PARTS = (DATA, TRAIN, DEMO, TRAIN_BASELINES, TABLE1, TABLE2, FIGURE2, FIGURE3, DISTANCES, FIGURE4, PAGE)
+DISTANCES, TUNING, PAGE = "Figures 2 and 3, distances", "Tuning", "Report"
+PARTS = (DATA, TRAIN, DEMO, TRAIN_BASELINES, TABLE1, TABLE2, FIGURE2, FIGURE3, DISTANCES, FIGURE4, TUNING, PAGE)
 
 
 @dataclass(frozen=True)
@@ -161,20 +161,23 @@ class Generating(Work):
     """Clips of a task.
 
     Attributes:
-        task: what is generated.
+        tasks: what is generated, one after the other.
         batch: clips that are sampled together.
         shard: which of how many shares.
+        kept: whether the clips are written.
     """
 
-    task: Task
+    tasks: Sequence[Task]
     batch: int
-    shard: tuple[int, int]
+    shard: tuple[int, int] = (1, 1)
+    kept: bool = True
 
     def count(self, sizes: Sizes) -> Amount:
         """How much it is."""
-        clips = share(self.task.bars() * self.task.clips, *self.shard)
-        audio = sizes.audio(len(clips) * self.task.signals)
-        return Amount(evaluations=self.task.evaluations(clips, self.batch), memory=audio, disk=audio)
+        clips = [share(task.bars() * task.clips, *self.shard) for task in self.tasks]
+        audio = max(sizes.audio(len(bars) * task.signals) for task, bars in zip(self.tasks, clips, strict=True))
+        evaluations = sum(task.evaluations(bars, self.batch) for task, bars in zip(self.tasks, clips, strict=True))
+        return Amount(evaluations=evaluations, memory=audio, disk=audio if self.kept else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,6 +388,14 @@ class Works:
             **{"dataset": self.study.part("test"), **options},
         )
 
+    def search(self, name: str) -> Work:
+        """A search on validation data."""
+        own = self.study.searches[name]
+        if rows := own.rows:
+            return self._separating(TUNING, rows, chunks=own.items, dataset=self.study.part("validation"))
+        batch = self.config["jobs"]["batch"]
+        return Generating(TUNING, network=own.tasks[0].system.kind, tasks=own.tasks, batch=batch, kept=False)
+
     def scores(self) -> Work:
         """SI-SDR of a method's separations."""
         return self._scoring(arrays=4)
@@ -411,14 +422,15 @@ class Works:
     def generation(self, task: str, shard: int, shards: int) -> Work:
         """A share of the clips of a task."""
         own, batch = self.study.tasks[task], self.config["jobs"]["batch"]
-        return Generating(self._figure(own), network=own.system.kind, task=own, batch=batch, shard=(shard, shards))
+        return Generating(self._figure(own), network=own.system.kind, tasks=[own], batch=batch, shard=(shard, shards))
 
-    def embedding(self, task: str | None, *, stems: bool = False) -> Work:
-        """Embeddings of the mixtures or stems of a task, or of the references."""
+    def embedding(self, task: str | None) -> Work:
+        """Embeddings of the clips of a task and of their stems, compared a few at a time, or of the references."""
         part, signals = DISTANCES, len(self.labels)
         if task is not None:
-            part, signals = self._figure(self.study.tasks[task]), self.study.tasks[task].signals
-        return Embedding(part, name=self.config["fad"]["embedding"], signals=signals * (CALL if stems else 1))
+            own = self.study.tasks[task]
+            part, signals = self._figure(own), own.signals * (CALL if own.mixed else 1)
+        return Embedding(part, name=self.config["fad"]["embedding"], signals=signals)
 
     def _figure(self, task: Task) -> str:
         return FIGURE3 if task.mixed else FIGURE2

@@ -3,12 +3,14 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -97,7 +99,8 @@ def test_every_output_is_there(folder):
             assert (results / "figures" / f"{name}.{kind}").stat().st_size > 5000
     resolved = yaml.safe_load((results / "config.yaml").read_text())
     validation = {"chunks": 2, "w": [1]}
-    assert resolved["grid"] == {"w": [0, 1], "chunks": 2, "solver": {}, "select_by": "active", "validation": validation}
+    own = {"w": [0, 1], "chunks": 2, "solver": {"steps": 2}, "select_by": "active"}
+    assert resolved["grid"] == {**own, "validation": validation}
     log = (results / "logs" / "generate" / "partial-1-of-1.log").read_text()
     assert "generating, partial: 100%" in log
     assert "\r" not in log
@@ -144,6 +147,39 @@ def test_report_is_one_self_contained_page(folder):
     assert page.count("<audio") == page.count("data:audio/flac;base64,") > 20
     assert "not run" in page
     assert "Separate from the results: a short training" in page
+
+
+def test_searches_on_validation_data_say_which_defaults_they_support(folder):
+    vary = {"gamma_x": [{"sigma": 2.0}, {"sigma": 1, "above": 0.3}]}
+    searches = {
+        "steps": {"of": ["extractor"], "settings": {"w": 1}, "vary": {"solver.steps": [1, 2]}},
+        "ways": {"of": ["total"], "vary": vary, "decides": ["generation.total.gamma_x.sigma"]},
+        "accompaniment": {"of": ["partial_conditioned"]},
+    }
+    mini = {**yaml.safe_load(TINY.read_text())["data"]["mini"], "tracks": {"validation": 6, "test": 6}}
+    config = write_config(folder, data={"mini": mini}, tuning={"chunks": 2, "clips": 4, "searches": searches})
+    result = snakemake(folder, "--configfile", config, "--", "tune")
+    assert result.returncode == 0, result.stderr[-4000:]
+    tables = {name: pd.read_csv(folder / f"results/tiny/tuning/{name}.csv") for name in ("separation", "generation")}
+    assert tables["separation"].loc[tables["separation"]["default"], "variant"].tolist() == ["solver.steps 2"]
+    per_chunk = tables["separation"].set_index("variant")["evaluations"]
+    assert per_chunk["solver.steps 2"] == 2 * per_chunk["solver.steps 1"]
+    ways = tables["generation"].set_index(["search", "variant"]).loc["ways"]
+    assert set(ways.index) == {"gamma_x sigma 2", "gamma_x sigma 1 above 0.3", "held-out test chunks"}
+    measured = ways[["Bass", "sum", "absolute", "harmony", "onsets"]].notna()
+    assert measured.drop(index="gamma_x sigma 1 above 0.3").all(axis=None)
+    assert "it is unstable" in ways.at["gamma_x sigma 1 above 0.3", "refused"]
+    assert not measured.loc["gamma_x sigma 1 above 0.3"].any()
+    page = (folder / "results/tiny/tuning/README.md").read_text()
+    (line,) = (line for line in page.splitlines() if "generation.total.gamma_x.sigma" in line)
+    assert "Ways: " in line
+    assert "| separation.solver.steps | 12 (?) | no table |" in page
+
+    # What was searched is not searched again.
+    (folder / "results/tiny/searches/separation/steps.csv").unlink()
+    shutil.rmtree(folder / "results/tiny/tuning")
+    result = snakemake(folder, "--configfile", config, "--", "tune")
+    assert rules_run(result) == {"search_rows", "tuning", "tune"}
 
 
 def test_again_there_is_nothing_to_do(folder, config):

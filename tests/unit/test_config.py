@@ -52,9 +52,9 @@ def test_shipped_configurations_are_valid_and_complete():
 
 def test_demo_is_large_enough():
     config = validate(load())
-    assert config["separation"]["chunks"] >= 24
-    assert config["grid"]["chunks"] >= 8
-    assert config["generation"]["clips"] >= 16
+    assert config["separation"]["chunks"] >= 16
+    assert config["grid"]["chunks"] >= 6
+    assert config["generation"]["clips"] >= 12
     assert {3, 7.5, 15, 24} <= set(config["grid"]["w"])
     assert min(config["grid"]["w"]) < 3
 
@@ -229,7 +229,7 @@ def test_another_sampler_leaves_the_options_of_its_base_behind(tmp_path):
     assert config["separation"]["solver"] == {
         "name": "dpmpp_2m", **{key: demo["separation"]["solver"][key] for key in shared}
     }  # fmt: skip
-    assert rows(config)["separator"]["solver"] == {"steps": 16, "sigma_max": 1}
+    assert rows(config)["separator"]["solver"] == {"steps": 12, "sigma_max": 0.5, "sigma_min": 0.005, "rho": 50}
     assert "last" not in extra(config)["solver"]
     assert rows(config)["msdm"]["solver"] == {"steps": 50, "sigma_max": 1}
     file.write_text("separation: {rows: {extractor: {solver: {name: dpmpp_2m}}}}")

@@ -86,6 +86,17 @@ def test_every_job_that_asks_for_a_gpu_says_what_it_works(name, tmp_path, monkey
         assert all("grid test/extractor" in job.after for job in separations)
 
 
+def test_the_demo_is_for_minutes():
+    study = Study(cost.resolved([]))
+    works = work.Works(study)
+    found = [works.grid(name, "test") for name in {*study.grid_rows, *study.deciding("test")}]
+    found += [works.separation(name, 1, 1) for name in study.rows]
+    found += [works.generation(name, 1, 1) for name in study.tasks]
+    sizes = work.Sizes(study.config["data"]["window"])
+    assert study.config["jobs"]["separation"] == study.config["jobs"]["generation"] == 1
+    assert sum(part.count(sizes).evaluations for part in found) <= 35_000
+
+
 def test_tracks_are_as_long_as_composed_ones(tmp_path):
     from gmsdi.data.mini import MiniConfig, compose_dataset
     from gmsdi.data.windows import build_windows
@@ -237,15 +248,15 @@ def test_hours_are_evaluations_times_seconds(tmp_path, capsys, monkeypatch):
     assert status == 0
     result = json.loads(out)
     parts = {part["name"]: part for part in result["parts"]}
-    # Table 1: 8 chunks, 6 values of w of which 0 needs one pass, 4 stems: 2·4 rows of 12 steps; 4 times 4 rows of 16.
-    assert parts["Table 1"]["evaluations"] == 11 * 8 * (8 * 12 + 4 * 4 * 16)
+    # Table 1: 6 chunks, 6 values of w of which 0 needs one pass, 6 steps, 4 stems: 2·4 rows; 4 times 4 rows.
+    assert parts["Table 1"]["evaluations"] == 11 * 6 * 6 * (8 + 4 * 4)
     assert parts["Table 1"]["hours"] == pytest.approx(parts["Table 1"]["evaluations"] * 1e-4)
-    # 150 steps, 3 validations of 4 batches of 8
-    assert parts["Demo training"]["hours"] == pytest.approx(150 * 1e-2 + 3 * 4 * 8 * 1e-4)
+    # 100 steps, 2 validations of 4 batches of 8
+    assert parts["Demo training"]["hours"] == pytest.approx(100 * 1e-2 + 2 * 4 * 8 * 1e-4)
     assert result["hours"] == pytest.approx(sum(part["hours"] for part in parts.values()))
     assert result["wall"] >= max(result["hours"] / 3, result["longest_chain"]) - 1e-9
-    # 24 chunks of 4 stems in float32, of 2 methods and an extra
-    assert parts["Table 2"]["disk"] == 3 * 24 * 4 * 32768 * 4
+    # 16 chunks of 4 stems in float32, of 2 methods and an extra
+    assert parts["Table 2"]["disk"] == 3 * 16 * 4 * 32768 * 4
     assert run(tmp_path, *words, "--json", capsys=capsys, costs={"steps": []})[1] == out
     table = run(tmp_path, *words, capsys=capsys, costs={"steps": [2]})[1].splitlines()
     shown = ("Table 1", "Table 2", "Figure 2", "Figure 3", "Figures 2 and 3, distances")
@@ -257,7 +268,7 @@ def test_more_shards_change_the_costs_only_by_what_fills_up_calls(tmp_path):
     one = cost.estimate([ALONE], costs, devices=8, results=tmp_path)
     shards = {"jobs": {"separation": 3, "generation": 8}}
     many = cost.estimate([ALONE, shards], costs, devices=8, results=tmp_path)
-    assert many.jobs == one.jobs + 2 * 3 + 6 * 6  # six tasks
+    assert many.jobs == one.jobs + 2 * 3 + 7 * 6  # six tasks
     assert many.wall < one.wall
     assert one.hours <= many.hours < 1.3 * one.hours
 

@@ -203,6 +203,8 @@ def test_separations(study):
         assert study.rows["weak_msdm"].constrained == "Bass", "(M) exp/eval_weakly_msdm_dirac.yaml"
     assert study.config["grid"]["w"] == [3, 7.5, 15, 24], "(P) Table 1"
     assert study.config["grid"]["chunks"] == 100, "(P) Sect. 5"
+    for name, row in study.grid_rows.items():
+        assert {cell.step_count() for cell in study.grid_cells(name, "test")} == {row.step_count()}, "(P) Sect. 5"
     assert study.config["separation"]["chunks"] is None, "(P) the full test split"
 
 

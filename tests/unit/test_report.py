@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +55,15 @@ def test_figures_are_the_same_bytes_each_time(tmp_path, mixtures):
 
 
 def test_figure_shows_bars_and_lines_at_their_height(mixtures):
-    axes = plots.fad_mixtures(mixtures).axes[0]
-    assert [patch.get_height() for patch in axes.patches] == [3.0, 3.0, 3.0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["All", "B", "B+D"]
-    assert any(list(line.get_ydata()) == [9.0, 9.0] for line in axes.lines)
+    figure = plots.fad_mixtures(mixtures)
+    assert figure.get_figwidth() < 8  # as wide as a page, whatever the number of bars
+    axes = figure.axes[0]
+    assert [patch.get_width() for patch in axes.patches] == [3.0, 3.0, 3.0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["All (total)", "Bass", "Bass + Drums"]
+    assert any(list(line.get_xdata()) == [9.0, 9.0] for line in axes.lines)
     bars, band = axes.collections
-    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[2.5, 3.75]] * 3
-    assert set(band.get_paths()[0].vertices[:, 1]) == {1.5, 2.75}
+    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[2.5, 3.75]] * 3
+    assert set(band.get_paths()[0].vertices[:, 0]) == {1.5, 2.75}
     assert "48 frames a bar, 300 reference frames of 12 tracks" in axes.get_title(loc="left")
 
 
@@ -68,9 +71,9 @@ def test_bars_of_a_series_that_has_not_all_leave_no_gap(mixtures):
     """The bars of each place stand side by side around its middle, and all are as wide."""
     more = mixtures[mixtures["bar"] == "All"].assign(series="GMSDI, one by one")
     axes = plots.fad_mixtures(pd.concat([mixtures, more])).axes[0]
-    spans = sorted((patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches)
+    spans = sorted((patch.get_y(), patch.get_y() + patch.get_height()) for patch in axes.patches)
     assert len(spans) == 4
-    assert [round(sum(span) / 2, 6) for span in spans] == [-0.19, 0.19, 1.0, 2.0]
+    assert [round(sum(span) / 2, 6) for span in spans] == [-0.2, 0.2, 1.0, 2.0]
     assert len({round(end - start, 6) for start, end in spans}) == 1
 
 
@@ -83,16 +86,23 @@ def test_spectrogram_shows_a_tone_in_its_band():
     assert high.mean(axis=1).argmax() > 60
 
 
-def test_page_renders_what_it_is_given():
+def test_page_renders_what_it_is_given(tmp_path):
     row = {
         "label": "<Bass>",
         "role": "given",
-        "audio": "data:audio/flac;base64,AA==",
-        "image": "data:image/png;base64,AA==",
+        "together": "stems",
+        "audio": "a.flac",
+        "image": "a.png",
     }
+    for name in ("a.flac", "a.png"):
+        (tmp_path / name).write_bytes(b"\0")
+    rows = [row, {**row, "role": "true", "together": "true stems"}, {**row, "label": "Drums", "together": ""}]
+    example = {"title": "E", "rows": rows}
+    (tmp_path / "gallery.json").write_text(json.dumps([{"title": "T", "text": "t", "examples": [example]}]))
     context = {
         "run": "test",
         "summary": "a & b",
+        "amounts": "8 chunks",
         "table1": ["<table>1</table>"],
         "table2": [],
         "chosen": "w",
@@ -102,7 +112,7 @@ def test_page_renders_what_it_is_given():
         "stems": "<table>4</table>",
         "coherence": "<table>3</table>",
         "negatives": ["<table>5</table>"],
-        "gallery": [{"title": "T", "text": "t", "examples": [{"title": "E", "rows": [row]}]}],
+        "gallery": report.gallery(tmp_path),
         "provenance": [("Model", [("size", "1 MB")])],
         "settings": [("run", "seed: 1")],
         "training": None,
@@ -112,6 +122,9 @@ def test_page_renders_what_it_is_given():
     page = report.render(TEMPLATE, context)
     assert "a &amp; b" in page
     assert "&lt;Bass&gt;" in page
+    lines = page.split('<div class="line">')[1:]
+    assert [line.count("<audio") for line in lines] == [2, 1]  # estimate and truth side by side
+    assert re.findall(r'<button type="button" data-together="([^"]*)"', page) == ["stems", "true stems"]
     assert "<table>1</table>" in page
     assert "<table>4</table>\n<table>3</table>" in page
     assert "<table>5</table>" in page

@@ -98,8 +98,8 @@ def test_cells_have_parts():
     assert "| x | **1.00 [0.50, 1.50]** (paper 2.00) | 1.00 (paper 2.00) | 3 |" in markdown([sheet])
     assert r"x & \textbf{1.00 [0.50, 1.50]} (paper 2.00) & 1.00 (paper 2.00) & 3 \\" in latex([sheet])
     assert (
-        "<td><b>1.00 <small>[0.50, 1.50]</small></b> <small>(paper 2.00)</small>"
-        "<td>1.00 <small>(paper 2.00)</small><td>3</tr>"
+        '<td data-name="b"><b>1.00 <small>[0.50, 1.50]</small></b> <small>(paper 2.00)</small>'
+        '<td data-name="c">1.00 <small>(paper 2.00)</small><td data-name="d">3</tr>'
     ) in sheet_html(sheet)
     assert sheet_html(Sheet("1 < 2", ["a"], [], ["n & m"])).count("&lt;") == 1
 

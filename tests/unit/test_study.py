@@ -25,7 +25,8 @@ EULER = {
     "sigma_min": 0.002,
 }
 EXTRACTOR = {**EULER, "steps": 5, "sigma_max": 2, "s_churn": 8}
-SEPARATOR = {**EULER, "steps": 6, "sigma_max": 1, "s_churn": 5}
+SEPARATOR = {**EULER, "steps": 6, "sigma_min": 0.005, "rho": 50, "sigma_max": 1, "s_churn": 5}
+PROJECTED = {**EULER, "steps": 6, "sigma_max": 1, "s_churn": 5}
 MSDM = {**EULER, "steps": 25, "sigma_max": 1, "s_churn": 12}
 NEGATIVES = {"Bass": "Drums, Guitar, Piano", "Drums": "Bass", "Guitar": "Bass, Drums", "Piano": "Bass, Drums"}
 OVERLAY = {
@@ -174,7 +175,7 @@ SYSTEM = {"kind": "gmsdi", "labels": tuple(LABELS)}
         (
             "separator_projected",
             {
-                **{"kind": "projected", **GUIDED, "solver": SEPARATOR, **BEYOND, "title": "Projected"},
+                **{"kind": "projected", **GUIDED, "solver": PROJECTED, **BEYOND, "title": "Projected"},
                 "guidance": {"convention": "paper", "interval": [0.5, 2], "clamp": None},
             },
         ),

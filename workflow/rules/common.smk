@@ -20,9 +20,10 @@ from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
+from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study
-from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TRAIN, Work, Works
+from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TRAIN, TUNING, Work, Works
 
 try:
     # Settings of --configfile and --config, or of a workflow that uses this one as a module, overlay the base they name.
@@ -66,6 +67,7 @@ wildcard_constraints:
     shard="[0-9]+",
     shards="[0-9]+",
     split="train|test|validation",
+    search="[a-z0-9_]+",
     task="(single|total|partial)[a-z0-9_]*",
     baseline="[a-z_A-Z0-9]+",
     codec="[a-z0-9_]+",
@@ -273,6 +275,17 @@ def row_folders(*names):
 def task_folders(*names):
     """The folders of the models that tasks run on."""
     return [folder for name in names for folder in system_folders(STUDY.tasks[name].system)]
+
+
+def stems_of(task):
+    """The stems of a task's mixtures."""
+    return task.rows if task.mixed else []
+
+
+def search_folders(*names):
+    """The folders of the models that searches run on."""
+    variants = [variant for name in names for variant in STUDY.searches[name].variants]
+    return [folder for variant in variants for folder in system_folders(variant.system)]
 
 
 def model_inputs(folders):

@@ -132,6 +132,8 @@ rule embed_generated:
     threads: THREADS
     params:
         embedding=EMBEDDING,
+        clips=config["generation"]["clips"],
+        rows=lambda wildcards: stems_of(STUDY.tasks[wildcards.task]),
         code=code("embed_generated.py"),
         work=lambda wildcards: WORK.embedding(wildcards.task),
     script:
@@ -231,39 +233,13 @@ rule coherence:
         "../scripts/coherence.py"
 
 
-MIXED = [name for name, task in STUDY.tasks.items() if task.mixed]
-
-
-# The generated stems themselves, about which the sums of Figure 3 say nothing.
-rule embed_stems:
-    input:
-        checkpoint=EMBEDDING["checkpoint"] or [],
-        audio=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.npy"),
-        tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
-        windows=f"<data>/{part('test')}/windows/info.json",
-    output:
-        "<results>/embeddings/stems/{task}.npz",
-    log:
-        "<results>/logs/embed/stems-{task}.log",
-    benchmark:
-        "<results>/benchmarks/embed/stems-{task}.tsv"
-    conda:
-        "../../envs/core.yaml"
-    threads: THREADS
-    params:
-        embedding=EMBEDDING,
-        clips=config["generation"]["clips"],
-        rows=lambda wildcards: STUDY.tasks[wildcards.task].rows,
-        code=code("embed_stems.py"),
-        work=lambda wildcards: WORK.embedding(wildcards.task, stems=True),
-    script:
-        "../scripts/embed_stems.py"
-
-
+# Of the stems by themselves the sums of Figure 3 tell nothing.
 rule stems_of_mixtures:
     input:
-        stems=expand("<results>/embeddings/stems/{task}.npz", task=MIXED),
-        single=expand("<results>/embeddings/{task}.npz", task=[task for task in STUDY.tasks if task not in MIXED]),
+        generated=expand(
+            "<results>/embeddings/{task}.npz",
+            task=sorted(STUDY.tasks, key=lambda name: STUDY.tasks[name].mixed),
+        ),
         references="<results>/embeddings/references.npz",
         windows=TEST,
     output:

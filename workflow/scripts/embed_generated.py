@@ -1,4 +1,4 @@
-"""Embed the generated clips of a task, bar by bar."""
+"""Embed the generated clips of a task, a bar at a time, and their stems, and compare the stems of each clip."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.files import atomic
 from gmsdi.metrics.embeddings import get_embedding
-from gmsdi.study.embedding import embed, mixdown
+from gmsdi.study.embedding import embed_clips
 from gmsdi.study.shards import join_shards
 
 snakemake: Any
@@ -18,17 +18,18 @@ snakemake: Any
 with job(snakemake), progress(f"embedding, {snakemake.wildcards.task}") as update:
     tune_allocator()
     torch.set_num_threads(snakemake.threads)
-    embedding = get_embedding(**snakemake.params.embedding)
+    params = snakemake.params
+    embedding = get_embedding(**params.embedding)
     sample_rate = WindowSet(windows_folder(snakemake.input.windows)).sample_rate
     clips, audio = join_shards(snakemake.input.tables, snakemake.input.audio)
-    bars = list(clips.groupby("bar", sort=False))
-    frames: dict[str, Any] = {}
-    for done, (bar, group) in enumerate(bars):
-        update(done, len(bars))
-        one_by_one = (mixdown(audio[[row]])[0] for row in group.index)
-        frames[bar] = embed(embedding, one_by_one, sample_rate)
-        if "track" in group:  # the same for every bar
-            frames["tracks"] = group["track"].to_numpy(dtype=str)
-    update(len(bars), len(bars))
+    found: dict[str, Any] = embed_clips(
+        embedding,
+        clips,
+        audio,
+        sample_rate,
+        rows=params.rows,
+        count=params.clips,
+        progress=lambda done: update(done, 1),
+    )
     with atomic(snakemake.output[0]) as path:
-        np.savez(path, **frames)
+        np.savez(path, **found)

@@ -7,16 +7,18 @@ import numpy as np
 from _common import job
 
 from gmsdi.io.files import atomic
+from gmsdi.study.embedding import named
 from gmsdi.study.fad import distances
 
 snakemake: Any
 
 with job(snakemake):
-    generated = {Path(file).stem: dict(np.load(file)) for file in snakemake.input.generated}
-    tracks = {task: bars.pop("tracks") for task, bars in generated.items() if "tracks" in bars}
+    made = {Path(file).stem: dict(np.load(file)) for file in snakemake.input.generated}
+    generated = {task: named(arrays, "bar/") for task, arrays in made.items()}
     loaded = dict(np.load(snakemake.input.references))
     references = {name: frames for name, frames in loaded.items() if not name.startswith("tracks/")}
-    tracks |= {name: loaded[f"tracks/{name}"] for name in references}
+    tracks = {task: arrays["tracks"] for task, arrays in made.items() if "tracks" in arrays}
+    tracks |= named(loaded, "tracks/")
     params = snakemake.params
     singles = {single["series"]: single for single in params.singles.values()}
     stems, mixtures = distances(

@@ -103,6 +103,8 @@ with job(snakemake):
         "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the dataset “{data['kind']}” "
         f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with a text-conditioned diffusion model that was "
         "trained on mixtures only.",
+        "amounts": f"Table 1: {config['grid']['chunks'] or 'all'} chunks of the test split, Table 2: {chunks}. "
+        f"Figures 2 and 3: {config['generation']['clips']} clips of each bar.",
         "table1": [sheet_html(sheet) for sheet in sheets1],
         "table2": [sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),

@@ -9,6 +9,7 @@ from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
+from gmsdi.study.embedding import named
 from gmsdi.study.references import HELD_OUT
 from gmsdi.study.stems import real_cosines, stems_of_mixtures
 
@@ -17,17 +18,17 @@ snakemake: Any
 with job(snakemake):
     files, params = snakemake.input, snakemake.params
     generated, cosines = {}, {}
-    for file in [*files.single, *files.stems]:
+    for file in files.generated:
         task, loaded = Path(file).stem, dict(np.load(file))
-        generated[task] = {name: frames for name, frames in loaded.items() if not name.startswith("cosines/")}
-        pairs = {name.removeprefix("cosines/"): loaded[name] for name in loaded if name.startswith("cosines/")}
+        pairs = named(loaded, "pairs/")
+        generated[task] = named(loaded, "stem/" if pairs else "bar/")
         if pairs:
             cosines[task] = pd.DataFrame(pairs)
     windows = WindowSet(windows_folder(files.windows))
     cosines[HELD_OUT] = real_cosines(windows, clips=params.clips, seed=params.seed)
     loaded = dict(np.load(files.references))
     references = {name: frames for name, frames in loaded.items() if not name.startswith("tracks/")}
-    tracks = {name: loaded[f"tracks/{name}"] for name in references}
+    tracks: dict[str, Any] = named(loaded, "tracks/")
     table = stems_of_mixtures(
         generated, cosines, references, series=params.series, seed=params.seed, tracks=tracks, **params.intervals
     )

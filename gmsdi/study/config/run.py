@@ -12,6 +12,7 @@ from gmsdi.study.config.data import Data, TrainingData
 from gmsdi.study.config.generation import Generation
 from gmsdi.study.config.model import Clap, CodecTrainings, DemoTraining, Digest, TextModel
 from gmsdi.study.config.separation import Baselines, Costs, Grid, Separation
+from gmsdi.study.config.tuning import Tuning
 
 Embedding = Literal[
     "musicnn-MTT-penultimate200",
@@ -100,6 +101,7 @@ class Configuration(Model):
     )
     grid: Grid = section(Grid, "Table 1")
     generation: Generation = section(Generation, "Figures 2 and 3")
+    tuning: Tuning = section(Tuning, "searches on the validation split, for `make tune`")
     fad: Fad = section(Fad, "Frechet audio distance")
     intervals: Intervals = section(
         Intervals, "confidence intervals over tracks of scores, of their differences and of distances"
