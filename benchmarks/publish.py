@@ -21,7 +21,8 @@ import yaml
 
 from gmsdi.io.files import atomic
 from gmsdi.study.sheets import markdown
-from gmsdi.study.tables import coherence_sheet, stems_sheet, table2_brief
+from gmsdi.study.tables.generation import coherence_sheet, stems_sheet
+from gmsdi.study.tables.table2 import table2_brief
 
 ROOT = Path(__file__).parents[1]
 TITLES = {

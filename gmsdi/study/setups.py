@@ -168,3 +168,5 @@ class DemucsGibbsSetup(Setup):
 
 SETUPS: dict[str, type[Setup]] = {"msdm": MsdmSetup, "weak_msdm": WeakMsdmSetup, "demucs_gibbs": DemucsGibbsSetup}
 """The paper's other systems, as the configuration calls them."""
+GMSDI: str = GmsdiSetup.model_fields["kind"].default
+"""The text-conditioned model's system."""

@@ -6,30 +6,16 @@ no heavy library is imported, so that building the workflow's graph takes no tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from gmsdi.data.versions import VERSIONS, numbers_of
-from gmsdi.sampling.solver import changed
-from gmsdi.study.config import Config, digest, slug
+from gmsdi.study.config import Config, digest
+from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import Extractor, Row
-from gmsdi.study.rows import GMSDI, Rows
 from gmsdi.study.search import Search
-from gmsdi.study.setups import Setup
-from gmsdi.study.tasks import (
-    Alone,
-    Conditioned,
-    Extracted,
-    Groups,
-    Partial,
-    PartialMsdm,
-    Sequential,
-    Single,
-    SingleWeakMsdm,
-    Task,
-    Total,
-    TotalMsdm,
-)
+from gmsdi.study.setups import GMSDI, Setup
+from gmsdi.study.table_rows import Rows
+from gmsdi.study.tasks import Alone, Task
 
 CLAP, CODEC, DEMO = "clap", "codec", "demo"
 """Names of trainings beside those of the systems' models: the small CLAP, a model that separates nothing and whose
@@ -73,7 +59,7 @@ class Study:
         self._rows = Rows(config)
         self.systems, self.grid_rows, self.rows = self._rows.systems, self._rows.grid, self._rows.table
         self.ensembles = self._rows.ensembles
-        self.tasks = {task.name: task for task in self._tasks()}
+        self.tasks = Tasks(config, self.systems, self.rows[Extractor.GRID]).named
         self.searches = {name: Search.of(name, self, own) for name, own in config["tuning"]["searches"].items()}
 
     # --- Separation ---------------------------------------------------------------------------------------------------
@@ -105,71 +91,6 @@ class Study:
         return list(dict.fromkeys(needed))
 
     # --- Generation ---------------------------------------------------------------------------------------------------
-
-    def _tasks(self) -> Iterator[Task]:
-        generation = self.config["generation"]
-        negatives = generation["negatives"]
-
-        def shared(key: str, system: str = GMSDI) -> dict[str, Any]:
-            """What all tasks have."""
-            solver = changed(generation["solver"], generation[key]["solver"])
-            return {"system": self.systems[system], "solver": solver, "clips": generation["clips"]}
-
-        def mixed(key: str) -> dict[str, Any]:
-            """What the tasks of several stems of the text-conditioned model have."""
-            own = dict(generation[key])
-            w = own.pop("w", None)
-            said = negatives if own.pop("negatives", False) else {}
-            guidance = {**generation["guidance"], "w": generation["w"] if w is None else w}
-            return {**own, **shared(key), "guidance": guidance, "negatives": said}
-
-        for curve, values in (
-            (False, generation["single"]["w"] or [generation["w"]]),
-            (True, generation["single"]["w_curve"]),
-        ):
-            for number, w in enumerate(values):
-                for negative in (False, True) if negatives else (False,):
-                    first = number == 0 and not curve
-                    ending = "" if first else f"_w{slug(f'{w:g}')}"
-                    name = f"single{'_negative' * negative}{'_curve' * curve}{ending}"
-                    own = {**shared("single"), "guidance": {**generation["guidance"], "w": float(w)}}
-                    if curve:
-                        own["clips"] = generation["single"]["curve_clips"]
-                    said: dict[str, Any] = {"negative": negative, "curve": curve, "shown": first}
-                    yield Single(**own, **said, name=name, negatives=negatives if negative else {})
-        yield Total(**mixed("total"), name="total")
-        if generation["sequential"]:
-            yield Sequential(**mixed("sequential"), name="total_sequential")
-        if generation["extracted"]:
-            own = mixed("extracted")
-            base = self.rows[Extractor.GRID].model_dump()
-            given = {**own.pop("extraction"), "name": "extraction", "consistent": True, "published": False}
-            extraction = Extractor(**{**base, **given, "solver": changed(base["solver"], given["solver"])})
-            yield Extracted(**own, extraction=extraction, name="total_extracted")
-        if generation["groups"]:
-            yield Groups(**mixed("total"), groups=generation["groups"], name="total_groups")
-        yield Partial(**mixed("partial"), name="partial")
-        if generation["conditioned"]:
-            yield Conditioned(**mixed("conditioned"), name="partial_conditioned")
-        yield from self._baseline_tasks(shared)
-
-    def _baseline_tasks(self, shared: Any) -> Iterator[Task]:
-        """The tasks of the paper's other systems."""
-        if "weak_msdm" in self.systems:
-            own = self._changed(shared("single", "weak_msdm"), "weak_msdm", "single")
-            yield SingleWeakMsdm(**own, name="single_weak_msdm")
-        if "msdm" in self.systems:
-            own = self._changed(shared("total", "msdm"), "msdm", "total")
-            yield TotalMsdm(**own, name="total_msdm")
-            own = self._changed(shared("partial", "msdm"), "msdm", "partial")
-            best = self.config["baselines"]["msdm"]["generation"]["best_of"]
-            yield PartialMsdm(**own, best_of=best, name="partial_msdm")
-
-    def _changed(self, own: dict[str, Any], system: str, key: str) -> dict[str, Any]:
-        """A task's settings with the solver of a system that is not the text-conditioned model."""
-        given = self.config["baselines"][system]["generation"]
-        solver = changed(own["solver"], given["solver"], given.get(key, {}).get("solver", {}))
-        return {**own, "solver": solver, "shown": False}
 
     def figure2(self) -> list[Alone]:
         """The tasks of single stems, in the order of Figure 2."""

@@ -12,7 +12,7 @@ from gmsdi.errors import UserError
 from gmsdi.metrics import bss_eval
 from gmsdi.metrics.bss_eval import bss_eval_windows, summarize_bss_eval
 from gmsdi.study.scoring import score_bss_eval
-from gmsdi.study.tables import bss_eval_sheets, table2_bss_eval
+from gmsdi.study.tables.table2 import bss_eval_sheets, table2_bss_eval
 from tests.unit.rows import make_row
 
 needs_museval = pytest.mark.skipif(

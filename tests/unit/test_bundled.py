@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
+import gmsdi.systems.demucs_gibbs  # registers its kind of model
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
 from gmsdi.study import cost
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
 
-BASELINES = Path(cost.__file__).parents[1] / "weights" / "baselines"
+BASELINES = Path(gmsdi.__file__).parent / "weights" / "baselines"
 STUDY = Study(cost.resolved([]))
 FOLDERS = {"gmsdi": bundled_model(), **{name: BASELINES / name for name in STUDY.baseline_models}}
 

@@ -15,6 +15,7 @@ import yaml
 from gmsdi.cli import main
 from gmsdi.errors import UserError
 from gmsdi.study import cost, work
+from gmsdi.study.cost import timing
 from gmsdi.study.study import Study
 from tests.unit import rows, tiny
 
@@ -319,9 +320,9 @@ def test_costs_need_no_torch(tmp_path):
 
 def test_a_timing_on_a_loaded_processor_is_named(monkeypatch):
     walls, worked = iter([0.0, 2.0, 5.0]), iter([0.0, 1.0, 2.0])
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(walls))
-    monkeypatch.setattr(cost.time, "process_time", lambda: next(worked))
-    clock = cost._Clock("cpu")
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(walls))
+    monkeypatch.setattr(timing.time, "process_time", lambda: next(worked))
+    clock = timing._Clock("cpu")
     for _ in range(3):
         clock.tick()
     with pytest.warns(UserWarning, match="40% of a core"):

@@ -17,8 +17,9 @@ from gmsdi.study.config import load, validate
 from gmsdi.study.config.rows import section_of
 from gmsdi.study.counting import CALL, evaluation_sigmas, passes, share
 from gmsdi.study.generation import clips_of, generate
-from gmsdi.study.rows import Rows
+from gmsdi.study.methods import gmsdi as of_gmsdi
 from gmsdi.study.separation import separate
+from gmsdi.study.table_rows import Rows
 from gmsdi.systems.demucs_gibbs import GibbsSeparator
 from gmsdi.systems.gmsdi import Gmsdi
 from gmsdi.systems.msdm import JointMSDM
@@ -151,7 +152,7 @@ def test_the_worked_example_of_a_method_is_true(windows, monkeypatch):
     """The class in CONTRIBUTING.md is a row: a configuration has it, it separates, counts and says itself."""
     page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r"```python\n(class .*?)```", page, re.DOTALL)
-    names = dict(vars(methods))
+    names = dict(vars(of_gmsdi))
     exec(code, names)
     settings = {"system": {"labels": LABELS}, "solver": EULER, "w": 1.0}
     row = names["Turns"](name="turns", title="Turns", **settings)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gmsdi.study.sheets import Cell, Sheet, frame_html, latex, markdown, sheet_html
-from gmsdi.study.tables import table1_sheets
+from gmsdi.study.tables.table1 import table1_sheets
 
 DOCS = Path(__file__).parents[2] / "docs"
 HARD = [

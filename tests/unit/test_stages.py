@@ -29,19 +29,9 @@ from gmsdi.study.selection import choose_settings
 from gmsdi.study.shards import join_shards, open_audio
 from gmsdi.study.sheets import Cell, markdown
 from gmsdi.study.stems import made_stems, stems_of_mixtures
-from gmsdi.study.tables import (
-    coherence_sheet,
-    differences_sheet,
-    negatives,
-    negatives_sheets,
-    stems_sheet,
-    table1,
-    table1_sheets,
-    table2,
-    table2_brief,
-    table2_differences,
-    table2_sheets,
-)
+from gmsdi.study.tables.generation import coherence_sheet, negatives, negatives_sheets, stems_sheet
+from gmsdi.study.tables.table1 import table1, table1_sheets
+from gmsdi.study.tables.table2 import differences_sheet, table2, table2_brief, table2_differences, table2_sheets
 from tests.unit.rows import make_row, make_task
 
 PAPER = Path(__file__).parents[2] / "workflow" / "resources"

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from _common import job, write_table
 
-from gmsdi.study.tables import negatives, negatives_sheets
+from gmsdi.study.tables.generation import negatives, negatives_sheets
 
 snakemake: Any
 

@@ -16,14 +16,9 @@ from gmsdi.study.codecs import codecs_sheet
 from gmsdi.study.methods import load_rows
 from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
-from gmsdi.study.tables import (
-    coherence_sheet,
-    differences_sheet,
-    negatives_sheets,
-    stems_sheet,
-    table1_sheets,
-    table2_sheets,
-)
+from gmsdi.study.tables.generation import coherence_sheet, negatives_sheets, stems_sheet
+from gmsdi.study.tables.table1 import table1_sheets
+from gmsdi.study.tables.table2 import differences_sheet, table2_sheets
 
 snakemake: Any
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from _common import job, workflow_file, write_table
 
-from gmsdi.study.tables import table1, table1_sheets
+from gmsdi.study.tables.table1 import table1, table1_sheets
 
 snakemake: Any
 

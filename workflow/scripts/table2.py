@@ -8,7 +8,7 @@ import pandas as pd
 from _common import job, workflow_file, write_table
 
 from gmsdi.study.methods import Ensemble, load_rows
-from gmsdi.study.tables import differences_sheet, table2, table2_differences, table2_sheets
+from gmsdi.study.tables.table2 import differences_sheet, table2, table2_differences, table2_sheets
 
 snakemake: Any
 

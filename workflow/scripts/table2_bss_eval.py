@@ -8,7 +8,7 @@ import pandas as pd
 from _common import job, write_table
 
 from gmsdi.study.methods import load_rows
-from gmsdi.study.tables import bss_eval_sheets, table2_bss_eval
+from gmsdi.study.tables.table2 import bss_eval_sheets, table2_bss_eval
 
 snakemake: Any
 

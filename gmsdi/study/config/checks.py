@@ -19,7 +19,8 @@ from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSetting
 from gmsdi.study.config.files import Config, slug
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.methods import METHODS
-from gmsdi.study.rows import GMSDI, Rows
+from gmsdi.study.setups import GMSDI
+from gmsdi.study.table_rows import Rows
 
 BUNDLED = Path(__file__).parents[2] / "weights" / "mini"
 RESERVED = ("All", "mixture", "stems")

@@ -16,9 +16,8 @@ from gmsdi.errors import UserError
 from gmsdi.sampling.solver import changed
 from gmsdi.study.config.files import Config, slug
 from gmsdi.study.methods import METHODS, Ensemble, Extractor, Guided, Row, Separator
-from gmsdi.study.setups import SETUPS, GmsdiSetup, Setup
+from gmsdi.study.setups import GMSDI, SETUPS, GmsdiSetup, Setup
 
-GMSDI = GmsdiSetup.model_fields["kind"].default
 UNSUPERVISED = ", unsupervised (CLAP)"
 """Ends the titles of rows whose model has seen no labels: the paper's word, though LAION's CLAP has seen captions."""
 LABELLED_CLAP = ", by a CLAP that has seen labels"

@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the paper as tidy data and as they are read; every number that the paper also has beside ours."""
+"""Table 2 of the paper, source separation: as tidy data and as it is read, with the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -11,84 +11,15 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
-from gmsdi.study.methods import TABLE1, Ensemble, Row
+from gmsdi.study.methods import Ensemble, Row
 from gmsdi.study.sheets import Cell, Sheet
+from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
 
 SILENT = "Level in silent rows (dB)"
 SILENCE_NOTE = (
     f"{SILENT}: the median level of an estimate, relative to the mixture's, where its stem is silent; what should be "
     "nothing. The score over active stems leaves it out; MSDM's protocol goes on rewarding it below what can be heard."
 )
-SCORES = {
-    "protocol": "SI-SDRi (dB) by MSDM's protocol, which the paper follows; silent stems are scored",
-    "active": "SI-SDRi (dB) over active stems only",
-}
-
-
-def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Summarise the grid over w.
-
-    Args:
-        scores: rows of `scoring.score_separation` with columns model ("extractor" or "separator"), constrained, w.
-        paper: the paper's Table 1 (model, constrained, w, si_sdri).
-        confidence: coverage of the intervals.
-
-    Returns:
-        model, constrained, w, then the columns of `summarize`, then paper; a row per stem and for All.
-    """
-    published = {(row.model, row.constrained, float(row.w)): row.si_sdri for row in paper.itertuples()}
-    parts = []
-    for (model, constrained, w), group in scores.groupby(["model", "constrained", "w"], sort=False):
-        part = summarize(group, confidence=confidence)
-        part.insert(0, "w", float(w))
-        part.insert(0, "constrained", constrained)
-        part.insert(0, "model", TABLE1[model])
-        part["paper"] = [
-            published.get((TABLE1[model], constrained, float(w))) if stem == "All" else None for stem in part["stem"]
-        ]
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True).astype({"paper": float})
-
-
-def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, int]) -> list[Sheet]:
-    """Table 1 as read: a row per method, a column per w, the score of All; the best of each row in bold.
-
-    Args:
-        table: see `table1`.
-        convention: of the guidance, a key of `GUIDANCE`.
-        steps: solver steps of "extractor" and "separator".
-    """
-    overall = table[table["stem"] == "All"]
-    values = sorted(overall["w"].unique())
-    subwindows, tracks = int(overall["subwindows"].max()), _tracks(overall)
-    sheets = []
-    for score, title in SCORES.items():
-        rows = []
-        for (model, constrained), group in overall.groupby(["model", "constrained"], sort=False):
-            cells = group.set_index("w")
-            best = cells[score].idxmax()
-            row: list[Cell | str] = [f"{model} ({constrained})" if constrained else str(model)]
-            for w in values:
-                paper = "" if score == "active" else _paper(cells.at[w, "paper"])
-                row.append(Cell(f"{cells.at[w, score]:.2f}", aside=paper, bold=w == best))
-            rows.append(row)
-        notes = [
-            f"{subwindows} scores a cell (sub-windows times stems) of {tracks} tracks; best of each row in bold. "
-            "Solver steps: "
-            f"{', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. "
-            f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
-        ]
-        if score == "active":
-            notes.append("The paper has no score of this kind.")
-        header = ["Model (constrained stem)", *(f"w = {w:g}" for w in values)]
-        sheets.append(Sheet(f"Table 1. Guidance strength w. {title}", header, rows, notes))
-    return sheets
-
-
-GUIDANCE = {
-    "paper": "the paper: D(z) + w (D(z) - D(z*))",
-    "adp": "audio-diffusion-pytorch: D(z*) + w (D(z) - D(z*))",
-}
 
 
 def table2(
@@ -287,15 +218,15 @@ def table2_sheets(
             line: list[Cell | str] = [str(model)]
             for stem in stems:
                 cell = cells.loc[stem]
-                paper = _paper(cell["paper"]) if score == "protocol" else ""
+                paper = paper_beside(cell["paper"]) if score == "protocol" else ""
                 if cell["status"] == "run":
                     line.append(Cell(*_interval(cell, score), aside=paper))
                 else:
                     line.append(Cell("not run", aside=paper))
             rows.append([*line, _level(cells)])
         notes = [
-            f"{chunks} chunks of {_tracks(table)} tracks of the test split; {confidence:.0%} t intervals over tracks. "
-            f"{described}.",
+            f"{chunks} chunks of {track_count(table)} tracks of the test split; {confidence:.0%} t intervals over "
+            f"tracks. {described}.",
         ]
         for row in ensembles:
             names, chosen = list(_names(row, selection).values()), settings[row.title]
@@ -333,7 +264,7 @@ def table2_brief(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
             rows.append([str(model), *["not run"] * (len(stems) + 2), paper])
     names = [stem for stem in stems if stem != "All"]
     header = ["Model", *names, "All", SILENT, "All, MSDM's protocol", "the paper, on Slakh2100"]
-    title = f"SI-SDRi (dB) over active stems, with {confidence:.0%} t intervals over {_tracks(table)} tracks"
+    title = f"SI-SDRi (dB) over active stems, with {confidence:.0%} t intervals over {track_count(table)} tracks"
     return Sheet(title, header, rows)
 
 
@@ -346,16 +277,6 @@ def _level(cells: pd.DataFrame) -> str:
 def _interval(row: pd.Series, score: str) -> tuple[str, tuple[str, str]]:
     """A score and the ends of its interval."""
     return f"{row[score]:.2f}", (f"{row[f'{score}_low']:.2f}", f"{row[f'{score}_high']:.2f}")
-
-
-def _paper(published: float) -> str:
-    """What stands beside a number that the paper also has."""
-    return "" if pd.isna(published) else f"paper {published:.2f}"
-
-
-def _tracks(table: pd.DataFrame) -> int:
-    """The number of tracks that a table rests on."""
-    return int(table["tracks"].max())
 
 
 def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row]) -> pd.DataFrame:
@@ -397,128 +318,3 @@ def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
     ]
     header = ["Model: stem", *(f"{ratio.upper()} (dB)" for ratio in RATIOS), "Frames", "Tracks"]
     return [Sheet("Table 2 in BSS Eval's ratios. Distortion, interference and artifacts", header, rows, notes)]
-
-
-def coherence_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `coherence.coherences` as read: means over the bars with as many given stems."""
-    sizes, names = sorted(set(table["given"])), ["harmony", "onsets", "copied"]
-    rows = []
-    for series, group in table.groupby("series", sort=False):
-        means = group.groupby("given")[names].mean()
-        rows.append([str(series), *(f"{means.at[k, name]:.2f}" for name in names for k in sizes)])
-    header = ["Accompaniment", *(f"{name.capitalize()}, {k} given" for name in names for k in sizes)]
-    return Sheet(
-        "Beyond the paper. Do accompaniments go with the given stems?",
-        header,
-        rows,
-        [
-            "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their rises "
-            "in level. Copied: the part of the accompaniment's power that a filter makes of the given stems, which "
-            f"pays in the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More "
-            "than the real stems have in common is no merit: they do not double each other."
-        ],
-    )
-
-
-def stems_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `stems.stems_of_mixtures` as read: a row per series, a column per stem."""
-    stems = list(dict.fromkeys(table["stem"]))
-    rows: list[list[Cell | str]] = []
-    for series, group in table.groupby("series", sort=False):
-        cells: list[Cell | str] = []
-        for stem in stems:
-            own = group[group["stem"] == stem]
-            if own.empty:
-                cells.append("")
-                continue
-            nearest = own.loc[own["fad"].idxmin()]
-            other = "" if nearest["own"] else f"{nearest['reference']} {nearest['fad']:.1f}"
-            cells.append(Cell(f"{own.loc[own['own'], 'fad'].iloc[0]:.1f}", aside=other))
-        common = group[["cosine", "absolute", "harmony", "onsets"]].mean()
-        if any(cells):
-            rows.append([str(series), *cells, *("" if pd.isna(value) else f"{value:.2f}" for value in common)])
-    return Sheet(
-        "Are the stems of generated mixtures the stems that they are called?",
-        ["Series", *stems, "Cosine", "|Cosine|", "Harmony", "Onsets"],
-        rows,
-        [
-            "Fréchet audio distance of each generated stem to test chunks of its own kind; in brackets the kind that "
-            f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem, in partial generation of "
-            "all subsets of given stems in turn. The other columns are of two stems of a clip, means over clips and "
-            "pairs: the cosine of their waveforms and its absolute value (parts of one signal are near 1, and real "
-            "stems near 0), the cosine of their pitch classes, and the correlation of their onsets. "
-            "Figure 3 shows sums of stems alone and cannot tell: with gamma_y = inf, the bar All is a plain sample "
-            "of a mixture, as if there were no stems."
-        ],
-    )
-
-
-def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
-    """What negative prompts do to the distance of each stem at equal w.
-
-    Args:
-        *parts: rows of `fad.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
-            where a row is of no such series).
-
-    Returns:
-        part (number of the table given, from 0), bar, w, then fad, fad_low and fad_high of both series with the endings
-        _without and _with, difference (with minus without; below 0, negative prompts help), verdict ("nearer" or
-        "farther" where the intervals do not overlap, else "open"), clips, and reference_tracks.
-    """
-    columns = ["fad", "fad_low", "fad_high"]
-    rows = []
-    for part, table in enumerate(parts):
-        own = table[table["w"].notna() & (table["kind"] == "model")]
-        for (bar, w), pair in own.groupby(["bar", "w"], sort=False):
-            by = {str(row["negative"]) == "True": row for row in pair.to_dict("records")}
-            if set(by) != {False, True}:
-                continue
-            values = {f"{column}_{said}": by[key][column] for key, said in ENDINGS.items() for column in columns}
-            verdict = "open"
-            if by[True]["fad_high"] < by[False]["fad_low"]:
-                verdict = "nearer"
-            elif by[True]["fad_low"] > by[False]["fad_high"]:
-                verdict = "farther"
-            difference = by[True]["fad"] - by[False]["fad"]
-            facts = {key: by[True][key] for key in ("clips", "reference_tracks")}
-            rows.append(
-                {"part": part, "bar": bar, "w": w, **values, "difference": difference, "verdict": verdict, **facts}
-            )
-    return pd.DataFrame(rows)
-
-
-ENDINGS = {False: "without", True: "with"}
-
-
-def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[Sheet]:
-    """The rows of `negatives` as read: for Figure 2 and for the curve a row per stem and w."""
-    sheets = []
-    for part, title in enumerate(("Figure 2", "the curve over w")):
-        own = table[table["part"] == part]
-        if own.empty:
-            continue
-        rows: list[list[Cell | str]] = []
-        said: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
-        for row in own.to_dict("records"):
-            cells = [
-                Cell(f"{row[f'fad_{end}']:.1f}", (f"{row[f'fad_low_{end}']:.1f}", f"{row[f'fad_high_{end}']:.1f}"))
-                for end in ENDINGS.values()
-            ]
-            rows.append([f"{row['bar']}, w = {row['w']:g}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
-            said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}")
-        told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
-        note = (
-            f"Both series of a row share w, noise and {own['clips'].iloc[0]} clips; {confidence:.0%} intervals, "
-            f"references of {own['reference_tracks'].min()} tracks or more. Below 0, negative prompts bring a stem "
-            f"nearer to the real ones. {'. '.join(told)}."
-        )
-        header = ["Stem", "FAD without negative prompts", "with", "difference", "verdict"]
-        sheets.append(Sheet(f"What negative prompts do at equal w, {title}", header, rows, [note]))
-    return sheets
-
-
-VERDICTS = {
-    "nearer": "They help",
-    "farther": "They harm",
-    "open": "Open, as the intervals overlap",
-}

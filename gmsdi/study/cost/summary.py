@@ -1,0 +1,70 @@
+"""Costs as plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gmsdi.study.cost.estimates import Costs, Seconds
+
+
+def text(costs: Costs) -> str:
+    """The costs as plain tables."""
+    devices = "1 device" if costs.devices == 1 else f"{costs.devices} devices"
+    lines = [f"Costs of run {costs.run} on {devices} ({costs.device})", ""]
+    head = ["network", "parameters", "ms per evaluation", "s per training step", "memory", "in training"]
+    rows = [
+        [
+            network,
+            "" if cost.parameters is None else f"{cost.parameters / 1e6:.1f} M",
+            _spread(cost.evaluation, 1e3),
+            "" if cost.step is None else _spread(cost.step),
+            "" if cost.memory is None else _bytes(cost.memory),
+            "" if cost.training_memory is None else _bytes(cost.training_memory),
+        ]
+        for network, cost in costs.costs.items()
+    ]
+    lines += [*_table(head, rows), ""]
+    head = ["", "jobs", "evaluations", "training steps", "hours", "longest job", "done after"]
+    rows = []
+    for part in costs.parts:
+        hours = [part.hours, part.longest, part.finished] if part.hours else []
+        counts = [f"{value}" if value else "" for value in (part.jobs, part.evaluations, part.steps)]
+        sizes = [_bytes(value) if value else "" for value in (part.memory, part.network_memory, part.disk)]
+        rows.append([part.name, *counts, *(map(_hours, hours) if hours else [""] * 3), *sizes])
+    evaluations, steps = (sum(getattr(part, key) for part in costs.parts) for key in ("evaluations", "steps"))
+    total = ["all", f"{costs.jobs}", f"{evaluations}", f"{steps}", _hours(costs.hours), "", _hours(costs.wall)]
+    rows.append([*total, "", "", _bytes(costs.disk)])
+    lines += [*_table([*head, "audio in memory", "network", "disk"], rows), ""]
+    busy = costs.hours / (costs.devices * costs.wall) if costs.wall else 1.0
+    lines.append(
+        f"Hours are of devices; {devices} would be busy {busy:.0%} of {_hours(costs.wall)} h. No number of devices "
+        f"takes less than {_hours(costs.longest_chain)} h."
+    )
+    return "\n".join([*lines, *(f"- {note}" for note in costs.notes)])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as they need, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(line))
+        for line in (list(zip(row, widths, strict=True)) for row in [head, *rows])
+    ]
+
+
+def _spread(value: Seconds, scale: float = 1.0) -> str:
+    if value.low == value.high:
+        return f"{scale * value.median:.3g}"
+    return f"{scale * value.median:.3g} ({scale * value.low:.3g} to {scale * value.high:.3g})"
+
+
+def _hours(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

@@ -1,0 +1,253 @@
+"""What an evaluation and a training step of each network take on the machine at hand."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmsdi.errors import UserError
+from gmsdi.study.config import Config
+from gmsdi.study.cost.estimates import Cost, Seconds
+from gmsdi.study.counting import CALL
+from gmsdi.study.study import Study
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGE = Path(__file__).resolve().parents[2]
+BUSY = 0.8
+"""Share of a core below which a timing on the CPU is not of the network alone."""
+
+
+def measure(
+    config: Config, *, device: str = "auto", repetitions: int = 5, progress: Callable[[str], None] | None = None
+) -> tuple[dict[str, Cost], str]:
+    """Time the networks of a configuration here, as the workflow's jobs call them.
+
+    A network is loaded where its folder is there, and otherwise built with random weights, which cost the same. Steps
+    of a sampler are timed with `CALL` signals, guided where the model is; training steps with the configured
+    batch. A first step of each warms up and is not counted.
+
+    Args:
+        config: with every default filled in.
+        device: see `pipeline.load`.
+        repetitions: timed steps of each kind.
+        progress: called with what is measured next.
+
+    Returns:
+        The costs of every network, and the device in words. The memory is that of the device's allocator on CUDA, and
+        elsewhere the greatest of this process so far.
+
+    Raises:
+        UserError: if a model cannot be built or loaded, or the device does not exist.
+    """
+    import torch
+
+    from gmsdi.io.device import resolve_device, resolve_precision
+
+    if repetitions < 1:
+        raise UserError(f"repetitions is {repetitions}; it must be at least 1")
+    device, threads = resolve_device(device), config["jobs"]["threads"]
+    study, costs = Study(config), {}
+    trained = {study.models[model].kind: model for model in study.trained()}
+    if config["demo_training"]["enabled"]:
+        trained.setdefault("gmsdi", "demo")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for network in study.systems:
+            if progress is not None:
+                progress(f"{network}: sampling, {CALL} signals at a time")
+            evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
+            step, training_memory = None, None
+            if network in trained:
+                model = trained[network]
+                training = study.training(model)
+                if progress is not None:
+                    progress(f"{network}: training, {training.get('batch', 16)} windows a step")
+                built = "gmsdi" if model == "demo" else model
+                step, training_memory, parameters = _time_training(study, built, training, device, repetitions)
+            costs[network] = Cost(evaluation, step, parameters, memory, training_memory)
+    finally:
+        torch.set_num_threads(before)
+    kind = torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, threads: {threads}"
+    autocast = resolve_precision(config["jobs"]["precision"], device)
+    return costs, f"{kind}, {'float32' if autocast is None else str(autocast).removeprefix('torch.')}"
+
+
+def _model(study: Study, network: str, device: str) -> Any:
+    """A network ready to sample: of its folder, or with random weights."""
+    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
+    from gmsdi.io.device import resolve_precision
+    from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
+
+    config = study.config
+    model = next(iter(study.systems[network].models))
+    folder = None
+    if network == "gmsdi" and not config["model"]["train"]:
+        folder = Path(config["model"]["folder"] or bundled_model())
+    elif network != "gmsdi" and not config["baselines"]["train"]:
+        folder = Path(config["baselines"]["folder"] or PACKAGE / "weights" / "baselines") / model
+    if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
+        built = load_model(folder, device=device)
+    else:
+        built = _fresh(study, model).requires_grad_(False).eval().to(device)
+    built.autocast = resolve_precision(config["jobs"]["precision"], device)
+    return built
+
+
+def _fresh(study: Study, model: str) -> Any:
+    """A model with random weights. A CLAP is not asked: its embeddings are zeros here."""
+    import torch
+    from safetensors.torch import save_file
+
+    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
+    from gmsdi.models.checkpoint import PROMPTS, build_model
+
+    config = study.model_config(model)
+    if config.get("text", {}).get("kind") != "clap":
+        return build_model(config)
+    with tempfile.TemporaryDirectory() as folder:
+        prompts, number = Path(folder) / PROMPTS, len(study.labels)
+        known = {
+            "tokens": torch.zeros(number, 1, config["text"]["features"]),
+            "mask": torch.ones(number, 1, dtype=torch.bool),
+        }
+        save_file(known, prompts, metadata={"prompts": json.dumps(study.labels)})
+        return build_model(config, prompts=prompts)
+
+
+def _time_sampling(study: Study, network: str, device: str, repetitions: int) -> tuple[Seconds, int, int]:
+    """Seconds of an evaluation, the network's parameters, and its peak memory in bytes."""
+    import torch
+
+    from gmsdi.pipeline import Pipeline
+    from gmsdi.sampling.solver import Guidance, Solver
+    from gmsdi.systems.msdm import JointMSDM
+    from gmsdi.systems.weak_msdm import WeakMSDM
+
+    model, labels = _model(study, network, device), study.labels
+    clock, rows = _Clock(device), CALL
+    options: dict[str, Any] = {"device": device, "max_batch": rows, "fixed_batch": True}
+    seeds, steps = list(range(rows)), repetitions + 1
+    sampling: dict[str, Any] = {
+        "solver": Solver("euler", steps=steps),
+        "seeds": seeds,
+        "callback": lambda *_: clock.tick(),
+    }
+    run: Any
+    if network == "gmsdi":
+        run = Pipeline(model, model.config, **options)
+        run.sample_windows([labels[0]] * rows, guidance=Guidance(w=1.0), **sampling)
+    elif network == "msdm":
+        run = JointMSDM(model, model.config, **options)
+        run.generate(**sampling)
+    elif network == "weak_msdm":
+        run = WeakMSDM({labels[0]: model}, model.config, **options)
+        run.sample([labels[0]] * rows, **sampling)
+    else:
+        run, model.max_batch, model.fixed_batch = model, rows, True
+        mixtures = torch.randn(rows, 1, study.config["data"]["window"], device=device)
+        run.separate(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return clock.seconds(run.evaluations / steps), parameters, clock.memory()
+
+
+def _time_training(
+    study: Study, model: str, training: Mapping[str, Any], device: str, repetitions: int
+) -> tuple[Seconds, int, int]:
+    """Seconds of a training step, its peak memory in bytes, and the network's parameters.
+
+    The steps are those of `gmsdi.training.loop.Training`, on windows of noise.
+    """
+    import torch
+
+    from gmsdi.models.checkpoint import STEMS, target_of
+
+    try:
+        from gmsdi.training.config import TrainingConfig
+        from gmsdi.training.loop import Training
+    except ImportError as error:
+        raise UserError(f"a training is measured, which needs {error.name}: pip install 'gmsdi[train]'") from error
+    config = TrainingConfig(**training)
+    built = _fresh(study, model).to(device)
+    n, channels = config.batch, len(study.labels) if target_of(built.config) == STEMS else 1
+    clean = torch.randn(n, channels, study.config["data"]["window"], device=device)
+    batch: dict[str, Any] = {
+        "clean": 0.1 * clean,
+        "noise": torch.randn_like(clean),
+        "sigma": torch.full((n,), 0.1, device=device),
+        "draws": torch.rand(n, 16, device=device),
+    }
+    if built.config.get("text", {}).get("kind") == "clap":
+        batch["embeddings"] = torch.randn(n, built.config["text"]["features"], device=device)
+        batch["dropped"] = torch.zeros(n, dtype=torch.bool, device=device)
+    else:
+        batch["texts"] = [study.labels[i % len(study.labels)] for i in range(n)]
+    nothing: Any = None
+    module = Training(built, config, nothing, nothing, 0).to(device)
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # which a trainer would keep
+    module.setup("fit")
+    optimizer = module.configure_optimizers()["optimizer"]
+    clock = _Clock(device)
+    for step in range(repetitions + 1):
+        optimizer.zero_grad()
+        module.training_step(batch, step).backward()
+        if config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)
+        optimizer.step()
+        for average in [module.ema, *(module.powers or [])]:
+            average.update_parameters(built)
+        clock.tick()
+    return clock.seconds(1), clock.memory(), sum(parameter.numel() for parameter in built.parameters())
+
+
+class _Clock:
+    """Times repeated steps on a device, and their peak memory; the first step is a warm-up."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.cuda: torch.device | None = torch.device(device) if device.startswith("cuda") else None
+        if self.cuda is not None:
+            torch.cuda.reset_peak_memory_stats(self.cuda)
+        self.ticks: list[float] = []
+        self.worked: list[float] = []
+
+    def tick(self) -> None:
+        """A step is done."""
+        if self.cuda is not None:
+            import torch
+
+            torch.cuda.synchronize(self.cuda)
+        self.ticks.append(time.perf_counter())
+        self.worked.append(time.process_time())
+
+    def seconds(self, units: float) -> Seconds:
+        """Time one of the units that make a step. Warns if other programs used much of the processor meanwhile."""
+        busy = (self.worked[-1] - self.worked[0]) / (self.ticks[-1] - self.ticks[0])
+        if self.cuda is None and busy < BUSY:
+            warnings.warn(
+                f"the processor gave this program {busy:.0%} of a core while it was timed; the hours are those of a "
+                "machine as loaded as this one",
+                stacklevel=2,
+            )
+        return Seconds.of([(after - before) / units for before, after in pairwise(self.ticks)])
+
+    def memory(self) -> int:
+        """Bytes at the peak."""
+        if self.cuda is not None:
+            import torch
+
+            return int(torch.cuda.max_memory_allocated(self.cuda))
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak

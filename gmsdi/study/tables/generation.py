@@ -1,0 +1,129 @@
+"""Tables on what is generated: whether it fits and is what it is called, and what negative prompts do."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from gmsdi.study.sheets import Cell, Sheet
+
+ENDINGS = {False: "without", True: "with"}
+VERDICTS = {
+    "nearer": "They help",
+    "farther": "They harm",
+    "open": "Open, as the intervals overlap",
+}
+
+
+def coherence_sheet(table: pd.DataFrame) -> Sheet:
+    """The rows of `coherence.coherences` as read: means over the bars with as many given stems."""
+    sizes, names = sorted(set(table["given"])), ["harmony", "onsets", "copied"]
+    rows = []
+    for series, group in table.groupby("series", sort=False):
+        means = group.groupby("given")[names].mean()
+        rows.append([str(series), *(f"{means.at[k, name]:.2f}" for name in names for k in sizes)])
+    header = ["Accompaniment", *(f"{name.capitalize()}, {k} given" for name in names for k in sizes)]
+    return Sheet(
+        "Beyond the paper. Do accompaniments go with the given stems?",
+        header,
+        rows,
+        [
+            "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their rises "
+            "in level. Copied: the part of the accompaniment's power that a filter makes of the given stems, which "
+            f"pays in the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More "
+            "than the real stems have in common is no merit: they do not double each other."
+        ],
+    )
+
+
+def stems_sheet(table: pd.DataFrame) -> Sheet:
+    """The rows of `stems.stems_of_mixtures` as read: a row per series, a column per stem."""
+    stems = list(dict.fromkeys(table["stem"]))
+    rows: list[list[Cell | str]] = []
+    for series, group in table.groupby("series", sort=False):
+        cells: list[Cell | str] = []
+        for stem in stems:
+            own = group[group["stem"] == stem]
+            if own.empty:
+                cells.append("")
+                continue
+            nearest = own.loc[own["fad"].idxmin()]
+            other = "" if nearest["own"] else f"{nearest['reference']} {nearest['fad']:.1f}"
+            cells.append(Cell(f"{own.loc[own['own'], 'fad'].iloc[0]:.1f}", aside=other))
+        common = group[["cosine", "absolute", "harmony", "onsets"]].mean()
+        if any(cells):
+            rows.append([str(series), *cells, *("" if pd.isna(value) else f"{value:.2f}" for value in common)])
+    return Sheet(
+        "Are the stems of generated mixtures the stems that they are called?",
+        ["Series", *stems, "Cosine", "|Cosine|", "Harmony", "Onsets"],
+        rows,
+        [
+            "Fréchet audio distance of each generated stem to test chunks of its own kind; in brackets the kind that "
+            f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem, in partial generation of "
+            "all subsets of given stems in turn. The other columns are of two stems of a clip, means over clips and "
+            "pairs: the cosine of their waveforms and its absolute value (parts of one signal are near 1, and real "
+            "stems near 0), the cosine of their pitch classes, and the correlation of their onsets. "
+            "Figure 3 shows sums of stems alone and cannot tell: with gamma_y = inf, the bar All is a plain sample "
+            "of a mixture, as if there were no stems."
+        ],
+    )
+
+
+def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
+    """What negative prompts do to the distance of each stem at equal w.
+
+    Args:
+        *parts: rows of `fad.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
+            where a row is of no such series).
+
+    Returns:
+        part (number of the table given, from 0), bar, w, then fad, fad_low and fad_high of both series with the endings
+        _without and _with, difference (with minus without; below 0, negative prompts help), verdict ("nearer" or
+        "farther" where the intervals do not overlap, else "open"), clips, and reference_tracks.
+    """
+    columns = ["fad", "fad_low", "fad_high"]
+    rows = []
+    for part, table in enumerate(parts):
+        own = table[table["w"].notna() & (table["kind"] == "model")]
+        for (bar, w), pair in own.groupby(["bar", "w"], sort=False):
+            by = {str(row["negative"]) == "True": row for row in pair.to_dict("records")}
+            if set(by) != {False, True}:
+                continue
+            values = {f"{column}_{said}": by[key][column] for key, said in ENDINGS.items() for column in columns}
+            verdict = "open"
+            if by[True]["fad_high"] < by[False]["fad_low"]:
+                verdict = "nearer"
+            elif by[True]["fad_low"] > by[False]["fad_high"]:
+                verdict = "farther"
+            difference = by[True]["fad"] - by[False]["fad"]
+            facts = {key: by[True][key] for key in ("clips", "reference_tracks")}
+            rows.append(
+                {"part": part, "bar": bar, "w": w, **values, "difference": difference, "verdict": verdict, **facts}
+            )
+    return pd.DataFrame(rows)
+
+
+def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[Sheet]:
+    """The rows of `negatives` as read: for Figure 2 and for the curve a row per stem and w."""
+    sheets = []
+    for part, title in enumerate(("Figure 2", "the curve over w")):
+        own = table[table["part"] == part]
+        if own.empty:
+            continue
+        rows: list[list[Cell | str]] = []
+        said: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+        for row in own.to_dict("records"):
+            cells = [
+                Cell(f"{row[f'fad_{end}']:.1f}", (f"{row[f'fad_low_{end}']:.1f}", f"{row[f'fad_high_{end}']:.1f}"))
+                for end in ENDINGS.values()
+            ]
+            rows.append([f"{row['bar']}, w = {row['w']:g}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
+            said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}")
+        told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
+        note = (
+            f"Both series of a row share w, noise and {own['clips'].iloc[0]} clips; {confidence:.0%} intervals, "
+            f"references of {own['reference_tracks'].min()} tracks or more. Below 0, negative prompts bring a stem "
+            f"nearer to the real ones. {'. '.join(told)}."
+        )
+        header = ["Stem", "FAD without negative prompts", "with", "difference", "verdict"]
+        sheets.append(Sheet(f"What negative prompts do at equal w, {title}", header, rows, [note]))
+    return sheets

@@ -1,0 +1,20 @@
+"""What Tables 1 and 2 share."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+SCORES = {
+    "protocol": "SI-SDRi (dB) by MSDM's protocol, which the paper follows; silent stems are scored",
+    "active": "SI-SDRi (dB) over active stems only",
+}
+
+
+def paper_beside(published: float) -> str:
+    """What stands beside a number that the paper also has."""
+    return "" if pd.isna(published) else f"paper {published:.2f}"
+
+
+def track_count(table: pd.DataFrame) -> int:
+    """The number of tracks that a table rests on."""
+    return int(table["tracks"].max())

@@ -1,0 +1,114 @@
+"""The tasks of the paper's other systems: MSDM and weakly supervised MSDM."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from gmsdi.study.chunks import ALL
+from gmsdi.study.counting import CALL, batch_sizes, evaluation_sigmas, filled
+from gmsdi.study.setups import MsdmSetup, WeakMsdmSetup
+from gmsdi.study.tasks.base import Accompanied, Alone, Task, with_mixture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from gmsdi.sampling.solver import Callback
+    from gmsdi.systems.msdm import JointMSDM
+    from gmsdi.systems.weak_msdm import WeakMSDM
+
+
+class SingleWeakMsdm(Alone):
+    """Single stems by weakly supervised MSDM."""
+
+    SERIES: ClassVar[str] = "weakly supervised MSDM"
+    by_bar: ClassVar[bool] = True  # each label has its own network, whose calls are then full
+
+    kind: Literal["single_weak_msdm"] = "single_weak_msdm"
+    system: WeakMsdmSetup
+
+    def generate(
+        self,
+        system: WeakMSDM,
+        bars: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        given: np.ndarray | None = None,
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+    ) -> np.ndarray:
+        """See `Task.generate`."""
+        return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).numpy()
+
+    def evaluations_of(self, bars: Sequence[str]) -> int:
+        """See `Task.evaluations_of`; each label has its own network, and so its own calls."""
+        return len(evaluation_sigmas(self.solver)) * sum(filled(count) for count in Counter(bars).values())
+
+
+class TotalMsdm(Task):
+    """Total generation by MSDM, Eq. 3."""
+
+    FAMILY: ClassVar[str] = "total"
+    PLACE: ClassVar[int] = 3
+    SERIES: ClassVar[str] = "MSDM"
+
+    kind: Literal["total_msdm"] = "total_msdm"
+    system: MsdmSetup
+
+    def bars(self) -> list[str]:
+        """See `Task.bars`."""
+        return [ALL]
+
+    def generate(
+        self,
+        system: JointMSDM,
+        bars: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        given: np.ndarray | None = None,
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+    ) -> np.ndarray:
+        """See `Task.generate`."""
+        return with_mixture(*system.generate(solver=self._solver(), seeds=seeds, callback=callback))
+
+    def evaluations_of(self, bars: Sequence[str]) -> int:
+        """See `Task.evaluations_of`; the K stems are one signal."""
+        return len(evaluation_sigmas(self.solver)) * filled(len(bars))
+
+
+class PartialMsdm(Accompanied):
+    """Partial generation by MSDM, by imputation.
+
+    Attributes:
+        best_of: candidates of which the loudest is taken, see `JointMSDM.accompany`.
+    """
+
+    PLACE: ClassVar[int] = 3
+    SERIES: ClassVar[str] = "MSDM"
+
+    kind: Literal["partial_msdm"] = "partial_msdm"
+    system: MsdmSetup
+    best_of: int = 1
+
+    def accompany(
+        self,
+        system: JointMSDM,
+        given: Tensor,
+        known: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See `Accompanied.accompany`."""
+        own: dict[str, Any] = {"solver": self._solver(), "best_of": self.best_of}
+        return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own)
+
+    def evaluations_of(self, bars: Sequence[str]) -> int:
+        """See `Task.evaluations_of`; the candidates are drawn as many at a time as fit a call."""
+        items = len(bars)
+        drawn = batch_sizes(self.best_of, max(1, CALL // items))
+        return len(evaluation_sigmas(self.solver)) * sum(filled(count * items) for count in drawn)
