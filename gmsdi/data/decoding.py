@@ -9,6 +9,7 @@ import numpy as np
 
 from gmsdi.errors import UserError
 
+FULL_SCALE = 32768  # of int16
 _BLOCK = 1 << 18  # samples that are decoded at a time; it affects the last bit of samples
 # Seconds by which a file may be shorter than its header says, since encoders round and pad lengths differently.
 _SLACK = 0.1

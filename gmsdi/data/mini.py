@@ -16,18 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmsdi.data.composer import (
-    CLOSED_HAT,
-    CRASH,
-    INSTRUMENTS,
-    KICK,
-    OPEN_HAT,
-    RIDE,
-    TICKS_PER_BEAT,
-    Piece,
-    compose,
-)
-from gmsdi.data.settings import SPLITS, MiniConfig
+from gmsdi.data.composer import Piece, compose
+from gmsdi.data.instruments import CLOSED_HAT, CRASH, KICK, OPEN_HAT, RIDE
+from gmsdi.data.notes import TICKS_PER_BEAT
+from gmsdi.data.settings import INSTRUMENTS, SPLITS, MiniConfig
 from gmsdi.data.soundfont import SoundFont, Tone
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic

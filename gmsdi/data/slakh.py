@@ -1,7 +1,7 @@
 """Reader of the folder layout of Slakh2100 (also used by BabySlakh and the composed data set "mini").
 
-Layout: `<root>/<split>/TrackNNNNN/{metadata.yaml,mix.flac,MIDI/Sxx.mid,stems/Sxx.flac}`. Nothing is decoded here: a
-track is described by its metadata, the headers of its audio files, and the notes of its MIDI files.
+Layout: `<root>/<split>/TrackNNNNN/{metadata.yaml,mix.flac,MIDI/Sxx.mid,stems/Sxx.flac}`. A track is described
+by its metadata, the headers of its audio files, and the notes of its MIDI files; only `decode` reads audio.
 
 The tracks of a split depend on the data set's version, see `gmsdi.data.versions`.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmsdi.data.decoding import FULL_SCALE
 from gmsdi.data.settings import GAP
 from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.errors import UserError
@@ -129,7 +130,7 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
     length = frames
     stems: dict[str, list[Path]] = {}
     activity: dict[str, np.ndarray] = {}
-    listed = _metadata(path)
+    listed = instruments_of(path / "metadata.yaml")
     for label, members in classes.items():
         spans = []
         for stem, inst_class in listed.items():
@@ -153,6 +154,25 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
     return Track(path, sample_rate, frames, mix, stems, activity)
 
 
+def decode(track: Track, labels: Sequence[str], sample_rate: int, length: int) -> np.ndarray:
+    """The stems of a track, int16 `[K, length]`: the sum over each label's files, clipped to the range of int16."""
+    import soxr
+
+    result = np.zeros((len(labels), length), np.int16)
+    for row, label in zip(result, labels, strict=True):
+        files = track.stems.get(label, [])
+        if not files:
+            continue
+        audio = _decoded(files[0], track.frames)
+        for file in files[1:]:
+            audio += _decoded(file, track.frames)
+        if track.sample_rate != sample_rate:
+            audio = soxr.resample(audio, track.sample_rate, sample_rate)[:length]
+            audio = np.pad(audio, (0, length - len(audio)))
+        row[:] = np.clip(np.round(audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
+    return result
+
+
 def merge_spans(spans: np.ndarray, gap: float) -> np.ndarray:
     """Union of spans `[n, 2]` (onset, offset), bridging gaps shorter than `gap`; sorted, `[m, 2]` with m ≤ n."""
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
@@ -164,11 +184,14 @@ def merge_spans(spans: np.ndarray, gap: float) -> np.ndarray:
     return np.stack([spans[first, 0], reach[last]], axis=1)
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    """The `inst_class` of every stem in the metadata."""
+def instruments_of(file: Path) -> dict[str, str]:
+    """The `inst_class` of every stem in a track's metadata.yaml.
+
+    Raises:
+        UserError: if it cannot be read or is malformed.
+    """
     import yaml
 
-    file = path / "metadata.yaml"
     try:
         stems = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stems"]
         return {str(stem): str(entry.get("inst_class", "")) for stem, entry in sorted(stems.items())}
@@ -191,6 +214,21 @@ def _header(file: Path) -> tuple[int, int]:
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise UserError(f"{file}: not a readable audio file; it may be corrupt, replace it") from error
     return info.samplerate, info.frames
+
+
+def _decoded(file: Path, frames: int) -> np.ndarray:
+    """The first samples of a file, mono, float32 `[frames]`."""
+    import soundfile
+
+    try:
+        audio, _ = soundfile.read(file, frames=frames, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise UserError(f"{file}: cannot be decoded, the file is corrupt; replace it") from error
+    if len(audio) != frames:
+        raise UserError(f"{file}: ends after {len(audio)} of {frames} samples, the file is corrupt; replace it")
+    if not np.isfinite(audio).all():
+        raise UserError(f"{file}: holds samples that are not finite (NaN or infinite); replace it")
+    return audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]
 
 
 def _notes(file: Path) -> np.ndarray:

@@ -19,9 +19,8 @@ import soxr
 import torch
 
 from gmsdi.data import decoding, jamendo
-from gmsdi.data import windows as windows_module
 from gmsdi.data.download import download_jamendo
-from gmsdi.data.windows import WindowSet, build_mixture_windows
+from gmsdi.data.windows import WindowSet, build_mixture_windows, store
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model
 from gmsdi.study.config import load, validate
@@ -243,7 +242,7 @@ def test_a_disk_that_is_too_small_is_named_at_once(root, tmp_path, monkeypatch):
     def refuse(folder, needed, name, *, advice):
         raise UserError(f"{needed} bytes")
 
-    monkeypatch.setattr(windows_module, "require_space", refuse)
+    monkeypatch.setattr(store, "require_space", refuse)
     samples = sum(round(RATE * shards.TRACKS[track][2]) for track in (200, 300, 1500, 801, 9101))
     with pytest.raises(UserError, match=f"^{2 * samples} bytes"):
         build_mixture_windows(root, "train", tmp_path / "out", **OPTIONS)

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 import yaml
 
-from gmsdi.data.composer import BAR, BARS, INSTRUMENTS
+from gmsdi.data.instruments import BAR, BARS
 from gmsdi.data.mini import SPLITS, MiniConfig, compose_dataset, compose_track, default_soundfont
+from gmsdi.data.settings import INSTRUMENTS
 from gmsdi.data.slakh import list_tracks, read_track
 from gmsdi.data.soundfont import SoundFont
 from gmsdi.errors import UserError

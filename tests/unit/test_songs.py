@@ -10,8 +10,19 @@ import mido
 import numpy as np
 import pytest
 
-from gmsdi.data.composer import Note
-from gmsdi.data.songs import KINDS, SPLITS, ArrangedSettings, DrawnSettings, arranged, drumming, make_song, write_songs
+from gmsdi.data.notes import Note
+from gmsdi.data.songs import (
+    KINDS,
+    SPLITS,
+    ArrangedSettings,
+    DrawnSettings,
+    arranged,
+    charts,
+    drumming,
+    make_song,
+    mma,
+    write_songs,
+)
 from gmsdi.data.songs.drawn import METERS, draw, realise, swung
 from gmsdi.data.songs.harmony import NOTE_NAMES, PROGRESSIONS, QUALITIES, SCALES, harmony, parse, positions, progression
 from gmsdi.data.songs.playing import REGISTERS, STYLES
@@ -317,7 +328,7 @@ def small_library(tmp_path) -> Path:
 
 
 def test_grooves_are_read_with_their_metre_and_their_place_in_a_song():
-    grooves = arranged.read_grooves(LIBRARY, "own/a.mma")
+    grooves = mma.read_grooves(LIBRARY, "own/a.mma")
     assert [(groove.name, groove.beats, groove.variant) for groove in grooves] == [
         ("Four", 4, "main"),
         ("FourFill", 4, "fill"),
@@ -329,11 +340,11 @@ def test_grooves_are_read_with_their_metre_and_their_place_in_a_song():
 
 
 def test_library_files_are_divided_by_style_near_the_shares():
-    splits = Counter(arranged.split_of(f"own/{k:x}style.mma") for k in range(2000))
+    splits = Counter(mma.split_of(f"own/{k:x}style.mma") for k in range(2000))
     assert abs(splits["train"] / 2000 - 0.75) < 0.04
     assert abs(splits["test"] / 2000 - 0.15) < 0.03
     assert all(
-        len({arranged.split_of(f"{folder}/style{letter}{number}.mma") for folder in "xy" for number in ("", 1, 2)}) == 1
+        len({mma.split_of(f"{folder}/style{letter}{number}.mma") for folder in "xy" for number in ("", 1, 2)}) == 1
         for letter in "abcdefghijklmnopqrst"
     )
 
@@ -342,7 +353,7 @@ def test_charts_have_the_bars_and_beats_that_the_players_are_given(small_library
     settings = ArrangedSettings()
     seen = set()
     for seed in range(80):
-        chart = arranged.compose_chart(np.random.default_rng(seed), arranged.library(small_library), settings)
+        chart = charts.compose_chart(np.random.default_rng(seed), mma.library(small_library), settings)
         spans = [span for passage in arranged.passages(chart) for span in passage.spans]
         starts = {span.start: span for span in spans}
         assert settings.bars[0] <= chart.bars <= settings.bars[1]
@@ -393,10 +404,10 @@ def test_charts_that_mma_refuses_are_counted_and_a_program_that_hangs_is_ended(s
     assert len(refused) == 40
     assert all(text.endswith("Error: no such groove") and "own/style" in text for text in refused)
 
-    monkeypatch.setattr(arranged, "_TIME_LIMIT", 0.3)
+    monkeypatch.setattr(mma, "_TIME_LIMIT", 0.3)
     hanging = _program(tmp_path / "hanging", "while :; do :; done")
-    with pytest.raises(arranged.Refused, match="took more than"):
-        arranged.run_mma("", ArrangedSettings(program=str(hanging), library=str(small_library)))
+    with pytest.raises(mma.Refused, match="took more than"):
+        mma.run_mma("", ArrangedSettings(program=str(hanging), library=str(small_library)))
 
 
 # --- With MMA ---------------------------------------------------------------------------------------------------------
@@ -404,9 +415,9 @@ def test_charts_that_mma_refuses_are_counted_and_a_program_that_hangs_is_ended(s
 
 @needs_mma
 def test_the_installed_library_is_divided_without_an_overlap():
-    _, folder = arranged.find_mma(ArrangedSettings())
-    files = {split: {f for f in arranged.library(folder) if arranged.split_of(f) == split} for split in SPLITS}
-    assert sum(len(found) for found in files.values()) == len(arranged.library(folder))
+    _, folder = mma.find_mma(ArrangedSettings())
+    files = {split: {f for f in mma.library(folder) if mma.split_of(f) == split} for split in SPLITS}
+    assert sum(len(found) for found in files.values()) == len(mma.library(folder))
     assert all(len(found) >= 20 for found in files.values())
     used = {split: set() for split in SPLITS}
     for split in SPLITS:
@@ -435,7 +446,7 @@ def test_mma_plays_each_quality_with_the_tones_that_our_players_take():
     lines = ["Tempo 120", "Time 4", "SeqClear", "Begin Chord", " Voice Piano1", " Sequence {1 1 90}", "End"]
     chords = [harmony(5 * k % 12, quality, range(12)) for k, quality in enumerate(qualities)]
     lines += [f"{k + 1} {chord.name}" for k, chord in enumerate(chords)]
-    parts = arranged.run_mma("\n".join(lines) + "\n", ArrangedSettings())
+    parts = mma.run_mma("\n".join(lines) + "\n", ArrangedSettings())
     notes = [note for part in parts for note in part.notes]
     for k, chord in enumerate(chords):
         heard = {note.pitch % 12 for note in notes if abs(note.start - k * 1920) < 100}
@@ -450,8 +461,8 @@ def test_mma_changes_chords_on_the_beats_on_which_our_players_do(time, beats, tm
     (tmp_path / "lib/own/any.mma").write_text(f"Time {time}\nDefGroove Any\n")
     changes = 0
     for seed in range(4):
-        chart = arranged.compose_chart(
-            np.random.default_rng(seed), arranged.library.__wrapped__(tmp_path / "lib"), ArrangedSettings()
+        chart = charts.compose_chart(
+            np.random.default_rng(seed), mma.library.__wrapped__(tmp_path / "lib"), ArrangedSettings()
         )
         every = "; ".join(f"{beat + 1} 8 90" for beat in range(beats))
         lines = [
@@ -464,7 +475,7 @@ def test_mma_changes_chords_on_the_beats_on_which_our_players_do(time, beats, tm
             "End",
         ]
         lines += [line for line in chart.text.splitlines() if line.split()[0].isdigit()]
-        parts = arranged.run_mma("\n".join(lines) + "\n", ArrangedSettings())
+        parts = mma.run_mma("\n".join(lines) + "\n", ArrangedSettings())
         heard: dict[int, set[int]] = {}
         for note in (note for part in parts for note in part.notes):
             heard.setdefault(round(note.start / 480), set()).add(note.pitch % 12)

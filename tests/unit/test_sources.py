@@ -153,7 +153,7 @@ def test_the_stages_of_the_workflow_are_apart(tmp_path):
         ],
         "cost.py": ["gmsdi.inference.separation", "gmsdi.study.methods.base:Solved", "gmsdi.metrics.si_sdr:summarize"],
         "fad.py": ["gmsdi.metrics.frechet:fad_ci"],
-        "chunk.py": ["gmsdi.data.windows:build_windows", "gmsdi.data.slakh:read_track", "gmsdi.data.decoding"],
+        "chunk.py": ["gmsdi.data.windows.building:build_windows", "gmsdi.data.slakh:read_track", "gmsdi.data.decoding"],
         "embed_generated.py": ["gmsdi.metrics.musicnn:MusicNN", "gmsdi.metrics.vggish:VGGish"],
         "table2.py": ["gmsdi.study.tables.table2:table2", "gmsdi.metrics.si_sdr:differences"],
     }

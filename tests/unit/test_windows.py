@@ -18,7 +18,7 @@ import soxr
 import symusic
 import yaml
 
-import gmsdi.data.windows as windows_module
+from gmsdi.data import slakh
 from gmsdi.data.mini import MiniConfig, compose_dataset
 from gmsdi.data.slakh import read_track
 from gmsdi.data.windows import WindowSet, build_windows
@@ -281,9 +281,9 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 SLOW = """
 import sys, time
-from gmsdi.data import windows
-stems = windows._stems
-windows._stems = lambda *arguments: (time.sleep(0.05), stems(*arguments))[1]
+from gmsdi.data import slakh, windows
+decode = slakh.decode
+slakh.decode = lambda *arguments: (time.sleep(0.05), decode(*arguments))[1]
 classes = {"Bass": ["Bass"], "Drums": ["Drums"], "Guitar": ["Guitar"], "Piano": ["Piano"]}
 options = {"sample_rate": 22050, "window": 8192, "classes": classes, "stems": True, "workers": int(sys.argv[3])}
 windows.build_windows(sys.argv[1], "train", sys.argv[2], **options)
@@ -311,10 +311,8 @@ def test_a_killed_build_goes_on_with_what_is_missing_to_the_same_bytes(tmp_path,
     touched = root / "train" / lines[0] / "stems" / "S00.flac"
     os.utime(touched, ns=(1, 1))  # as another file would have
 
-    cut, seen = windows_module._stems, []
-    monkeypatch.setattr(
-        windows_module, "_stems", lambda track, *rest: (seen.append(track.path.name), cut(track, *rest))[1]
-    )
+    decode, seen = slakh.decode, []
+    monkeypatch.setattr(slakh, "decode", lambda track, *rest: (seen.append(track.path.name), decode(track, *rest))[1])
     _build(root, out, workers=4, **options)
     assert sorted(seen) == sorted({f"Track{number:05d}" for number in range(2, 21)} - set(lines[1:]))
     assert _contents(out) == _contents(whole)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmsdi.data.composer import TICKS_PER_BEAT, Note
+from gmsdi.data.notes import TICKS_PER_BEAT, Note, pick, weighted
 from gmsdi.data.songs import drumming
-from gmsdi.data.songs.harmony import SCALES, Harmony, Symbol, harmony, pick, positions, progression, weighted
-from gmsdi.data.songs.playing import REGISTERS, SINGLE, STYLES, Meter, Passage, Span, Style
+from gmsdi.data.songs.harmony import SCALES, Harmony, Symbol, harmony, positions, progression
+from gmsdi.data.songs.playing import REGISTERS, SINGLE, STYLES
+from gmsdi.data.songs.playing.passages import Meter, Passage, Span, Style
 from gmsdi.data.songs.score import (
     EXPRESSION,
     KITS,

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmsdi.data.composer import Note
-from gmsdi.data.songs.harmony import pick, weighted
-from gmsdi.data.songs.playing import Meter, Passage, motif
+from gmsdi.data.notes import Note, pick, weighted
+from gmsdi.data.songs.playing.passages import Meter, Passage, motif
 from gmsdi.data.songs.score import DRUM_KEYS
 
 _KICKS, _SNARES = {36: 0.7, 35: 0.3}, {38: 0.5, 40: 0.22, 37: 0.14, 39: 0.14}

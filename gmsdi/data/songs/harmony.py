@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
-_T = TypeVar("_T")
+from gmsdi.data.notes import pick
 
 # Semitones above the root for each chord quality, as spelled in chord charts (and by MMA).
 QUALITIES: dict[str, tuple[int, ...]] = {
@@ -191,22 +190,6 @@ _RICHER = {  # substitutes for a quality, with the same function but another col
 }  # fmt: skip
 _DIATONIC = ("ionian", "dorian", "phrygian", "lydian", "mixolydian", "aeolian", "harmonic minor", "melodic minor",
              "harmonic major", "phrygian dominant", "ionian", "aeolian")  # fmt: skip
-
-
-def pick(rng: np.random.Generator, options: Sequence[_T]) -> _T:
-    """Draw one of the options, all equally likely."""
-    return options[int(rng.integers(len(options)))]
-
-
-def weighted(rng: np.random.Generator, options: dict[_T, float]) -> _T:
-    """Draw one of the options by weight."""
-    at = rng.random() * sum(options.values())
-    chosen = next(iter(options))
-    for chosen, weight in options.items():  # noqa: B007 (rounding may leave `at` above 0 at the last)
-        at -= weight
-        if at < 0:
-            break
-    return chosen
 
 
 def on_scale(scale: Sequence[int], degree: int, tones: int) -> Symbol:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gmsdi.data.composer import TICKS_PER_BEAT, Note
+from gmsdi.data.notes import TICKS_PER_BEAT, Note
 from gmsdi.io.files import atomic
 
 CLASSES = ("Bass", "Drums", "Guitar", "Piano")

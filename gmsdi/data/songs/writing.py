@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gmsdi.data.songs import arranged, composed, drawn
+from gmsdi.data.songs import arranged, composed, drawn, mma
 from gmsdi.data.songs.score import Song, write
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
@@ -21,9 +21,9 @@ SPLITS = ("train", "validation", "test")
 _ATTEMPTS = 40  # charts to try for one song before giving up
 _STAMP = "songs.json"
 
-Settings = arranged.ArrangedSettings | composed.ComposedSettings | drawn.DrawnSettings
+Settings = mma.ArrangedSettings | composed.ComposedSettings | drawn.DrawnSettings
 _DEFAULTS: dict[str, type[Settings]] = {
-    "arranged": arranged.ArrangedSettings,
+    "arranged": mma.ArrangedSettings,
     "composed": composed.ComposedSettings,
     "drawn": drawn.DrawnSettings,
 }
@@ -72,7 +72,7 @@ def make_song(
             return composed.write_piece(rng, settings)
         try:
             return arranged.arrange(rng, split, settings)
-        except arranged.Refused as error:
+        except mma.Refused as error:
             last = str(error)
             if refused is not None:
                 refused.append(last)
@@ -159,18 +159,18 @@ def _checked(kind: str, split: str, settings: Settings | None) -> Settings:
             raise UserError(f"songs: {name} is {value}; give the smallest and the largest, both above 0")
         if isinstance(value, float) and not 0 <= value <= 1:
             raise UserError(f"songs: {name} is {value}; give a probability from 0 to 1")
-    if isinstance(settings, arranged.ArrangedSettings):
-        arranged.find_mma(settings)
+    if isinstance(settings, mma.ArrangedSettings):
+        mma.find_mma(settings)
     return settings
 
 
 def _stamp(folder: Path, kind: str, seed: int, settings: Settings) -> None:
     """Record in the folder how its songs are made, or check that this is unchanged."""
     values: dict[str, object] = {"kind": kind, "version": VERSION, "seed": seed, **asdict(settings)}
-    if isinstance(settings, arranged.ArrangedSettings):
+    if isinstance(settings, mma.ArrangedSettings):
         # The path of MMA does not matter, but its version does.
         values = {key: value for key, value in values.items() if key not in ("program", "library")}
-        values |= arranged.library_stamp(settings)
+        values |= mma.library_stamp(settings)
     text = json.dumps(values, indent=1, sort_keys=True) + "\n"
     path = folder / _STAMP
     if path.exists():

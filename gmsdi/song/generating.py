@@ -1,0 +1,234 @@
+"""Stems that are generated, all of them or to go with given ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from gmsdi import level, tasks
+from gmsdi.errors import UserError
+from gmsdi.inference import Gamma, natural_gamma
+from gmsdi.io.audio import Source, as_source, rounded
+from gmsdi.presets import preset_of
+from gmsdi.sampling.session import Batch
+from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.song.signals import (
+    AnyModel,
+    AnySource,
+    at_model_rate,
+    at_rate_of,
+    require_plausible,
+    require_room,
+    session_of,
+)
+from gmsdi.tasks import GivenNoise, TotalNoise
+from gmsdi.types import Labels, Negatives, Progress, Stems, total_of
+
+GenerationMethod: TypeAlias = Literal["total", "sequential", "extracted"]
+GENERATION = Solver("dpmpp_2m", steps=25, sigma_min=0.015, sigma_max=8.0, rho=7.0)
+GENERATION_GUIDANCE = Guidance(w=1.0)
+
+
+def generate(
+    model: AnyModel,
+    stems: Sequence[str] | None = None,
+    *,
+    method: GenerationMethod = "total",
+    groups: Sequence[Sequence[str]] | None = None,
+    seconds: float | None = None,
+    gamma_x: Gamma | None = None,
+    gamma_y: Gamma = math.inf,
+    noise: TotalNoise = "independent",
+    solver: Solver = GENERATION,
+    separation_solver: Solver | None = None,
+    guidance: Guidance = GENERATION_GUIDANCE,
+    batch: Batch | None = None,
+    seed: int = 0,
+    negatives: Negatives = None,
+    progress: Progress | None = None,
+) -> Stems:
+    """Generate coherent stems (Eq. 10), at the model's rate and the level of its training mixtures.
+
+    Args:
+        model: see `gmsdi.song`.
+        stems: the labels; None is all that the model knows.
+        method: "total", Eq. 10 and 11; or beyond the paper "sequential" (`tasks.generate_sequential`) or "extracted"
+            (`tasks.generate_extracted`, with the settings of `extract`, consistent).
+        groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
+        seconds: length; None is the model's window.
+        gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
+        gamma_y: γ of the mixture; with ∞ the stems are drawn to a mixture that is sampled as if it were alone, and end
+            as its parts (`consistent` of `inference.Total`).
+        noise: see `tasks.generate`.
+        solver: how to integrate.
+        separation_solver: of the Extractor of "extracted"; None is that of the model's best preset.
+        guidance: strength and kind of the guidance.
+        batch: how many signals the model denoises at once.
+        seed: of the noise.
+        negatives: label to negative text.
+        progress: called with (step, steps).
+
+    Returns:
+        The stems and their sum.
+
+    Raises:
+        UserError: for unusable stems, or if the steps are unstable with these γ or the sampling diverged.
+    """
+    session = session_of(model, solver, guidance, batch)
+    labels, rate = session.labels.chosen(stems, at_least=1), session.model.sample_rate
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(f"seconds is {seconds}; it must be a positive number")
+    samples = session.model.window if seconds is None else max(1, round(seconds * rate))
+    joint = None if groups is None else [session.labels.spelled(group) for group in groups]
+    if method not in ("total", "sequential", "extracted"):
+        raise UserError(f"method is {method!r}; choose total, sequential or extracted")
+    if method != "total" and (groups is not None or gamma_x is not None or gamma_y != math.inf):
+        raise UserError(f"groups, gamma_x and gamma_y belong to method total, not to {method}; choose one")
+    require_room(session, len(labels) + 1, samples, f"{samples / rate:.4g} s of {len(labels)} stems")
+    common: dict[str, Any] = {
+        "seeds": [seed],
+        "negatives": session.labels.negatives(negatives, labels),
+        "length": session.padded(samples),
+        "progress": progress,
+    }
+    if method == "sequential":
+        generated, _ = tasks.generate_sequential(session, labels, **common)
+    elif method == "extracted":
+        best = preset_of(session.model, "best").changed(solver=separation_solver)
+        separation = session.using(best.solver, best.guidance)
+        generated, _ = tasks.generate_extracted(session, labels, separation=separation, **common)
+    else:
+        generated, _ = tasks.generate(
+            session,
+            labels,
+            groups=joint if joint is None else Labels(labels).indices(joint),
+            gamma_x=gamma_x,
+            gamma_y=gamma_y,
+            noise=noise,
+            consistent=gamma_y == math.inf,
+            **common,
+        )
+        labels = labels if joint is None else [", ".join(group) for group in joint]
+    parts = dict(zip(labels, generated[0, :, :, :samples].numpy(), strict=True))
+    require_plausible(parts, session.level)
+    return Stems(parts, total_of(parts.values()), rate)
+
+
+def accompany(
+    model: AnyModel,
+    given: Mapping[str, AnySource],
+    stems: Sequence[str] | None = None,
+    *,
+    sample_rate: int | None = None,
+    gamma_x: Gamma | None = None,
+    gamma_y: Gamma | None = None,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    given_noise: GivenNoise = "coupled",
+    share: float | None = None,
+    solver: Solver = GENERATION,
+    guidance: Guidance = GENERATION_GUIDANCE,
+    batch: Batch | None = None,
+    seed: int = 0,
+    negatives: Negatives = None,
+    progress: Progress | None = None,
+) -> Stems:
+    """Generate stems that go with given ones (Eq. 12, or beyond the paper with `share`).
+
+    The model hears the given stems at its own rate and number of channels (stereo is averaged for a model of one
+    channel). The result has the rate and length of the given stems. What is generated is rounded to 16 bits, so that,
+    in float and in 16-bit files alike, the mixture minus the generated stems gives 16-bit given stems back bit for bit.
+    It is as loud as goes with the given stems, which count as their share of the whole (`gmsdi.level.accompanied`), if
+    the model knows its `level`.
+
+    Args:
+        model: see `gmsdi.song`.
+        given: label to a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`; all of one length and rate.
+        stems: labels to generate; None is all that the model knows and that are not given.
+        sample_rate: of arrays, in Hz.
+        gamma_x: γ of the stems; None is √(K + 1)·σ, with `share` √K·σ.
+        gamma_y: γ of the mixture; None is √(K + 1)·σ.
+        alpha: scale of the given stems in the mixture that the model imagines (not in the result).
+        beta: scale of the generated ones there.
+        given_noise: see `tasks.accompany`.
+        share: beyond the paper, in place of Eq. 12 with its γ_y, α, β and given noise: hear the accompaniment together
+            with the given stems, the whole with this weight (see `tasks.accompany_conditioned`).
+        solver: how to integrate.
+        guidance: strength and kind of the guidance.
+        batch: how many signals the model denoises at once.
+        seed: of the noise.
+        negatives: label to negative text.
+        progress: called with (step, steps).
+
+    Returns:
+        The generated stems, and as `mixture` the given stems and the generated ones together.
+
+    Raises:
+        UserError: for unusable audio or stems, or if the steps are unstable with these γ or the sampling diverged.
+    """
+    if not given:
+        raise UserError("no stem is given; to generate all of them use generate")
+    sources = {label: as_source(source, sample_rate, label) for label, source in given.items()}
+    reference = _alike(sources)
+    session = session_of(model, solver, guidance, batch)
+    sources = dict(zip(session.labels.spelled(sources), sources.values(), strict=True))
+    if len(sources) < len(given):
+        raise UserError(f"given stems {', '.join(given)}: each can be given once")
+    audios = {label: source.whole() for label, source in sources.items()}
+    names = [x for x in session.labels if x not in audios] if stems is None else stems
+    labels = session.labels.chosen(names, at_least=1)
+    if twice := set(labels) & set(audios):
+        raise UserError(f"stem {min(twice)!r} is both given and to be generated; leave it out of one")
+    rows, rate = len(labels) + len(audios) + 1, session.model.sample_rate
+    samples = math.ceil(reference.seconds * rate)
+    require_room(session, rows, samples, f"an accompaniment of {reference.seconds:.4g} s")
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        if not math.isfinite(value):
+            raise UserError(f"{name} is {value}; it must be a number")
+    heard = np.stack([at_model_rate(session, audio) for audio in audios.values()])
+    whole = torch.from_numpy(heard)[None]
+    told = session.labels.negatives(negatives, [*audios, *labels])
+    common: dict[str, Any] = {"seeds": [seed], "negatives": told, "progress": progress}
+    if share is not None:
+        if gamma_y is not None or (alpha, beta) != (1.0, 1.0):
+            raise UserError("gamma_y, alpha and beta belong to Eq. 12, share takes its place; choose one")
+        generated, _ = tasks.accompany_conditioned(
+            session, whole, list(audios), labels, share=share, gamma_x=gamma_x, **common
+        )
+    else:
+        natural = natural_gamma(len(labels))
+        generated, _ = tasks.accompany(
+            session,
+            whole,
+            list(audios),
+            labels,
+            gamma_x=natural if gamma_x is None else gamma_x,
+            gamma_y=natural if gamma_y is None else gamma_y,
+            alpha=alpha,
+            beta=beta,
+            given_noise=given_noise,
+            **common,
+        )
+    found = {
+        label: at_rate_of(session, reference, part) for label, part in zip(labels, generated[0].numpy(), strict=True)
+    }
+    (heard_level,) = level.levels_of(whole.sum(dim=1), session.model.sample_rate)
+    known = session.level
+    require_plausible(found, None if known is None else heard_level if heard_level >= level.SILENCE else known)
+    parts = {label: rounded(part) for label, part in found.items()}
+    together = total_of([*(audio.samples for audio in audios.values()), *parts.values()])
+    return Stems(parts, together, reference.sample_rate)
+
+
+def _alike(sources: Mapping[str, Source]) -> Source:
+    """The first of given stems, which all have one rate, length and number of channels."""
+    first, reference = next(iter(sources.items()))
+    for label, source in sources.items():
+        shapes = [f"{x.channels} channels of {x.frames} samples at {x.sample_rate} Hz" for x in (source, reference)]
+        if shapes[0] != shapes[1]:
+            raise UserError(f"given stem {label} has {shapes[0]}, but {first} has {shapes[1]}; make them alike")
+    return reference

@@ -1,0 +1,222 @@
+"""Songs taken apart: how, and all of their stems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from gmsdi.errors import UserError
+from gmsdi.inference import ShareOut, Wiener
+from gmsdi.inference.stability import check_separator
+from gmsdi.io.audio import as_source
+from gmsdi.models.protocol import Waveform
+from gmsdi.presets import METHODS, Method, Preset, preset_of
+from gmsdi.sampling.session import Batch, Session
+from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.song.blocks import BLOCK, Separation
+from gmsdi.song.signals import AnyModel, AnySource, opened_model, session_of
+from gmsdi.tasks import Average
+from gmsdi.types import Labels, Negatives, Progress, Stems
+
+
+def separation(
+    model: AnyModel,
+    stems: Sequence[str] | str | None = None,
+    *,
+    rest: Sequence[str] | str | None = (),
+    preset: str | Preset | None = None,
+    method: Method | None = None,
+    constrained: str | None = None,
+    consistent: bool | ShareOut | None = None,
+    average: Average | None = None,
+    wiener: Wiener | None = None,
+    solver: Solver | None = None,
+    guidance: Guidance | None = None,
+    steps: int | None = None,
+    w: float | None = None,
+    runs: int | None = None,
+    batch: Batch | None = None,
+    seed: int = 0,
+    negatives: Negatives = None,
+    block: float = BLOCK,
+) -> Separation:
+    """How songs are to be separated: a preset of the model, and what is to be done otherwise.
+
+    Args:
+        model: see `gmsdi.song`.
+        stems: labels of the stems that are wanted; None is all that the model knows.
+        rest: labels of what else the songs consist of, which is sampled as one signal; None is all else that the model
+            knows.
+        preset: the model's preset of that name (`gmsdi.presets`), or one of your own; None is "best", or for the method
+            "separator" or "projected" the preset for it.
+        method: in place of the preset's, as the rest of the arguments.
+        constrained: of the method "separator": the stem that is the song minus the others.
+        consistent: of the methods "extractor" and "consistent": which of them, or how the stems are made to sum to the
+            song.
+        average: the same, with polarities.
+        wiener: filter the song by the result, at the model's rate.
+        solver: how to integrate.
+        guidance: strength and kind of the guidance.
+        steps: of the solver.
+        w: of the guidance.
+        runs: of which the mean is taken.
+        batch: how many signals the model denoises at once.
+        seed: of the noise.
+        negatives: label to negative text.
+        block: seconds of a song that are separated at once, at least. Memory grows with it.
+
+    Raises:
+        UserError: for unusable stems or settings, or steps that are too few.
+    """
+    opened = opened_model(model)
+    inner = opened.model if isinstance(opened, Session) else opened
+    if constrained is not None and method is None and preset is None:
+        method = "separator"
+    names = {"separator": "paper-separator", "projected": "projected"}
+    chosen = preset_of(inner, preset or names.get(method or "", "best"))
+    if consistent is not None and chosen.method in ("extractor", "consistent"):
+        method = "consistent" if consistent else "extractor"
+    chosen = chosen.changed(
+        method=method, constrained=constrained, solver=solver, guidance=guidance, steps=steps, w=w, runs=runs
+    )
+    if consistent is not None and chosen.method not in ("extractor", "consistent"):
+        raise UserError(f"preset {chosen.name!r} is {METHODS[chosen.method]}; consistent is for the Extractor")
+    labels = Labels(inner.labels)
+    wanted = labels.chosen(stems, at_least=1)
+    others = [x for x in labels if x not in wanted] if rest is None else labels.spelled(rest)
+    if twice := set(wanted) & set(others):
+        raise UserError(f"{min(twice)!r} is named both as a stem and as the rest; name it once")
+    prompts = [*wanted, *([labels.join(others).text] if others else [])]
+    if len(prompts) < 2:
+        raise UserError(
+            f"the song consists of {', '.join(prompts)} alone, but at least 2 stems are needed; name the others, or "
+            "what the rest of it is"
+        )
+    if chosen.method == "separator":
+        if chosen.constrained is None:
+            chosen = replace(chosen, constrained="Drums" if "Drums" in prompts else prompts[-1])
+        (constrained,) = labels.spelled([chosen.constrained or ""])
+        chosen = replace(chosen, constrained=constrained)
+        if constrained not in prompts:
+            raise UserError(f"constrained stem {constrained!r} is not among the stems {', '.join(prompts)}")
+        check_separator(chosen.solver, len(prompts))
+    if negatives is None:
+        told = {label: text for label, text in chosen.negatives.items() if label in prompts}
+    else:
+        told = labels.negatives(negatives, prompts)
+    # A prompt that the model cannot take is refused here.
+    joint = [labels.join(prompts[:k] + prompts[k + 1 :]).text for k in range(len(prompts))]
+    inner.embed([*prompts, *told.values(), *joint])
+    if not (isinstance(block, int | float) and 0 < block < math.inf):
+        raise UserError(f"block is {block!r}; it must be a positive number of seconds")
+    rate, waveform = inner.sample_rate, isinstance(inner.space, Waveform)
+    longest = inner.window / rate / 2  # of a spectrogram's windows
+    how = consistent if isinstance(consistent, ShareOut) else chosen.method == "consistent"
+    if how is True and chosen.by_power and waveform:
+        how = ShareOut(rate, chosen.by_power, min(ShareOut.seconds, longest))
+    if wiener is None and chosen.filtered:
+        wiener = Wiener(rate, chosen.filtered, min(Wiener.seconds, longest))
+    return Separation(
+        session=session_of(opened, chosen.solver, chosen.guidance, batch),
+        prompts=prompts,
+        labels=wanted,
+        preset=chosen,
+        seed=seed,
+        negatives=told,
+        consistent=how,
+        average=average or Average(chosen.runs, chosen.inverted),
+        wiener=wiener,
+        block=block,
+    )
+
+
+def separate(
+    model: AnyModel,
+    source: AnySource,
+    stems: Sequence[str] | str | None = None,
+    *,
+    sample_rate: int | None = None,
+    preset: str | Preset | None = None,
+    constrained: str | None = None,
+    projected: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Stems:
+    """Separate a song into all that it consists of, by default as the model is best at it (`gmsdi.presets`).
+
+    The stems sum to the song, unless the preset is Eq. 14's: at the model's rate exactly, and otherwise in the band
+    that the model hears.
+
+    Args:
+        model: see `gmsdi.song`.
+        source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
+        stems: labels of what the song consists of; None is all that the model knows.
+        sample_rate: of an array, in Hz.
+        preset: "best", "fast", "slow", "paper-separator", "paper-extractor", "projected", or a model's own; None is
+            "best", or what `constrained` or `projected` ask for.
+        constrained: the Separator of Eq. 13, with this stem as the song minus the others.
+        projected: the Separator that constrains no stem and projects all onto the song (`inference.Projected`).
+        progress: called with (step, steps).
+        settings: what is to be done otherwise than in the preset, see `separation`.
+
+    Returns:
+        The stems at the song's rate and length.
+
+    Raises:
+        UserError: for unusable audio, stems or settings, or if the sampling diverged.
+    """
+    if projected and constrained is not None:
+        raise UserError(f"constrained {constrained!r} and projected exclude each other; choose one")
+    if projected:
+        settings["method"] = "projected"
+    song = as_source(source, sample_rate)
+    return separation(model, stems, preset=preset, constrained=constrained, **settings).collected(song, progress)
+
+
+def extract(
+    model: AnyModel,
+    source: AnySource,
+    stems: Sequence[str] | str | None = None,
+    *,
+    rest: Sequence[str] | str | None = None,
+    sample_rate: int | None = None,
+    preset: str | Preset | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Stems:
+    """Extract stems from a song with the GMSDI Extractor (Eq. 14), by default as the model is best at it.
+
+    What else the song consists of is sampled as one signal, so that one stem costs half of what four do.
+
+    Args:
+        model: see `gmsdi.song`.
+        source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
+        stems: labels of the stems that are wanted; None is all that the model knows.
+        rest: labels of what else the song consists of; None is all else that the model knows, and `()` nothing.
+        sample_rate: of an array, in Hz.
+        preset: see `separate`; "paper-extractor" takes each stem by itself, as the paper does.
+        progress: called with (step, steps).
+        settings: what is to be done otherwise than in the preset, see `separation`; `consistent=False` is Eq. 14.
+
+    Returns:
+        The stems at the song's rate and length; the residual is the rest of it.
+
+    Raises:
+        UserError: see `separate`.
+    """
+    song = as_source(source, sample_rate)
+    made = separation(model, stems, rest=rest, preset=preset, **settings)
+    require_extractor(made.preset)
+    return made.collected(song, progress)
+
+
+def require_extractor(preset: Preset) -> None:
+    """Refuse to extract by a preset that separates.
+
+    Raises:
+        UserError: if it is no Extractor.
+    """
+    if preset.method not in ("extractor", "consistent"):
+        raise UserError(f"preset {preset.name!r} is {METHODS[preset.method]}, which takes a song apart; use separate")

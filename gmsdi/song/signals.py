@@ -1,0 +1,63 @@
+"""What the tasks on songs share: models, memory, and signals at a model's rate and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from numpy.typing import ArrayLike
+
+from gmsdi import level
+from gmsdi.io.audio import Audio, Samples, Source, fit, resample
+from gmsdi.io.memory import require_memory
+from gmsdi.models import registry
+from gmsdi.models.protocol import Model
+from gmsdi.sampling.session import Batch, Session
+from gmsdi.sampling.solver import Guidance, Solver
+
+AnySource: TypeAlias = str | Path | Audio | Source | ArrayLike
+AnyModel: TypeAlias = Model | Session | str | Path
+_ARRAYS = 28
+"""Times that sampling holds a state of all rows at once, at most, with what becomes of it (by `benchmarks.songs`)."""
+
+
+def opened_model(model: AnyModel) -> Model | Session:
+    """A model or session, loaded if it is named."""
+    return registry.load(model) if isinstance(model, str | Path) else model
+
+
+def session_of(model: AnyModel, solver: Solver, guidance: Guidance, batch: Batch | None) -> Session:
+    """A session that samples a model in this way."""
+    opened = opened_model(model)
+    return opened.using(solver, guidance) if isinstance(opened, Session) else Session(opened, solver, guidance, batch)
+
+
+def require_room(session: Session, rows: int, samples: int, what: str) -> None:
+    """Refuse a state of so many signals that does not fit."""
+    needed = 4 * _ARRAYS * rows * session.model.channels * samples
+    require_memory(needed, what, "ask for less at a time")
+
+
+def require_plausible(parts: Mapping[str, Samples], about: float | None) -> None:
+    """Refuse generated stems whose peaks are out of all proportion to a level in dB; None is none known."""
+    peak = math.inf if about is None else 10 ** ((about + level.CREST) / 20)
+    level.require_plausible(parts, peak=peak, what="but music of this level reaches")
+
+
+def as_channels(samples: Samples, channels: int) -> Samples:
+    """`[C, T]` averaged to one channel and repeated, if another number of channels is wanted."""
+    return samples if len(samples) == channels else samples.mean(axis=0, keepdims=True).repeat(channels, axis=0)
+
+
+def at_model_rate(session: Session, audio: Audio) -> Samples:
+    """`[C, T]` at the model's rate and with its channels, padded with zeros to whole windows."""
+    heard = as_channels(audio.samples, session.model.channels)
+    samples = resample(heard, audio.sample_rate, session.model.sample_rate)
+    return fit(samples, session.padded(samples.shape[1]))
+
+
+def at_rate_of(session: Session, audio: Source, samples: Samples) -> Samples:
+    """`[C, T]` from the model's rate and padded length to those of `audio`."""
+    return fit(resample(samples, session.model.sample_rate, audio.sample_rate), audio.frames)

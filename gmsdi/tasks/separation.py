@@ -1,0 +1,188 @@
+"""Mixtures taken apart: the Separator and the Extractor, averaged and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gmsdi import level
+from gmsdi.errors import UserError
+from gmsdi.inference import (
+    Consistency,
+    Derivative,
+    Extractor,
+    Projected,
+    Separator,
+    Wiener,
+)
+from gmsdi.level import Rests
+from gmsdi.sampling.noise import sample_seeds
+from gmsdi.sampling.session import Session
+from gmsdi.tasks.signals import checked
+from gmsdi.types import Negatives, Progress, Stem
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of several runs with noises of their own, an estimate of the posterior mean.
+
+    Attributes:
+        runs: how many.
+        inverted: every other run separates the mixture with its polarity inverted, so that the mean takes out what the
+            network makes of the polarity, which is no property of a sound.
+
+    Raises:
+        UserError: if there is no run.
+    """
+
+    runs: int = 1
+    inverted: bool = False
+
+    def __post_init__(self) -> None:
+        if self.runs < 1:
+            raise UserError(f"samples is {self.runs}; it must be at least 1")
+
+    def repeated(self, y: Tensor) -> Tensor:
+        """The runs of each item `[B, C, T]` in a row, each with its polarity: `[B · runs, C, T]`."""
+        return (y.unsqueeze(1) * self._signs(y)).flatten(0, 1)
+
+    def mean(self, stems: Tensor) -> Tensor:
+        """Average the stems of all runs: `[B · runs, K, C, T]` to `[B, K, C, T]`."""
+        found = stems.unflatten(0, (-1, self.runs))
+        return (found * self._signs(stems).unsqueeze(-1)).mean(dim=1)
+
+    def _signs(self, like: Tensor) -> Tensor:
+        signs = [-1.0 if self.inverted and run % 2 else 1.0 for run in range(self.runs)]
+        return like.new_tensor(signs).reshape(-1, 1, 1)
+
+
+def separate(
+    session: Session,
+    mixture: Tensor,
+    stems: Sequence[Stem],
+    *,
+    seeds: Sequence[int],
+    constrained: int | str | None = None,
+    average: Average | None = None,
+    wiener: Wiener | None = None,
+    negatives: Negatives = None,
+    levels: Sequence[float] | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Separate mixtures with the GMSDI Separator (Eq. 13).
+
+    Args:
+        session: the model and how it is sampled.
+        mixture: `[B, C, T]`.
+        stems: the K labels, or prompts.
+        seeds: one per item.
+        constrained: the stem that is the mixture minus the others, by index or label; None constrains none of them and
+            projects all onto the mixture (`inference.Projected`).
+        average: of how many runs; None is one.
+        wiener: filter the mixture by the result; stems then hold only what the mixture has.
+        negatives: label to negative text; the paper uses none here.
+        levels: of the piece that each item is from, in dB relative to full scale (`gmsdi.level`); None measures each
+            item by itself.
+        progress: called with (step, steps).
+
+    Returns:
+        `[B, K, C, T]` float32 on the CPU; the stems sum to the mixture, and are silent where it is.
+
+    Raises:
+        UserError: for input that is not finite, of another shape, or does not fit the stems.
+    """
+    prompts = session.labels.prompts(stems, negatives)
+
+    def derivative(model: Session, y: Tensor) -> Derivative:
+        if constrained is None:
+            return Projected(model, y, prompts, space=model.space)
+        return Separator(model, y, prompts, constrained, space=model.space)
+
+    return _separated(session, derivative, mixture, len(prompts), seeds, average, wiener, levels, progress)
+
+
+def extract(
+    session: Session,
+    mixture: Tensor,
+    stems: Sequence[Stem],
+    *,
+    seeds: Sequence[int],
+    consistent: bool | Consistency = False,
+    average: Average | None = None,
+    wiener: Wiener | None = None,
+    negatives: Negatives = None,
+    levels: Sequence[float] | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Separate mixtures with the GMSDI Extractor (Eq. 14).
+
+    Args:
+        session: the model and how it is sampled.
+        mixture: `[B, C, T]`.
+        stems: the K labels, or prompts.
+        seeds: one per item.
+        consistent: solve for the stems together, so that they sum to the mixture (`inference.Extractor`); otherwise
+            each is extracted by itself.
+        average: see `separate`.
+        wiener: see `separate`.
+        negatives: label to negative text, of the stems alone: the complementary mixtures have z*. The paper uses them
+            for Bass and Drums.
+        levels: see `separate`.
+        progress: called with (step, steps).
+
+    Returns:
+        `[B, K, C, T]` float32 on the CPU, silent where the mixture is.
+
+    Raises:
+        UserError: see `separate`.
+    """
+    prompts = session.labels.prompts(stems, negatives)
+
+    def derivative(model: Session, y: Tensor) -> Derivative:
+        return Extractor(model, y, prompts, consistent=consistent, join=model.labels.join, space=model.space)
+
+    return _separated(session, derivative, mixture, len(prompts), seeds, average, wiener, levels, progress)
+
+
+def _separated(
+    session: Session,
+    derivative: Callable[[Session, Tensor], Derivative],
+    mixture: Tensor,
+    stems: int,
+    seeds: Sequence[int],
+    average: Average | None,
+    wiener: Wiener | None,
+    levels: Sequence[float] | None,
+    progress: Progress | None,
+) -> Tensor:
+    """The stems `[B, K, C, T]` on the CPU, averaged over runs, at the level of the mixture."""
+    mean = average or Average()
+
+    def sample(y: Tensor, seeds: Sequence[int], rests: Rests | None) -> Tensor:
+        y = mean.repeated(y)
+        model = session.resting(None if rests is None else rests.repeated(mean.runs))
+        separation = derivative(model, y)
+        noises = sample_seeds(seeds, mean.runs)
+        state = model.sample(separation, session.shape(y.shape[-1]), noises, progress=progress)
+        return mean.mean(separation.signals(state))
+
+    mixture = checked(session, mixture, 3, "mixture")
+    found = level.separated(
+        sample,
+        mixture,
+        seeds=seeds,
+        stems=stems,
+        known=session.level,
+        levels=levels,
+        sample_rate=session.model.sample_rate,
+    )
+    if wiener is None:
+        return found
+    heard = mixture.cpu()
+    filtered = wiener(found, heard)
+    pieces = level.levels_of(heard, session.model.sample_rate) if levels is None else levels
+    rests = Rests.of(heard, pieces, session.model.sample_rate)  # into which the filter leaks
+    return filtered if rests is None else torch.where(rests.mask.unsqueeze(1), found, filtered)
