@@ -1,8 +1,8 @@
 """Publish the tables and figures of runs.
 
 After the run of config/RUN.yaml, `python -m benchmarks.publish RUN`, in the repository's root, copies the results to
-docs/RUN, writes the page README.md there, and inserts the Table 2 of mini_full into the repository's README.md. With
-`--page` it copies nothing and rewrites the page from the files in docs/RUN.
+docs/RUN, writes the page README.md there, and inserts the table of all test sets into the repository's README.md. With
+`--page` it copies nothing and rewrites the page and the table from the files in docs.
 
 A page says that it is from one run only if its provenance agrees (`mixed`); `faults` finds pages that violate this.
 """
@@ -22,13 +22,32 @@ import yaml
 from gmsdi.io.files import atomic
 from gmsdi.study.sheets import markdown
 from gmsdi.study.tables.generation import coherence_sheet, stems_sheet
-from gmsdi.study.tables.table2 import table2_brief
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
     "mini_full": "The bundled model on the whole test split",
+    "by_others": "The bundled model on songs by others",
+    "arranged": "The bundled model on arranged songs, with grooves and a SoundFont unseen in training",
     "mini_clap": "A model trained on CLAP embeddings instead of labels, compared with the bundled one",
 }
+TEST_SETS = {
+    "by_others": "songs by others",
+    "arranged": "unseen grooves and SoundFont",
+    "mini_full": "our composed pieces",
+}
+"""Runs that measure the bundled models, with what they are measured on; the README shows the stems of the first."""
+ROWS = {
+    "demucs_gibbs": "Demucs + Gibbs",
+    "weak_msdm": "Weakly supervised MSDM",
+    "msdm": "MSDM",
+    "separator": "GMSDI Separator",
+    "extractor": "GMSDI Extractor",
+    "ensemble": "Ensemble of these two",
+    "extractor_consistent": "Extractor, consistent",
+    "extractor_mean4": "Extractor, consistent, mean of 4 runs",
+}
+"""Rows of Table 2 that the README shows, with its words for them; the numbers of steps differ from run to run."""
+UNTITLED = {"separator": "GMSDI Separator", "extractor": "GMSDI Extractor", "ensemble": "Ensemble"}
 FIGURES = {
     "figure2_fad_stems": "Figure 2. Fréchet audio distance of single stems",
     "figure3_fad_mixtures": "Figure 3. Fréchet audio distance of total and partial generation",
@@ -148,11 +167,45 @@ def unequal(folder: Path) -> str:
     )
 
 
-def brief(folder: Path) -> str:
-    """The short Table 2 for README.md."""
+def headline(docs: Path) -> str:
+    """The table of README.md: SI-SDRi over active stems, by row of Table 2, on every published test set.
+
+    Args:
+        docs: the folder that holds the pages of the runs.
+    """
+    runs = [run for run in TEST_SETS if (docs / run).is_dir()]
+    tables = {run: _active(docs / run) for run in runs}
+    stems = [stem for stem in dict.fromkeys(tables[runs[0]]["stem"]) if stem != "All"]
+    columns = [(runs[0], stem) for stem in stems] + [(run, "All") for run in runs]
+    head = ["", *stems, *(f"All: {TEST_SETS[run]}, {_tracks(docs / run)}" for run in runs)]
+    lines = [head, ["---", *["---:"] * len(columns)]]
+    for row, title in ROWS.items():
+        lines.append([title, *(_score(tables[run], row, stem) for run, stem in columns)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _score(table: pd.DataFrame, row: str, stem: str) -> str:
+    """SI-SDRi of a row, with its interval if it is of all stems."""
+    found = table[(table["row"] == row) & (table["stem"] == stem)]
+    if found.empty:
+        return "–"
+    score, low, high = (found[key].item() for key in ("active", "active_low", "active_high"))
+    return f"{score:.1f} [{low:.1f}, {high:.1f}]" if stem == "All" else f"{score:.1f}"
+
+
+def _tracks(folder: Path) -> str:
+    """How many tracks the numbers of a run are based on."""
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    return str(provenance["Data"]["test split"]).split(",")[0]
+
+
+def _active(folder: Path) -> pd.DataFrame:
+    """The Table 2 of a published run, less what was not run, with the names of its rows."""
+    chosen = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+    titles = UNTITLED | {name: row["title"] for name, row in chosen.items() if row.get("title")}
     table = pd.read_csv(folder / "table2_separation.csv", keep_default_na=False, na_values=[""])
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return markdown([table2_brief(table, **config["intervals"])])
+    names = {title: name for name, title in titles.items()}
+    return table[table["status"] == "run"].assign(row=lambda run: run["model"].map(names))
 
 
 def main() -> None:
@@ -163,7 +216,23 @@ def main() -> None:
     if again:
         with atomic(ROOT / "docs" / run / "README.md") as path:
             path.write_text(page(run, ROOT / "docs" / run), encoding="utf-8")
-        return
+    else:
+        copy(run)
+    readme = ROOT / "README.md"
+    text, found = re.subn(
+        r"(<!-- test sets -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{headline(ROOT / 'docs')}{match[2]}",
+        readme.read_text(encoding="utf-8"),
+        flags=re.S,
+    )
+    if found != 1:
+        sys.exit(f"{readme}: no <!-- test sets --> to fill")
+    with atomic(readme) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def copy(run: str) -> None:
+    """Copy the results of a run to its folder in docs, and write its page."""
     results, target = ROOT / "results" / run, ROOT / "docs" / run
     missing = [pattern for pattern in PARTS if pattern != "scores/costs.csv" and not list(results.glob(pattern))]
     if missing:
@@ -174,19 +243,6 @@ def main() -> None:
             for file in results.glob(pattern):
                 shutil.copy(file, folder)
         (folder / "README.md").write_text(page(run, folder), encoding="utf-8")
-    if run != "mini_full":
-        return
-    readme = ROOT / "README.md"
-    text, found = re.subn(
-        r"(<!-- table2 -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}{brief(target)}{match[2]}",
-        readme.read_text(encoding="utf-8"),
-        flags=re.S,
-    )
-    if found != 1:
-        sys.exit(f"{readme}: no <!-- table2 --> to fill")
-    with atomic(readme) as path:
-        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

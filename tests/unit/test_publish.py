@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.publish import MIXED, ONE, TITLES, faults, mixed, page
+from benchmarks.publish import MIXED, ONE, TEST_SETS, TITLES, faults, headline, mixed, page
 
 DOCS = Path(__file__).parents[2] / "docs"
 PUBLISHED = sorted(path.parent.name for path in DOCS.glob("*/provenance.json"))
@@ -29,6 +29,17 @@ def edit(folder, change):
 def test_published_pages_claim_no_more_than_their_provenance(run):
     assert faults(DOCS / run) == []
     assert (DOCS / run / "README.md").read_text() == page(run, DOCS / run), f"python -m benchmarks.publish --page {run}"
+
+
+def test_the_readme_has_the_scores_of_the_published_runs():
+    text = (DOCS.parent / "README.md").read_text()
+    assert headline(DOCS) in text
+    for run in set(TEST_SETS) & set(PUBLISHED):
+        table = pd.read_csv(DOCS / run / "table2_separation.csv")
+        best = table[(table["stem"] == "All") & (table["status"] == "run")].set_index("model")["active"]
+        (row,) = (line for line in text.splitlines() if line.startswith("| Extractor, consistent, mean of 4 runs |"))
+        score = next(value for model, value in best.items() if "mean of 4" in model)
+        assert f"| {score:.1f} [" in row
 
 
 def test_all_pages_are_looked_at():

@@ -248,26 +248,6 @@ def table2_sheets(
     return sheets
 
 
-def table2_brief(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
-    """Table 2 in short: a row per model, its active scores, and what MSDM's protocol and the paper say for All."""
-    stems = list(dict.fromkeys(table["stem"]))
-    rows: list[list[Cell | str]] = []
-    for model, group in table.groupby("model", sort=False):
-        cells = group.set_index("stem")
-        overall = cells.loc["All"]
-        paper = f"{overall['paper']:.2f}" if pd.notna(overall["paper"]) else "–"
-        if overall["status"] == "run":
-            own = [f"{cells.at[stem, 'active']:.1f}" for stem in stems if stem != "All"]
-            score = Cell(*_interval(overall, "active"))
-            rows.append([str(model), *own, score, _level(cells), f"{overall['protocol']:.2f}", paper])
-        else:
-            rows.append([str(model), *["not run"] * (len(stems) + 2), paper])
-    names = [stem for stem in stems if stem != "All"]
-    header = ["Model", *names, "All", SILENT, "All, MSDM's protocol", "the paper, on Slakh2100"]
-    title = f"SI-SDRi (dB) over active stems, with {confidence:.0%} t intervals over {track_count(table)} tracks"
-    return Sheet(title, header, rows)
-
-
 def _level(cells: pd.DataFrame) -> str:
     """A model's level in silent rows, of All."""
     level = cells.at["All", "silent_level"]
