@@ -26,7 +26,7 @@ INTRODUCTION = """\
 
 # Configuration
 
-A file given with `--configfile` overrides single keys of its *base*. It needs `run`, the name of its results folder,
+A file given with `--configfile` overrides single keys of its base. It needs `run`, the name of its results folder,
 and only those keys that differ from the base. The base is the demo, [`config.yaml`](config.yaml), unless the key `base`
 names another file. Several files given together are merged first.
 
