@@ -6,9 +6,7 @@ from pathlib import Path
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
-from gmsdi.study.config.files import DEMO, HOME, over_base, slug, writable
-
-BASELINES = Path(__file__).parents[1] / "weights" / "baselines"
+from gmsdi.study.config.files import DEMO, HOME, WEIGHTS, over_base, slug, writable
 
 SNAKEFILE = """\
 # Uses the workflow of the installed gmsdi. Add rules of your own below.
@@ -65,7 +63,7 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
     resolved = over_base({"base": base})
     rows = [name for name, row in resolved["separation"]["rows"].items() if row and row["kind"] in OTHERS]
     baselines = resolved["baselines"]
-    if rows and not (baselines.get("train") or baselines.get("folder") or BASELINES.is_dir()):
+    if rows and not (baselines.get("train") or baselines.get("folder") or (WEIGHTS / "baselines").is_dir()):
         config += NO_BASELINES.format(rows=", ".join(f"{name}: null" for name in rows))
     content = {
         "config/config.yaml": config,

@@ -16,13 +16,13 @@ from gmsdi.errors import UserError
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
 from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
-from gmsdi.study.config.files import Config, slug
+from gmsdi.study.config.files import WEIGHTS, Config, slug
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.methods import METHODS
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.table_rows import Rows
 
-BUNDLED = Path(__file__).parents[2] / "weights" / "mini"
+BUNDLED = WEIGHTS / "mini"
 RESERVED = ("All", "mixture", "stems")
 """Names that tables and models use for all stems together."""
 
@@ -302,7 +302,7 @@ def _bundled(config: Config) -> None:
     if not config["model"]["train"]:
         folders["model.folder"] = Path(config["model"]["folder"] or BUNDLED)
     if not config["baselines"]["train"]:
-        root = Path(config["baselines"]["folder"] or BUNDLED.parent / "baselines")
+        root = Path(config["baselines"]["folder"] or WEIGHTS / "baselines")
         models = [model for system in rows.systems.values() if system.kind != GMSDI for model in system.models]
         folders |= {f"baselines.folder ({model})": root / model for model in models}
     for name, row in rows.table.items():

@@ -24,6 +24,8 @@ HOME = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3]
 FOLDER = HOME / "config"
 """Folder of the configurations that come with the package."""
 DEMO = "config.yaml"
+WEIGHTS = Path(__file__).parents[2] / "weights"
+"""Folder of the models that come with the package, and of the baselines' once they are installed."""
 
 
 def load(*paths: str | Path) -> Config:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from annotated_types import Len
 
 from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive, Share
+from gmsdi.study import tasks
 from gmsdi.study.config.base import (
     Changes,
     GuidanceSettings,
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     ByPowerSection: TypeAlias = Any
 else:
     ByPowerSection = model_of(ByPower)
+
+
+def own(task: type[tasks.Task], key: str) -> Any:
+    """A task's default for one of its settings."""
+    return task.model_fields[key].default
+
+
 OWN_W = "guidance strength; null means generation.w"
 Clips = Annotated[int, Bounded(whole=True, ge=4)]
 
@@ -71,13 +79,13 @@ class Total(Model):
     gamma_x: Gamma = choice(None, GAMMA)
     gamma_y: Gamma = choice(None, GAMMA)
     noise: Literal["independent", "coupled"] = choice(
-        "independent",
+        own(tasks.Total, "noise"),
         "noise of the stems and of the mixture: independent; or coupled (beyond the paper), so that the stems' noises "
         "sum "
         "to the mixture's",
     )
     consistent: Flag = choice(
-        False,
+        own(tasks.Total, "consistent"),
         "beyond the paper, for gamma_y of .inf: make the final stems sum exactly to the generated mixture",
     )
     negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
@@ -91,9 +99,11 @@ class Sequential(Model):
     order: Annotated[list[str], Unique] | None = choice(
         None, "order of the stems, which names all of data.classes; null draws an order for each clip"
     )
-    share: Share = choice(0.3, "weight of the mixture's estimate; that of the stem alone gets the rest")
+    share: Share = choice(
+        own(tasks.Sequential, "share"), "weight of the mixture's estimate; that of the stem alone gets the rest"
+    )
     lags: Natural | None = choice(
-        16,
+        own(tasks.Sequential, "lags"),
         "reach, in samples to either side, of the filter that finds and removes copies of the stems already generated; "
         "null keeps copies",
     )
@@ -134,10 +144,10 @@ class Partial(Model):
     w: Number | None = choice(None, OWN_W)
     gamma_x: Gamma = choice(None, GAMMA)
     gamma_y: Gamma = choice(None, GAMMA)
-    alpha: Number = choice(1, "weight alpha of the given stems")
-    beta: Number = choice(1, "weight beta of the generated stems")
+    alpha: Number = choice(own(tasks.Partial, "alpha"), "weight alpha of the given stems")
+    beta: Number = choice(own(tasks.Partial, "beta"), "weight beta of the generated stems")
     given_noise: Literal["fixed", "redrawn", "coupled"] = choice(
-        "fixed",
+        own(tasks.Partial, "given_noise"),
         "noise of the given stems. fixed: drawn once; redrawn: drawn anew in every evaluation; coupled: drawn once, "
         "so that "
         "the noises of all stems sum to the mixture's",
@@ -150,9 +160,12 @@ class Conditioned(Model):
 
     solver: SolverChanges = section(SolverChanges, ChangesOf)
     w: Number | None = choice(None, OWN_W)
-    share: Share = choice(0.5, "weight of the mixture's estimate; that of the accompaniment alone gets the rest")
+    share: Share = choice(
+        own(tasks.Conditioned, "share"),
+        "weight of the mixture's estimate; that of the accompaniment alone gets the rest",
+    )
     lags: Natural | None = choice(
-        16,
+        own(tasks.Conditioned, "lags"),
         "reach, in samples to either side, of the filter that finds and removes copies of the given stems; null keeps "
         "copies",
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmsdi.errors import UserError
 from gmsdi.study.config import Config
+from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.cost.estimates import Cost, Seconds
 from gmsdi.study.counting import CALL
 from gmsdi.study.study import Study
@@ -21,7 +22,6 @@ from gmsdi.training.config import TrainingConfig
 if TYPE_CHECKING:
     import torch
 
-PACKAGE = Path(__file__).resolve().parents[2]
 BUSY = 0.8
 """Share of a core below which a timing on the CPU includes waiting for other programs."""
 
@@ -94,7 +94,7 @@ def _model(study: Study, network: str, device: str) -> Any:
     if network == "gmsdi" and not config["model"]["train"]:
         folder = Path(config["model"]["folder"] or bundled_model())
     elif network != "gmsdi" and not config["baselines"]["train"]:
-        folder = Path(config["baselines"]["folder"] or PACKAGE / "weights" / "baselines") / model
+        folder = Path(config["baselines"]["folder"] or WEIGHTS / "baselines") / model
     if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
         built = load_model(folder, device=device)
     else:
