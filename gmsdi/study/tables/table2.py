@@ -252,7 +252,7 @@ def table2_sheets(
 
 
 def table2_brief(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
-    """Table 2 in brief: a row per model with its active scores, and for All MSDM's protocol and the paper's number."""
+    """Table 2 in short: a row per model, its active scores, and what MSDM's protocol and the paper say for All."""
     stems = list(dict.fromkeys(table["stem"]))
     rows: list[list[Cell | str]] = []
     for model, group in table.groupby("model", sort=False):
@@ -272,7 +272,7 @@ def table2_brief(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
 
 
 def _level(cells: pd.DataFrame) -> str:
-    """A model's level in silent rows, for All."""
+    """A model's level in silent rows, of All."""
     level = cells.at["All", "silent_level"]
     return "–" if pd.isna(level) else f"{level:.1f}"
 
