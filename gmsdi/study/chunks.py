@@ -1,8 +1,8 @@
-"""Which items the workflow's jobs handle: seeds, shares, draws of chunks, and the tracks that are kept apart.
+"""Which items the workflow's jobs handle: labels, seeds, draws of chunks, and tracks that are kept apart.
 
-A job handles a share of the items (chunks or clips). An item's noise depends on its own seed alone, so that neither the
-number of jobs nor the batch size changes a result by more than the rounding of its last bits; and with network calls of
-one fixed size (`gmsdi.study.counting.CALL`), not even by that.
+A job handles a shard of the items (chunks or clips). An item's noise depends only on its own seed. Therefore neither
+the number of jobs nor the batch size changes a result by more than rounding, and with network calls of one fixed size
+(`gmsdi.study.counting.CALL`) not at all.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Progress = Callable[[float], None]
-"""Called with the number of items done so far, fractions included."""
+"""Called with the number of items done so far, which may be fractional."""
 
 ALL = "All"
 """The bar of clips without given stems."""
 
 
 def joined(labels: Iterable[str]) -> str:
-    """Labels as tables have them: the active stems of a chunk, the given ones of a bar, a joint stem."""
+    """Join labels as in tables: the active stems of a chunk, the given stems of a bar, the stems of a group."""
     return ", ".join(labels)
 
 
 def labels_in(text: str) -> list[str]:
-    """The labels that `joined` has joined."""
+    """Split a text from `joined` into its labels."""
     return text.split(", ") if text else []
 
 
@@ -39,22 +39,22 @@ def given_in(bar: str) -> list[str]:
 
 
 def item_seed(*parts: object) -> int:
-    """A seed from what identifies an item, such as (run's seed, task, track, offset); stable over machines."""
+    """A seed derived from what identifies an item, such as (run's seed, task, track, offset); equal on all machines."""
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:7], "big")
 
 
 def draw(table: pd.DataFrame, ids: Iterable[int], count: int | None, *purpose: object) -> list[int]:
-    """Draw `count` of the chunks `ids`, spread evenly over their tracks: one of each before a second of any.
+    """Draw `count` of the chunks `ids`, spread evenly over their tracks: one from each before a second from any.
 
-    Chunks of a track, and tracks among themselves, are in the order of a hash of `purpose` (which begins with the run's
-    seed), track and offset. Hence fewer chunks are a part of more, and no part of the music (its beginning) is
+    Tracks, and the chunks of a track, are ordered by a hash of `purpose` (which begins with the run's seed), track and
+    offset. A smaller draw is therefore part of a larger one, and no part of the music, such as its beginning, is
     preferred.
 
     Args:
         table: `WindowSet.table`.
         ids: chunks to draw from.
-        count: how many; None, or more than there are, takes all.
-        *purpose: what the draw is for; other purposes, other chunks.
+        count: number of chunks; None, or more than there are, takes all.
+        *purpose: what the draw is for; it determines which chunks are drawn.
 
     Returns:
         Ids in the order of the draw.
@@ -76,9 +76,9 @@ def select_chunks(table: pd.DataFrame, count: int | None, *, seed: int, least_ac
 
     Args:
         table: `WindowSet.table`.
-        count: None takes the whole split, whatever is active.
+        count: number of chunks; None takes the whole split, whatever is active.
         seed: the run's seed, see `draw`.
-        least_active: number of stems.
+        least_active: least number of active stems.
 
     Raises:
         UserError: if there are fewer such chunks.
@@ -89,21 +89,23 @@ def select_chunks(table: pd.DataFrame, count: int | None, *, seed: int, least_ac
     eligible = table.index[number >= least_active]
     if len(eligible) < count:
         raise UserError(
-            f"{count} chunks with at least {least_active} active stems are wanted, but the test split has "
-            f"{len(eligible)}; ask for fewer or compose more tracks"
+            f"the configuration asks for {count} chunks with at least {least_active} active stems, but the test split "
+            f"has "
+            f"{len(eligible)}; ask for fewer, or use more tracks"
         )
     return sorted(draw(table, eligible, count, seed, "chunks"))
 
 
 APART = 20
-"""Tracks of a test split from which on what is generated from or compared is kept apart from the references' tracks."""
+"""Number of test tracks from which on references use other tracks than given stems and held-out chunks."""
 
 
 def split_tracks(table: pd.DataFrame, labels: Sequence[str], seed: int) -> tuple[set[str], set[str]]:
-    """The tracks that references are drawn from, and those of given stems, held-out chunks and shuffled stems.
+    """The tracks of references, and the tracks of given stems, held-out chunks and shuffled stems.
 
-    A reference would otherwise be nearer to what was made of its own music. They are two halves of the tracks if at
-    least `APART` of them have a chunk with all stems active, such chunks shared out evenly; else all tracks twice.
+    They are kept apart because a reference is nearer to clips made from its own music. If at least `APART` tracks have
+    a chunk with all stems active, each side gets half of the tracks, such tracks divided evenly; otherwise both sides
+    get all tracks.
 
     Args:
         table: `WindowSet.table` of the test split.
@@ -118,7 +120,7 @@ def split_tracks(table: pd.DataFrame, labels: Sequence[str], seed: int) -> tuple
 def in_batches(
     items: Sequence[int], size: int, progress: Progress | None, done: int = 0
 ) -> Iterator[tuple[list[int], Callable[[int, int], None]]]:
-    """Batches of items, each with a sampler's callback that reports to `progress`."""
+    """Batches of items, each with a callback for the sampler that reports to `progress`."""
     for start in range(0, len(items), size):
         part = list(items[start : start + size])
 

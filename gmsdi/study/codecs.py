@@ -1,4 +1,4 @@
-"""The stage that measures codecs: what they leave of a signal, and how far their latents are from adding up."""
+"""The stage that measures codecs: how well they preserve signals, and how far they are from being additive."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def score_codec(codec: Codec, windows: WindowSet) -> pd.DataFrame:
         windows: with stems.
 
     Returns:
-        track, chunk, stem (a label that is active in the chunk, or "mixture") and si_sdr of Dec(E(x)) in dB. Of
-        mixtures of two active stems and more also what the sums of latents and of their decodings lack: encoder,
-        ‖E(y) − Σ E(x_k)‖²/‖E(y)‖², and decoder, ‖Dec(Σ z_k) − Σ Dec(z_k)‖²/‖Dec(Σ z_k)‖² with z_k = E(x_k).
+        track, chunk, stem (a label that is active in the chunk, or "mixture") and si_sdr of Dec(E(x)) in dB. "
+            "Mixtures of
+        two or more active stems also have errors of additivity: encoder, ‖E(y) − Σ E(x_k)‖²/‖E(y)‖², and decoder,
+        ‖Dec(Σ z_k) − Σ Dec(z_k)‖²/‖Dec(Σ z_k)‖² with z_k = E(x_k).
     """
     import torch
 
@@ -61,15 +62,15 @@ def score_codec(codec: Codec, windows: WindowSet) -> pd.DataFrame:
 
 
 def codecs_table(scores: Mapping[str, pd.DataFrame], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Summarise what `score_codec` gives.
+    """Summarise the scores of codecs.
 
     Args:
-        scores: by the codec's name.
-        configs: what their `config.json` hold.
+        scores: tables from `score_codec`, by codec name.
+        configs: contents of the codecs' `config.json`.
 
     Returns:
-        codec, values (of its latents in a second), stem (each label, "All" of them and "mixture"), si_sdr (the mean, in
-        dB), scores, tracks, and of mixtures encoder and decoder, the errors of additivity in dB.
+        codec, values (latent values per second), stem (each label, "All" and "mixture"), si_sdr (mean, in dB), scores,
+        tracks and, for mixtures, encoder and decoder, the errors of additivity in dB.
     """
     parts = []
     for name, table in scores.items():
@@ -81,7 +82,7 @@ def codecs_table(scores: Mapping[str, pd.DataFrame], configs: Mapping[str, Mappi
         for stem, group in groups.items():
             errors = {
                 key: 10 * np.log10(np.maximum(group[key].mean(), 1e-12)) for key in ERRORS
-            }  # NaN but for mixtures
+            }  # NaN except for mixtures
             facts = {"codec": name, "values": config["sample_rate"] * own["latents"] / own["hop"], "stem": stem}
             counts = {"scores": len(group), "tracks": group["track"].nunique()}
             parts.append({**facts, "si_sdr": group["si_sdr"].mean(), **counts, **errors})
@@ -89,7 +90,7 @@ def codecs_table(scores: Mapping[str, pd.DataFrame], configs: Mapping[str, Mappi
 
 
 def codecs_sheet(table: pd.DataFrame) -> Sheet:
-    """The table of codecs as read: a row per codec."""
+    """The table of codecs for readers: a row per codec."""
     stems = list(dict.fromkeys(table["stem"]))
     rows: list[list[Cell | str]] = []
     for name, group in table.groupby("codec", sort=False):
@@ -100,14 +101,15 @@ def codecs_sheet(table: pd.DataFrame) -> Sheet:
     overall = table[table["stem"] == ALL]
     return Sheet(
         "Codecs of latents",
-        ["Codec", "Values a second", *stems, *ERRORS.values()],
+        ["Codec", "Values per second", *stems, *ERRORS.values()],
         rows,
         [
-            "SI-SDR of decoded latents to the signal, in dB: what the stems of a model of these latents do not exceed, "
-            "unless they get what they lack of the mixture, or are filtered out of it. Means over "
-            f"{overall['scores'].max()} active stems of {overall['tracks'].max()} tracks. E and Dec: by how much the "
-            "latents of a mixture differ from the sum of its stems' latents, and the decoded sum of the stems' latents "
-            "from the sum of the decoded ones, relative to the whole, in dB; lower is better, and a linear codec has "
-            "rounding errors alone."
+            "SI-SDR of decoded latents, in dB: an upper bound for the stems of a model of these latents, unless the "
+            "residual "
+            "is added to them or they are filtered from the mixture. Means over "
+            f"{overall['scores'].max()} active stems of {overall['tracks'].max()} tracks. E: how much the latents of a "
+            "mixture differ from the sum of its stems' latents. Dec: how much the decoded sum of the stems' latents "
+            "differs from the sum of the decoded stems. Both are relative to the whole, in dB; lower is better, and a "
+            "linear codec only has rounding errors."
         ],
     )

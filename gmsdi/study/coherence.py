@@ -21,17 +21,17 @@ REAL, OTHER = "real stems of the chunk", "real stems of another chunk"
 def coherences(
     labels: Sequence[str], made: Mapping[str, tuple[pd.DataFrame, Shards]], windows: WindowSet
 ) -> pd.DataFrame:
-    """How well the accompaniments of Figure 3 go with the given stems (`metrics.coherence`).
+    """How well the accompaniments of Figure 3 fit the given stems (`metrics.coherence`).
 
     Args:
         labels: the K labels.
-        made: for each series, a task that is given stems, its clips and their audio [N, K + 1, T], see `join_shards`.
+        made: for each series (a task with given stems) its clips and their audio [N, K + 1, T], from `join_shards`.
         windows: the test split.
 
     Returns:
         The columns series, bar (the given stems), given (their number), harmony, onsets, copied, clips; a row per
-        series and bar, also for the scale: the given stems with the others of their own chunk, and with those of
-        another.
+        series and bar. For scale, two series compare the given stems with the real other stems of their chunk, and with
+        those of another chunk.
     """
     from gmsdi.metrics.coherence import coherence
 
@@ -40,7 +40,7 @@ def coherences(
         for bar, group in clips.groupby("bar", sort=False):
             given = [i for i, label in enumerate(labels) if label in given_in(bar)]
             others = [i for i in range(len(labels)) if i not in given]
-            # Neighbours are mostly of one track; clips far apart are not.
+            # Neighbouring clips are mostly from one track; clips far apart are not.
             chunks = group["chunk"].to_numpy()
             strange = np.roll(chunks, len(chunks) // 2)
             found: dict[str, list[tuple[np.ndarray, ...]]] = {}

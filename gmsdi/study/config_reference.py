@@ -1,6 +1,6 @@
-"""The page of all configuration keys, config/README.md, and the JSON schema for editors, from the typed models.
+"""Writes the page of all configuration keys, config/README.md, and the JSON schema for editors, from the typed models.
 
-`python -m gmsdi.study.config_reference`, in the repository's root, writes both.
+Run `python -m gmsdi.study.config_reference` in the repository's root.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ SCHEMA = REPO / "workflow" / "schemas" / "config.schema.json"
 PAGE = REPO / "config" / "README.md"
 
 INTRODUCTION = """\
-<!-- Written by `make docs` from gmsdi/study/config/; edit that. -->
+<!-- Written by `make docs` from gmsdi/study/config/; edit those files instead. -->
 
 # Configuration
 
-A file given with `--configfile` lies over its base, key by key: it needs `run`, the name of its folder of results, and
-the keys that differ. Its base is [`config.yaml`](config.yaml), the demo's values, unless its key `base` names another.
-Lists are replaced as a whole. An entry of `data.classes`, `generation.negatives` or `separation.rows` that the base has
-is left out by the value `null`; a new row of `separation.rows` comes after the base's. Where a file chooses another
-sampler (`solver.name`), those options of its base's solvers are left out that this sampler does not have. Several files
-given together count as one.
+A file given with `--configfile` overrides single keys of its base. It needs `run`, the name of its results folder,
+and only those keys that differ from the base. The base is the demo, [`config.yaml`](config.yaml), unless the key `base`
+names another file. Several files given together are merged first.
 
-A key in neither file has the default below; a key that is not below is an error, and so is a value of another type or
-range, an option of another sampler, and whatever else a job would refuse: it is said before the first job. What a run
-was is in its `results/<run>/config.yaml`, with every default filled in.
+- Mappings are merged key by key; lists are replaced as a whole.
+- The value `null` removes an entry of `data.classes`, `generation.negatives` or `separation.rows`. New rows of
+  `separation.rows` come after those of the base.
+- If a file chooses another sampler (`solver.name`), options of the base's solver that the new sampler lacks are
+  dropped.
 
-Keys are written with dots: `data.mini.tracks.test` is
+Keys that neither file has get the defaults below. Unknown keys, values of the wrong type or range, options of another
+sampler, and anything else known to make a job fail are reported before the first job starts. After a run,
+`results/<run>/config.yaml` holds its complete configuration, with every default filled in.
+
+On this page, keys are written with dots: `data.mini.tracks.test` stands for
 
 ```yaml
 data:
@@ -45,8 +48,8 @@ data:
     tracks: {test: 10}
 ```
 
-YAML reads `1e-4` as text, write `0.0001` or `1.0e-4`; infinity is `.inf`. Editors that know YAML check a file as it is
-written if its first line is `# yaml-language-server: $schema=../workflow/schemas/config.schema.json`.
+YAML reads `1e-4` as text; write `0.0001` or `1.0e-4`. Infinity is `.inf`. Editors with YAML support check a file as you
+type if its first line is `# yaml-language-server: $schema=../workflow/schemas/config.schema.json`.
 """
 
 
@@ -65,31 +68,31 @@ def reference() -> str:
     for key, rule in whole["properties"].items():
         if "properties" in rule:
             sections += [f"## `{key}`", _text(rule["description"]), _table(_rows(rule, f"{key}."))]
-    sections.append("## Keys that several mappings have")
+    sections.append("## Keys that occur in several mappings")
     for name, rule in whole["$defs"].items():
         if name.endswith(CHANGES):
             continue
         users = ", ".join(f"`{user}`" for user in _users(whole, name))
-        text = f"{_text(rule['description']).removesuffix('.')}. In {users}."
+        text = f"{_text(rule['description']).removesuffix('.')}. Used in {users}."
         sections += [f"### Keys of `{name}`", text, _table(_rows(_options(name, rule), ""))]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
 def editors() -> str:
-    """The JSON schema as a file."""
-    told = {"$comment": "Written by `make docs` from gmsdi/study/config/; edit that."}
+    """The content of the JSON schema's file."""
+    told = {"$comment": "Written by `make docs` from gmsdi/study/config/; edit those files instead."}
     return json.dumps({**told, **_optional(schema())}, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
 def main() -> None:
-    """Write both."""
+    """Write the page and the schema."""
     for file, text in ((PAGE, reference()), (SCHEMA, editors())):
         with atomic(file) as path:
             path.write_text(text, encoding="utf-8")
 
 
 def _optional(whole: Schema) -> Schema:
-    """The schema of a file that lies over a base: it needs no key but `run`, and leaves out entries by null."""
+    """The schema of a file that overrides a base: only `run` is required, and null removes entries."""
 
     def loosened(rule: Any) -> Any:
         if isinstance(rule, list):
@@ -107,7 +110,7 @@ def _optional(whole: Schema) -> Schema:
 
 
 def _options(name: str, rule: Schema) -> Schema:
-    """A definition's keys; of a solver, those of all samplers with their defaults."""
+    """A definition's keys; for a solver, the options of all samplers with their defaults."""
     if name != "solver":
         return rule
     keys = {key: dict(value) for key, value in resolved({"$ref": f"{REF}solver"})["properties"].items()}

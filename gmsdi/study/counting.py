@@ -1,6 +1,6 @@
-"""How many signals a network denoises: at which noise levels a solver asks it, how often guidance does, in which calls.
+"""Counts the signals that a network denoises: noise levels of solvers, passes of guidance, and padded calls.
 
-Counts are made without torch, before anything is run, and are those of the networks' own counters (`evaluations`).
+Counts are made without torch before anything runs, and equal those of the networks' own counters (`evaluations`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from gmsdi.sampling.schedules import karras
 
 CALL = 8
-"""Signals of every call of a network in the workflow's jobs: one size, so that no result depends on how work is cut."""
+"""Signals in every network call of the workflow's jobs: a fixed size, so that sharding does not change results."""
 
 Item = TypeVar("Item")
 
@@ -44,12 +44,12 @@ def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
 
 
 def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | None) -> int:
-    """How often a run of a guided model denoises each of its rows (`gmsdi.sampling.guidance.guided`).
+    """How many times a run of a guided model denoises each of its rows (`gmsdi.sampling.guidance.guided`).
 
     Args:
         solver: settings of `gmsdi.sampling.solver.Solver`.
         guidance: `convention` and `interval` of `gmsdi.sampling.solver.Guidance`.
-        w: its strength; None, which is not known yet, counts as guidance.
+        w: guidance strength; None, not known yet, counts as guidance.
     """
     strength = 1.0 if w is None else w if guidance.get("convention", "paper") == "paper" else w - 1
     low, high = guidance.get("interval") or (0.0, math.inf)
@@ -58,21 +58,21 @@ def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | No
 
 
 def filled(rows: int, size: int = CALL) -> int:
-    """Signals of the calls, each of `size`, that denoise so many rows."""
+    """Number of signals in the calls, of `size` each, that denoise so many rows."""
     return math.ceil(rows / size) * size
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Items cut into batches."""
+    """Divide items into batches."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def batch_sizes(items: int, size: int) -> list[int]:
-    """The sizes of `batches` of so many items."""
+    """The sizes of the `batches` of so many items."""
     return [len(batch) for batch in batches(range(items), size)]
 
 
 def share(items: Sequence[Any], shard: int, shards: int) -> Sequence[Any]:
-    """The part of `items` that job `shard` (from 1) of `shards` handles; the parts in order are the whole."""
+    """The items of job `shard` (from 1) of `shards`; all shards in order make up the whole."""
     bounds = [len(items) * k // shards for k in (shard - 1, shard)]
     return items[bounds[0] : bounds[1]]

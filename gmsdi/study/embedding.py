@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def mixdown(audio: np.ndarray) -> np.ndarray:
-    """What a clip sounds like, [N, T]: the stem itself, or the sum of the stems without the mixture row."""
+    """What a clip sounds like, [N, T]: the single stem, or the sum of the stems without the mixture row."""
     return audio[:, 0] if audio.shape[1] == 1 else audio[:, :-1].sum(axis=1)
 
 
 def embed(embedding: Embedding, clips: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
     """Embedding frames of clips, clip by clip: float32 [N, F, D].
 
-    Only the clips that the embedding's network takes at once are in memory together, and the frames are the same to the
-    last bit as those of all clips together.
+    Only as many clips as the embedding's network takes at once are in memory, and the frames equal, to the last bit,
+    those of all clips together.
 
     Args:
         embedding: see `metrics.embeddings.get_embedding`.
-        clips: N >= 1 clips [T], all of one length.
+        clips: N >= 1 clips [T] of equal length.
         sample_rate: of the clips, in Hz.
     """
     left = iter(clips)
@@ -58,17 +58,17 @@ def embed_clips(
 
     Args:
         embedding: see `metrics.embeddings.get_embedding`.
-        clips: of the task, see `generation.clips_of`.
+        clips: table of the clips, from `generation.clips_of`.
         audio: `[N, R, T]`.
         sample_rate: in Hz.
-        rows: of a task that makes several stems what they are called, `Task.rows`.
-        count: clips of each stem, see `stems.made_stems`.
-        progress: called with the part that is done.
+        rows: for a task that generates several stems, their names (`Task.rows`).
+        count: number of clips of each stem, see `stems.made_stems`.
+        progress: called with the share that is done.
 
     Returns:
-        `bar/<bar>`: frames of `embed` of the clips of a bar, mixed down; where they are made of test chunks also
-        `tracks`, those of each bar's clips. With `rows` also `stem/<row>`, frames of a stem, and `pairs/<column>`, the
-        columns of `made_stems`.
+        `bar/<bar>`: frames of `embed` for the clips of a bar, mixed down; if they use test chunks, also `tracks`, the
+        tracks of each bar's clips. With `rows` also `stem/<row>`, frames of a stem, and `pairs/<column>`, the columns
+        of `made_stems`.
     """
     found: dict[str, np.ndarray] = {}
     bars = list(clips.groupby("bar", sort=False))
@@ -91,5 +91,5 @@ def embed_clips(
 
 
 def named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with a prefix, without it."""
+    """The arrays whose names start with a prefix, by their names without it."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

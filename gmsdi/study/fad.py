@@ -1,4 +1,4 @@
-"""The stage that takes the Frechet audio distances of Figures 2 and 3."""
+"""The stage that computes the Frechet audio distances of Figures 2 and 3."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ def distances(
     mixtures: Mapping[str, str],
     confidence: float = 0.95,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Frechet audio distances of Figure 2 and Figure 3.
+    """Compute the Frechet audio distances of Figures 2 and 3.
 
     Args:
         labels: the K labels.
         generated: for each task and bar, frames [N, F, D].
         references: frames of `reference_audio`, by name.
         seed: the run's seed.
-        tracks: for each of the references the tracks of its clips, and for each task whose clips are made of test
-            chunks their tracks, clip by clip; "" and what is left out are of no track.
-        singles: what Figure 2 calls the tasks of single stems, in its order.
-        mixtures: what Figure 3 calls the others, in its order.
+        tracks: for each reference, and for each task whose clips use test chunks, the track of each clip; "" and
+            missing tasks mean no track.
+        singles: series names of the tasks of single stems, in the order of Figure 2.
+        mixtures: series names of the other tasks, in the order of Figure 3.
         confidence: coverage of the intervals.
 
     Returns:
         Two tables with the columns bar, series, kind ("model", "line", or "other stem"), fad, fad_low, fad_high (see
-        `metrics.frechet.fad_ci`), fad_inf, clips, tracks (0: of none), frames, reference_clips, reference_tracks,
-        reference_frames, and shared_tracks, which are on both sides. Lines are computed from as many clips as bars
-        where there are as many, as the distance depends on it; the held-out one never shares a track.
+        `metrics.frechet.fad_ci`), fad_inf, clips, tracks (0 if there are none), frames, reference_clips,
+        reference_tracks, reference_frames, and shared_tracks (the number on both sides). As the distance depends on the
+        number of clips, lines are computed from as many clips as bars, if there are enough. The held-out line never
+        shares a track with its reference.
     """
 
     def row(
@@ -53,7 +54,7 @@ def distances(
         if series == HELD_OUT:
             apart = ~np.isin(compared_tracks, own)
             compared, compared_tracks = compared[apart], compared_tracks[apart]
-        # A clip of no track is a cluster by itself.
+        # A clip without a track is its own cluster.
         clusters = [track or f"clip {number}" for number, track in enumerate(own)]
         a, b = frames.reshape(-1, frames.shape[-1]), compared.reshape(-1, compared.shape[-1])
         seeded = {"seed": item_seed(seed, bar, series)}

@@ -1,4 +1,4 @@
-"""The tasks of Figures 2 and 3 as objects, from what `generation` of the configuration says of them."""
+"""Makes the tasks of Figures 2 and 3 from the section `generation` of the configuration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tasks:
 
     Args:
         config: with every default filled in.
-        systems: those that run, by name.
+        systems: the systems that run, by name.
         extractor: the row of the paper's Extractor, from which the task of extracted stems takes its settings.
 
     Attributes:
@@ -43,12 +43,12 @@ class Tasks:
         self.named: dict[str, Task] = {task.name: task for task in every}
 
     def _shared(self, key: str, system: str = GMSDI) -> dict[str, Any]:
-        """What all tasks have."""
+        """Arguments of every task."""
         solver = changed(self.generation["solver"], self.generation[key]["solver"])
         return {"system": self.systems[system], "solver": solver, "clips": self.generation["clips"]}
 
     def _mixed(self, key: str) -> dict[str, Any]:
-        """What the tasks of several stems of the text-conditioned model have."""
+        """Arguments of the text-conditioned model's tasks that generate several stems."""
         own = dict(self.generation[key])
         w = own.pop("w", None)
         negatives = self.generation["negatives"] if own.pop("negatives", False) else {}
@@ -101,7 +101,7 @@ class Tasks:
             yield PartialMsdm(**self._changed("partial", "msdm"), best_of=best, name="partial_msdm")
 
     def _changed(self, key: str, system: str) -> dict[str, Any]:
-        """A task's settings with the solver of a system that is not the text-conditioned model."""
+        """Arguments of another system's task, whose section overrides keys of the solver."""
         own, given = self._shared(key, system), self.baselines[system]["generation"]
         solver = changed(own["solver"], given["solver"], given.get(key, {}).get("solver", {}))
         return {**own, "solver": solver, "shown": False}

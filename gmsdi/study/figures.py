@@ -1,4 +1,4 @@
-"""The figures. Drawn from tables alone; the same table gives the same bytes."""
+"""Draws the figures. Each depends only on its table; equal tables give equal bytes."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ COLOURS = {
     "held-out test chunks": "#3f7d4e",
 }
 NEGATIVE = {"True": "with negative prompts", "False": "without negative prompts"}
-"""The colours of Figure 2 by what its table says of negative prompts."""
+"""Names of Figure 2's colours, by the column negative of its table."""
 OTHER_STEM = "#7a7a7a"
 HELD_OUT = "held-out test chunks"
 BAND = {"alpha": 0.15, "linewidth": 0, "zorder": 0}
-"""Of the interval of the held-out line."""
+"""Style of the held-out line's interval."""
 LINES = {"white noise": (0, (1, 1)), "shuffled stems": (0, (4, 2)), "held-out test chunks": "solid"}
 
 HATCHES = ("", "///", "xx", "..")
-"""Of the bars at the first, second, ... w."""
+"""Hatches of the bars for the first, second, ... w."""
 
 COSTS_FLOOR = -3.0
-"""dB below which Figure 4 shows no points."""
+"""Level in dB below which Figure 4 shows no points."""
 
 
 def fad_stems(table: pd.DataFrame) -> Figure:
     """Figure 2: FAD of single stems, with and without negative prompts, against the test chunks of the stem.
 
     Args:
-        table: first table of `fad.distances`, with the columns embedding, w and negative (whether there are negative
-            prompts); the last two are empty for what is no series of the text-conditioned model.
+        table: first table of `fad.distances`, with the columns embedding, w and negative (with negative prompts?); the
+            last two are empty for series that are not of the text-conditioned model.
     """
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
@@ -96,7 +96,7 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
     model = table[table["kind"] == "model"]
     bars, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
     with _style() as (plt, _):
-        # Not every series has all bars: those of a bar lie side by side, all of them as wide as fits the most.
+        # Not every series has all bars. All bars are as wide as the fullest place allows.
         present = {bar: [name for name in series if name in set(rows["series"])] for bar, rows in model.groupby("bar")}
         most = max(map(len, present.values()))
         size = (7.2, max(3.2, 1.6 + max(0.26, 0.17 * most) * len(bars)))
@@ -148,7 +148,7 @@ def costs(table: pd.DataFrame) -> Figure:
         )
         ticks: list[int] = []
         for count in sorted(set(overall["evaluations"].round().astype(int))):
-            if not ticks or count > 1.3 * ticks[-1]:  # closer ones would overlap
+            if not ticks or count > 1.3 * ticks[-1]:  # labels closer together would overlap
                 ticks.append(count)
         ax.set_xticks(ticks, [str(count) for count in ticks])
         ax.minorticks_off()
@@ -184,7 +184,7 @@ def losses(table: pd.DataFrame) -> Figure:
 
 
 def save(figure: Figure, *paths: str | Path) -> None:
-    """Write a figure to files of the formats that their names say."""
+    """Save a figure to files, in the formats that their names end with."""
     import matplotlib as mpl
 
     undated = {".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None, "Creator": None}}
@@ -195,7 +195,7 @@ def save(figure: Figure, *paths: str | Path) -> None:
 
 
 def _strength(series: str) -> str:
-    """What a series' name says of its w; nothing of those that have none."""
+    """The w in a series' name; empty if it has none."""
     return series.partition(", w = ")[2]
 
 
@@ -204,7 +204,7 @@ def _colour(series: str) -> str | None:
 
 
 def _marks(ax: Axes, places: np.ndarray, rows: pd.DataFrame, *, upright: bool = True) -> None:
-    """Value, interval and FAD∞ of the bars at these places, which stand upright or lie."""
+    """Mark value, interval and FAD∞ of vertical (`upright`) or horizontal bars."""
     ends = np.abs(rows[["fad_low", "fad_high"]].to_numpy(float).T - rows["fad"].to_numpy())
     style: dict[str, Any] = {"fmt": "none", "ecolor": "#222222", "elinewidth": 0.8, "capsize": 2, "zorder": 3}
     dots: dict[str, Any] = {"ms": 3.5, "mfc": "white", "mec": "#222222", "mew": 0.8, "ls": "none", "zorder": 3}
@@ -215,7 +215,7 @@ def _marks(ax: Axes, places: np.ndarray, rows: pd.DataFrame, *, upright: bool = 
         ax.errorbar(places, values, ends, **style)
         ax.plot(places, rows["fad_inf"], "D", **dots)
         for place, value in zip(places, values, strict=True):
-            # Beside the error bar, which goes up from the bar's middle.
+            # Beside the error bar, which is at the bar's middle.
             ax.annotate(f"{value:.1f}", (place, value), (2, 2), **words)
         return
     ax.errorbar(values, places, xerr=ends, **style)
@@ -226,13 +226,13 @@ def _marks(ax: Axes, places: np.ndarray, rows: pd.DataFrame, *, upright: bool = 
 
 
 def _finish(ax: Axes, table: pd.DataFrame, *, upright: bool = True) -> None:
-    """Axis, legend and the line that says what the numbers rest on."""
+    """Add axis, legend, and a line on the data behind the numbers."""
     from matplotlib.container import BarContainer
 
     model = table[table["kind"] == "model"]
     finite = table["fad"][table["fad"] > 0]
     if finite.max() > 12 * model["fad"].median():
-        # Noise is so far away that the bars could not be told apart on a linear axis.
+        # Noise is so far away that a linear axis would hide differences between bars.
         (ax.set_yscale if upright else ax.set_xscale)("log")
     low, high = model["reference_frames"].min(), model["reference_frames"].max()
     frames = f"{low}" if low == high else f"{low} to {high}"
@@ -240,7 +240,7 @@ def _finish(ax: Axes, table: pd.DataFrame, *, upright: bool = True) -> None:
     tracks = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     (ax.set_ylabel if upright else ax.set_xlabel)("Fréchet audio distance")
     ax.set_title(
-        f"{table['embedding'].iloc[0]}; {model['clips'].iloc[0]} clips = {model['frames'].iloc[0]} frames a bar, "
+        f"{table['embedding'].iloc[0]}; {model['clips'].iloc[0]} clips = {model['frames'].iloc[0]} frames per bar, "
         f"{frames} reference frames of {tracks} tracks\n"
         "diamonds: FAD∞; error bars and band: intervals over clips and tracks",
         fontsize=7.5,
@@ -259,7 +259,7 @@ def _finish(ax: Axes, table: pd.DataFrame, *, upright: bool = True) -> None:
 
 @contextmanager
 def _style() -> Iterator[tuple[Any, Any]]:
-    """Yield matplotlib's pyplot and seaborn, in whose theme figures are drawn meanwhile."""
+    """Use seaborn's theme; yields matplotlib's pyplot and seaborn."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -18,35 +18,38 @@ if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
 
 Made = tuple[pd.DataFrame, np.ndarray]  # the table of a shard and its audio
-Clip = tuple[str, str, str, np.ndarray]  # label, role, what it is played together with, audio [T]
-Example = tuple[str, list[Clip]]  # title and clips; those of one label stand side by side
+Clip = tuple[str, str, str, np.ndarray]  # label, role, group to play together, audio [T]
+Example = tuple[str, list[Clip]]  # title and clips; clips of one label stand side by side
 
 STEMS, TRUE = "stems", "true stems"
-"""What is played together."""
+"""Groups of clips that can be played together."""
 
 FLOOR, CEILING = -50.0, 30.0  # dB, the range of a spectrogram's colours
 
 TITLES = {
     "separator": ("Separation: GMSDI Separator", "Eq. 13. One stem is the mixture minus the others."),
-    "extractor": ("Separation: GMSDI Extractor", "Eq. 14. Each stem is extracted by itself."),
+    "extractor": ("Separation: GMSDI Extractor", "Eq. 14. Each stem is extracted on its own."),
     "single": (
         "Single stems",
-        "One stem from its label alone, without and with a negative prompt, from the same noise.",
+        "One stem generated from its label, without and with a negative prompt, from the same noise.",
     ),
     "total": ("Total generation", "Eq. 10. All stems and their mixture, sampled in parallel."),
     "total_sequential": (
         "Total generation, one by one",
-        "Beyond the paper. One stem after the other, each to go with those that are there.",
+        "Beyond the paper. One stem after the other, each generated to fit the stems before it.",
     ),
     "total_extracted": (
         "Total generation, extracted",
-        "Beyond the paper. A mixture from the joint prompt alone, taken apart by the consistent Extractor.",
+        "Beyond the paper. A mixture generated from the joint prompt, separated by the consistent Extractor.",
     ),
-    "total_groups": ("Total generation in groups", "Eq. 11. Several stems are generated as one signal."),
-    "partial": ("Partial generation", "Eq. 12. Accompaniments to given stems of the test split, which stay unchanged."),
+    "total_groups": ("Total generation in groups", "Eq. 11. The stems of a group are generated as one signal."),
+    "partial": (
+        "Partial generation",
+        "Eq. 12. Accompaniments to stems given from the test split, which stay unchanged.",
+    ),
     "partial_conditioned": (
         "Partial generation, conditioned",
-        "Beyond the paper. The accompaniment is heard together with the clean given stems while it is generated.",
+        "Beyond the paper. The accompaniment is denoised together with the clean given stems.",
     ),
 }
 
@@ -60,15 +63,15 @@ def write_gallery(
     tasks: Sequence[Task],
     examples: int,
 ) -> None:
-    """Write FLAC files, PNG spectrograms and `gallery.json` to `folder`, which appears when complete.
+    """Write FLAC files, PNG spectrograms and `gallery.json` to `folder`, which appears once it is complete.
 
     Args:
         folder: where to write.
         windows: the test split.
-        separations: for each row of Table 2 by name, "separator" and "extractor", a shard's table (chunk) and
-            estimates [N, K, T]; of memory-mapped ones only the examples are read.
-        generations: for each task by name a shard's table (bar, clip) and audio [N, R, T].
-        tasks: of the text-conditioned model, in the order of the gallery.
+        separations: for the rows "separator" and "extractor", a shard's table (chunk) and estimates [N, K, T]; if these
+            are memory-mapped, only the examples are read.
+        generations: for each task by name, a shard's table (bar, clip) and audio [N, R, T].
+        tasks: tasks of the text-conditioned model, in the order of the gallery.
         examples: number of examples of each task.
     """
     labels = windows.labels
@@ -108,7 +111,7 @@ def spectrogram(audio: np.ndarray, sample_rate: int, *, bands: int = 80, columns
 
 def _separated(windows: WindowSet, table: pd.DataFrame, estimates: np.ndarray, examples: int) -> Iterator[Example]:
     number = table["active"].fillna("").map(lambda active: len(labels_in(active)))
-    # Full chunks first, and one from each track before a second.
+    # Chunks with the most active stems first, and one from each track before a second.
     order = table.assign(number=-number, again=table.groupby("track").cumcount())
     for place in order.sort_values(["number", "again"], kind="stable").index[:examples]:
         row = table.loc[place]

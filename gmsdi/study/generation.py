@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def clips_of(task: Task, windows: WindowSet | None = None, *, seed: int = 0) -> pd.DataFrame:
-    """All clips of a task, clip by clip, so that every share of it holds some of every bar.
+    """All clips of a task, ordered by clip number, so that every shard has clips of every bar.
 
     Args:
         task: the task.
-        windows: of a task that is given stems: the test split, whose chunks with all stems active give them. Every bar
-            uses the same chunks; with fewer chunks than clips they are used again, with other noise.
-        seed: the run's seed, of the draw of chunks.
+        windows: the test split, for a task with given stems, which come from chunks with all stems active. Every bar
+            uses the same chunks; if there are fewer chunks than clips, they are used again with other noise.
+        seed: the run's seed, which the draw of chunks depends on.
 
     Returns:
-        DataFrame with the columns bar, clip, and of a task that is given stems chunk and its track.
+        DataFrame with the columns bar and clip and, for a task with given stems, chunk and track.
     """
     rows = [(bar, clip) for clip in range(task.clips) for bar in task.bars()]
     table = pd.DataFrame(rows, columns=["bar", "clip"])
@@ -34,7 +34,7 @@ def clips_of(task: Task, windows: WindowSet | None = None, *, seed: int = 0) -> 
         labels = task.labels
         full = windows.table["active"] == joined(labels)
         if not full.any():
-            raise UserError(f"{windows.folder}: no chunk with all of {joined(labels)} active; compose more tracks")
+            raise UserError(f"{windows.folder}: no chunk has all of {joined(labels)} active; use more tracks")
         _, tracks = split_tracks(windows.table, labels, seed)
         eligible = windows.table.index[full & windows.table["track"].isin(tracks)]
         chunks = sorted(draw(windows.table, eligible, task.clips, seed, "given"))
@@ -53,22 +53,22 @@ def generate(
     windows: WindowSet | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Sample clips of a task, as loud as the model's training mixtures.
+    """Generate clips of a task at the loudness of the model's training mixtures.
 
-    What goes with given stems is as loud as the mixture of their track was to them (see `gmsdi.level`).
+    An accompaniment is as loud, relative to its given stems, as the mixture of their track (see `gmsdi.level`).
 
     Args:
         task: the task.
-        system: what `task.system.open` gives.
+        system: the opened system, from `task.system.open`.
         clips: rows of `clips_of`.
         seed: the run's seed. Clips that differ only in their negative prompts share their noise.
-        batch: clips that are sampled together.
-        windows: of a task that is given stems: the test split.
+        batch: number of clips sampled together.
+        windows: the test split, for a task with given stems.
         progress: see `Progress`.
 
     Returns:
-        float32 [N, R, T], the rows of the task's audio (`Task.rows`): a single stem; or the stems (or groups), those
-        given unchanged, and the model's mixture row, which of a model that has none is the sum of the stems.
+        float32 [N, R, T]: a single stem, or the stems or groups of `Task.rows`, with given stems unchanged, and then
+        the mixture; for models without one, it is the sum of the stems.
     """
     from gmsdi.level import track_levels
 

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 HELD_OUT = "held-out test chunks"
 NOISE = "white noise"
 SHUFFLED = "shuffled stems"
-"""What figures and tables call them."""
+"""Names of these references in figures and tables."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A set of clips that generated ones are compared with.
+    """A set of clips that generated clips are compared with.
 
     Attributes:
-        name: of the set.
-        tracks: for each clip the track that it comes from; "" for one that comes from none, or from several.
-        clips: the clips [T], read or made one by one when they are asked for.
+        name: name of the set.
+        tracks: the track of each clip; "" if it comes from no track or from several.
+        clips: the clips [T], each read or made when it is needed.
     """
 
     name: str
@@ -47,25 +47,26 @@ def reference_audio(
     seed: int,
     groups: Sequence[Sequence[str]] | None = None,
 ) -> Iterator[Reference]:
-    """Everything that generated clips are compared with.
+    """All sets of clips that generated clips are compared with.
 
-    For each label: `stem/<label>`, test chunks in which it is active; `held-out/<label>`, more of them from other
-    tracks; and `noise/<label>`, white noise at the loudness (root mean square) of the former. In the same way
-    `mixture`, `held-out/mixture` and `noise/mixture`; and `shuffled`, sums of stems from different tracks.
+    For each label: `stem/<label>`, test chunks in which it is active; `held-out/<label>`, such chunks from other
+    tracks; and `noise/<label>`, white noise with the root mean square of the former. Likewise `mixture`,
+    `held-out/mixture` and `noise/mixture`. Finally `shuffled`, sums of stems from different tracks.
 
-    Where the split has few tracks (see `split_tracks`), the references take chunks of all tracks, and the held-out
-    chunks are those of half of them: leave these tracks out of the reference that they are compared with.
+    If the split has few tracks (see `split_tracks`), references use chunks of all tracks, and held-out chunks those of
+    half of them; leave these tracks out of the reference when comparing.
 
     Args:
         windows: the test split.
-        clips: number of noise clips and of shuffled mixtures, and greatest number of held-out chunks.
-        limit: greatest number of chunks of a reference, at random; None takes all.
+        clips: number of noise clips and of shuffled mixtures, and largest number of held-out chunks.
+        limit: largest number of chunks in a reference, drawn at random; None takes all.
         mixtures: which chunks are reference mixtures, those with "all" stems active or "any".
         seed: the run's seed.
-        groups: labels whose sum is a reference, too, `stem/<label>, <label>`: chunks in which all of them are active.
+        groups: groups of labels whose sums are references as well, `stem/<label>, <label>`, from chunks in which all of
+            them are active.
 
     Raises:
-        UserError: if a reference has fewer than eight chunks, or if all of them are of one track.
+        UserError: if a reference has fewer than eight chunks, or all of them are from one track.
     """
     table, K = windows.table, len(windows.labels)
     active = table["active"].map(lambda text: set(labels_in(text)))
@@ -78,13 +79,13 @@ def reference_audio(
         chosen = sorted(draw(table, ids, limit, seed, "reference", name))
         if len(chosen) < 8:
             raise UserError(
-                f"{windows.folder}: {name} has {len(chosen)} chunks, too few for a distance; compose more test tracks"
+                f"{windows.folder}: {name} has {len(chosen)} chunks, too few for a distance; use more test tracks"
             )
         apart = others
         if ours == others:
             tracks = sorted(set(table.loc[chosen, "track"]), key=lambda track: item_seed(seed, "held out", name, track))
             if len(tracks) < 2:
-                raise UserError(f"{windows.folder}: {name} is in one track alone; compose more test tracks")
+                raise UserError(f"{windows.folder}: {name} occurs in only one track; use more test tracks")
             apart = set(tracks[: len(tracks) // 2])
         ids = table.index[sounding & table["track"].isin(apart)]
         return chosen, sorted(draw(table, ids, clips, seed, "held out", name))
@@ -110,7 +111,7 @@ def reference_audio(
     def shuffled(chunks: Sequence[int]) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(item_seed(seed, "shuffled"))
         for _ in range(clips):
-            # The first chunks of a random order that lie in different tracks; few tracks may have to serve twice.
+            # In random order, the first chunks from different tracks; if there are few tracks, they are used twice.
             first: dict[str, int] = {}
             for chunk in rng.permutation(chunks).tolist():
                 first.setdefault(table.at[chunk, "track"], chunk)

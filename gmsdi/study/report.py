@@ -26,7 +26,7 @@ MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
 
 
 def render(template: str | Path, context: Mapping[str, Any]) -> str:
-    """Fill the page's Jinja template; what is not known to be HTML is escaped."""
+    """Fill the page's Jinja template; text that is not marked as HTML is escaped."""
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -52,8 +52,8 @@ def svg_uri(figure: Any) -> str:
 def gallery(folder: str | Path) -> list[dict[str, Any]]:
     """The sections of `gallery.json` with the files as `data:` addresses.
 
-    Each example also has lines, its rows by label; paired, whether those of a line stand side by side; and together,
-    what is played together.
+    Each example also gets lines (its rows by label), paired (whether rows of a line stand side by side) and together
+    (the groups that can be played together).
     """
     folder = Path(folder)
     sections: list[dict[str, Any]] = json.loads((folder / "gallery.json").read_text(encoding="utf-8"))
@@ -77,9 +77,9 @@ def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def model_facts(folder: str | Path) -> list[tuple[str, str]]:
-    """What is known about a model folder: digest, size, and what its provenance says.
+    """Facts about a model folder: digest, size, and its provenance.
 
-    Among it `share of solos`: of how many of its training windows one stem was all that sounded.
+    `share of solos` is the share of training windows in which only one stem sounded.
     """
     known = {"share_of_solos": "not recorded"} | _provenance(folder)
     return [("model.safetensors", _weights(folder))] + [
@@ -90,19 +90,19 @@ def model_facts(folder: str | Path) -> list[tuple[str, str]]:
 
 
 def model_brief(folder: str | Path) -> str:
-    """A model in a line: digest, size, and how long it was trained on what hardware, where that is known."""
+    """A model in one line: digest, size and, if known, number of training steps and hardware."""
     known = _provenance(folder)
     trained = [text.format(known[key]) for key, text in (("steps", "{} steps"), ("hardware", "on {}")) if key in known]
     return "; ".join([_weights(folder), *([" ".join(trained)] if trained else [])])
 
 
 def data_facts(windows_folder: str | Path) -> list[tuple[str, str]]:
-    """What the test split consists of."""
+    """Facts about the test split."""
     folder = Path(windows_folder)
     info, table = json.loads((folder / "info.json").read_text()), pd.read_csv(folder / "windows.csv")
     counts = table["active"].fillna("").map(lambda text: len(text.split(", ")) if text else 0).value_counts()
     stems = ", ".join(f"{count} with {number}" for number, count in sorted(counts.items()))
-    solos = f"{counts.get(1, 0) / max(1, len(table)):.0%} of its chunks have one stem alone"
+    solos = f"{counts.get(1, 0) / max(1, len(table)):.0%} of its chunks have only one stem"
     return [
         ("sample rate", f"{info['sample_rate']} Hz"),
         ("chunk", f"{info['window']} samples, {info['window'] / info['sample_rate']:.2f} s"),
@@ -123,9 +123,9 @@ def versions() -> list[tuple[str, str]]:
 
 
 def machine() -> str:
-    """The machine that this runs on, in words."""
+    """A description of this machine."""
     info, name = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
-    if info.is_file():  # on Linux, where Python does not know more than the architecture
+    if info.is_file():  # on Linux, Python only knows the architecture
         found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8", errors="replace"), re.M)
         name = found[1] if found else name
     return f"{platform.system()} {platform.machine()}, {name}, {os.cpu_count()} cores"

@@ -1,4 +1,4 @@
-"""The stage that scores separations: runs of consecutive chunks, joined, by SI-SDR improvement or BSS Eval."""
+"""The stage that scores separations: joins consecutive chunks, and computes SI-SDR improvements or BSS Eval."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarray | Shards) -> pd.DataFrame:
-    """SI-SDR improvements of `estimates` [N, K, T] of the chunks `ids`, a row per sub-window and stem.
+    """SI-SDR improvements of the estimates [N, K, T] for the chunks `ids`, one row per sub-window and stem.
 
-    Chunks that follow one another in a track are joined before they are cut into sub-windows, as in MSDM's protocol. Of
-    `Shards` no more is in memory than one such run.
+    Consecutive chunks of a track are joined before they are divided into sub-windows, as in MSDM's protocol. Only one
+    such run of `Shards` is in memory at a time.
 
     Returns:
-        DataFrame with the columns of `si_sdri_windows`, and before them `track` and `offset` (samples) of the first
-        chunk of the joined ones.
+        DataFrame with `track` and `offset` (in samples) of the first joined chunk, then the columns of
+        `si_sdri_windows`.
     """
     from gmsdi.metrics.si_sdr import si_sdri_windows
 
@@ -36,13 +36,13 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
 def score_bss_eval(
     windows: WindowSet, ids: Sequence[int], estimates: np.ndarray | Shards, *, progress: Progress | None = None
 ) -> pd.DataFrame:
-    """SDR, SIR and SAR of `estimates` [N, K, T] of the chunks `ids`, a row per frame of one second and stem.
+    """SDR, SIR and SAR of the estimates [N, K, T] for the chunks `ids`, one row per one-second frame and stem.
 
-    Chunks that follow one another in a track are joined, as in `score_separation`; filters are fitted to each such run.
+    Consecutive chunks of a track are joined, as in `score_separation`; filters are fitted to each such run.
 
     Returns:
-        DataFrame with the columns of `bss_eval_windows`, and before them `track` and `offset` (samples) of the first
-        chunk of the joined ones.
+        DataFrame with `track` and `offset` (in samples) of the first joined chunk, then the columns of
+        `bss_eval_windows`.
     """
     from gmsdi.metrics.bss_eval import bss_eval_windows
 
@@ -59,12 +59,12 @@ def _score_joined(
     estimates: np.ndarray | Shards,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, and where it lies."""
+    """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, with its position."""
     rows: list[pd.DataFrame] = []
     done = 0
     position = {chunk: place for place, chunk in enumerate(ids)}
     for group in consecutive(windows.table, ids, windows.window):
-        # One after the other, so that of only one of them there are two copies at a time.
+        # One after the other, so that only one of them is in memory twice at a time.
         estimate = np.concatenate(list(estimates[[position[chunk] for chunk in group]]), axis=-1)
         target = np.concatenate(list(windows.stems(group)[:, :, 0]), axis=-1)
         scores = score(estimate, target)

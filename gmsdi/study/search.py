@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from gmsdi.study.study import Study
 
 TUNED = ("separation", "generation", "baselines")
-"""Sections of the configuration whose values are choices that a search can support."""
+"""Sections of the configuration whose values a search can test."""
 NO_CHOICES = {
     *("chunks", "clips", "curve_clips", "title", "kind", "of", "enabled", "train", "model", "training"),
     *("bss_eval", "published", "costed"),
 }
-"""Keys in them that say how much is done, what there is, and what it is called."""
+"""Keys in these sections that are not tested: amounts, names, and what is included."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Search:
     """Variants that are compared with each other.
 
     Attributes:
-        name: of its table.
-        variants: rows, or tasks; each is named by the settings in which it differs from the others.
-        default: name of the variant that has the settings of the configuration; None if there is none.
-        decides: keys of the demo's configuration that the table supports, or does not.
-        items: chunks, or clips of each bar.
+        name: name of the search, and of its table.
+        variants: rows or tasks; their names tell which settings they vary.
+        default: name of the variant with the configuration's own settings; None if there is none.
+        decides: keys of the demo's configuration whose values the search tests.
+        items: number of chunks, or of clips per bar.
     """
 
     name: str
@@ -48,26 +48,26 @@ class Search:
 
     @classmethod
     def of(cls, name: str, study: Study, given: Mapping[str, Any]) -> Search:
-        """A search as `tuning.searches` says.
+        """Make a search from an entry of `tuning.searches`.
 
         Args:
-            name: of the search.
-            study: whose rows and tasks are varied.
-            given: see `gmsdi.study.config.tuning.Search`.
+            name: name of the search.
+            study: the rows and tasks to vary.
+            given: the entry, see `gmsdi.study.config.tuning.Search`.
 
         Raises:
-            UserError: if something that it names is not there, or a variant is not valid.
+            UserError: if it names something unknown, or a variant is not valid.
         """
         where = f"config: tuning.searches.{name}"
         known: dict[str, Any] = {**study.grid_rows, **study.rows, **study.tasks}
         for other in given["of"]:
             if other not in known:
-                raise UserError(f"{where}.of names {other!r}; choose of {', '.join(known)}")
+                raise UserError(f"{where}.of names {other!r}; choose from {', '.join(known)}")
         bases = [known[other] for other in given["of"]]
         separates = isinstance(bases[0], Row)
         if any((isinstance(base, Row), base.system) != (separates, bases[0].system) for base in bases):
             raise UserError(
-                f"{where}.of names {', '.join(given['of'])}, which are not all rows, or tasks, of one system"
+                f"{where}.of names {', '.join(given['of'])}, which are not all rows, or all tasks, of one system"
             )
         items = given["items"] or study.config["tuning"]["chunks" if separates else "clips"]
         variants: list[Any] = []
@@ -80,7 +80,7 @@ class Search:
                 words += [f"{key} {_said(value)}" for key, value in chosen.items()]
                 variant = _with(own, {**chosen, "name": ", ".join(words) or base.name}, where)
                 if separates and variant.is_open:
-                    raise UserError(f"{where} leaves {', '.join(set(variant.OPEN) - set(variant.fixed))} open; give it")
+                    raise UserError(f"{where} leaves {', '.join(set(variant.OPEN) - set(variant.fixed))} open; set it")
                 if base is bases[0] and _plain(variant) == _plain(own):
                     default = variant.name
                 variants.append(variant)
@@ -98,19 +98,19 @@ class Search:
 
 
 def choices(config: Mapping[str, Any]) -> dict[str, str]:
-    """The keys of a configuration file that somebody had to choose a value for, each with its value as JSON.
+    """The keys of a configuration file that hold a chosen value, each with its value as JSON.
 
     Args:
-        config: as `gmsdi.study.config.load` reads it, without the defaults of other places.
+        config: from `gmsdi.study.config.load`, without defaults filled in.
 
     Returns:
-        Keys with dots; an entry of a list of mappings goes by its `name`.
+        Keys with dots; an entry in a list of mappings is called by its `name`.
     """
     return {
         f"{section}.{key}": json.dumps(value).replace("Infinity", ".inf")
         for section in TUNED
         for key, value in _leaves(config.get(section, {}))
-        if value not in (None, {})  # which leave the choice to others
+        if value not in (None, {})  # these leave the choice open
     }
 
 
@@ -128,7 +128,7 @@ def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _with(item: Any, settings: Mapping[str, Any], where: str) -> Any:
-    """A row or a task with other settings; those of a solver may name another sampler."""
+    """A row or a task with other settings; a solver may change its sampler."""
     made: dict[str, Any] = copy.deepcopy(item.model_dump())
     for key, value in settings.items():
         *path, last = key.split(".")
@@ -136,7 +136,7 @@ def _with(item: Any, settings: Mapping[str, Any], where: str) -> Any:
         for place in path:
             inner = inner.get(place) if isinstance(inner, dict) else None  # type: ignore[assignment]
         if not isinstance(inner, dict) or (not path and last not in inner):
-            raise UserError(f"{where} has the setting {key}, and {item.name} has {', '.join(made)}")
+            raise UserError(f"{where} has the setting {key}, but {item.name} only has {', '.join(made)}")
         if last == "solver" and isinstance(value, Mapping):
             value = changed(inner["solver"], value)
         inner[last] = value

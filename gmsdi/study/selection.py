@@ -1,4 +1,4 @@
-"""The stage that settles what the rows of Table 2 leave open, by the scores of the grid."""
+"""The stage that chooses the open settings of Table 2's rows by the scores of the grid."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from gmsdi.study.methods import Row
 
 
 def choose_settings(grids: Mapping[str, Sequence[pd.DataFrame]], rows: Mapping[str, Row], *, by: str) -> dict[str, Row]:
-    """Settle what the rows of Table 2 leave open: w, and the constrained stem.
+    """Choose the open settings of Table 2's rows: w and the constrained stem.
 
     Args:
-        grids: for "test" (Table 1) and "validation" the rows of `score_separation` with the columns model, constrained
-            and w; those of a split may be left out if no row needs it.
-        rows: by name; None is to be chosen, on the split `chosen_on`.
+        grids: for "test" (Table 1) and "validation", rows of `score_separation` with the columns model, constrained and
+            w; a split may be missing if no row needs it.
+        rows: rows by name; settings that are None are chosen on the split `chosen_on`.
         by: "active" or "protocol", see `metrics.si_sdr.summarize`.
 
     Returns:
-        The rows with nothing open, and `chosen_by`, how.
+        The rows with all settings chosen; their `chosen_by` says how.
 
     Raises:
-        UserError: if no value of the grid fits what is given.
+        UserError: if no cell of the grid has the settings that a row gives.
     """
     tables = {split: _overall(scores, by) for split, scores in grids.items()}
     result = {}
@@ -37,7 +37,7 @@ def choose_settings(grids: Mapping[str, Sequence[pd.DataFrame]], rows: Mapping[s
             own = own[own[key] == value]
         if own.empty:
             raise UserError(
-                f"config: separation.rows.{name} pins {row.fixed}, of which its grid has no value; extend grid.w"
+                f"config: separation.rows.{name} fixes {row.fixed}, which its grid does not cover; extend grid.w"
             )
         best = own.loc[own["score"].idxmax()]
         where = "Table 1" if row.chosen_on == "test" else "the same grid on validation chunks"
@@ -47,7 +47,7 @@ def choose_settings(grids: Mapping[str, Sequence[pd.DataFrame]], rows: Mapping[s
 
 
 def _overall(scores: Sequence[pd.DataFrame], by: str) -> pd.DataFrame:
-    """The score of All of every cell of a grid: model, constrained, w, score."""
+    """The score of All in every cell of a grid: model, constrained, w, score."""
     from gmsdi.metrics.si_sdr import summarize
 
     rows = [

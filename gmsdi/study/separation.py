@@ -24,17 +24,17 @@ def separate(
     batch: int,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Estimates of the stems of the chunks `ids`, float32 [N, K, T].
+    """Estimate the stems of the chunks `ids`; returns float32 [N, K, T].
 
-    A chunk has the level of its track (see `gmsdi.level`), and a passage that is softer than the rest remains so.
+    Chunks are scaled by the level of their track (see `gmsdi.level`), so soft passages stay softer than others.
 
     Args:
-        row: the method, with nothing open.
-        system: what `row.system.open` gives.
+        row: the row, with all settings chosen.
+        system: the opened system, from `row.system.open`.
         windows: the test split.
         ids: chunks.
         seed: the run's seed. A chunk's noise is the same for every method and every w.
-        batch: signals that are sampled together.
+        batch: number of signals sampled together.
         progress: see `Progress`.
     """
     import torch

@@ -1,6 +1,6 @@
-"""The paper's systems as a configuration has them: of which models each consists, and how it is opened.
+"""The paper's systems in a configuration: which models each consists of, and how it is opened.
 
-Nothing heavy is imported before a system is opened.
+No heavy library is imported before a system is opened.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ MIXTURE, STEMS = "mixture", "stems"
 
 
 class Frozen(BaseModel):
-    """Settings that refuse keys that they do not have, and do not change."""
+    """Base of immutable settings that refuse unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Setup(Frozen, ABC):
-    """A system.
+    """A system and how to open it.
 
     Attributes:
-        kind: which; its name in the configuration and in files.
+        kind: name of the system in the configuration and in file names.
         labels: the K labels of the data.
     """
 
@@ -40,34 +40,34 @@ class Setup(Frozen, ABC):
 
     @classmethod
     def configured(cls, labels: tuple[str, ...], settings: Mapping[str, Any]) -> Self:
-        """The system with its settings in the configuration, below `baselines`."""
+        """Make the system from its section of `baselines` in the configuration."""
         own = {key: value for key, value in settings.items() if key in cls.model_fields}
         return cls(labels=labels, **own)
 
     @property
     @abstractmethod
     def models(self) -> dict[str, str]:
-        """The system's models by name, and what each of them denoises: "mixture", "stems", or one label."""
+        """The system's models by name, each with what it denoises: "mixture", "stems", or one label."""
 
     @abstractmethod
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
         """Load the system.
 
         Args:
-            folders: those of `models`, in their order.
+            folders: folders of the models, in the order of `models`.
             options: `device`, `precision`, `max_batch` and `fixed_batch`, see `gmsdi.pipeline.load`.
 
         Raises:
-            UserError: if a folder holds no sound model of that kind, or one of other labels.
+            UserError: if a folder has no valid model of this kind, or its labels differ.
         """
 
     def network(self, model: str, own: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, Any]:
-        """What `gmsdi.models.checkpoint.build_model` takes to make one of the models, apart from what all have.
+        """The configuration for `gmsdi.models.checkpoint.build_model` to build a model, without shared keys.
 
         Args:
-            model: its name.
-            own: the system's settings `model` in the configuration.
-            unet: those of the text-conditioned model's network, of which a baseline's has what it leaves out.
+            model: name of the model.
+            own: the section `model` of the system in the configuration.
+            unet: settings of the text-conditioned model's network, which `own` overrides.
         """
         target = self.models[model]
         channels = len(self.labels) if target == STEMS else 1
@@ -75,27 +75,27 @@ class Setup(Frozen, ABC):
         return {**own, "unet": settings, "text": {"kind": "none"}, "target": target}
 
     def _of_the_data(self, system: System) -> System:
-        """The system, if its stems are those of the data."""
+        """Check that the system's labels are those of the data."""
         if list(system.labels) != list(self.labels):
             raise UserError(
-                f"the model of {self.kind} has {', '.join(system.labels)}, the data {', '.join(self.labels)}; train it "
-                "on them"
+                f"the model of {self.kind} has the labels {', '.join(system.labels)}, but the data "
+                f"{', '.join(self.labels)}; train it on these data"
             )
         return system
 
 
 class GmsdiSetup(Setup):
-    """The text-conditioned model. The limit of its denoised signal, if it has one, is in its guidance."""
+    """The text-conditioned model. Its guidance may limit the denoised signal."""
 
     kind: Literal["gmsdi"] = "gmsdi"
 
     @property
     def models(self) -> dict[str, str]:
-        """One, of mixtures."""
+        """One model, of mixtures."""
         return {self.kind: MIXTURE}
 
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
-        """See `Setup.open`; a model of free text knows any labels."""
+        """See `Setup.open`; a model of free text accepts any labels."""
         from gmsdi.systems.gmsdi import load_gmsdi
 
         return load_gmsdi(folders[0], self.labels, **options)
@@ -105,7 +105,7 @@ class MsdmSetup(Setup):
     """The joint model of MSDM.
 
     Attributes:
-        clamp: limit of the denoised signal, if it has one.
+        clamp: limit of the denoised signal, or None.
     """
 
     kind: Literal["msdm"] = "msdm"
@@ -113,7 +113,7 @@ class MsdmSetup(Setup):
 
     @property
     def models(self) -> dict[str, str]:
-        """One, of all stems."""
+        """One model, of all stems."""
         return {self.kind: STEMS}
 
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
@@ -127,7 +127,7 @@ class WeakMsdmSetup(Setup):
     """Weakly supervised MSDM.
 
     Attributes:
-        clamp: limit of the denoised signal, if it has one.
+        clamp: limit of the denoised signal, or None.
     """
 
     kind: Literal["weak_msdm"] = "weak_msdm"
@@ -135,7 +135,7 @@ class WeakMsdmSetup(Setup):
 
     @property
     def models(self) -> dict[str, str]:
-        """One for each label."""
+        """One model for each label."""
         return {f"{self.kind}_{slug(label)}": label for label in self.labels}
 
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
@@ -152,7 +152,7 @@ class DemucsGibbsSetup(Setup):
 
     @property
     def models(self) -> dict[str, str]:
-        """One, of all stems."""
+        """One model, of all stems."""
         return {self.kind: STEMS}
 
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
@@ -162,11 +162,11 @@ class DemucsGibbsSetup(Setup):
         return self._of_the_data(load_gibbs(folders[0], **options))
 
     def network(self, model: str, own: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Setup.network`; no diffusion model."""
+        """See `Setup.network`; this is not a diffusion model."""
         return {"kind": "gibbs", "target": self.models[model], **own}
 
 
 SETUPS: dict[str, type[Setup]] = {"msdm": MsdmSetup, "weak_msdm": WeakMsdmSetup, "demucs_gibbs": DemucsGibbsSetup}
-"""The paper's other systems, as the configuration calls them."""
+"""The paper's other systems, by their names in the configuration."""
 GMSDI: str = GmsdiSetup.model_fields["kind"].default
-"""The text-conditioned model's system."""
+"""Name of the system of the text-conditioned model."""

@@ -1,4 +1,4 @@
-"""What the shards of a method or a task have made, read as one."""
+"""Reads the shards of a row or a task as one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from gmsdi.errors import UserError
 
 
 def open_audio(file: str | Path) -> np.ndarray:
-    """A shard's audio, memory-mapped: it stays in the file until it is indexed.
+    """Open a shard's audio, memory-mapped: data are read when they are indexed.
 
     Raises:
-        UserError: if the file is missing or no complete array.
+        UserError: if the file is missing or incomplete.
     """
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file}: not a complete .npy array ({error}); remove it, and its job runs again") from error
+        raise UserError(
+            f"{file}: not a complete .npy array ({error}); remove it, so that its job runs again"
+        ) from error
 
 
 class Shards:
-    """The audio of shards end to end, [N, R, T], of which only the rows that are asked for are read.
+    """The audio of all shards, concatenated to [N, R, T]; only rows that are indexed are read.
 
     Args:
         files: `.npy` files [n, R, T], in order.
 
     Raises:
-        UserError: if a file is missing or no complete array, or the shards do not fit together.
+        UserError: if a file is missing or incomplete, or the shards do not fit together.
     """
 
     def __init__(self, files: Sequence[str | Path]) -> None:
@@ -40,7 +42,7 @@ class Shards:
             if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
                 here, there = (f"{array.dtype} {array.shape[1:]}" for array in (part, first))
                 raise UserError(
-                    f"{file}: an item is {here}, but {there} in {files[0]}; they are of different runs, remove both"
+                    f"{file}: items are {here}, but {there} in {files[0]}; they are from different runs, remove both"
                 )
         self._ends = np.cumsum([len(part) for part in self._parts])
 
@@ -48,29 +50,29 @@ class Shards:
         return int(self._ends[-1])
 
     def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
-        """A copy of these rows, numbered over all shards: [n, R, T]."""
+        """A copy [n, R, T] of these rows, numbered across all shards."""
         first = self._parts[0]
         copy = np.empty((len(rows), *first.shape[1:]), first.dtype)
         for place, row in enumerate(rows):
             part = int(np.searchsorted(self._ends, row, side="right"))
-            copy[place] = self._parts[part][row - int(self._ends[part])]  # counted from the part's end
+            copy[place] = self._parts[part][row - int(self._ends[part])]  # negative: counted from the part's end
         return copy
 
 
 def join_shards(tables: Sequence[str | Path], audio: Sequence[str | Path]) -> tuple[pd.DataFrame, Shards]:
-    """What the shards of a method or a task have made: the table of their items, and the audio of its rows.
+    """Join the shards of a row or a task: the table of their items, and their audio.
 
     Args:
         tables: `.csv` files, one per shard.
         audio: `.npy` files [n, R, T], in the same order.
 
     Raises:
-        UserError: see `Shards`; or if a shard has another number of items in its table than in its audio.
+        UserError: see `Shards`; also if a shard's table and audio have different numbers of items.
     """
     frames, shards = [pd.read_csv(file) for file in tables], Shards(audio)
     for table, frame, file in zip(tables, frames, audio, strict=True):
         if len(frame) != (items := len(open_audio(file))):
             raise UserError(
-                f"{table}: {len(frame)} items, but {items} in {file}; remove both, and their job runs again"
+                f"{table}: {len(frame)} items, but {items} in {file}; remove both, so that their job runs again"
             )
     return pd.concat(frames, ignore_index=True), shards

@@ -1,6 +1,6 @@
-"""Tables as they are read: what a cell holds, and how it looks in Markdown, LaTeX and HTML.
+"""Tables for readers (sheets): their cells, and how they are written in Markdown, LaTeX and HTML.
 
-Text comes from configurations, too. Whatever it holds, each format shows it as it is written.
+Text may come from configurations; each format escapes it, so that it appears as written.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Cell:
-    """A number and what is said beside it.
+    """A number, with what stands beside it.
 
     Attributes:
-        text: The number.
-        interval: Its lower and upper end, if they are shown.
-        aside: What stands in brackets after it.
-        bold: Whether number and interval stand out.
+        text: the number.
+        interval: lower and upper end of its interval, if it is shown.
+        aside: text in brackets after it.
+        bold: whether number and interval are bold.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as it is read: a title, a header, rows of cells or plain text, and notes below."""
+    """A table for readers: a title, a header, rows of cells or plain text, and notes below."""
 
     title: str
     header: Sequence[str]
@@ -41,7 +41,7 @@ class Sheet:
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
-    """The sheets as GitHub-flavoured Markdown."""
+    """Write sheets in GitHub-flavoured Markdown."""
     blocks = []
     for sheet in sheets:
         cells = [[_cell(cell, _markdown, "**{}**") for cell in row] for row in (sheet.header, *sheet.rows)]
@@ -52,7 +52,7 @@ def markdown(sheets: Sequence[Sheet]) -> str:
 
 
 def latex(sheets: Sequence[Sheet]) -> str:
-    """The sheets as LaTeX tables; the document needs the package booktabs."""
+    """Write sheets as LaTeX tables; the document needs the package booktabs."""
     blocks = []
     for sheet in sheets:
         header, *rows = [
@@ -68,14 +68,14 @@ def latex(sheets: Sequence[Sheet]) -> str:
 
 
 def sheet_html(sheet: Sheet) -> str:
-    """A sheet as an HTML table with its notes."""
+    """Write a sheet as an HTML table with its notes."""
     notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in sheet.notes)
     table = _table_html(sheet.header, sheet.rows)
     return f"<figure class=sheet><figcaption>{html.escape(sheet.title)}</figcaption>{table}{notes}</figure>"
 
 
 def frame_html(table: pd.DataFrame) -> str:
-    """A table of numbers as HTML, without intervals and notes."""
+    """Write a table of numbers in HTML, without intervals and notes."""
     rows = [[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row] for row in table.itertuples(index=False)]
     return _table_html([str(name).replace("_", " ") for name in table.columns], rows)
 
@@ -86,14 +86,14 @@ def _table_html(header: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> 
     cells = [[_cell(cell, html.escape, "<b>{}</b>", "<small>{}</small>") for cell in row] for row in rows]
     body = ""
     for row in cells:
-        # On narrow screens a row is a list, in which each number stands beside its column's name.
+        # On narrow screens, a row becomes a list of numbers, each beside its column's name.
         told = (f'<td data-name="{name}">{cell}' for name, cell in zip(names[1:], row[1:], strict=True))
         body += f"<tr><th scope=row>{row[0]}{''.join(told)}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(cell: Cell | str, escape: Callable[[str], str], bold: str, small: str = "{}") -> str:
-    """A cell in a format that marks bold and small text like this."""
+    """Write a cell, with `bold` and `small` as the format's patterns for bold and small text."""
     if isinstance(cell, str):
         return escape(cell)
     text = escape(cell.text)
@@ -106,7 +106,7 @@ def _cell(cell: Cell | str, escape: Callable[[str], str], bold: str, small: str 
 
 def _markdown(text: str) -> str:
     text = re.sub(r"[\\`|\[\]<&]", r"\\\g<0>", " ".join(text.splitlines()))
-    # Of what marks emphasis only what could begin it, since D(z*) is read often.
+    # Escape only marks that could begin an emphasis, so that D(z*) stays readable.
     return re.sub(r"(?<![^\W_])[*_~]+|[*~]+(?=\w)", lambda marks: "".join(rf"\{mark}" for mark in marks[0]), text)
 
 

@@ -1,15 +1,15 @@
-"""Which code a job's result depends on, as a digest that comments, docstrings and formatting do not change.
+"""Digests of the code that a job's result depends on; comments, docstrings and formatting do not change them.
 
-A rule states it as a parameter, and Snakemake runs a job again whose parameters have changed. What a script depends on
-is found by reading it and the package, without running either: from the names that the script uses to the functions,
-classes and constants that they stand for, to the names that those use, and so on, also through imports inside
-functions. A definition that is not reached may change without any consequence. No digest says where the files lie, so
-that a repository can be moved together with its results.
+Each rule has the digest as a parameter, and Snakemake reruns jobs whose parameters have changed. The dependencies of a
+script are found by parsing it and the package, without running them: from the names that the script uses to their
+functions, classes and constants, then to the names that those use, and so on, including imports inside functions.
+Changing a definition that is not reached has no effect. Digests do not depend on where the files are, so a repository
+can be moved together with its results.
 
-Taken as used, needed or not: all methods of a class; all of a module that is used as a value (as by `getattr`), or
-named in a string ("gmsdi.systems.gibbs"); the statements of an imported module that are no imports, definitions or
-plain assignments, since they run; and functions with a decorator of the package, which may enter them in a register.
-Taken as not used: imports for type checkers alone, and the annotations of functions and their variables.
+Always counted as used: all methods of a class; the whole module, if it is used as a value (as by `getattr`) or named in
+a string ("gmsdi.systems.gibbs"); statements of an imported module that are not imports, definitions or plain
+assignments, since they run; and functions with a decorator of the package, which may register them. Not counted:
+imports for type checkers only, and annotations of functions and their variables.
 
 `python -m gmsdi.study.sources workflow/scripts/separate.py` lists what a script depends on.
 """
@@ -32,7 +32,7 @@ from gmsdi.io.files import atomic
 
 PACKAGE = Path(__file__).resolve().parents[1]
 VERSION = 1
-"""Version of what is read out of a file. Raise it whenever that changes."""
+"""Version of the information read from a file. Raise it whenever that changes."""
 ALWAYS, EVERYTHING = "<statements>", "*"
 _IGNORED = {"__version__", "__all__"}
 """Constants that no number depends on."""
@@ -42,13 +42,13 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 @dataclass
 class Module:
-    """What is read out of a file.
+    """The information read from a file.
 
     Attributes:
-        definitions: for each name at the top of the file the digest of its code, and what it uses: [module, names],
-            where the names are dotted and "" is the file itself. `ALWAYS` is all that runs when the file is imported.
-        bindings: what the top of the file imports: [module, name] of each name, where "" is the module itself.
-        loads: modules that are imported with the file.
+        definitions: for each top-level name, the digest of its code and what it uses: [module, names], where names are
+            dotted and "" is the file itself. `ALWAYS` is everything that runs when the file is imported.
+        bindings: for each name imported at the top level, [module, name], where "" is the module itself.
+        loads: modules that are imported together with the file.
     """
 
     definitions: dict[str, tuple[str, list[list[str]]]] = field(default_factory=dict)
@@ -60,8 +60,8 @@ class Sources:
     """The code that scripts depend on.
 
     Args:
-        scripts: the folder of the scripts, which may import one another.
-        cache: a file that keeps what was read out of files, by their content; None keeps nothing.
+        scripts: the folder of the scripts, which may import each other.
+        cache: a file that caches the information read from files, by their content; None caches nothing.
         package: the folder of the package.
     """
 
@@ -73,7 +73,7 @@ class Sources:
         self._changed = False
 
     def digests(self) -> dict[str, str]:
-        """Digest, in hexadecimal digits, of the code that each script depends on.
+        """For each script, the hexadecimal digest of the code that it depends on.
 
         Raises:
             UserError: if a file cannot be read or is not Python.
@@ -141,7 +141,7 @@ class Sources:
     # --- Files --------------------------------------------------------------------------------------------------------
 
     def _module(self, name: str) -> Module | None:
-        """A module of the package or of the scripts; None is of neither."""
+        """A module of the package or of the scripts; None for any other module."""
         if name not in self._modules:
             path = self._file(name)
             self._modules[name] = None if path is None else self._read(path, name)
@@ -178,7 +178,7 @@ class Sources:
             return {}
 
     def _keep(self) -> None:
-        """Write what was read to the file that keeps it; where that cannot be written, it is read again next time."""
+        """Write the cache; if it cannot be written, files are read again next time."""
         if self.cache is None or not self._changed:
             return
         modules = {key: self._kept[key] for key in sorted(self._keys)}
@@ -189,7 +189,7 @@ class Sources:
 
 
 def digest_of_files(folder: str | Path, *names: str) -> str:
-    """A hexadecimal name for the bytes of files in a folder, and for their names.
+    """A hexadecimal digest of the names and contents of files in a folder.
 
     Raises:
         UserError: if one cannot be read.
@@ -217,11 +217,11 @@ def _hash(content: bytes) -> str:
 
 
 class _Reader:
-    """Reads definitions and imports out of a file.
+    """Reads definitions and imports from a file.
 
     Args:
-        package: that the file lies in, for relative imports.
-        own: name of the package whose modules strings may name.
+        package: package of the file, for relative imports.
+        own: name of the package; strings that name its modules count as uses.
     """
 
     def __init__(self, package: str, own: str) -> None:
@@ -251,7 +251,7 @@ class _Reader:
         return module
 
     def _bind(self, statement: ast.Import | ast.ImportFrom, bindings: dict[str, list[str]]) -> None:
-        """Enter the names that an import binds."""
+        """Add the names that an import binds."""
         for alias in statement.names:
             if isinstance(statement, ast.Import):
                 top = alias.name.partition(".")[0]
@@ -276,7 +276,7 @@ class _Reader:
         )
 
     def _uses(self, nodes: Iterable[ast.AST]) -> list[list[str]]:
-        """The names that statements use, [module, names], each once."""
+        """The names that statements use, as [module, names], without duplicates."""
         local: dict[str, list[str]] = {}
         chains: set[str] = set()
         found: set[tuple[str, str]] = set()
@@ -285,7 +285,7 @@ class _Reader:
                 if isinstance(inner, _IMPORTS):
                     self._bind(inner, local)
                     if isinstance(inner, ast.ImportFrom):
-                        # Used or not, the module is run.
+                        # The module runs, whether it is used or not.
                         found.update((self._origin(inner), ALWAYS) for _ in inner.names)
                 elif isinstance(inner, ast.Constant):
                     if isinstance(inner.value, str) and inner.value.startswith(f"{self.own}."):
@@ -303,7 +303,7 @@ class _Reader:
 
 
 def _defines(statement: ast.stmt) -> list[str]:
-    """The names that a statement at the top of a file only defines."""
+    """The names that a top-level statement defines, if it does nothing else."""
     if isinstance(statement, _SCOPES):
         return [statement.name]
     if isinstance(statement, ast.Assign):
@@ -321,7 +321,7 @@ def _defines(statement: ast.stmt) -> list[str]:
 
 
 def _is_text(statement: ast.AST) -> bool:
-    """Whether a statement is a docstring, or text beside a constant."""
+    """Whether a statement is a docstring, or the description below a constant."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -339,7 +339,7 @@ def _for_checkers(statement: ast.AST) -> bool:
 
 
 def _chain(node: ast.AST) -> str | None:
-    """A name with its attributes, "a.b.c"; None is something else."""
+    """A name with its attributes, "a.b.c"; None for anything else."""
     names = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)
@@ -348,7 +348,7 @@ def _chain(node: ast.AST) -> str | None:
 
 
 def _walk(node: ast.AST, inside_function: bool = False) -> Iterator[ast.AST]:
-    """A node and those in it that can be used at run time; a name comes once, with its attributes."""
+    """A node and its descendants that matter at run time; names come once, with their attributes."""
     if _is_text(node) or _for_checkers(node):
         return
     yield node
@@ -372,7 +372,7 @@ def _digest(nodes: Iterable[ast.AST]) -> str:
 
 
 def _write(node: Any, parts: list[str]) -> None:
-    """A node in words, the same for every version of Python: what is empty or None is left out."""
+    """Serialise a node independently of the Python version; empty fields and None are left out."""
     if isinstance(node, ast.AST):
         if _is_text(node):
             return
@@ -394,7 +394,7 @@ def _write(node: Any, parts: list[str]) -> None:
 
 
 def main() -> None:
-    """List what scripts depend on."""
+    """List what each script depends on."""
     for script in map(Path, sys.argv[1:]):
         print(f"{script}:")
         for name in sorted(Sources(script.parent).used(script.name)):

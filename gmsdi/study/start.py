@@ -1,4 +1,4 @@
-"""A folder to run the workflow in: a configuration, and a Snakefile that has the installed workflow as a module."""
+"""Creates a folder to run the workflow in: a configuration, and a Snakefile that uses the installed workflow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from pathlib import Path
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
-from gmsdi.study.config.files import DEMO, HOME, over_base, slug, writable
-
-BASELINES = Path(__file__).parents[1] / "weights" / "baselines"
+from gmsdi.study.config.files import DEMO, HOME, WEIGHTS, over_base, slug, writable
 
 SNAKEFILE = """\
-# The study of gmsdi, as it is installed where Snakemake runs. Rules of your own go below.
+# Uses the workflow of the installed gmsdi. Add rules of your own below.
 from gmsdi.study.config.files import HOME
 
 
@@ -28,32 +26,32 @@ module gmsdi:
 use rule * from gmsdi
 """
 CONFIG = """\
-# The keys that differ from those of the base: demo, another configuration that comes with gmsdi, or the path of a file.
-# They are {names}.
-# `snakemake --cores 8` in this folder fills results/{run}.
+# Overrides keys of the base, which is demo, another configuration that comes with gmsdi, or the path of a file.
+# The configurations are {names}.
+# Run `snakemake --cores 8` in this folder; results go to results/{run}.
 base: {base}
 run: {run}
 """
 NO_BASELINES = """\
-# The weights of the paper's other systems are not installed; after `pip install gmsdi-baselines`, remove this.
+# The weights of the paper's other systems are not installed. After `pip install gmsdi-baselines`, remove this.
 separation: {{rows: {{{rows}}}}}
 """
 OTHERS = ("demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian")
-"""Kinds of rows that run on models of separated stems."""
+"""Kinds of rows that need models trained on separated stems."""
 
 
 def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
-    """Lay out a folder for a run.
+    """Create the files of a folder for a run.
 
     Args:
-        folder: to be made; it may be there, but without these files. Its name is that of the run.
-        base: the configuration to start from, by its name.
+        folder: may exist, but not contain these files. Its name becomes that of the run.
+        base: name of the configuration to start from.
 
     Returns:
         The files.
 
     Raises:
-        UserError: if there is no such base, a file is there already, or the folder cannot be written.
+        UserError: if there is no such base, a file already exists, or the folder cannot be written.
     """
     folder = Path(folder)
     known = {path.stem for path in (HOME / "config").glob("*.yaml") if path.name != DEMO}
@@ -65,7 +63,7 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
     resolved = over_base({"base": base})
     rows = [name for name, row in resolved["separation"]["rows"].items() if row and row["kind"] in OTHERS]
     baselines = resolved["baselines"]
-    if rows and not (baselines.get("train") or baselines.get("folder") or BASELINES.is_dir()):
+    if rows and not (baselines.get("train") or baselines.get("folder") or (WEIGHTS / "baselines").is_dir()):
         config += NO_BASELINES.format(rows=", ".join(f"{name}: null" for name in rows))
     content = {
         "config/config.yaml": config,
@@ -75,7 +73,7 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
     }
     there = [folder / name for name in content if (folder / name).exists()]
     if there:
-        raise UserError(f"{there[0]}: already there; choose another folder, or remove it")
+        raise UserError(f"{there[0]}: already exists; choose another folder, or remove it")
     writable(folder)
     for name, text in content.items():
         with atomic(folder / name) as file:

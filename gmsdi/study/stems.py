@@ -1,4 +1,4 @@
-"""The stage that asks whether the stems of generated mixtures are the stems that they are called."""
+"""The stage that checks whether the stems of generated mixtures sound like their labels."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 COMMON = ("cosine", "absolute", "harmony", "onsets")
-"""What is measured of two stems of a clip."""
+"""What is measured for each pair of stems in a clip."""
 
 
 def made_stems(
     clips: pd.DataFrame, audio: Shards | np.ndarray, rows: Sequence[str], *, count: int, sample_rate: int
 ) -> tuple[dict[str, list[int]], pd.DataFrame]:
-    """Which clips the stems of a task are judged by, and what the stems of a clip have in common.
+    """Choose the clips that each stem of a task is judged by, and measure what stems of a clip have in common.
 
     Args:
-        clips: of a task that makes several stems, see `join_shards`.
+        clips: table of the clips of a task that generates several stems, from `join_shards`.
         audio: [N, R + 1, T], the R stems and the mixture row.
-        rows: what the R stems are called: the labels, or joint ones.
-        count: clips of each stem. A stem that several bars generate takes its clips from all of them in turn, so that
-            it has no more than in total generation: the distance depends on their number.
+        rows: names of the R stems: labels, or joined labels of groups.
+        count: number of clips per stem. If several bars generate a stem, its clips are taken from them in turn. The
+            number is the same as in total generation because the distance depends on it.
         sample_rate: in Hz.
 
     Returns:
-        For each of the `rows` the numbers of its clips. And for each ordered pair of them the columns stem, other, and,
-        as means over all clips in which `stem` is generated and neither is silent: cosine of their waveforms,
+        For each of the `rows`, the numbers of its clips. For each ordered pair of them, the columns stem and other, and
+        means over all clips in which `stem` is generated and neither is silent: cosine of the waveforms,
         ⟨x, x'⟩/(‖x‖·‖x'‖), absolute (its absolute value), harmony and onsets (`metrics.coherence.in_common`).
     """
     from gmsdi.metrics.coherence import in_common
@@ -46,7 +46,7 @@ def made_stems(
     chosen: dict[str, list[int]] = {}
     for row in rows:
         bars = [group.index for bar, group in clips.groupby("bar", sort=False) if row not in given_in(bar)]
-        # The k-th clip, of another bar than its neighbours.
+        # The k-th clip comes from another bar than its neighbours.
         chosen[row] = [int(bars[k % len(bars)][k]) for k in range(min(count, *map(len, bars)))]
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for start in range(0, len(clips), CALL):
@@ -64,7 +64,7 @@ def made_stems(
 
 
 def real_cosines(windows: WindowSet, *, clips: int, seed: int) -> pd.DataFrame:
-    """The pairs of `made_stems` of real stems, in at most `clips` chunks of the test split where all are active."""
+    """The pairs of `made_stems` for real stems, from at most `clips` chunks of the test split with all stems active."""
     full = windows.table.index[windows.table["active"] == joined(windows.labels)]
     chunks = sorted(draw(windows.table, full, clips, seed, "cosines"))
     table = pd.DataFrame({"bar": [ALL] * len(chunks)})
@@ -88,25 +88,24 @@ def stems_of_mixtures(
     tracks: Mapping[str, Sequence[str]],
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Whether the stems of total and partial generation are the stems that they are called.
+    """Check whether the stems of total and partial generation sound like their labels.
 
-    The distance of a clip's sum from real mixtures does not say so: stems that are fractions of one mixture sum to it.
+    The distance between sums and real mixtures cannot tell: stems that are fractions of one mixture sum to it.
 
     Args:
-        generated: for each task and stem frames [N, F, D]; also of single stems, for the scale.
-        cosines: for each task the pairs of `made_stems`, and those of `real_cosines` as HELD_OUT.
+        generated: for each task and stem, frames [N, F, D]; single stems too, for scale.
+        cosines: for each task, the pairs of `made_stems`; those of `real_cosines` as HELD_OUT.
         references: frames of `reference_audio`, by name.
-        series: what the table calls each task.
+        series: name of each task in the table.
         seed: the run's seed.
-        tracks: for each of the references the tracks of its clips.
+        tracks: for each reference, the tracks of its clips.
         confidence: coverage of the intervals.
 
     Returns:
-        A row per series, stem and reference, with the columns series, stem, reference, own (whether it is the stem's),
-        nearest (whether none is nearer, among those of single labels and its own), fad; for its own also fad_low and
-        fad_high (`metrics.frechet.fad_ci`), and for the others what `made_stems` found in common with the
-        stem that the reference is of; clips, frames and reference_clips. Held-out chunks are compared as in
-        `distances`.
+        A row per series, stem and reference, with the columns series, stem, reference, own (is it the stem's own
+        reference?), nearest (is it the nearest among its own and those of single labels?) and fad. Own references also
+        have fad_low and fad_high (`metrics.frechet.fad_ci`); others have what `made_stems` found in common with the
+        reference's stem. Then clips, frames and reference_clips. Held-out chunks are compared as in `distances`.
     """
     from gmsdi.metrics.frechet import fad, fad_ci
 
@@ -122,7 +121,7 @@ def stems_of_mixtures(
             clusters = [track or f"clip {number}" for number, track in enumerate(own_tracks)]
             for other in stems:
                 if len(labels_in(other)) > 1 and not (len(labels_in(stem)) > 1 and other in made):
-                    continue  # joint references are for groups
+                    continue  # references of several labels are for groups
                 compared, compared_tracks = references[f"stem/{other}"], np.asarray(tracks[f"stem/{other}"], dtype=str)
                 if task == HELD_OUT:
                     apart = ~np.isin(compared_tracks, own_tracks)

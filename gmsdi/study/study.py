@@ -1,7 +1,7 @@
-"""What a configuration asks for: its methods, tasks, systems and models as objects, and its data by name.
+"""What a configuration asks for: its rows, tasks, systems and models as objects, and the names of its data.
 
-The workflow takes the parameters of its jobs from here, and `gmsdi.study.work` what it counts. Nothing is computed and
-no heavy library is imported, so that building the workflow's graph takes no time.
+The workflow takes the parameters of its jobs from here, and `gmsdi.study.work` the work that it counts. Nothing is
+computed and no heavy library is imported, so that the workflow's graph is built quickly.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from gmsdi.study.table_rows import Rows
 from gmsdi.study.tasks import Alone, Task
 
 CLAP, CODEC, DEMO = "clap", "codec", "demo"
-"""Names of trainings beside those of the systems' models: the small CLAP, a model that separates nothing and whose
-embeddings condition another; the codecs, of whose latents it may be; and the text-conditioned model in the demo's short
-training."""
+"""Names of trainings other than those of the systems' models: the small CLAP, whose embeddings condition the
+text-conditioned model; the codecs, whose latents that model may be trained on; and the demo's short training."""
 CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
-"""Keys of a text encoder that no other kind has."""
+"""Keys of a text encoder that only a CLAP has."""
 
 
 class Study:
-    """The methods, tasks, systems and models of a configuration.
+    """The rows, tasks, systems and models of a configuration.
 
     A row separates (Table 2), a task generates (Figures 2 and 3), and a system runs them. A model is one of the
     networks that a system consists of.
 
     Args:
-        config: with every default filled in, see `gmsdi.study.config.validate`.
+        config: with every default filled in (see `gmsdi.study.config.validate`).
 
     Attributes:
-        config: as given.
-        labels: the K stem labels, in the order of every table.
-        systems: those that run, by name; the text-conditioned model is the first.
-        rows: those of Table 2 that separate, by name, in its order.
-        grid_rows: those of Table 1 by name.
-        ensembles: the rows of Table 2 that are made of others' scores, by name.
+        config: the configuration.
+        labels: the K stem labels, in the order used in tables.
+        systems: the systems that run, by name; the text-conditioned model comes first.
+        rows: the rows of Table 2 that separate, by name, in order.
+        grid_rows: the rows of Table 1, by name.
+        ensembles: the rows of Table 2 that are made from scores of others, by name.
         tasks: all tasks by name.
-        searches: those of `make tune` by name.
+        searches: the searches of `make tune`, by name.
         validation: whether the grid is also computed on validation chunks.
         jamendo: whether the text-conditioned model is trained on MTG-Jamendo.
         clap: whether it is trained on embeddings by a CLAP.
@@ -69,21 +68,21 @@ class Study:
         return self.rows.get(name) or self.grid_rows[name]
 
     def grid_chunks(self, split: str) -> int | None:
-        """Number of chunks of the grid on a split; None is all."""
+        """Number of chunks in the grid on a split; None means all."""
         grid = self.config["grid"]
         chunks: int | None = grid["chunks"] if split == "test" else grid["validation"]["chunks"]
         return chunks
 
     def grid_cells(self, name: str, split: str) -> list[Row]:
-        """A row with every setting of its part of the grid on a split."""
+        """A row with each combination of settings in its part of a split's grid."""
         return self._rows.cells(self.row(name), split)
 
     def grid_steps(self) -> dict[str, int]:
-        """Solver steps of Table 1's methods, by what the grid calls them."""
+        """Numbers of solver steps of Table 1's methods, by their names in the grid."""
         return {row.GRID: self.grid_cells(name, "test")[0].step_count() for name, row in self.grid_rows.items()}
 
     def deciding(self, split: str) -> list[str]:
-        """The rows whose grid on a split settles what a row of Table 2 leaves open."""
+        """The rows whose grid on a split decides open settings of Table 2."""
         needed: list[str] = []
         for row in self.rows.values():
             if row.chosen_on == split and row.is_open:
@@ -113,12 +112,12 @@ class Study:
         return [model for model in self.models if model != GMSDI]
 
     def trained(self) -> list[str]:
-        """The models that are trained for the results."""
+        """The models that this run trains and uses for results."""
         own = [GMSDI] if self.config["model"]["train"] else []
         return own + (self.baseline_models if self.config["baselines"]["train"] else [])
 
     def model_config(self, model: str) -> dict[str, Any]:
-        """What `gmsdi.models.checkpoint.build_model` takes to make a model."""
+        """The configuration for `gmsdi.models.checkpoint.build_model` to build a model."""
         config = self.config
         shared = {**{key: config["data"][key] for key in ("sample_rate", "window")}, "labels": self.labels}
         if model == CLAP:
@@ -140,25 +139,25 @@ class Study:
 
     @property
     def codecs(self) -> list[str]:
-        """The codecs that are trained and compared, if the model is trained on latents."""
+        """The codecs to train and compare, if the model is trained on latents."""
         return list(self.config["codec"]["variants"]) if self.latent and self.config["model"]["train"] else []
 
     def codec_config(self, variant: str) -> dict[str, Any]:
-        """What `gmsdi.models.checkpoint.build_model` takes to make one of the codecs."""
+        """The configuration for `gmsdi.models.checkpoint.build_model` to build a codec."""
         own, data = self.config["codec"], self.config["data"]
         changes = {key: value for key, value in own["variants"][variant].items() if value is not None}
         shared = {key: data[key] for key in ("sample_rate", "window")}
         return {"kind": "codec", "codec": {**own["config"], **changes}, **shared, "labels": self.labels}
 
     def training(self, model: str) -> dict[str, Any]:
-        """The given settings of training of a model (`TrainingConfig`), or of "demo", the demo's short training.
+        """The training settings of a model, or of "demo", the short training: arguments of `TrainingConfig`.
 
-        Without `devices`, on which the result does not depend.
+        `devices` is left out, since results do not depend on it.
         """
         return {key: value for key, value in self._training(model).items() if key != "devices"}
 
     def devices(self, model: str) -> int:
-        """Over how many devices a training shares its batches."""
+        """Number of devices among which a training shares its batches."""
         return int(self._training(model).get("devices", 1))
 
     def _training(self, model: str) -> dict[str, Any]:
@@ -167,7 +166,7 @@ class Study:
             return training
         if model == DEMO:
             return {**training, **self.config["demo_training"]["training"]}
-        if model == CLAP:  # every window has its text
+        if model == CLAP:  # every window has a text
             return {**training, "initial": None, **self.config["clap"]["training"], "p_drop": 0.0}
         if model == CODEC:
             return {**training, "initial": None, **self.config["codec"]["training"]}
@@ -176,7 +175,7 @@ class Study:
     # --- Data ---------------------------------------------------------------------------------------------------------
 
     def dataset_id(self) -> str:
-        """Folder name of the dataset: the same for all runs whose chunks are the same."""
+        """Folder name of the dataset; runs with the same chunks share it."""
         data, kind = self.config["data"], self.config["data"]["kind"]
         used = {
             "mini": ("seed", "root", "mini"),
@@ -193,16 +192,16 @@ class Study:
         return f"{kind}-{digest([shared, own])}"
 
     def midi(self, split: str) -> dict[str, Any]:
-        """What `gmsdi.data.midi_dataset.MidiConfig` takes for a split."""
+        """Arguments of `gmsdi.data.midi_dataset.MidiConfig` for a split."""
         data = self.config["data"]
         settings = {key: value for key, value in data["midi"].items() if key != "songs"}
         settings["soundfonts"] = settings["soundfonts"][split]
         return {**settings, "sample_rate": data["sample_rate"], "classes": data["classes"]}
 
     def song_sources(self) -> dict[str, dict[str, Any]]:
-        """The sources of composed songs by the names of their folders, such as "arranged-1", each with its `seed`.
+        """The sources of composed songs by folder name, such as "arranged-1", each with its `seed`.
 
-        The first of a kind has that of the data; a further one has another, or it would have the same songs again.
+        The first source of a kind gets the data's seed; further ones get others, or they would repeat its songs.
         """
         found: dict[str, dict[str, Any]] = {}
         kinds: list[str] = []
@@ -216,12 +215,12 @@ class Study:
         return found
 
     def song_folders(self) -> list[str]:
-        """The folders of songs in files."""
+        """The folders of MIDI files."""
         return [source["root"] for source in self.config["data"]["midi"]["songs"] if source["kind"] == "files"]
 
     @property
     def learns_from_data(self) -> bool:
-        """Whether the text-conditioned model, or the CLAP of its training, is trained on `data`."""
+        """Whether the text-conditioned model, or the CLAP that embeds its training data, is trained on `data`."""
         config = self.config
         return config["model"]["train"] and (not self.jamendo or (self.clap and config["clap"]["train"]))
 
@@ -237,7 +236,7 @@ class Study:
         ]
 
     def selection(self) -> dict[str, Any]:
-        """What is unpacked of Slakh2100, as `download_slakh` takes it; tracks as [first, last + 1]."""
+        """The parts of Slakh2100 to unpack, as arguments of `download_slakh`; tracks are [first, last + 1]."""
         data, version = self.config["data"], VERSIONS[self.config["data"]["source"]]
         found = {split: numbers_of(data["source"], split, data["tracks"][split]) for split in self.splits()}
         tracks = [[numbers.start, numbers.stop] for numbers in found.values()]
@@ -250,23 +249,23 @@ class Study:
         }
 
     def part(self, split: str, tracks: int | None = None) -> str:
-        """Name of a dataset part; the mini dataset composes only as many tracks of a split as are asked for."""
+        """Name of a dataset part; for the mini dataset it includes the number of tracks to compose."""
         if self.config["data"]["kind"] == "mini":
             return f"{split}-{tracks or self.config['data']['mini']['tracks'][split]}"
         return f"{split}-all"
 
     def jamendo_id(self) -> str:
-        """Folder name of MTG-Jamendo's chunks: the same for all runs whose chunks are the same."""
+        """Folder name of MTG-Jamendo's chunks; runs with the same chunks share it."""
         data, training = self.config["data"], self.config["training_data"]
         settings = [*(data[key] for key in ("sample_rate", "window")), *(training[key] for key in ("root", "tracks"))]
         return f"jamendo-{digest(settings)}"
 
     def learned(self, split: str) -> str:
-        """Name of the part that the text-conditioned model is trained on ("train"), or validated on."""
+        """Name of the dataset part on which the text-conditioned model is trained or validated."""
         return next((name for name in self.jamendo_parts() if name.startswith(f"{split}-")), self.part(split))
 
     def jamendo_parts(self) -> dict[str, range]:
-        """Shards of the MTG-Jamendo parts used for training, such as those of "train-0-97" and "validation-98-99"."""
+        """The MTG-Jamendo parts used for training, such as "train-0-97" and "validation-98-99", with their shards."""
         if not self.jamendo:
             return {}
         splits = self.config["training_data"]["shards"]

@@ -1,8 +1,8 @@
-"""The rows of Tables 1 and 2 as objects, from what `separation.rows` of the configuration says of them.
+"""Makes the rows of Tables 1 and 2 from `separation.rows` of the configuration.
 
-A row of the configuration is a mapping of its method's own keys (`gmsdi.study.config.rows`); what it leaves out of the
-solver and the guidance is `separation.solver` and `separation.guidance`. Here it gets what follows from the rest of the
-configuration: the system that it runs on, and on which split its settings are chosen.
+A row in the configuration has the keys of its method (`gmsdi.study.config.rows`). Its solver and guidance override keys
+of `separation.solver` and `separation.guidance`. What follows from the rest of the configuration is added here: the
+system that the row runs on, and the split on which its open settings are chosen.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gmsdi.study.methods import METHODS, Ensemble, Extractor, Guided, Row, Separ
 from gmsdi.study.setups import GMSDI, SETUPS, GmsdiSetup, Setup
 
 UNSUPERVISED = ", unsupervised (CLAP)"
-"""Ends the titles of rows whose model has seen no labels: the paper's word, though LAION's CLAP has seen captions."""
+"""Ending of titles if the model saw no labels: the paper's word, although LAION's CLAP was trained on captions."""
 LABELLED_CLAP = ", by a CLAP that has seen labels"
-"""Ends the titles of rows whose model has seen no labels, but embeddings by a CLAP that was trained on them."""
+"""Ending of titles if the model saw no labels, but embeddings by a CLAP that was trained on labels."""
 NAME = "[a-z][a-z0-9_]*"
 VALIDATED = ", chosen on validation chunks"
-"""Ends the titles of rows that differ from another in the split on which their settings are chosen."""
+"""Ending of titles of rows that repeat another row, with settings chosen on validation chunks."""
 
 
 class Rows:
@@ -34,13 +34,13 @@ class Rows:
         config: with every default filled in.
 
     Attributes:
-        systems: those that run, by name: the text-conditioned model, and those of which there is a row.
+        systems: the systems that run, by name: the text-conditioned model and those that have a row.
         grid: the rows of Table 1 by name.
-        table: those of Table 2 that separate, by name, in their order.
-        ensembles: those that take for each stem the best of others, by name.
+        table: the rows of Table 2 that separate, by name, in order.
+        ensembles: the rows that take the best of others for each stem, by name.
 
     Raises:
-        UserError: for what does not go together, in one line.
+        UserError: if settings contradict each other.
     """
 
     def __init__(self, config: Config) -> None:
@@ -70,7 +70,7 @@ class Rows:
 
     @property
     def unsupervised(self) -> str:
-        """How the titles end of rows of a model that the run trains on CLAP embeddings; empty if it does not."""
+        """Ending of the titles of rows whose model this run trains on CLAP embeddings; empty otherwise."""
         model = self.config["model"]
         if not (model["train"] and model["config"]["text"]["kind"] == "clap"):
             return ""
@@ -78,7 +78,7 @@ class Rows:
 
     @property
     def _beyond(self) -> str:
-        """The split on which rows beyond the paper are chosen."""
+        """The split on which the settings of rows beyond the paper are chosen."""
         return "validation" if self.validation else "test"
 
     def _row(self, name: str, method: type[Row]) -> Row:
@@ -101,7 +101,7 @@ class Rows:
         return self._titled(row)
 
     def _titled(self, row: Row) -> Row:
-        """The row with its numbers in its title, which says no others."""
+        """Put the row's numbers into its title, and refuse a title with other numbers."""
         where = f"config: separation.rows.{row.name}.title"
         numbers = {"steps": row.step_count(), "samples": getattr(row, "samples", 1)}
         try:
@@ -109,31 +109,34 @@ class Rows:
         except ValueError:
             found = {""}
         if unknown := sorted(found - set(numbers)):
-            raise UserError(f"{where} has {{{unknown[0]}}}; it may have {{steps}} and {{samples}}")
+            raise UserError(f"{where} has {{{unknown[0]}}}; only {{steps}} and {{samples}} are replaced")
         for key, pattern in (("steps", r"(\d+) steps"), ("samples", r"mean of (\d+)")):
             for said in re.findall(pattern, row.title):
                 if int(said) != numbers[key]:
                     raise UserError(
-                        f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}} for what is run"
+                        f"{where} says {said}, but the row has {numbers[key]} {key}; write {{{key}}} for the actual "
+                        f"number"
                     )
         return row.titled()
 
     def _check_published(self) -> None:
-        """Table 1 is made of the paper's two methods; no other row is one of them, or of another that it has."""
+        """Table 1 needs the paper's two methods, and only one row may stand for each method of the paper."""
         for method in (Extractor, Separator):
             row = self.table.get(method.GRID)
             if not (isinstance(row, method) and row.published):
                 raise UserError(
-                    f"config: separation.rows needs the row {method.GRID}, of which Table 1 is made: "
+                    f"config: separation.rows needs the row {method.GRID}, from which Table 1 is made: "
                     f"{method.GRID}: {{kind: {method.kind_name()}, published: true}}"
                 )
         kinds = {row.name: row.kind for row in self.table.values() if row.published}
         papers = {row.name: row.paper for row in self.table.values() if row.paper}
-        for what, values in (("is published", kinds), ("has the paper's numbers", papers)):
+        for what, values in (("has published: true", kinds), ("has the paper's numbers", papers)):
             first = {value: name for name, value in reversed(values.items())}
             for name, value in values.items():
                 if (other := first[value]) != name:
-                    raise UserError(f"config: separation.rows.{name} {what}, as {other} does; one row of a method does")
+                    raise UserError(
+                        f"config: separation.rows.{name} {what}, and so does {other}; only one row of a method may"
+                    )
 
     def _grid(self) -> Iterator[Row]:
         yield self.table[Extractor.GRID]
@@ -149,7 +152,7 @@ class Rows:
                 f"{where}.twin is {given['twin']!r}; it must be a published row, {Separator.GRID} or {Extractor.GRID}"
             )
         if not self.validation:
-            raise UserError(f"{where} is chosen on validation chunks; give grid.validation.chunks, or leave it out")
+            raise UserError(f"{where} is chosen on validation chunks; set grid.validation.chunks, or leave the row out")
         own = {"name": name, "title": given["title"] or f"{twin.title}{VALIDATED}", "twin": twin.name, "paper": None}
         own |= {"chosen_on": "validation", "published": False, "costed": False}
         return self._titled(twin.model_copy(update=own))
@@ -158,10 +161,14 @@ class Rows:
         where = f"config: separation.rows.{name}"
         for other in given["of"]:
             if other not in self.table:
-                raise UserError(f"{where}.of has {other!r}; it names rows that separate: {', '.join(self.table)}")
+                raise UserError(
+                    f"{where}.of has {other!r}; choose from the rows that separate: {', '.join(self.table)}"
+                )
         rows = [self.table[other] for other in given["of"]]
         if len({row.twin is None for row in rows}) > 1:
-            raise UserError(f"{where}.of has rows of kind validated and others, whose scores are of different splits")
+            raise UserError(
+                f"{where}.of mixes validated rows with others, whose scores come from different splits; use one sort"
+            )
         chosen_on: Literal["test", "validation"] = "validation" if rows[0].twin else "test"
         title = given["title"] or Ensemble.TITLE + (VALIDATED if rows[0].twin else "")
         its = {row.paper for row in rows} == {Separator.PAPER, Extractor.PAPER}
@@ -170,38 +177,37 @@ class Rows:
         )
 
     def _check_names(self) -> None:
-        """Rows are told apart by their names, of files, and their titles, in tables."""
+        """Names, which are also file names, and titles have to be unique."""
         papers = {Ensemble.PAPER, *(method.PAPER for method in METHODS.values())}
         taken: dict[str, str] = {}
         every: dict[str, Row | Ensemble] = {**self.table, **self.ensembles}
         for name, row in every.items():
             where = f"config: separation.rows.{name}"
             if not re.fullmatch(NAME, name) or (name in self.grid and name != Extractor.GRID):
-                raise UserError(f"{where}: a name is like {NAME}, and no row of Table 1 has it; choose another")
+                raise UserError(f"{where}: a name must be like {NAME} and not that of a row of Table 1; choose another")
             title = row.title
             if not title.strip() or not title.isprintable():
                 raise UserError(f"{where}.title is {title!r}; it must be one line of text")
             if title in papers and row.paper != title and isinstance(row, Row):
-                raise UserError(f"{where}.title is {title!r}, as the paper calls a method; choose another")
+                raise UserError(f"{where}.title is {title!r}, which is the paper's name for a method; choose another")
             if other := taken.get(title.strip()):
-                raise UserError(
-                    f"{where}.title is {title!r}, as is that of {other}; rows are told apart by their titles"
-                )
+                raise UserError(f"{where}.title is {title!r}, and so is that of {other}; give each row its own title")
             taken[title.strip()] = name
 
     def cells(self, row: Row, split: str) -> list[Row]:
-        """A row with every setting of its part of the grid on a split."""
+        """A row with each combination of settings in its part of a split's grid."""
         grid = self.config["grid"]
         values = grid["w"] if split == "test" else grid["validation"]["w"] or grid["w"]
         return list(row.cells(values, grid["solver"]))
 
     def _check_grid(self) -> None:
-        """What is chosen by the grid can be found in it."""
+        """The grid has a cell for each row that needs one to choose from."""
         for row in self.table.values():
             if not (row.twin or (row.is_open and row.fixed)):
                 continue
             if not any(cell.fixed.items() >= row.fixed.items() for cell in self.cells(row, row.chosen_on)):
                 raise UserError(
-                    f"config: separation.rows.{row.name} has w {row.fixed['w']}, of which the grid on {row.chosen_on} "
-                    f"chunks has no value to choose by; extend grid.{'validation.' * (row.chosen_on == 'validation')}w"
+                    f"config: separation.rows.{row.name} has w {row.fixed['w']}, which the grid on {row.chosen_on} "
+                    f"chunks does "
+                    f"not cover; add it to grid.{'validation.' * (row.chosen_on == 'validation')}w"
                 )

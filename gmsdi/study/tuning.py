@@ -1,4 +1,4 @@
-"""The stage that compares the variants of a search on validation data, and which defaults it supports."""
+"""The stage that compares the variants of a search on validation data, and reports which defaults they support."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def compare_rows(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Separate the same chunks, with the same noise, by every variant.
+    """Separate the same chunks, from the same noise, with every variant.
 
     Args:
         rows: the variants.
-        system: what `system.open` of their system gives.
+        system: their opened system.
         windows: the validation split.
-        ids: chunks.
+        ids: ids of the chunks.
         seed: the run's seed.
         batch: see `gmsdi.study.separation.separate`.
-        default: name of the variant with which all are compared; None compares with the best.
+        default: name of the variant that all are compared with; None compares with the best.
         confidence: coverage of the intervals.
-        progress: called with the number of variants that are done, fractions included.
+        progress: called with the number of variants done, which may be fractional.
 
     Returns:
-        The columns of `metrics.si_sdr.summarize`, a row for each variant and stem and for All; and variant, default
-        (whether it is that), evaluations (per chunk), and active_difference, with _low and _high, of the active score
-        from that of the default (empty for itself).
+        The columns of `metrics.si_sdr.summarize`, with a row for each variant and stem and for All; also variant,
+        default (is it the default?), evaluations (per chunk), and active_difference with _low and _high: the active
+        score minus that of the default (empty for the default itself).
     """
     from gmsdi.metrics.si_sdr import differences, summarize
     from gmsdi.study.scoring import score_separation
@@ -95,29 +95,29 @@ def compare_tasks(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Generate clips from the same noise by every variant, and measure them.
+    """Generate clips from the same noise with every variant, and measure them.
 
     Args:
         tasks: the variants.
-        system: what `system.open` of their system gives.
+        system: their opened system.
         windows: the validation split.
-        references: what the rule `search_references` has embedded, the names of tracks included.
+        references: embedded references from the rule `search_references`, with the names of their tracks.
         embedding: see `metrics.embeddings.get_embedding`.
         seed: the run's seed.
         batch: see `gmsdi.study.generation.generate`.
-        default: name of the variant that has the settings of the configuration.
+        default: name of the variant with the configuration's settings.
         confidence: coverage of the intervals.
-        progress: called with the number of variants that are done, fractions included.
+        progress: called with the number of variants done, which may be fractional.
 
     Returns:
-        The columns of `stems.stems_of_mixtures`, with variant for series: a row for each variant, and for held-out
-        chunks, for each stem and reference; for each bar of several stems one with the stem All, the bar as `bar`, and
-        the distance of the sum from real mixtures; and of accompaniments in these rows harmony, onsets and copied
-        (`coherence.coherences`). Also default (whether it is that), evaluations (per clip), and refused: why a variant
-        cannot be run, such as an unstable schedule, of one that cannot.
+        The columns of `stems.stems_of_mixtures`, with variant instead of series: a row for each variant (and for
+        held-out chunks), stem and reference. For each bar of several stems, a row with the stem All, the column `bar`,
+        and the distance of the sum from real mixtures; for accompaniments, these rows have harmony, onsets and copied
+        (`coherence.coherences`). Also default (is it the default?), evaluations (per clip), and refused: why a variant
+        cannot run, such as an unstable schedule.
 
     Raises:
-        UserError: if none can be run.
+        UserError: if no variant can run.
     """
     from gmsdi.study.coherence import REAL, coherences
     from gmsdi.study.fad import distances
@@ -155,7 +155,7 @@ def compare_tasks(
             own = coherences(task.labels, {task.name: (clips, audio)}, windows)  # type: ignore[dict-item]
             given.append(own[own["series"].isin([task.name, *([] if given else [REAL])])])
     if not made:
-        raise UserError(f"no variant can be run: {refused.popitem()[1]}")
+        raise UserError(f"no variant can run: {refused.popitem()[1]}")
     cosines[HELD_OUT] = real_cosines(windows, clips=max(task.clips for task in tasks), seed=seed)
     shared: dict[str, Any] = {"seed": seed, "tracks": tracks, "confidence": confidence}
     table = stems_of_mixtures(made, cosines, frames, series={name: name for name in made}, **shared)
@@ -176,11 +176,11 @@ def compare_tasks(
     return table
 
 
-# --- As read ----------------------------------------------------------------------------------------------------------
+# --- For readers ------------------------------------------------------------------------------------------------------
 
 
 def rows_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """What `compare_rows` found, a line for each variant, the best first: score is the active score of All."""
+    """Summarise `compare_rows`: a line per variant, best first; score is the active score of All."""
     overall = table[table["stem"] == ALL].set_index("variant")
     stems = table[table["stem"] != ALL].pivot(index="variant", columns="stem", values="active")
     columns = ["default", "active", "active_low", "active_high", "active_difference", "active_difference_low"]
@@ -189,21 +189,21 @@ def rows_summary(table: pd.DataFrame) -> pd.DataFrame:
     found = found.rename(columns={"active": "score"}).sort_values("score", ascending=False)
     level = found["score"] == found["score"].max()
     if found["default"].any():
-        # As good as the best: the interval of the best's difference from it reaches 0.
+        # The default is as good as the best if the interval of their difference includes 0.
         best = found.iloc[0]
         level |= found["default"] & bool(best["default"] or not best["active_difference_low"] > 0)
     return found.assign(good=level).reset_index()
 
 
 def tasks_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """What `compare_tasks` found, a line for each variant, the best first, then that of held-out chunks.
+    """Summarise `compare_tasks`: a line per variant, best first, then one for held-out chunks.
 
     The score is the mean distance of the stems from their own references.
     """
     lines = []
     for variant, group in table.groupby("variant", sort=False):
         stems = group[group["stem"] != ALL]
-        own = stems[stems["own"] == True]  # noqa: E712, since sums have none
+        own = stems[stems["own"] == True]  # noqa: E712, as sums have NaN
         line: dict[str, Any] = {"variant": variant, "default": bool(group["default"].any())}
         line |= {"score": own["fad"].mean(), "score_high": own["fad_high"].mean()}
         for stem, part in stems.groupby("stem", sort=False):
@@ -226,7 +226,7 @@ def tasks_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_sheet(name: str, summary: pd.DataFrame, *, chunks: int, tracks: int) -> Sheet:
-    """`rows_summary` as read."""
+    """The table of `rows_summary` for readers."""
     known = list(summary.columns)
     stems = known[known.index("evaluations") + 1 : known.index("good")]
     lines: list[list[Cell | str]] = []
@@ -240,16 +240,16 @@ def rows_sheet(name: str, summary: pd.DataFrame, *, chunks: int, tracks: int) ->
         cells += ["–" if pd.isna(row["silent_level"]) else f"{row['silent_level']:.1f}", f"{row['evaluations']:.0f}"]
         lines.append([_titled(row), *cells])
     compared = "the default" if summary["default"].any() else "the best"
-    header = ["Setting", "All", f"minus {compared}", *stems, "Level in silent rows", "Evaluations a chunk"]
+    header = ["Setting", "All", f"minus {compared}", *stems, "Level in silent rows", "Evaluations per chunk"]
     note = (
         f"SI-SDRi (dB) over active stems of {chunks} validation chunks of {tracks} tracks, the same for all; paired "
-        "intervals over tracks. Bold: the best, and the default if it is as good."
+        "intervals over tracks. Bold: the best, and the default if it is not worse."
     )
     return Sheet(_heading(name), header, lines, [note])
 
 
 def tasks_sheet(name: str, summary: pd.DataFrame, *, clips: int) -> Sheet:
-    """`tasks_summary` as read."""
+    """The table of `tasks_summary` for readers."""
     words = {"score": MEAN.capitalize(), "sum": "Sum", "absolute": "|Cosine|", "harmony": "Harmony", "onsets": "Onsets"}
     words |= {f"{name} with given": f"{name.capitalize()} with given" for name in ("harmony", "onsets", "copied")}
     shown = [column for column in words if column in summary]
@@ -268,12 +268,12 @@ def tasks_sheet(name: str, summary: pd.DataFrame, *, clips: int) -> Sheet:
             cells.append(Cell(text, bold=column == "score" and row["good"]))
         cost = row["evaluations"]
         lines.append([_titled(row), *cells, "" if pd.isna(cost) else f"{cost:.0f}"])
-    header = ["Setting", *stems, *(words[column] for column in shown), "Evaluations a clip"]
+    header = ["Setting", *stems, *(words[column] for column in shown), "Evaluations per clip"]
     notes = [
-        f"Fréchet audio distance of {clips} clips of each bar, from the same noise, to validation chunks: of each stem "
-        "to its own kind (in brackets the kind that it is nearer to) and of the sum to mixtures. The other columns are "
-        "of two stems of a clip, see the report's table of the stems of mixtures. Bold: the best mean, and the "
-        "default's if it is not above the upper end of the best's interval."
+        f"Fréchet audio distance of {clips} clips per bar, from the same noise, to validation chunks: of each stem to "
+        "chunks of its own kind (in brackets, a kind that it is nearer to), and of sums to mixtures. The other columns "
+        "compare pairs of stems in a clip, as in the report's table on the stems of mixtures. Bold: the best mean, and "
+        "the default's if it is not above the upper end of the best's interval."
     ]
     if "refused" in summary:
         notes += [f"{row.variant}: {row.refused}." for row in summary.dropna(subset="refused").itertuples()]
@@ -291,15 +291,15 @@ def _titled(row: Mapping[str, Any]) -> str:
 def defaults_sheet(
     choices: Mapping[str, str], decides: Mapping[str, Sequence[str]], summaries: Mapping[str, pd.DataFrame]
 ) -> Sheet:
-    """Which defaults a table supports: a line for each value of the configuration that somebody had to choose.
+    """Which defaults the searches support: a line for each chosen value of the configuration.
 
     Args:
-        choices: see `gmsdi.study.search.choices`.
-        decides: for each search the keys that it decides.
-        summaries: for each search what it found.
+        choices: values from `gmsdi.study.search.choices`.
+        decides: for each search, the keys whose values it tests.
+        summaries: for each search, its summary.
 
     Raises:
-        UserError: if a search decides a key that the configuration does not have.
+        UserError: if a search tests a key that the configuration does not have.
     """
     for name, keys in decides.items():
         for key in keys:
@@ -318,5 +318,7 @@ def defaults_sheet(
                 said.append(f"{_heading(name)}: {'the best' if best['default'] else 'as good as the best'}")
             else:
                 said.append(f"{_heading(name)}: {best['variant']} is better")
-        lines.append([key, value if supported else f"{value} (?)", "; ".join(said) or "no table"])
-    return Sheet("Defaults of config/config.yaml", ["Key", "Default", "Table"], lines, ["(?): no table supports it."])
+        lines.append([key, value if supported else f"{value} (?)", "; ".join(said) or "no search"])
+    return Sheet(
+        "Defaults of config/config.yaml", ["Key", "Default", "Table"], lines, ["(?): no search supports this value."]
+    )

@@ -1,12 +1,12 @@
-"""What the jobs of the workflow work: signals that networks denoise, training steps, and bytes that are held and kept.
+"""The work of the workflow's jobs: signals that networks denoise, training steps, and bytes in memory and on disk.
 
-A rule states its job's work as the parameter `work`, and `gmsdi.study.cost` asks every job of a run for it. The amount
-is counted only then, since it depends on the tracks; building the workflow's graph reads none. A change of how work is
-counted makes no job run again: Snakemake compares parameters that are numbers, text and the like alone.
+A rule states the work of its jobs as the parameter `work`, which `gmsdi.study.cost` collects from all jobs of a run.
+The amount is counted only then, since it depends on the tracks, which are not read while the workflow's graph is built.
+A change in how work is counted reruns no job, since Snakemake compares only parameters of plain types.
 
-Calls of a network are filled up to `CALL` signals (`gmsdi.sampling.session.Batch`), and guidance denoises a signal
-twice, so that the counts depend on how the work is cut. What a configuration leaves open until Table 1 is there, the
-strength w of the guidance, is taken as the dearer case, that there is guidance.
+Counts depend on how work is divided into jobs, because calls of a network are padded to `CALL` signals
+(`gmsdi.sampling.session.Batch`), and because guidance denoises a signal twice. If the guidance strength w is open until
+Table 1 is computed, the more expensive case, guidance, is assumed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gmsdi.study.study import Study
 from gmsdi.study.tasks import Task
 
 JAMENDO_COUNT = 55_701
-"""Tracks of MTG-Jamendo's raw_30s (Bogdanov et al. 2019)."""
+"""Number of tracks in MTG-Jamendo's raw_30s (Bogdanov et al. 2019)."""
 JAMENDO_BYTES = 156e9 / JAMENDO_COUNT
-"""Mean size of their files in audio-low."""
+"""Mean size of a file in audio-low."""
 BSS_EVAL = 20
-"""Arrays as large as a track's stems in float32 that museval holds at a time: in float64, and their spectra padded to a
-power of two. Measured: 13 beside the equations, where the padding is a half."""
+"""Peak memory of museval, in multiples of a track's stems in float32: it holds float64 arrays and their spectra, padded
+to a power of two. Measured: 13, apart from its equations, with padding by a half."""
 
 DATA, TRAIN, DEMO, TRAIN_BASELINES = "Data", "Training", "Demo training", "Training, baselines"
 TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURE4 = "Table 1", "Table 2", "Figure 2", "Figure 3", "Figure 4"
@@ -43,10 +43,10 @@ class Sizes:
     """How large the data are.
 
     Attributes:
-        window: samples of a chunk.
-        chunks: whole chunks of each dataset part, by the part's name; a part that cannot be counted is left out.
-        frames: samples of each dataset part at the model's rate; left out likewise.
-        longest: chunks of the longest track of each dataset part; left out likewise.
+        window: length of a chunk in samples.
+        chunks: number of whole chunks in each dataset part, by the part's name; unknown parts are missing.
+        frames: number of samples in each dataset part, at the model's rate; unknown parts are missing.
+        longest: number of chunks in the longest track of each dataset part; unknown parts are missing.
     """
 
     window: int
@@ -55,34 +55,34 @@ class Sizes:
     longest: Mapping[str, int] = field(default_factory=dict)
 
     def audio(self, signals: int) -> int:
-        """Bytes of chunks in float32."""
+        """Size in bytes of so many chunks in float32."""
         return signals * self.window * 4
 
     def items(self, given: int | None, part: str) -> int:
-        """The number of chunks that a key asks for; None is the whole part.
+        """The number of chunks that a key asks for; None means the whole part.
 
         Raises:
-            UserError: if that is not known.
+            UserError: if the number is not known.
         """
         if given is None and part not in self.chunks:
             raise UserError(
-                f"the chunks of {part} cannot be counted before the data are there; give the number of the test "
-                "split's, --chunks N, or the number that tables and figures take in the configuration"
+                f"the chunks of {part} cannot be counted before the data exist; give the number in the test split by "
+                "--chunks N, or set the numbers for tables and figures in the configuration"
             )
         return self.chunks[part] if given is None else given
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much a job works.
+    """The amount of work in a job.
 
     Attributes:
-        evaluations: signals that a network denoises, the rows that fill up a call included.
-        steps: training steps.
-        batch: windows of a training step.
-        memory: bytes of the arrays of audio that the job holds, without the network.
-        disk: bytes that it writes.
-        weights: bytes that it writes for each parameter of its network.
+        evaluations: number of signals that a network denoises, padding of calls included.
+        steps: number of training steps.
+        batch: number of windows in a training step.
+        memory: size in bytes of the audio arrays in memory, without the network.
+        disk: number of bytes written.
+        weights: number of bytes written per parameter of the network.
     """
 
     evaluations: int = 0
@@ -93,19 +93,19 @@ class Amount:
     weights: int = 0
 
 
-# --- What a rule states -----------------------------------------------------------------------------------------------
+# --- Kinds of work ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Work:
-    """A job that runs no network.
+    """The work of a job, by default one that runs no network.
 
     Attributes:
         part: one of `PARTS`.
-        network: the system whose network it runs, see `gmsdi.study.setups`.
-        devices: that it takes at a time, for a training that shares its batches among several.
-        memory: see `Amount`, where it does not depend on the data.
-        disk: likewise.
+        network: the system whose network it runs (`gmsdi.study.setups`), or None.
+        devices: number of devices that it uses at once; a training can share its batches among several.
+        memory: as in `Amount`, if it does not depend on the data.
+        disk: the same.
     """
 
     part: str
@@ -116,24 +116,24 @@ class Work:
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
-            raise ValueError(f"{self.part!r} is no part, they are {', '.join(PARTS)}")
+            raise ValueError(f"{self.part!r} is not a part; choose one of {', '.join(PARTS)}")
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is."""
+        """Count the work."""
         return Amount(memory=self.memory, disk=self.disk)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Separating(Work):
-    """Separations of chunks.
+    """The work of separating chunks.
 
     Attributes:
-        rows: one after the other.
+        rows: rows that separate, one after the other.
         labels: K.
-        batch: chunks that are sampled together.
-        chunks: their number; None is the whole part.
+        batch: number of chunks sampled together.
+        chunks: number of chunks; None means the whole part.
         dataset: the dataset part.
-        shard: which of how many shares.
+        shard: number of the share, and number of shares.
         kept: whether the stems are written.
     """
 
@@ -146,7 +146,7 @@ class Separating(Work):
     kept: bool = False
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is. Estimates are held twice while batches are joined."""
+        """Count the work. Estimates are in memory twice while batches are joined."""
         items = len(share(range(sizes.items(self.chunks, self.dataset)), *self.shard))
         stems = sizes.audio(items * self.labels)
         return Amount(
@@ -158,12 +158,12 @@ class Separating(Work):
 
 @dataclass(frozen=True, kw_only=True)
 class Generating(Work):
-    """Clips of a task.
+    """The work of generating the clips of tasks.
 
     Attributes:
-        tasks: what is generated, one after the other.
-        batch: clips that are sampled together.
-        shard: which of how many shares.
+        tasks: tasks that generate, one after the other.
+        batch: number of clips sampled together.
+        shard: number of the share, and number of shares.
         kept: whether the clips are written.
     """
 
@@ -173,7 +173,7 @@ class Generating(Work):
     kept: bool = True
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is."""
+        """Count the work."""
         clips = [share(task.bars() * task.clips, *self.shard) for task in self.tasks]
         audio = max(sizes.audio(len(bars) * task.signals) for task, bars in zip(self.tasks, clips, strict=True))
         evaluations = sum(task.evaluations(bars, self.batch) for task, bars in zip(self.tasks, clips, strict=True))
@@ -182,16 +182,16 @@ class Generating(Work):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Work):
-    """A training.
+    """The work of a training.
 
     Attributes:
-        settings: of `TrainingConfig`.
+        settings: arguments of `TrainingConfig`.
     """
 
     settings: Mapping[str, Any]
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is; of weights those that are saved, and a checkpoint: weights, average, AdamW's two moments."""
+        """Count the work. Disk holds the saved weights and a checkpoint: weights, average, AdamW's two moments."""
         from gmsdi.training.config import TrainingConfig
 
         try:
@@ -209,29 +209,29 @@ class Training(Work):
 
 @dataclass(frozen=True, kw_only=True)
 class Cutting(Work):
-    """Audio of a dataset part, written as int16; what is composed, compressed, is taken as at most that.
+    """The work of writing a dataset part as int16 audio, an upper bound for composed tracks, which are compressed.
 
     Attributes:
         dataset: the dataset part.
-        rows: signals of a track that are written.
+        rows: number of signals written per track.
     """
 
     dataset: str
     rows: int
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is."""
+        """Count the work."""
         return Amount(disk=2 * self.rows * sizes.frames.get(self.dataset, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingWindows(Work):
-    """Embeddings of windows by a CLAP.
+    """The work of embedding windows with a CLAP.
 
     Attributes:
         dataset: the dataset part.
-        hop: from one window to the next, in windows.
-        features: of an embedding.
+        hop: distance between the starts of windows, in windows.
+        features: size of an embedding.
     """
 
     dataset: str
@@ -239,25 +239,25 @@ class EmbeddingWindows(Work):
     features: int
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is."""
+        """Count the work."""
         windows = sizes.frames.get(self.dataset, 0) / (self.hop * sizes.window)
         return Amount(disk=round(windows * (4 * self.features + 8)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Work):
-    """Embeddings of clips: those of a call of the network as they are read, side by side, and at its rate.
+    """The work of embedding clips; in memory are the clips of one call, as read, joined, and resampled.
 
     Attributes:
-        name: of the embedding.
-        signals: that are read beside them.
+        name: name of the embedding.
+        signals: number of other signals in memory.
     """
 
     name: str
     signals: int
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is."""
+        """Count the work."""
         from gmsdi.metrics.embeddings import EMBEDDINGS
 
         together = inspect.signature(EMBEDDINGS[self.name]).parameters["batch"].default
@@ -266,28 +266,28 @@ class Embedding(Work):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(Work):
-    """Clips that are read a few at a time.
+    """The work of reading clips, a few at a time.
 
     Attributes:
-        signals: that are held.
+        signals: number of signals in memory.
     """
 
     signals: int
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is."""
+        """Count the work."""
         return Amount(memory=sizes.audio(self.signals))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Work):
-    """Scores of separations, a track at a time: its estimates and targets, and what the score makes of them.
+    """The work of scoring separations, one track at a time.
 
     Attributes:
         labels: K.
-        chunks: their number; None is the whole part.
+        chunks: number of chunks; None means the whole part.
         dataset: the dataset part.
-        arrays: as large as a track's stems, that are held.
+        arrays: memory in multiples of a track's stems.
     """
 
     labels: int
@@ -296,7 +296,7 @@ class Scoring(Work):
     arrays: int
 
     def count(self, sizes: Sizes) -> Amount:
-        """How much it is, with `memory` for what does not depend on the track."""
+        """Count the work; `memory` is the part that does not depend on the track."""
         items = sizes.items(self.chunks, self.dataset)
         run = sizes.audio(min(items, sizes.longest.get(self.dataset, items)) * self.labels)
         return Amount(memory=self.arrays * run + self.memory)
@@ -306,10 +306,10 @@ class Works:
     """The work of the workflow's rules.
 
     Args:
-        study: what the configuration asks for.
+        study: the configuration's rows, tasks and data.
 
     Attributes:
-        to_come: whether jobs are counted whose tracks are not there yet, so that nobody looks for them.
+        to_come: whether jobs are counted before their tracks exist, so that the tracks are not looked for.
     """
 
     to_come: ClassVar[bool] = False
@@ -320,15 +320,15 @@ class Works:
     # Data
 
     def cut(self, part: str, *, stems: bool) -> Work:
-        """Mixtures of a dataset part, and maybe their stems."""
+        """Cutting the mixtures of a dataset part, with or without stems."""
         return Cutting(DATA, dataset=part, rows=1 + len(self.labels) * stems)
 
     def archive(self) -> Work:
-        """The archive of Slakh2100."""
+        """Downloading the archive of Slakh2100."""
         return Work(DATA, disk=self._entry().size or 0)
 
     def unpacked(self) -> Work:
-        """What is unpacked of it."""
+        """Unpacking the archive of Slakh2100."""
         entry, version = self._entry(), VERSIONS[self.config["data"]["source"]]
         share = sum(version.tracks[split] for split in self.study.splits()) / sum(version.tracks.values())
         return Work(DATA, disk=round((entry.unpacked or entry.size or 0) * share))
@@ -340,40 +340,40 @@ class Works:
         return find_entry(VERSIONS[data["source"]].archive, registry=data["download"]["registry"])
 
     def jamendo(self) -> Work:
-        """The tracks of a shard of MTG-Jamendo."""
+        """Downloading the tracks of a shard of MTG-Jamendo."""
         return Work(DATA, disk=round(JAMENDO_BYTES * jamendo_tracks(self.config["training_data"]["tracks"])))
 
     # Models
 
     def training(self, model: str) -> Work:
-        """A training of a model, or of "demo"."""
+        """Training a model, or "demo"."""
         part = {"gmsdi": TRAIN, "demo": DEMO}.get(model, TRAIN_BASELINES)
-        if model in ("clap", "codec"):  # which are no networks of a system, and are not counted
+        if model in ("clap", "codec"):  # not networks of a system; their work is not counted
             return Work(TRAIN)
         network = "gmsdi" if model == "demo" else self.study.models[model].kind
         devices = self.study.devices(model)
         return Training(part, network=network, devices=devices, settings=self.study.training(model))
 
     def embedded_windows(self, part: str) -> Work:
-        """Embeddings of the windows of a dataset part."""
+        """Embedding the windows of a dataset part."""
         features = self.config["model"]["config"]["text"]["features"]
         return EmbeddingWindows(TRAIN, dataset=part, hop=self.config["clap"]["hop"], features=features)
 
     # Separation
 
     def grid(self, method: str, split: str) -> Work:
-        """A row's part of the grid on a split."""
+        """Computing a row's part of the grid on a split."""
         part = TABLE1 if split == "test" and method in self.study.grid_rows else TABLE2
         cells, chunks = self.study.grid_cells(method, split), self.study.grid_chunks(split)
         return self._separating(part, cells, chunks=chunks, dataset=self.study.part(split))
 
     def separation(self, method: str, shard: int, shards: int) -> Work:
-        """A share of the separations of a row of Table 2."""
+        """Separating one shard of a row of Table 2."""
         chunks = self.config["separation"]["chunks"]
         return self._separating(TABLE2, [self.study.rows[method]], chunks=chunks, shard=(shard, shards), kept=True)
 
     def costs(self, method: str) -> Work:
-        """A row at every number of steps of Figure 4."""
+        """Separating with each number of steps of Figure 4."""
         own = self.config["costs"]
         rows = [self.study.rows[method].with_steps(steps) for steps in own["steps"]]
         return self._separating(FIGURE4, rows, chunks=own["chunks"])
@@ -389,7 +389,7 @@ class Works:
         )
 
     def search(self, name: str) -> Work:
-        """A search on validation data."""
+        """Running a search on validation data."""
         own = self.study.searches[name]
         if rows := own.rows:
             return self._separating(TUNING, rows, chunks=own.items, dataset=self.study.part("validation"))
@@ -397,11 +397,11 @@ class Works:
         return Generating(TUNING, network=own.tasks[0].system.kind, tasks=own.tasks, batch=batch, kept=False)
 
     def scores(self) -> Work:
-        """SI-SDR of a method's separations."""
+        """Scoring a method's separations by SI-SDR."""
         return self._scoring(arrays=4)
 
     def bss_eval(self) -> Work:
-        """BSS Eval's ratios of them; museval's equations couple the filters of all stems."""
+        """Scoring them by BSS Eval; museval's equations couple the filters of all stems."""
         from gmsdi.metrics.bss_eval import bss_eval_windows
 
         taps = inspect.signature(bss_eval_windows).parameters["taps"].default
@@ -420,12 +420,12 @@ class Works:
     # Generation
 
     def generation(self, task: str, shard: int, shards: int) -> Work:
-        """A share of the clips of a task."""
+        """Generating one shard of a task's clips."""
         own, batch = self.study.tasks[task], self.config["jobs"]["batch"]
         return Generating(self._figure(own), network=own.system.kind, tasks=[own], batch=batch, shard=(shard, shards))
 
     def embedding(self, task: str | None) -> Work:
-        """Embeddings of the clips of a task and of their stems, compared a few at a time, or of the references."""
+        """Embedding a task's clips and comparing their stems a few at a time; None means the references' clips."""
         part, signals = DISTANCES, len(self.labels)
         if task is not None:
             own = self.study.tasks[task]
@@ -436,14 +436,14 @@ class Works:
         return FIGURE3 if task.mixed else FIGURE2
 
     def coherence(self) -> Work:
-        """The stems of a few clips, as made, of their own chunks and of others."""
+        """Comparing accompaniments: stems of a few clips, of their own chunks and of other chunks."""
         return Reading(FIGURE3, signals=CALL * (3 * len(self.labels) + 1))
 
     def stems_of_mixtures(self) -> Work:
-        """The stems of a few chunks."""
+        """Comparing stems of mixtures: stems of a few chunks."""
         return Reading(FIGURE3, signals=CALL * (2 * len(self.labels) + 1))
 
 
 def jamendo_tracks(limit: int | None) -> float:
-    """Tracks that are taken of a shard of MTG-Jamendo, in the mean."""
+    """Mean number of tracks used from a shard of MTG-Jamendo."""
     return min(JAMENDO_COUNT / JAMENDO_SHARDS, limit or math.inf)

@@ -118,4 +118,4 @@ def test_a_folder_is_laid_out_and_the_workflow_runs_there(installed, tmp_path):
         text=True,
     )
     assert again.returncode == 1
-    assert "config.yaml: already there" in again.stderr
+    assert "config.yaml: already exists" in again.stderr

@@ -174,7 +174,7 @@ def test_searches_on_validation_data_say_which_defaults_they_support(folder):
     page = (folder / "results/tiny/tuning/README.md").read_text()
     (line,) = (line for line in page.splitlines() if "generation.total.gamma_x.sigma" in line)
     assert "Ways: " in line
-    assert "| separation.solver.steps | 12 (?) | no table |" in page
+    assert "| separation.solver.steps | 12 (?) | no search |" in page
 
     # What was searched is not searched again.
     (folder / "results/tiny/searches/separation/steps.csv").unlink()

@@ -80,21 +80,21 @@ def extra(config):
         (lambda c: c["separation"].update(sover={}), "unknown key 'sover' in separation; did you mean 'solver'"),
         (lambda c: c["data"]["classes"].update(Bass="Bass"), "data.classes.Bass must be of type array"),
         (lambda c: c["generation"].update(clips=1.5), "generation.clips must be of type integer, not 1.5"),
-        (lambda c: c["separation"]["solver"].update(sigma_min="1e-4"), "YAML reads 1e-4 as text, write 0.0001"),
+        (lambda c: c["separation"]["solver"].update(sigma_min="1e-4"), "YAML reads 1e-4 as text: write 0.0001"),
         (lambda c: c["separation"]["solver"].update(name="ddim"), 'separation.solver.name is "ddim"'),
         (lambda c: c["generation"]["total"].update(gamma_x=-1), "generation.total.gamma_x is -1"),
         (lambda c: c["generation"]["negatives"].update(Base="Drums"), "generation.negatives names the stem 'Base'"),
         (lambda c: rows(c)["separator"].update(constrained="Vocals"), "names the stem 'Vocals'"),
         (lambda c: extra(c).update(solver={"name": "euler", "last": "first"}), 'solver.last is "first"'),
-        (lambda c: extra(c).pop("consistent"), "has by_power, which is for consistent: true"),
+        (lambda c: extra(c).pop("consistent"), "has by_power, which needs consistent: true"),
         (lambda c: extra(c).update(title="Extractor, 13 steps"), "title says 13, but the row has 12 steps"),
         (lambda c: extra(c).update(title="mean of 4", samples=2), "title says 4, but the row has 2 samples"),
         (lambda c: extra(c).update(title="{stpes} steps"), "title has {stpes}"),
         (lambda c: extra(c).update(title="{steps"), "title has {}"),
-        (lambda c: extra(c).update(samples=1, inverted=True), "has inverted, which is for samples of 2 or more"),
+        (lambda c: extra(c).update(samples=1, inverted=True), "has inverted, which needs samples of 2 or more"),
         (
             lambda c: extra(c).update(model="bundled"),
-            "has a model of its own, of which Table 1 says nothing; give its w",
+            "has its own model, which Table 1 does not cover; give its w",
         ),
         (
             lambda c: extra(c).update(consistant=True),
@@ -109,27 +109,30 @@ def extra(config):
         (lambda c: rows(c).update(x={"w": 1}), "key 'kind' is missing in separation.rows.x; every row has one"),
         (lambda c: rows(c).update(extractor_consistant={"w": 1}), "did you mean 'extractor_consistent'?"),
         (lambda c: rows(c).update(x=3), "separation.rows.x must be of type object, not 3"),
-        (lambda c: rows(c).update(X=extra(c)), "separation.rows.X: a name is like [a-z][a-z0-9_]*"),
+        (lambda c: rows(c).update(X=extra(c)), "separation.rows.X: a name must be like [a-z][a-z0-9_]*"),
         (
             lambda c: (
                 c["data"]["classes"].update(drums=c["data"]["classes"].pop("Drums"))
                 or c["generation"].update(negatives={})
                 or rows(c).update(separator_drums={"kind": "projected"})
             ),
-            "separation.rows.separator_drums: a name is like [a-z][a-z0-9_]*, and no row of Table 1 has it",
+            "separation.rows.separator_drums: a name must be like [a-z][a-z0-9_]* and not that of a row of Table 1",
         ),
         (
             lambda c: rows(c).pop("separator"),
-            "needs the row separator, of which Table 1 is made: separator: {kind: sep",
+            "needs the row separator, from which Table 1 is made: separator: {kind: sep",
         ),
-        (lambda c: rows(c)["extractor"].update(published=False), "needs the row extractor, of which Table 1 is made"),
-        (lambda c: rows(c).update(x={"kind": "msdm", "published": True}), "rows.x is published, as msdm does"),
-        (lambda c: extra(c).update(paper=True), "extractor_consistent has the paper's numbers, as extractor does"),
-        (lambda c: extra(c).update(title="MSDM"), "title is 'MSDM', as the paper calls a method"),
-        (lambda c: rows(c)["separator"].update(w=5), "has w 5, of which the grid on test chunks has no value"),
-        (lambda c: rows(c).update(x={"kind": "validated", "twin": "separator"}), "give grid.validation.chunks"),
+        (lambda c: rows(c)["extractor"].update(published=False), "needs the row extractor, from which Table 1 is made"),
+        (
+            lambda c: rows(c).update(x={"kind": "msdm", "published": True}),
+            "rows.x has published: true, and so does msdm",
+        ),
+        (lambda c: extra(c).update(paper=True), "extractor_consistent has the paper's numbers, and so does extractor"),
+        (lambda c: extra(c).update(title="MSDM"), "title is 'MSDM', which is the paper's name for a method"),
+        (lambda c: rows(c)["separator"].update(w=5), "has w 5, which the grid on test chunks does not cover"),
+        (lambda c: rows(c).update(x={"kind": "validated", "twin": "separator"}), "set grid.validation.chunks"),
         (lambda c: rows(c).update(x={"kind": "validated", "twin": "msdm"}), "x.twin is 'msdm'; it must be a published"),
-        (lambda c: rows(c).update(x={"kind": "ensemble", "of": ["msdm", "x"]}), "x.of has 'x'; it names rows"),
+        (lambda c: rows(c).update(x={"kind": "ensemble", "of": ["msdm", "x"]}), "x.of has 'x'; choose from the rows"),
         (lambda c: rows(c).update(x={"kind": "ensemble", "of": ["msdm"]}), "it must have at least 2 entries"),
         (lambda c: rows(c)["extractor"].update(guidance={"interval": [3, 1]}), "guidance.interval is [3, 1]"),
         (lambda c: c["generation"].update(groups=[["Bass", "Drums"], ["Guitar"]]), "generation.groups has Bass"),
@@ -140,7 +143,7 @@ def extra(config):
         (lambda c: c["generation"].update(sequential={"order": ["Bass"]}), "generation.sequential.order has Bass"),
         (
             lambda c: c["generation"]["total"].update(gamma_x={"sigma": 1, "above": 2, "below": 1}),
-            "generation.total.gamma_x: above is not under below",
+            "generation.total.gamma_x: above must be less than below",
         ),
         (lambda c: c.pop("data"), "key 'data' is missing"),
         (lambda c: c["data"].update(source="slakh"), "data.source is"),
@@ -165,33 +168,33 @@ def test_mistakes_are_named_in_one_line(change, message):
     [
         ("separation: {rows: {msdm: {constrained: Paino}}}", "names the stem 'Paino'; did you mean 'Piano'?"),
         ("separation: {rows: {demucs_gibbs: {block: unifrom}}}", "\"unifrom\": did you mean 'uniform'?"),
-        ("separation: {rows: {demucs_gibbs: {block: 9}}}", "demucs_gibbs has block 9; there are 4 stems"),
+        ("separation: {rows: {demucs_gibbs: {block: 9}}}", "demucs_gibbs has block 9; at most all 4 stems"),
         ("separation: {extras: {x: {of: extractor}}}", "unknown key 'extras' in separation; known keys: chunks, "),
         ("baselines: {demucs_gibbs: {model: {demucs: {chanels: 8}}}}", "unknown key 'chanels' in baselines"),
         ("generation: {guidance: {interval: [3, 1]}}", "generation.guidance: guidance interval is [3, 1]"),
-        ("separation: {solver: {last: estimate}}", "separation.solver.last is estimate, which is for Extractors"),
+        ("separation: {solver: {last: estimate}}", "separation.solver.last is estimate, which only Extractors"),
         ("data: {window: 65535}", "data.window is 65535"),
         ("data: {sample_rate: 16000}", "model.folder was trained with 8000 Hz"),
-        ("data: {classes: {All: [Bass]}}", "the label 'All' is what all stems together are called"),
+        ("data: {classes: {All: [Bass]}}", "the label 'All' is reserved for all stems together"),
         ("data: {classes: {'Bass, Drums': [Bass]}}", "must be one line of text without commas"),
         ("data: {classes: {Бас: [Bass], Рог: [Piano]}}", "'Рог' and 'Бас' have the same file name, '___'"),
         ("data: {classes: {Horn: [Horn]}}", "data.classes.Horn has 'Horn'; mini has Bass, Drums, Guitar, Piano"),
         ("data: {kind: midi, classes: {Bass: ['32'], Drums: [drums], Guitar: ['24'], Piano: ['0']}, midi: {required: "
          "[Drum]}}", "data.midi.required names the stem 'Drum'; did you mean 'Drums'?"),
         ("data: {kind: midi, classes: {Bass: ['3-2']}}", "'3-2' is not a General MIDI program"),
-        ("separation: {solver: {name: dpmpp_2m, s_churn: 3}}", "'s_churn' in separation.solver; it is for euler"),
+        ("separation: {solver: {name: dpmpp_2m, s_churn: 3}}", "'s_churn' in separation.solver; it belongs to euler"),
         ("separation: {rows: {extractor: {solver: {name: dpmpp_2m, s_churn: 3}}}}", "extractor.solver: dpmpp_2m has"),
         ("separation: {rows: {extractor: {solver: {sigma_min: 9}}}}", "extractor.solver: sigma_min 9 and sigma_max 2"),
-        ("separation: {rows: {separator: {solver: {last: estimate}}}}", "separator.solver.last is estimate, which is"),
-        ("separation: {rows: {again: {title: 'Extractor, consistent', kind: extractor}}}", "as is that of"),
+        ("separation: {rows: {separator: {solver: {last: estimate}}}}", "separator.solver.last is estimate, which"),
+        ("separation: {rows: {again: {title: 'Extractor, consistent', kind: extractor}}}", "and so is that of"),
         ("training: {p_extra: {share: 0.5, low: 2, high: 1}}", "training.p_extra: low is 2, which is not below high"),
         ("training: {ema_power: [0.5]}", "ema_power.0 is 0.5: it must be a number above 0"),
         ("model: {train: true, config: {unet: {factors: [1, 3, 2, 2]}}}", "not a multiple of the network's stride 384"),
         ("model: {train: true, config: {unet: {num_blocks: [1]}}}", "num_blocks has 1 entries for 4 levels"),
-        ("demo_training: {training: {batch: 3, devices: 2}}", "training.batch is 3, not a multiple of the 2"),
+        ("demo_training: {training: {batch: 3, devices: 2}}", "training.batch is 3, not a multiple of its 2"),
         ("separation: {rows: {x: {title: X, kind: extractor, wiener: {seconds: 99}}}}", "x.wiener.seconds is 99"),
         ("data: {mini: {section_sizes: {'9': 1}}}", "section_sizes has the key '9'"),
-        ("base: dmeo", "base is 'dmeo', which is no file"),
+        ("base: dmeo", "base is 'dmeo', which is not a file"),
     ],
 )  # fmt: skip
 def test_what_a_job_would_refuse_is_refused_before_it(tmp_path, overlay, message):
@@ -262,7 +265,7 @@ def test_a_base_by_name_and_by_path(tmp_path):
     mine.write_text(f"base: {own}\nseed: 5\n")
     assert validate(load(mine)) == {**validate(load(own)), "seed": 5}
     own.write_text(f"base: {mine}\n")
-    with pytest.raises(UserError, match="stands on itself"):
+    with pytest.raises(UserError, match="is based on itself"):
         load(mine)
     own.write_text("base: null\nrun: bare\n")
     with pytest.raises(UserError, match="key 'data' is missing"):

@@ -64,7 +64,7 @@ def test_figure_shows_bars_and_lines_at_their_height(mixtures):
     bars, band = axes.collections
     assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[2.5, 3.75]] * 3
     assert set(band.get_paths()[0].vertices[:, 0]) == {1.5, 2.75}
-    assert "48 frames a bar, 300 reference frames of 12 tracks" in axes.get_title(loc="left")
+    assert "48 frames per bar, 300 reference frames of 12 tracks" in axes.get_title(loc="left")
 
 
 def test_bars_of_a_series_that_has_not_all_leave_no_gap(mixtures):

@@ -223,7 +223,7 @@ def test_best_of_table1_is_chosen_unless_pinned():
     assert chosen["extractor"] == make_row("extractor", w=0, chosen_by="configuration")
     assert (chosen["separator"].constrained, chosen["separator"].w) == ("Drums", 1)
     assert choose_settings({}, {"extractor": make_row("extractor", w=2)}, by="active")["extractor"].w == 2
-    with pytest.raises(UserError, match="pins"):
+    with pytest.raises(UserError, match="fixes"):
         choose_settings(grids, {"separator": make_row("separator", w=7)}, by="active")
 
 
@@ -709,7 +709,7 @@ def test_shards_that_do_not_fit_together_are_named(tmp_path):
     with pytest.raises(UserError, match=r"0\.csv: 2 items, but 4 in .*whole\.npy; remove both"):
         join_shards(tables, [tmp_path / "whole.npy", files[1]])
     np.save(files[1], audio[:2, :1])
-    with pytest.raises(UserError, match=r"1\.npy: an item is float32 \(1, 10\), but float32 \(2, 10\) in .*0\.npy"):
+    with pytest.raises(UserError, match=r"1\.npy: items are float32 \(1, 10\), but float32 \(2, 10\) in .*0\.npy"):
         join_shards(tables, files)
     files[1].write_bytes(files[0].read_bytes()[:-8])
     with pytest.raises(UserError, match=r"1\.npy: not a complete \.npy array"):

@@ -339,7 +339,7 @@ def test_an_unsupervised_model_stands_beside_one_of_labels():
     assert study.training("clap")["p_drop"] == 0
     assert study.training("gmsdi")["p_drop"] == 0.1
     config["separation"]["rows"]["separator_weak"].pop("constrained")
-    with pytest.raises(UserError, match=r"rows\.separator_weak has a model of its own, .* give its constrained"):
+    with pytest.raises(UserError, match=r"rows\.separator_weak has its own model, .* give its constrained"):
         validate(config)
 
 

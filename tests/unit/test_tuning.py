@@ -44,7 +44,7 @@ def test_variants_are_all_combinations_and_the_default_is_found():
     [
         ({"of": ["extractors"]}, "names 'extractors'"),
         ({"of": ["extractor"]}, "leaves w open"),
-        ({"of": ["extractor", "total"]}, "not all rows, or tasks, of one system"),
+        ({"of": ["extractor", "total"]}, "not all rows, or all tasks, of one system"),
         ({"of": ["total"], "vary": {"gama_x": [1.0]}}, "has the setting gama_x"),
         ({"of": ["total"], "vary": {"noise": ["loud"]}}, "noise: Input should be"),
         ({"of": ["total"], "vary": {"solver.step": [1]}}, "step"),
@@ -93,7 +93,7 @@ def test_a_default_is_supported_where_the_best_is_not_clearly_better(windows, mo
     for default, summary in summaries.items():
         sheet = defaults_sheet({"a.w": str(default), "b": "1"}, {"noise": ["a.w"]}, {"noise": summary})
         said[default] = sheet.rows[0]
-        assert sheet.rows[1] == ["b", "1 (?)", "no table"]
+        assert sheet.rows[1] == ["b", "1 (?)", "no search"]
         assert rows_sheet("noise", summary, chunks=7, tracks=3).rows
     assert said[1.0] == ["a.w", "1.0", "Noise: the best"]
     assert said[1.001][1] == "1.001"

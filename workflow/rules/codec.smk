@@ -1,4 +1,4 @@
-# The codecs of a model with `kind: latent`: small autoencoders that learn from the training mixtures. All variants are
+# The codecs of a model with `kind: latent`: small autoencoders trained on the training mixtures. All variants are
 # compared in a table; the model is trained on the latents of one.
 
 

@@ -1,4 +1,4 @@
-# The data set: composed and rendered here (mini), MIDI songs (midi), Slakh2100, downloaded or in a folder (slakh), or any
+# The data set: composed and rendered by gmsdi (mini), MIDI songs (midi), Slakh2100, downloaded or from a folder (slakh), or any
 # folder of multi-tracks (stems); then cut into windows. Also MTG-Jamendo, if the model is trained on it.
 
 

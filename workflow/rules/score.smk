@@ -191,7 +191,7 @@ rule fad:
         "../scripts/fad.py"
 
 
-# The effect of negative prompts on each stem at equal w, even where they do harm.
+# The effect of negative prompts on each stem at equal w, harmful effects included.
 rule negative_prompts:
     input:
         scores=["<results>/scores/fad_stems.csv", "<results>/scores/fad_curve.csv"],
@@ -233,7 +233,7 @@ rule coherence:
         "../scripts/coherence.py"
 
 
-# Of the stems by themselves the sums of Figure 3 tell nothing.
+# The sums of Figure 3 say nothing about individual stems.
 rule stems_of_mixtures:
     input:
         generated=expand(

@@ -50,7 +50,7 @@ def job(snakemake: Any) -> Iterator[None]:
 
 
 class Tee:
-    """A text stream to a terminal and a log; of a line that is overwritten, the log gets the last state."""
+    """A text stream to a terminal and a log; if a line is overwritten, the log gets its last state."""
 
     def __init__(self, terminal: TextIO, log: TextIO) -> None:
         self.terminal, self.log, self.line = terminal, log, ""
@@ -119,7 +119,7 @@ def model_folders(files: Any, bundled: Iterable[str]) -> list[Path]:
 
 
 def workflow_file(name: str) -> Path:
-    """A file in the workflow's folder, wherever that is; the rule's `code` has to name it."""
+    """A file in the workflow's folder, wherever that is; the rule must name it in `code`."""
     return Path(__file__).resolve().parents[1] / name
 
 

@@ -1,4 +1,4 @@
-"""Compare the variants of a search among ways to separate."""
+"""Compare the variants of a search that separates."""
 
 from typing import Any
 

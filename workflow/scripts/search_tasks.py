@@ -1,4 +1,4 @@
-"""Compare the variants of a search among ways to generate."""
+"""Compare the variants of a search that generates."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The table of codecs, from their scores."""
+"""Make the table of codecs from their scores."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """The configuration: typed, checked before the first job, and complete.
 
-A model of `run.Configuration` says what keys there are, of which type, and their defaults; where a class of the library
-has the settings, it is the definition. JSON schema, config/README.md and the resolved configuration are made from it.
-No heavy library is imported.
+`run.Configuration` defines all keys with their types and defaults; settings of the library are defined by its own
+classes. The JSON schema, config/README.md and the resolved configuration are made from it. No heavy library is
+imported.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["Config", "digest", "load", "over_base", "slug", "validate", "writabl
 
 
 def validate(config: Mapping[str, Any]) -> Config:
-    """A copy of a configuration with every default filled in, checked.
+    """Check a configuration, and return a copy with every default filled in.
 
-    An entry that `data.classes`, `generation.negatives` or `separation.rows` has from another file is left out by the
-    value null.
+    The value null removes an entry of `data.classes`, `generation.negatives` or `separation.rows` that another file
+    has.
 
     Args:
         config: as `load` or `over_base` returns it.
 
     Raises:
-        UserError: for an unknown key, a missing key, a value of the wrong type or range, and whatever a job would
-            refuse that can be known before it; in one line that names the key.
+        UserError: for an unknown or missing key, a value of the wrong type or range, and anything else known to make a
+            job fail; in one line that names the key.
     """
     from gmsdi.study.config.checks import check_all
     from gmsdi.study.config.errors import one_line

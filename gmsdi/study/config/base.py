@@ -1,4 +1,4 @@
-"""What all sections of a configuration share: no unknown keys, defaults from the library's classes."""
+"""The base of all sections of a configuration: unknown keys are errors, defaults come from the library's classes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from gmsdi.training.config import TrainingConfig
 
 
 class Model(BaseModel):
-    """A section: unknown keys are refused."""
+    """A section of the configuration, which refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", validate_default=False, frozen=True)
     absent: ClassVar[frozenset[str]] = frozenset()
-    """Keys that are left out where they are not given: what then holds is the method's own."""
+    """Keys that stay absent if they are not given; the method's own default then applies."""
 
     @model_validator(mode="before")
     @classmethod
@@ -51,7 +51,7 @@ class Model(BaseModel):
 
     @model_serializer(mode="wrap")
     def _given(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        if self is None:  # the section of an optional key that is not given, which its own section leaves out
+        if self is None:  # an optional section that is not given; its parent leaves it out
             return {}
         left_out = self._optional() - self.model_fields_set
         return {key: value for key, value in serialize(self).items() if key not in left_out}
@@ -62,7 +62,7 @@ class Model(BaseModel):
 
 
 class Changes(Model):
-    """A section of which only the keys that are given count: what differs from another."""
+    """A section whose keys override those of another section; keys that are not given stay absent."""
 
     @classmethod
     def _optional(cls) -> frozenset[str]:
@@ -70,13 +70,13 @@ class Changes(Model):
 
 
 class Distinct:
-    """Says that the entries of a list differ, as metadata of its type."""
+    """Metadata of a list type: its entries must differ."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         def checked(values: list[Any]) -> list[Any]:
             if again := [value for place, value in enumerate(values) if value in values[:place]]:
                 raise PydanticCustomError(
-                    "out_of_range", "{wanted}", {"wanted": f"it has {again[0]} twice; name it once"}
+                    "out_of_range", "{wanted}", {"wanted": f"it contains {again[0]} twice; name it once"}
                 )
             return values
 
@@ -90,7 +90,7 @@ Unique = Distinct()
 
 
 def hint(key: Any, known: Iterable[str]) -> str:
-    """What to do about a key or a name that is not known."""
+    """Advice about an unknown key or name."""
     known = list(known)
     near = difflib.get_close_matches(str(key), known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
@@ -102,7 +102,7 @@ def about(text: str, **more: Any) -> Any:
 
 
 def section(kind: Callable[[], Any], text: str) -> Any:
-    """A section that is filled with its defaults where it is not given."""
+    """A section that gets its defaults if it is not given."""
     return Field(default_factory=kind, description=text)
 
 
@@ -112,7 +112,7 @@ def choice(value: Any, text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A default as it is written in YAML."""
+    """A default in the form that YAML has."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
@@ -123,7 +123,7 @@ def _has_settings(kind: Any) -> bool:
 
 
 def _strict(kind: Any) -> Any:
-    """The type of a setting in a configuration: of a class that has settings, its model."""
+    """The type of a setting in the configuration; a class of settings becomes its section."""
     if kind is bool:
         return Flag
     if _has_settings(kind):
@@ -135,11 +135,11 @@ def _strict(kind: Any) -> Any:
 
 
 def key_of(hint: Any, default: Mapping[str, Any]) -> tuple[Any, Any]:
-    """A key of a section, as `pydantic.create_model` takes it.
+    """A key of a section, in the form for `pydantic.create_model`.
 
     Args:
-        hint: the setting's type, annotated as `gmsdi.settings` says.
-        default: nothing, or the key `default`.
+        hint: the setting's type, annotated as described in `gmsdi.settings`.
+        default: empty, or a mapping with the key `default`.
     """
     metadata = getattr(hint, "__metadata__", ())
     text = next((part.text for part in metadata if isinstance(part, About)), None)
@@ -152,11 +152,11 @@ def key_of(hint: Any, default: Mapping[str, Any]) -> tuple[Any, Any]:
 
 @cache
 def model_of(cls: type, *, omit: frozenset[str] = frozenset(), changes: bool = False) -> type[Model]:
-    """The section of a class of settings.
+    """The section for a class of settings.
 
     Args:
-        cls: a dataclass, annotated as `gmsdi.settings` says.
-        omit: fields that are no keys.
+        cls: a dataclass, annotated as described in `gmsdi.settings`.
+        omit: fields that are not keys.
         changes: whether all keys are optional and no defaults are filled in.
     """
     hints = get_type_hints(cls, include_extras=True)
@@ -200,13 +200,13 @@ def model_of(cls: type, *, omit: frozenset[str] = frozenset(), changes: bool = F
 
 
 class Sampler(Model):
-    """The section of a solver: an option of another sampler is refused by its name."""
+    """The section of a solver; the error for another sampler's option names that sampler."""
 
     @classmethod
     def _hint(cls, key: str) -> str:
         having = [name for name, kind in SAMPLERS.items() if key in options_of(kind)]
         if having:
-            return f"it is for {' and '.join(having)}, and the solver is {cls.model_fields['name'].default}"
+            return f"it belongs to {' and '.join(having)}, but the solver is {cls.model_fields['name'].default}"
         return super()._hint(key)
 
 
@@ -221,11 +221,11 @@ else:
         Union[tuple(Annotated[model_of(kind), Tag(name)] for name, kind in SAMPLERS.items())],  # noqa: UP007
         Discriminator(_name, custom_error_type="wrong_name", custom_error_message="choose " + ", ".join(SAMPLERS)),
     ]
-"""All settings of one sampler, by its name."""
+"""All settings of one sampler, chosen by its name."""
 
 
 def _all_options() -> type[Model]:
-    """The options of all samplers, each with the samplers that have it."""
+    """The options of all samplers; each description names the samplers that have the option."""
     keys: dict[str, Any] = {}
     for kind in SAMPLERS.values():
         for name, field in model_of(kind).model_fields.items():  # type: ignore[arg-type]
@@ -240,31 +240,31 @@ def _all_options() -> type[Model]:
 if TYPE_CHECKING:
 
     class SolverChanges(Changes):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class TrainingSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class TrainingChanges(Changes):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class UNetSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class UNetChanges(Changes):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class CodecSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class CodecChanges(Changes):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class GuidanceSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class GuidanceChanges(Changes):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
 else:
     SolverChanges = _all_options()

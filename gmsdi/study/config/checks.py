@@ -1,4 +1,4 @@
-"""What a job would refuse of a configuration whose keys are right, each by itself."""
+"""Checks of a configuration whose keys are each valid: combinations that would make a job fail."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from gmsdi.errors import UserError
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
 from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
-from gmsdi.study.config.files import Config, slug
+from gmsdi.study.config.files import WEIGHTS, Config, slug
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.methods import METHODS
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.table_rows import Rows
 
-BUNDLED = Path(__file__).parents[2] / "weights" / "mini"
+BUNDLED = WEIGHTS / "mini"
 RESERVED = ("All", "mixture", "stems")
-"""What tables and models call all stems together, so no stem can."""
+"""Names that tables and models use for all stems together."""
 
 
 def check_all(config: Config) -> None:
-    """Refuse what does not go together.
+    """Refuse settings that contradict each other.
 
     Args:
-        config: complete.
+        config: with every default filled in.
 
     Raises:
         UserError: for the first mistake, in one line.
@@ -49,15 +49,14 @@ def _labels(config: Config) -> None:
     for label in labels:
         where = f"config: data.classes: the label {label!r}"
         if label in RESERVED:
-            raise UserError(f"{where} is what all stems together are called; choose another")
+            raise UserError(f"{where} is reserved for all stems together; choose another")
         if not label or label != label.strip() or "," in label or not label.isprintable():
-            raise UserError(
-                f"{where} must be one line of text without commas, which join labels, and spaces at its ends"
-            )
+            raise UserError(f"{where} must be one line of text without commas and without spaces at its ends")
         if (other := files.setdefault(slug(label), label)) != label:
             raise UserError(
-                f"{where} and {other!r} have the same file name, {slug(label)!r}; let them differ in a letter from "
-                "A to Z or a digit"
+                f"{where} and {other!r} have the same file name, {slug(label)!r}; make them differ in a letter A to Z "
+                f"or "
+                "a digit"
             )
 
 
@@ -77,7 +76,8 @@ def _classes(config: Config) -> None:
             wanted, other = ("root", "tracks") if source["kind"] == "files" else ("tracks", "root")
             if wanted not in source or other in source:
                 raise UserError(
-                    f"config: data.midi.songs.{number} is of kind {source['kind']}; it has {wanted}, not {other}"
+                    f"config: data.midi.songs.{number} is of kind {source['kind']}; this kind takes {wanted}, not "
+                    f"{other}"
                 )
     if data["kind"] == "mini":
         for label, members in data["classes"].items():
@@ -86,13 +86,15 @@ def _classes(config: Config) -> None:
                     raise UserError(f"config: data.classes.{label} has {member!r}; {_of(member, INSTRUMENTS, 'mini')}")
         missing = [name for name in INSTRUMENTS if name != "Drums" and name not in data["mini"]["programs"]]
         if missing:
-            raise UserError(f"config: data.mini.programs has none of {missing[0]}; give one or more")
+            raise UserError(f"config: data.mini.programs has no program for {missing[0]}; give one or more")
     for where, sizes in (("mini", data["mini"]), ("midi.variety", data["midi"]["variety"])):
         for size in sizes["section_sizes"]:
             if not size.isdigit() or int(size) < 1 or (where == "mini" and int(size) > len(INSTRUMENTS)):
-                raise UserError(f"config: data.{where}.section_sizes has the key {size!r}; keys are numbers from 1 on")
+                raise UserError(
+                    f"config: data.{where}.section_sizes has the key {size!r}; keys are whole numbers from 1"
+                )
         if not sum(sizes["section_sizes"].values()):
-            raise UserError(f"config: data.{where}.section_sizes: the probabilities are all 0; give one that is not")
+            raise UserError(f"config: data.{where}.section_sizes: all probabilities are 0; give at least one above 0")
     pairs = {
         "mini.sections": data["mini"]["sections"],
         "midi.variety.tempo": data["midi"]["variety"]["tempo"],
@@ -100,14 +102,15 @@ def _classes(config: Config) -> None:
     }
     for where, pair in pairs.items():
         if pair and pair[0] > pair[1]:
-            raise UserError(f"config: data.{where} is {pair}; write the least first")
+            raise UserError(f"config: data.{where} is {pair}; write the smaller number first")
 
 
 def _fad(config: Config) -> None:
     for key in ("checkpoint", "sha256"):
         if config["fad"][key] and config["fad"]["embedding"].startswith("musicnn"):
             raise UserError(
-                f"config: fad.{key} is for VGGish and CLAP, musicnn has its weights in its package; set it to null or "
+                f"config: fad.{key} is for VGGish and CLAP; musicnn's weights come with the package. Set it to null, "
+                f"or "
                 "choose another fad.embedding"
             )
 
@@ -136,7 +139,7 @@ def _of(label: Any, known: Any, what: str = "data.classes") -> str:
 
 
 def _rows(config: Config) -> None:
-    """The rows of Table 2 can be made, and the windows of their filters fit."""
+    """The rows of Table 2 are valid, and the windows of their filters fit."""
     Rows(config)
     for name, row in config["separation"]["rows"].items():
         for key in ("by_power", "wiener"):
@@ -149,12 +152,12 @@ def _window(where: str, options: Mapping[str, Any] | None, config: Config) -> No
     data = config["data"]
     if options and not 2 <= round(options["seconds"] * data["sample_rate"]) < data["window"]:
         raise UserError(
-            f"{where}.seconds is {options['seconds']}; it must be more than a sample and less than data.window"
+            f"{where}.seconds is {options['seconds']}; it must be longer than one sample and shorter than data.window"
         )
 
 
 def _solvers(config: Config) -> None:
-    """Every solver, all its changes made, is one that its sampler takes."""
+    """Every solver is valid for its sampler after all overrides."""
     for stack in stacks(config):
         where = ".".join(stack[-1])
         own: Any = config
@@ -169,19 +172,19 @@ def _solvers(config: Config) -> None:
         _say(where, partial(Solver, **settings))
         if settings.get("last") == "estimate" and not _implied(stack[-1], config):
             raise UserError(
-                f"config: {where}.last is estimate, which is for Extractors and projected Separators; use step"
+                f"config: {where}.last is estimate, which only Extractors and projected Separators can use; write step"
             )
 
 
 def _implied(path: tuple[str, ...], config: Config) -> bool:
-    """Whether the derivatives that a solver is for imply signals, at which `last: estimate` ends."""
+    """Whether the solver's derivative implies an estimate of the stems, as `last: estimate` needs."""
     if path[:2] == ("separation", "rows"):
         return METHODS[config["separation"]["rows"][path[2]]["kind"]].IMPLIES
     return "extraction" in path
 
 
 def _say(where: str, make: Callable[[], Any]) -> Any:
-    """What a function makes; what it refuses is said to be in a place of the configuration."""
+    """Call a function, and add the place in the configuration to its error."""
     try:
         return make()
     except (UserError, ValueError) as error:
@@ -193,7 +196,7 @@ def _guidance(config: Config) -> None:
     for section, own in {**{key: config[key] for key in ("separation", "generation")}, **rows}.items():
         low, high = own.get("guidance", {}).get("interval") or (0, math.inf)
         if low > high:
-            raise UserError(f"config: {section}.guidance.interval is [{low}, {high}]; write the low level first")
+            raise UserError(f"config: {section}.guidance.interval is [{low}, {high}]; write the lower level first")
 
 
 def _generation(config: Config) -> None:
@@ -211,7 +214,9 @@ def _generation(config: Config) -> None:
         for key in ("gamma_x", "gamma_y"):
             gamma = generation[task].get(key)
             if isinstance(gamma, dict) and gamma.get("above", 0) >= gamma.get("below", math.inf):
-                raise UserError(f"config: generation.{task}.{key}: above is not under below; no noise level is left")
+                raise UserError(
+                    f"config: generation.{task}.{key}: above must be less than below, or no noise level is left"
+                )
 
 
 def _training_data(config: Config) -> None:
@@ -221,19 +226,21 @@ def _training_data(config: Config) -> None:
     splits = {name: range(first, last + 1) for name, (first, last) in data["shards"].items()}
     for name, shards in splits.items():
         if not shards:
-            raise UserError(f"config: training_data.shards.{name}: the first is after the last; write [first, last]")
+            raise UserError(
+                f"config: training_data.shards.{name}: the first shard is after the last; write [first, last]"
+            )
     if shared := set(splits["train"]) & set(splits["validation"]):
-        raise UserError(f"config: training_data.shards: shard {min(shared)} is in both splits; take it out of one")
+        raise UserError(f"config: training_data.shards: shard {min(shared)} is in both splits; remove it from one")
     text = config["model"]["config"]["text"]["kind"]
     if config["model"]["train"] and text not in ("clap", "none"):
         raise UserError(
-            f"config: model.config.text.kind is {text}, which learns from labels, and training_data.kind jamendo has "
-            "none; choose clap or none"
+            f"config: model.config.text.kind is {text}, which needs labels, but training_data.kind jamendo has none; "
+            "choose clap or none"
         )
 
 
 def _trainings(config: Config) -> None:
-    """Every training, with what differs from `training`, is one that the class takes and its devices share."""
+    """Every training is valid after its overrides, and its devices can share its batch."""
     base = config["training"]
     places = {f"{name}.training": config[name] for name in ("demo_training", "clap", "codec")}
     places |= {
@@ -244,7 +251,7 @@ def _trainings(config: Config) -> None:
         _made(where, partial(TrainingSettings.model_validate, training))
         if training["batch"] % training["devices"]:
             raise UserError(
-                f"config: {where}.batch is {training['batch']}, not a multiple of the {training['devices']} devices; "
+                f"config: {where}.batch is {training['batch']}, not a multiple of its {training['devices']} devices; "
                 "change one of them"
             )
 
@@ -258,7 +265,7 @@ def _made(where: str, make: Callable[[], Any]) -> None:
 
 
 def _networks(config: Config) -> None:
-    """Networks to be trained can be built, and a window fits them."""
+    """Networks to be trained can be built, and their strides divide the window."""
     model, baselines, window = config["model"], config["baselines"], config["data"]["window"]
     unets: dict[str, Mapping[str, Any]] = {}
     unets |= {"model.config.unet": {}} if model["train"] or config["demo_training"]["enabled"] else {}
@@ -273,12 +280,12 @@ def _networks(config: Config) -> None:
         if window % stride:
             raise UserError(
                 f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change "
-                "it, or patch_factor and factors"
+                "the window, or patch_factor and factors"
             )
 
 
 def _codec_hop(config: Config) -> int:
-    """Samples of a frame of the codec that the model is trained on, when all codecs can be made."""
+    """Samples per frame of the codec that the model is trained on, after checking all codecs."""
     codec = config["codec"]
     made: dict[str, Any] = {}
     for name, changes in codec["variants"].items():
@@ -290,12 +297,12 @@ def _codec_hop(config: Config) -> int:
 
 
 def _bundled(config: Config) -> None:
-    """The rate, window and labels of the data are those of a model that is used as it is."""
+    """Sample rate, window and labels of the data match those of models that are used without training."""
     folders, rows = {}, Rows(config)
     if not config["model"]["train"]:
         folders["model.folder"] = Path(config["model"]["folder"] or BUNDLED)
     if not config["baselines"]["train"]:
-        root = Path(config["baselines"]["folder"] or BUNDLED.parent / "baselines")
+        root = Path(config["baselines"]["folder"] or WEIGHTS / "baselines")
         models = [model for system in rows.systems.values() if system.kind != GMSDI for model in system.models]
         folders |= {f"baselines.folder ({model})": root / model for model in models}
     for name, row in rows.table.items():
@@ -306,22 +313,22 @@ def _bundled(config: Config) -> None:
         try:
             known = json.loads((folder.expanduser() / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            continue  # the workflow says which file is missing
+            continue  # the workflow names the missing file
         labels = list(data["classes"])
         if where.startswith("baselines") and sorted(known.get("labels", labels)) != sorted(labels):
             raise UserError(
                 f"config: data.classes has {', '.join(labels)}, but the model of {where} was trained with "
-                f"{', '.join(known['labels'])}; train the systems (baselines.train), or leave out their "
-                "rows of separation.rows, by null"
+                f"{', '.join(known['labels'])}; train the systems (baselines.train), or remove their "
+                "rows from separation.rows by setting them to null"
             )
         for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
             if key in known and known[key] != data[key] and _fixed(key, known, data):
                 raise UserError(
                     f"config: data.{key} is {data[key]}, but the model of {where} was trained with {known[key]} "
-                    f"{unit}; change it, or train a model (model.train, baselines.train)"
+                    f"{unit}; change data.{key}, or train a model (model.train, baselines.train)"
                 )
 
 
 def _fixed(key: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether a model takes no other value of a key: a window may be of several of its own."""
+    """Whether a value does not suit a model: a window may be a multiple of the model's."""
     return key != "window" or bool(data["window"] % known["window"])

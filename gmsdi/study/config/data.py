@@ -18,27 +18,27 @@ Texts = Annotated[list[str], Len(1)]
 Addresses = Annotated[list[str], Unique]
 
 MINI = MiniConfig()
-TRAIN, VALIDATION, TEST = "of the train split", "of the validation split", "of the test split"
+TRAIN, VALIDATION, TEST = "for the train split", "for the validation split", "for the test split"
 
 if TYPE_CHECKING:
 
     class VarietySettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class LimitSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class ActivitySettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class SplitSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class MiniSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
     class PlayedSettings(Model):
-        """Made below."""
+        """Created below; this is for type checkers."""
 
 else:
     VarietySettings, LimitSettings, ActivitySettings = model_of(Variety), model_of(Limits), model_of(Activity)
@@ -51,7 +51,7 @@ else:
 
 
 class FirstTracks(Model):
-    """Tracks of each split, among its first; null is all."""
+    """Limits on the tracks of each split; null means all."""
 
     train: Count | None = choice(None, TRAIN)
     validation: Count | None = choice(None, VALIDATION)
@@ -59,7 +59,7 @@ class FirstTracks(Model):
 
 
 class MiniTracks(Model):
-    """Tracks of each split."""
+    """Number of tracks in each split."""
 
     train: Count = choice(MINI.tracks["train"], TRAIN)
     validation: Count = choice(MINI.tracks["validation"], VALIDATION)
@@ -69,32 +69,33 @@ class MiniTracks(Model):
 class Mini(MiniSettings):
     """The composed dataset."""
 
-    tracks: MiniTracks = section(MiniTracks, "tracks of each split")
+    tracks: MiniTracks = section(MiniTracks, "number of tracks in each split")
 
 
 class Download(Model):
-    """How archives are fetched."""
+    """How archives are downloaded."""
 
     folder: str = choice(
         "results/downloads",
-        "where archive and unpacked tracks lie, for all runs; an archive that is put there is verified and used",
+        "folder for archives and unpacked tracks, shared by all runs; an archive already there is verified and used",
     )
     archive: Literal["keep", "remove", "stream"] = choice(
         "keep",
-        "keep: other splits and classes can be unpacked later; remove: once it is unpacked; stream: never stored, "
-        "but a killed job starts again with the first byte",
+        "keep: keep it, so that other splits and classes can be unpacked later; remove: delete it once it is unpacked; "
+        "stream: unpack while downloading, without storing it; a killed job then starts again from the first byte",
     )
-    mirrors: Addresses = choice([], "URLs of folders that have the same archive; they are asked first")
-    registry: str | None = choice(None, "table of published files instead of gmsdi/data/registry.csv")
+    mirrors: Addresses = choice([], "URLs of folders with the same archive; tried first")
+    registry: str | None = choice(None, "table of published files to use instead of gmsdi/data/registry.csv")
 
 
 class ShardDownload(Download):
-    """How the archives of shards are fetched."""
+    """How the archives of shards are downloaded."""
 
     archive: Literal["keep", "remove", "stream"] = choice(
         "remove",
-        "remove: once it is unpacked; keep: other tracks can be unpacked later; stream: never stored, but a killed job "
-        "starts again with the shard's first byte",
+        "remove: delete it once it is unpacked; keep: keep it, so that other tracks can be unpacked later; stream: "
+        "unpack "
+        "while downloading, without storing it; a killed job then starts again from the shard's first byte",
     )
 
 
@@ -103,20 +104,20 @@ class Stems(Model):
 
     splits: SplitSettings = section(
         SplitSettings,
-        "which tracks make a split; a list names tracks by their folder below `root`, or all tracks below a folder, "
-        "and may have patterns; a number is a share, drawn for each track by itself among those that no list of "
-        "validation and test names",
+        "which tracks are in which split. A list names tracks by their folders below `root`; a folder stands for all "
+        "tracks below it, and patterns are allowed. A number is a share: each track that no list of validation and "
+        "test names is drawn independently",
     )
-    activity: ActivitySettings = section(ActivitySettings, "how it is told from a stem's audio where it sounds")
+    activity: ActivitySettings = section(ActivitySettings, "how a stem's audio is judged to sound or to be silent")
     gain_db: Number = choice(
         0.0,
-        "of all files, before they are summed and stored with 16 bits; negative where sums exceed full scale, of which "
-        "the job warns",
+        "gain applied to all files before they are summed and stored as 16-bit integers; make it negative if the job "
+        "warns that sums exceed full scale",
     )
 
 
 class SongTracks(Changes):
-    """Songs of each split."""
+    """Number of songs in each split."""
 
     train: Natural = choice(0, TRAIN)
     validation: Natural = choice(0, VALIDATION)
@@ -127,13 +128,12 @@ class Songs(Changes):
     """A source of songs."""
 
     kind: Literal["files", "arranged", "composed", "drawn"] = about(
-        "files: MIDI files and game archives below a folder; arranged: chord charts composed here, arranged by MMA, a "
-        "program that must be installed; composed: pieces of our own composer; drawn: notes drawn at random"
+        "files: MIDI files and game archives below a folder; arranged: chord charts composed by gmsdi and arranged by "
+        "the program MMA, which must be installed; composed: pieces by gmsdi's own composer; drawn: notes drawn at "
+        "random"
     )
-    root: str = choice(
-        None, "files: the folder; one that has the folders train, validation and test keeps them as splits"
-    )
-    tracks: SongTracks = choice(None, "of all but files: songs of each split")
+    root: str = choice(None, "files: the folder; sub-folders named train, validation and test are kept as splits")
+    tracks: SongTracks = choice(None, "all kinds but files: number of songs in each split")
 
 
 class SoundFonts(Model):
@@ -145,7 +145,7 @@ class SoundFonts(Model):
 
 
 class Versions(Model):
-    """Versions of each song."""
+    """Number of versions of each song."""
 
     train: Count = choice(1, TRAIN)
     validation: Count = choice(1, VALIDATION)
@@ -163,18 +163,16 @@ class SplitShares(Model):
 class Midi(PlayedSettings):
     """MIDI songs and how they are played."""
 
-    songs: list[Songs] = choice([], "where the songs come from; those of several sources are mixed")
+    songs: list[Songs] = choice([], "where the songs come from; several sources are mixed")
     soundfonts: SoundFonts = section(
-        SoundFonts, ".sf2 or .sf3 files, one drawn for each part; TimGM6mb is that of the pretty_midi package"
+        SoundFonts, ".sf2 or .sf3 files, one drawn at random for each part; TimGM6mb comes with the pretty_midi package"
     )
-    versions: Versions = section(Versions, "versions of each song")
-    variety: VarietySettings = section(
-        VarietySettings, "how a version differs from its song; with the defaults it does not"
-    )
+    versions: Versions = section(Versions, "number of versions of each song")
+    variety: VarietySettings = section(VarietySettings, "how versions differ from their song; by default they do not")
     split_shares: SplitShares = section(
-        SplitShares, "shares of the splits among the songs of files without splits of their own"
+        SplitShares, "shares of the splits, for songs from files that are not sorted into splits by folders"
     )
-    limits: LimitSettings = section(LimitSettings, "what a song may be at most; larger ones are left out")
+    limits: LimitSettings = section(LimitSettings, "upper limits for a song; songs beyond them are left out")
 
 
 class Data(Model):
@@ -182,44 +180,46 @@ class Data(Model):
 
     kind: Literal["mini", "midi", "slakh", "stems"] = choice(
         "mini",
-        "mini: composed and rendered here; midi: MIDI songs, found in folders or composed here, rendered with "
-        "SoundFonts; slakh: Slakh2100, downloaded or in a folder; stems: your own multi-tracks, any folder of them in "
-        "`root`",
+        "mini: composed and rendered by gmsdi; midi: MIDI songs, from folders or composed by gmsdi, rendered with "
+        "SoundFonts; slakh: Slakh2100, downloaded or from a folder; stems: your own multi-tracks, any folder of them, "
+        "named by `root`",
     )
     source: Literal["slakh2100", "slakh2100_redux", "babyslakh"] = choice(
         "slakh2100_redux",
-        "slakh: the data set and its split; slakh2100: the original split by number, 1500/375/225 tracks; "
-        "slakh2100_redux: without the tracks in omitted/, 1289/270/151, none of which shares its MIDI file with "
-        "another; babyslakh: 20 tracks at 16 kHz, to try things out",
+        "slakh: the data set and its splits. slakh2100: the original splits by number, 1500/375/225 tracks; "
+        "slakh2100_redux: without the tracks in omitted/, 1289/270/151 tracks, no two of which share a MIDI file; "
+        "babyslakh: 20 tracks at 16 kHz, to try things out",
     )
     root: str | None = choice(
         None,
-        "slakh: the folder of the data set (with train, validation, test and omitted) where you have it; null "
-        "downloads it; stems: the folder that holds your tracks",
+        "slakh: the folder of the data set (with train, validation, test and omitted) if you have it; null downloads "
+        "it. "
+        "stems: the folder with your tracks",
     )
     tracks: FirstTracks = section(
         FirstTracks,
-        "slakh and midi: of each split only the tracks among its first so many numbers; stems: only its first so many "
-        "tracks, in order of name; null is all",
+        "use only the first N tracks of each split: by number for slakh and midi, by name for stems; null means all",
     )
     download: Download = section(
         Download,
-        "slakh: how its archive is fetched, if root is null; 104 GB for both splits of Slakh2100, 0.9 GB for BabySlakh",
+        "slakh: how its archive is downloaded, if root is null; 104 GB for both versions of Slakh2100, 0.9 GB for "
+        "BabySlakh",
     )
-    seed: Natural = choice(1, "mini and midi: seed of what is composed and drawn; midi and stems: of the split")
-    sample_rate: Rate = choice(MINI.sample_rate, "Hz")
-    window: Window = choice(32768, "samples of a chunk")
-    min_active: NonNegative = choice(0.5, "seconds that a stem must sound in a chunk to be one of its labels")
+    seed: Natural = choice(
+        1, "mini and midi: seed of everything composed or drawn at random; midi and stems: also of the splits"
+    )
+    sample_rate: Rate = choice(MINI.sample_rate, "in Hz")
+    window: Window = choice(32768, "length of a chunk in samples")
+    min_active: NonNegative = choice(0.5, "seconds for which a stem must sound in a chunk to be listed in its prompt")
     classes: Annotated[dict[str, Members], Len(2)] = about(
-        "stem label to what it sums: instrument classes (inst_class) of Slakh and mini; of midi General MIDI programs "
-        'from 0 ("32-39"), drums (the drum channel) or rest (all that is in no other class); of stems patterns of '
-        "files "
-        "relative to the track's folder, such as `bass.wav`, `vocals/*.wav` or `lead*`, upper and lower case alike; "
-        "the order is that of every table"
+        "maps each stem label to what is summed into that stem. slakh and mini: instrument classes (inst_class); midi: "
+        'General MIDI programs counted from 0 ("32-39"), drums (the drum channel) or rest (everything in no other '
+        "class); stems: file patterns relative to the track's folder, such as `bass.wav`, `vocals/*.wav` or `lead*`, "
+        "ignoring case. Tables list the stems in this order"
     )
-    stems: Stems = section(Stems, "stems: how your multi-tracks are read, see gmsdi.data.multitracks")
-    mini: Mini = section(Mini, "the composed dataset, see gmsdi.data.mini")
-    midi: Midi = section(Midi, "MIDI songs and how they are played, see gmsdi.data.midi_dataset")
+    stems: Stems = section(Stems, "stems: how your multi-tracks are read (gmsdi.data.multitracks)")
+    mini: Mini = section(Mini, "mini: the composed dataset (gmsdi.data.mini)")
+    midi: Midi = section(Midi, "midi: MIDI songs and how they are played (gmsdi.data.midi_dataset)")
 
 
 class ShardSplits(Model):
@@ -230,7 +230,7 @@ class ShardSplits(Model):
 
 
 class TrainingData(Model):
-    """What the text-conditioned model learns from."""
+    """What the text-conditioned model is trained on."""
 
     kind: Literal["same", "jamendo"] = choice(
         "same",
@@ -238,12 +238,12 @@ class TrainingData(Model):
         "labels",
     )
     root: str | None = choice(
-        None, "jamendo: the folder of the data set (with 00 to 99) where you have it; null downloads it"
+        None, "jamendo: the folder of the data set (with 00 to 99) if you have it; null downloads it"
     )
-    shards: ShardSplits = section(ShardSplits, "jamendo: the first and the last of the shards of each split, 0 to 99")
+    shards: ShardSplits = section(ShardSplits, "jamendo: the first and the last shard of each split, from 0 to 99")
     tracks: Count | None = choice(
-        None, "jamendo: of each shard only so many tracks, those of the lowest identifiers; null is all"
+        None, "jamendo: number of tracks to use from each shard, those with the lowest identifiers; null means all"
     )
     download: ShardDownload = section(
-        ShardDownload, "jamendo: how its archives are fetched, if root is null; 1.6 GB a shard"
+        ShardDownload, "jamendo: how its archives are downloaded, if root is null; 1.6 GB per shard"
     )

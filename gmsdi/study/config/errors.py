@@ -1,4 +1,4 @@
-"""A mistake in a configuration as one line: what is wrong, where, and what to do."""
+"""Turns a mistake in a configuration into one line: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TYPES = {
 
 
 def one_line(error: ValidationError, config: Mapping[str, Any]) -> str:
-    """The first mistake."""
+    """Describe the first mistake."""
     found = error.errors(include_url=False)
     first = _path(found[0]["loc"], config)
-    # Of a value that may be of several types, what is wrong with the one that it is says most.
+    # If a value may be of several types, the error about the type that it has is the most helpful.
     same = [one for one in found if _path(one["loc"], config)[: len(first)] == first]
     mistake = next((one for one in same if one["type"] not in (*TYPES, "literal_error")), same[0])
     path = _path(mistake["loc"], config)
@@ -50,7 +50,7 @@ def one_line(error: ValidationError, config: Mapping[str, Any]) -> str:
     if kind in TYPES and not (rule.get("enum") or _choices(rule)):
         advice = ""
         if isinstance(value, str) and ("number" in kinds or "integer" in kinds) and _is_number(value):
-            advice = f"; YAML reads {value} as text, write {float(value)!r} or add a decimal point"
+            advice = f"; YAML reads {value} as text: write {float(value)!r}, or add a decimal point"
         return f"config: {where} must be of type {' or '.join(kinds)}, not {shown}{advice}"
     choices = rule.get("enum") or _choices(rule)
     if choices and kind != "out_of_range":
@@ -68,7 +68,7 @@ def one_line(error: ValidationError, config: Mapping[str, Any]) -> str:
 
 
 def _path(location: Sequence[str | int], config: Any) -> list[str | int]:
-    """A place in the configuration, without what pydantic adds for the members of unions."""
+    """A path in the configuration, without the parts that pydantic adds for members of unions."""
     path: list[str | int] = []
     for place, part in enumerate(location):
         last = place == len(location) - 1
@@ -92,7 +92,7 @@ def _kinds(rule: Mapping[str, Any]) -> list[str]:
 
 
 def _choices(rule: Mapping[str, Any]) -> list[str]:
-    """What a value may be that is of several types, one of them named values."""
+    """The choices for a value that may be one of several names or of another type."""
     parts = rule.get("anyOf", [])
     named = [choice for part in parts for choice in part.get("enum", [])]
     others = [f"a whole number of at least {part.get('minimum')}" for part in parts if part.get("type") == "integer"]

@@ -1,4 +1,4 @@
-"""Configuration files: reading them, laying one over another, and the names that follow from their values."""
+"""Configuration files: reading and merging them, and names derived from their values."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ Config = dict[str, Any]
 
 _PACKAGED = Path(__file__).parents[2] / "share"
 HOME = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3]
-"""What holds the folders workflow, config and envs: the wheel's copy of them, or the checkout."""
+"""The folder that contains workflow, config and envs: the copy in a wheel, or the checkout."""
 FOLDER = HOME / "config"
 """Folder of the configurations that come with the package."""
 DEMO = "config.yaml"
+WEIGHTS = Path(__file__).parents[2] / "weights"
+"""Folder of the models that come with the package, and of the baselines' once they are installed."""
 
 
 def load(*paths: str | Path) -> Config:
-    """Read configuration files, each over the ones before it, and all of them over their base.
+    """Read configuration files; each overrides the ones before it, and together they override their base.
 
-    That is what Snakemake's `--configfile` gives. The base is what the last of them that has the key `base` names, or
-    the demo, config.yaml.
+    Snakemake's `--configfile` does the same. The base is named by the key `base` of the last file that has it, and
+    is otherwise the demo, config.yaml.
 
     Returns:
-        All keys of these files, unchecked; see `validate`.
+        All keys of these files, not validated yet (see `validate`).
 
     Raises:
         UserError: if a file is missing, is not YAML, or is not a mapping.
@@ -45,19 +47,19 @@ def load(*paths: str | Path) -> Config:
 
 
 def over_base(given: Mapping[str, Any], folder: Path = FOLDER) -> Config:
-    """Lay a configuration over the one that its key `base` names, key by key; lists are replaced as a whole.
+    """Merge a configuration into the one that its key `base` names, key by key; lists are replaced as a whole.
 
-    Where it chooses another sampler, the options of the base's solvers that this one lacks are left out.
+    Where it chooses another sampler, options of the base's solver that the new sampler lacks are dropped.
 
     Args:
-        given: what a user wrote, in files or on the command line.
-        folder: where the configurations lie that a base may name.
+        given: the user's configuration, from files and the command line.
+        folder: the folder of the configurations that `base` may name.
 
     Returns:
-        All keys, unchecked. Their `base` is null: nothing lies below them any more.
+        All keys, not validated yet. Their `base` is null, since it has been merged.
 
     Raises:
-        UserError: if the base is missing or damaged, or stands on itself.
+        UserError: if the base is missing, damaged, or based on itself.
     """
     return {**_based(given, [], folder), "base": None}
 
@@ -67,16 +69,16 @@ def _based(given: Mapping[str, Any], seen: list[Path], folder: Path) -> Config:
     if name is None:
         return copy.deepcopy(dict(given))
     if not isinstance(name, str):
-        raise UserError(f"config: base is {name!r}; write demo, another name in config/, a path, or null")
+        raise UserError(f"config: base is {name!r}; write demo, the name of another file in config/, a path, or null")
     path = folder / DEMO if name == "demo" else folder / f"{name}.yaml"
     if not path.is_file():
         path = Path(name).expanduser()
     if not path.is_file():
         names = ", ".join(["demo", *(file.stem for file in sorted(folder.glob("*.yaml")) if file.name != DEMO)])
-        raise UserError(f"config: base is {name!r}, which is no file; name one, or one of {names}")
+        raise UserError(f"config: base is {name!r}, which is not a file; write a path, or one of {names}")
     path = path.resolve()
     if path in seen:
-        raise UserError(f"config: base: {path} stands on itself; leave out its base")
+        raise UserError(f"config: base: {path} is based on itself; remove its key base")
     content = _read(path)
     if path == (folder / DEMO).resolve():
         content["base"] = None
@@ -103,7 +105,7 @@ def _read(path: Path) -> Config:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a configuration is a list of `key: value` lines")
+        raise UserError(f"{path}: not a configuration, which consists of lines `key: value`")
     return content
 
 
@@ -116,7 +118,7 @@ def _overlay(base: Config, extra: Mapping[str, Any]) -> None:
 
 
 def digest(value: Any, length: int = 8) -> str:
-    """A short hexadecimal name for a configuration value; equal values have equal names, whatever their key order."""
+    """A short hexadecimal name for a configuration value; equal values get equal names, whatever their key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
 
 
@@ -134,6 +136,10 @@ def writable(folder: str | Path) -> None:
     folder = Path(folder).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"{folder}: cannot be written, {existing} is not a folder; rename it or choose another run")
+        raise UserError(
+            f"{folder}: cannot be created, since {existing} is not a folder; rename it, or choose another run"
+        )
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{folder}: cannot be written, no permission for {existing}; change it or work elsewhere")
+        raise UserError(
+            f"{folder}: cannot be written, since {existing} is read-only; change its permissions, or work elsewhere"
+        )

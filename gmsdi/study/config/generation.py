@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from annotated_types import Len
 
 from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive, Share
+from gmsdi.study import tasks
 from gmsdi.study.config.base import (
     Changes,
     GuidanceSettings,
@@ -26,23 +27,29 @@ if TYPE_CHECKING:
     ByPowerSection: TypeAlias = Any
 else:
     ByPowerSection = model_of(ByPower)
-OWN_W = "null takes generation.w"
+
+
+def own(task: type[tasks.Task], key: str) -> Any:
+    """A task's default for one of its settings."""
+    return task.model_fields[key].default
+
+
+OWN_W = "guidance strength; null means generation.w"
 Clips = Annotated[int, Bounded(whole=True, ge=4)]
 
 
 class SigmaGamma(Changes):
     """A standard deviation of the likelihood that is proportional to the noise level."""
 
-    sigma: Positive = about("c of gamma = c * sigma")
-    above: NonNegative = choice(None, "least noise level at which the term acts")
-    below: Positive = choice(None, "noise level from which on it does not")
+    sigma: Positive = about("the factor c in gamma = c * sigma")
+    above: NonNegative = choice(None, "lowest noise level at which the term is used")
+    below: Positive = choice(None, "noise level from which on the term is dropped")
 
 
 Gamma = Annotated[float, Bounded(gt=0, infinite=True)] | SigmaGamma
 GAMMA = (
     "standard deviation of the likelihood: a number, .inf to drop the term, or {sigma: c} for gamma = c * sigma; "
-    "{sigma: c, above: s, below: t} drops the term outside of the noise levels from s to t; not given, it is the "
-    "method's"
+    "{sigma: c, above: s, below: t} drops the term outside the noise levels s to t. If left out, the method's default"
 )
 
 
@@ -52,13 +59,13 @@ class Single(Model):
     solver: SolverChanges = section(SolverChanges, ChangesOf)
     w: Annotated[list[Number], Len(1), Unique] | None = choice(
         None,
-        "guidance, the same with and without negative prompts: a pair of bars for each; null takes generation.w",
+        "guidance strengths; each gives a pair of bars, with and without negative prompts; null means generation.w",
     )
     w_curve: Annotated[list[Number], Unique] = choice(
-        [], "guidance of a table over w, of both alike; empty leaves it out"
+        [], "guidance strengths for the curve over w, with and without negative prompts; an empty list leaves it out"
     )
     curve_clips: Clips = choice(
-        16, "clips of each stem at each w of the curve; distances of other numbers of clips are not comparable"
+        16, "number of clips per stem and w on the curve; distances from different numbers of clips are not comparable"
     )
 
 
@@ -72,15 +79,16 @@ class Total(Model):
     gamma_x: Gamma = choice(None, GAMMA)
     gamma_y: Gamma = choice(None, GAMMA)
     noise: Literal["independent", "coupled"] = choice(
-        "independent",
-        "of the stems and their mixture: independent, or beyond the paper coupled, so that the stems' noises sum to "
-        "the mixture's",
+        own(tasks.Total, "noise"),
+        "noise of the stems and of the mixture: independent; or coupled (beyond the paper), so that the stems' noises "
+        "sum "
+        "to the mixture's",
     )
     consistent: Flag = choice(
-        False,
-        "beyond the paper: the stems end where they sum to the generated mixture exactly, for gamma_y of .inf",
+        own(tasks.Total, "consistent"),
+        "beyond the paper, for gamma_y of .inf: make the final stems sum exactly to the generated mixture",
     )
-    negatives: Flag = choice(True, "use generation.negatives")
+    negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
 
 
 class Sequential(Model):
@@ -89,36 +97,42 @@ class Sequential(Model):
     solver: SolverChanges = section(SolverChanges, ChangesOf)
     w: Number | None = choice(None, OWN_W)
     order: Annotated[list[str], Unique] | None = choice(
-        None, "of the stems, all of data.classes; null draws an order for each clip"
+        None, "order of the stems, which names all of data.classes; null draws an order for each clip"
     )
-    share: Share = choice(0.3, "weight of the whole mixture against the stem alone")
+    share: Share = choice(
+        own(tasks.Sequential, "share"), "weight of the mixture's estimate; that of the stem alone gets the rest"
+    )
     lags: Natural | None = choice(
-        16,
-        "samples over which copies of the stems that are there are looked for, to leave them out; null leaves them in",
+        own(tasks.Sequential, "lags"),
+        "reach, in samples to either side, of the filter that finds and removes copies of the stems already generated; "
+        "null keeps copies",
     )
-    negatives: Flag = choice(True, "use generation.negatives")
+    negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
 
 
 class Extraction(Model):
-    """How a generated mixture is taken apart."""
+    """How a generated mixture is separated."""
 
-    solver: SolverChanges = section(SolverChanges, "keys that differ from the solver of the row extractor")
-    w: Number = choice(1, "guidance")
+    solver: SolverChanges = section(SolverChanges, "overrides keys of the solver of the row extractor")
+    w: Number = choice(1, "guidance strength")
     by_power: ByPowerSection | None = choice(
         None,
-        "in each step, what the estimates lack to the mixture goes to the stems by their power in its spectrogram; "
-        "null: in equal parts",
+        "in each step, the residual (the mixture minus the sum of the estimates) is shared among the stems in "
+        "proportion "
+        "to their spectrogram power; null shares it equally",
     )
-    samples: Count = choice(1, "runs whose mean is taken")
+    samples: Count = choice(1, "number of runs to average")
 
 
 class Extracted(Model):
-    """A mixture from the joint prompt alone, taken apart."""
+    """A mixture generated from the joint prompt, then separated."""
 
     solver: SolverChanges = section(SolverChanges, ChangesOf)
-    w: Number | None = choice(None, "of the mixture; null takes generation.w")
-    extraction: Extraction = section(Extraction, "how it is taken apart; for the rest as the row extractor")
-    negatives: Flag = choice(False, "use generation.negatives, for the Extractor")
+    w: Number | None = choice(None, "guidance strength for the mixture; null means generation.w")
+    extraction: Extraction = section(
+        Extraction, "how the mixture is separated; keys not given here are those of the row extractor"
+    )
+    negatives: Flag = choice(False, "let the Extractor use the negative prompts of generation.negatives")
 
 
 class Partial(Model):
@@ -130,56 +144,65 @@ class Partial(Model):
     w: Number | None = choice(None, OWN_W)
     gamma_x: Gamma = choice(None, GAMMA)
     gamma_y: Gamma = choice(None, GAMMA)
-    alpha: Number = choice(1, "weight of the given stems")
-    beta: Number = choice(1, "weight of the generated stems")
+    alpha: Number = choice(own(tasks.Partial, "alpha"), "weight alpha of the given stems")
+    beta: Number = choice(own(tasks.Partial, "beta"), "weight beta of the generated stems")
     given_noise: Literal["fixed", "redrawn", "coupled"] = choice(
-        "fixed",
-        "of the given stems: drawn once, in every evaluation, or once so that the noises of all stems sum to the "
-        "mixture's",
+        own(tasks.Partial, "given_noise"),
+        "noise of the given stems. fixed: drawn once; redrawn: drawn anew in every evaluation; coupled: drawn once, "
+        "so that "
+        "the noises of all stems sum to the mixture's",
     )
-    negatives: Flag = choice(True, "use generation.negatives")
+    negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
 
 
 class Conditioned(Model):
-    """An accompaniment that is heard together with the clean given stems."""
+    """An accompaniment, denoised together with the clean given stems."""
 
     solver: SolverChanges = section(SolverChanges, ChangesOf)
     w: Number | None = choice(None, OWN_W)
-    share: Share = choice(0.5, "weight of the whole mixture against the accompaniment alone")
-    lags: Natural | None = choice(
-        16, "samples over which copies of the given stems are looked for, to leave them out; null leaves them in"
+    share: Share = choice(
+        own(tasks.Conditioned, "share"),
+        "weight of the mixture's estimate; that of the accompaniment alone gets the rest",
     )
-    negatives: Flag = choice(True, "use generation.negatives")
+    lags: Natural | None = choice(
+        own(tasks.Conditioned, "lags"),
+        "reach, in samples to either side, of the filter that finds and removes copies of the given stems; null keeps "
+        "copies",
+    )
+    negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
 
 
 class Generation(Model):
     """Figures 2 and 3."""
 
-    clips: Clips = choice(16, "clips of each bar")
+    clips: Clips = choice(16, "number of clips per bar")
     solver: SolverSettings = section(dict, "how the derivative is integrated from sigma_max to 0")
-    guidance: GuidanceSettings = section(GuidanceSettings, "classifier-free guidance apart from its strength w")
-    w: Number = choice(1, "guidance where a task has none of its own")
+    guidance: GuidanceSettings = section(GuidanceSettings, "classifier-free guidance, apart from its strength w")
+    w: Number = choice(1, "guidance strength of tasks that give none")
     negatives: dict[str, str] = choice({}, NEGATIVES)
     single: Single = section(Single, "one stem from its label alone (Figure 2)")
-    total: Total = section(Total, 'all stems together, Eq. 10 (Figure 3, "All")')
+    total: Total = section(Total, 'all stems together, Eq. 10 (the bar "All" of Figure 3)')
     sequential: Sequential | None = choice(
         None,
-        "beyond the paper: one stem after the other, each to go with those that are there, as in `conditioned` (a bar "
-        "of its own in Figure 3); null leaves it out",
+        "beyond the paper: one stem after the other, each generated to fit the stems before it, as in `conditioned` "
+        "(its "
+        "own bar in Figure 3); null leaves it out",
     )
     extracted: Extracted | None = choice(
         None,
-        "beyond the paper: a mixture from the joint prompt alone, taken apart by the consistent Extractor (a bar of "
-        "its own in Figure 3); null leaves it out",
+        "beyond the paper: a mixture is generated from the joint prompt, then separated by the consistent Extractor "
+        "(its "
+        "own bar in Figure 3); null leaves it out",
     )
     groups: Annotated[list[Annotated[list[str], Len(1)]], Len(2)] | None = choice(
         None,
-        "Eq. 11, with the settings of `total`: stems that are generated as one signal, such as [[Bass, Drums], "
-        "[Guitar, Piano]], all of data.classes (a bar of its own in Figure 3); null leaves it out",
+        "Eq. 11, with the settings of `total`: groups of stems, each generated as one signal, such as [[Bass, Drums], "
+        "[Guitar, Piano]]; they name all of data.classes (its own bar in Figure 3); null leaves it out",
     )
-    partial: Partial = section(Partial, "an accompaniment to every subset of given stems, Eq. 12 (Figure 3)")
+    partial: Partial = section(Partial, "accompaniments to every subset of given stems, Eq. 12 (Figure 3)")
     conditioned: Conditioned | None = choice(
         None,
-        "the same beyond the paper: the accompaniment is heard together with the clean given stems (bars of their "
-        "own in Figure 3); null leaves it out",
+        "beyond the paper: like `partial`, but the accompaniment is denoised together with the clean given stems (its "
+        "own "
+        "bars in Figure 3); null leaves it out",
     )

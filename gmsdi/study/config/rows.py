@@ -1,9 +1,8 @@
 """The rows of `separation.rows`: a section for each kind, made from the methods' classes.
 
-Rows are a mapping of names to rows, not a list, so that files lie over each other by the merge that all sections have:
-a file adds a row by its name, changes one key of one, or leaves one out by `null`, and Snakemake's own merge of several
-files does the same, where it replaces lists as a whole. Names are told apart by being keys, and the order is kept: new
-rows come last.
+Rows are a mapping from names to rows, not a list, so that files are merged as in all other sections: a file adds a row
+under a new name, changes single keys of a row, or removes a row by `null`. Snakemake's own merge of several files does
+the same, but replaces whole lists. As keys, names are unique. Order is kept, and new rows come last.
 """
 
 from __future__ import annotations
@@ -20,19 +19,20 @@ from gmsdi.study.methods import METHODS, Row
 
 TITLE = choice(
     None,
-    "in tables, where no other row has it; null is what the method is called. `{steps}` and `{samples}` in it become "
-    "the row's own numbers, and another number of either is an error",
+    "name of the row in tables, which no other row may have; null means the name of the method. `{steps}` and "
+    "`{samples}` are replaced by the row's own numbers; any other number of steps or samples in it is an error",
 )
 
 PAPER = choice(
     None,
-    "the paper's numbers of this method stand beside the row; null: if it is published, unless its model has seen no "
-    "labels",
+    "show the paper's numbers for this method beside the row; null means yes for published rows whose model was "
+    "trained "
+    "with labels",
 )
 
 
 def section_of(method: type[Row]) -> type[Model]:
-    """The section of a row's settings: those fields of its class that say what they mean."""
+    """The section of a kind of row: the fields of its class that carry a description."""
     keys: dict[str, Any] = {"kind": (Literal[method.kind_name()], about("the method")), "title": (str | None, TITLE)}
     if method.PAPER is not None:
         keys["paper"] = (Flag | None, PAPER)
@@ -44,26 +44,26 @@ def section_of(method: type[Row]) -> type[Model]:
             default = {} if field.is_required() else {"default": field.get_default(call_default_factory=True)}
             keys[name] = key_of(hints[name], default)
         elif name == "guidance":
-            keys[name] = (GuidanceChanges, section(GuidanceChanges, "keys of `separation.guidance` that differ"))
+            keys[name] = (GuidanceChanges, section(GuidanceChanges, "overrides keys of `separation.guidance`"))
         elif name == "solver":
-            keys[name] = (SolverChanges, section(SolverChanges, "keys of `separation.solver` that differ"))
+            keys[name] = (SolverChanges, section(SolverChanges, "overrides keys of `separation.solver`"))
     told = (method.__doc__ or "").split("\n")[0]
     return create_model(f"{method.__name__}Row", __base__=Model, __module__=__name__, __doc__=told, **keys)
 
 
 class ValidatedRow(Model):
-    """A row of Table 1's methods with settings that the test split has not seen."""
+    """A repeat of a published row, with settings chosen on validation chunks instead of test chunks."""
 
     kind: Literal["validated"] = about("the method")
-    twin: str = about("the published row that this one is like, but for its settings, which validation chunks choose")
+    twin: str = about("the published row that this row repeats, with settings chosen on validation chunks")
     title: str | None = TITLE
 
 
 class EnsembleRow(Model):
-    """For each stem the best of several rows by scores on test chunks, or on validation chunks for validated rows."""
+    """The best of several rows for each stem, chosen on test chunks or, for validated rows, on validation chunks."""
 
     kind: Literal["ensemble"] = about("the method")
-    of: Annotated[list[str], Len(2), Unique] = about("the names of these rows")
+    of: Annotated[list[str], Len(2), Unique] = about("names of the rows to choose from")
     title: str | None = TITLE
 
 
@@ -73,7 +73,7 @@ SECTIONS |= {"validated": ValidatedRow, "ensemble": EnsembleRow}
 
 
 def _kind(given: Any) -> Any:
-    """The kind of a row; of what is no mapping any, which refuses it."""
+    """The kind of a row. What is no mapping gets an arbitrary kind, which then refuses it."""
     return str(given.get("kind")) if isinstance(given, Mapping) else getattr(given, "kind", "extractor")
 
 

@@ -26,45 +26,45 @@ class Fad(Model):
     """Frechet audio distance."""
 
     embedding: Embedding = choice(
-        "musicnn-MTT-penultimate200", "network, training set and layer; see gmsdi.metrics.embeddings"
+        "musicnn-MTT-penultimate200", "network, training set and layer (gmsdi.metrics.embeddings)"
     )
     checkpoint: str | None = choice(
-        None, "VGGish, CLAP: file of the weights; null downloads the published ones, 289 MB and 2.4 GB"
+        None, "VGGish and CLAP: file with the weights; null downloads the published ones (289 MB and 2.4 GB)"
     )
     sha256: Digest | None = choice(
-        None, "VGGish, CLAP: digest that the weights must have; null is that of the published ones"
+        None, "VGGish and CLAP: digest that the weights must have; null means that of the published file"
     )
-    hop: Positive | None = choice(None, "seconds from one frame of a clip to the next; null is the embedding's default")
+    hop: Positive | None = choice(None, "seconds between the frames of a clip; null means the embedding's default")
     reference_clips: Annotated[int, Bounded(whole=True, ge=2)] | None = choice(
-        None, "test chunks of each reference, at random; null is all"
+        None, "number of test chunks in each reference, drawn at random; null means all"
     )
     mixtures: Literal["all", "any"] = choice(
-        "all", "reference mixtures of Figure 3: those in which all stems are active, or any"
+        "all", "reference mixtures of Figure 3: those in which all stems are active, or any mixtures"
     )
 
 
 class Intervals(Model):
     """Confidence intervals."""
 
-    confidence: Annotated[float, Bounded(gt=0, lt=1)] = choice(0.95, "their coverage")
+    confidence: Annotated[float, Bounded(gt=0, lt=1)] = choice(0.95, "coverage of the intervals")
 
 
 class Gallery(Model):
-    """Players of the report page."""
+    """Players on the report page."""
 
-    examples: Natural = choice(2, "examples of each task")
+    examples: Natural = choice(2, "number of examples of each task")
 
 
 class Jobs(Model):
-    """How the work is cut."""
+    """How work is divided into jobs."""
 
-    separation: Count = choice(1, "jobs of each separation method")
-    generation: Count = choice(1, "jobs of each generation task")
-    batch: Count = choice(8, "chunks that are sampled together")
-    threads: Count = choice(1, "CPU cores of a job that runs the model")
-    device: Literal["auto", "cpu", "cuda", "mps"] = choice("auto", "auto takes a GPU if there is one")
+    separation: Count = choice(1, "number of jobs per separation method")
+    generation: Count = choice(1, "number of jobs per generation task")
+    batch: Count = choice(8, "number of chunks sampled together")
+    threads: Count = choice(1, "CPU cores for a job that runs a model")
+    device: Literal["auto", "cpu", "cuda", "mps"] = choice("auto", "where models run; auto uses a GPU if there is one")
     precision: Literal["auto", "float32", "bf16"] = choice(
-        "auto", "of the network; auto takes bf16 where the hardware is faster at it"
+        "auto", "precision of the network; auto uses bf16 where the hardware is faster with it"
     )
 
 
@@ -73,38 +73,43 @@ class Configuration(Model):
 
     base: str | None = choice(
         "demo",
-        "what this file overlays: `demo` is config.yaml, another name the file of that name beside it, and all else a "
-        "path; null is nothing, but the defaults of this page",
+        "the configuration that this file overrides: `demo` is config.yaml, another name is the file of that name "
+        "beside "
+        "it, anything else is a path; null means the defaults on this page",
     )
     run: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = about(
-        "name of the run; results go to results/<run>"
+        "name of the run; its results go to results/<run>"
     )
-    seed: Natural = choice(1, "every random number of the run derives from it")
-    data: Data = about("the dataset, and how it is cut into chunks")
+    seed: Natural = choice(1, "all random numbers of the run derive from it")
+    data: Data = about("the dataset, and how it is divided into chunks")
     training_data: TrainingData = section(
         TrainingData,
-        "what the text-conditioned model learns from, if model.train; the paper's other systems need stems and learn "
-        "from `data`",
+        "what the text-conditioned model is trained on, if model.train is true; the paper's other systems need stems "
+        "and "
+        "are trained on `data`",
     )
-    model: TextModel = section(TextModel, "the text-conditioned model that the results are computed with")
-    training: TrainingSettings = about("of the model that the results are computed with, if model.train is true")
+    model: TextModel = section(TextModel, "the text-conditioned model that produces the results")
+    training: TrainingSettings = about(
+        "training of the text-conditioned model, if model.train is true; other trainings override keys of it"
+    )
     clap: Clap = section(Clap, "the CLAP of a model with `text.kind: clap`")
     codec: CodecTrainings = section(CodecTrainings, "the codecs of a model with `kind: latent`")
     demo_training: DemoTraining = section(
-        DemoTraining, "a short real training that shows the path; its model is not used for any result"
+        DemoTraining, "a short training that shows the procedure; no result uses its model"
     )
     separation: Separation = section(Separation, "Table 2")
-    costs: Costs = section(Costs, "figure of the SI-SDR improvement against network evaluations")
+    costs: Costs = section(Costs, "Figure 4: SI-SDR improvement against network evaluations")
     baselines: Baselines = section(
         Baselines,
-        "the paper's other systems, which learn from separated stems; those run of which `separation.rows` has a row",
+        "the paper's other systems, which are trained on separated stems; a system runs if `separation.rows` has a "
+        "row for it",
     )
     grid: Grid = section(Grid, "Table 1")
     generation: Generation = section(Generation, "Figures 2 and 3")
-    tuning: Tuning = section(Tuning, "searches on the validation split, for `make tune`")
+    tuning: Tuning = section(Tuning, "searches on the validation split, run by `make tune`")
     fad: Fad = section(Fad, "Frechet audio distance")
     intervals: Intervals = section(
-        Intervals, "confidence intervals over tracks of scores, of their differences and of distances"
+        Intervals, "confidence intervals over tracks, for scores, their differences and distances"
     )
-    gallery: Gallery = section(Gallery, "players of the report page")
-    jobs: Jobs = section(Jobs, "how the work is cut; no result depends on it")
+    gallery: Gallery = section(Gallery, "players on the report page")
+    jobs: Jobs = section(Jobs, "how work is divided into jobs; no result depends on it")

@@ -15,12 +15,12 @@ from gmsdi.study.config.run import Configuration
 Schema = dict[str, Any]
 REF = "#/$defs/"
 CHANGES = "_changes"
-"""Ends the name of a definition of which a mapping gives only what differs."""
+"""Ending of the name of a definition whose keys override others, and are all optional."""
 
 
 @cache
 def schema() -> Schema:
-    """The JSON schema (draft 2020-12). Sections that occur once are written in place, others are in `$defs`."""
+    """The JSON schema (draft 2020-12). Sections used once are written in place, others are in `$defs`."""
     raw = Configuration.model_json_schema()
     raw["$defs"] |= SolverChanges.model_json_schema().pop("$defs", {})
     definitions: Schema = {_snake(name): _tidied(rule) for name, rule in raw.pop("$defs").items()}
@@ -28,7 +28,7 @@ def schema() -> Schema:
     for kind in SAMPLERS.values():
         definitions.pop(_snake(kind.__name__))
     definitions["solver"] = {
-        "description": "all settings of one sampler, by its name",
+        "description": "all settings of one sampler",
         "type": "object",
         "oneOf": [_sampler(name) for name in SAMPLERS],
     }
@@ -46,7 +46,7 @@ def schema() -> Schema:
 
 
 def rule_at(path: Sequence[str | int]) -> Schema:
-    """The part of the schema that a value is checked by; empty for a value of the user's own, such as an option's."""
+    """The part of the schema that applies at a path; empty where it says nothing."""
     rule: Schema = schema()
     for part in path:
         rule = resolved(rule)
@@ -61,7 +61,7 @@ def rule_at(path: Sequence[str | int]) -> Schema:
 
 
 def resolved(rule: Schema) -> Schema:
-    """A rule with the definition that it refers to; of a solver, with the options of all samplers."""
+    """A rule merged with the definition that it refers to; a solver gets the options of all samplers."""
     if "$ref" not in rule:
         return rule
     name = definition(rule)
@@ -80,7 +80,7 @@ def _sampler(name: str) -> Schema:
 
 
 def _joined(kinds: Mapping[str, Schema]) -> Schema:
-    """A row of any kind, with the keys of all of them, each with the kinds that have it. Only its kind is needed."""
+    """A row of any kind: the keys of all kinds, each with the kinds that have it. Only `kind` is required."""
     keys: dict[str, Schema] = {}
     for rule in kinds.values():
         keys |= rule["properties"]
@@ -88,11 +88,11 @@ def _joined(kinds: Mapping[str, Schema]) -> Schema:
         having = [kind for kind, own in kinds.items() if key in own["properties"]]
         others = [kind for kind in kinds if kind not in having]
         whose = ", ".join(having) if len(having) < len(others) else f"not {', '.join(others)}"
-        whose += "; needed" if any(key in kinds[kind]["required"] for kind in having) else ""
+        whose += "; required" if any(key in kinds[kind]["required"] for kind in having) else ""
         keys[key] = {**rule, "description": f"{rule['description']} ({whose})"} if others else rule
     told = "; ".join(f"`{kind}`: {rule['description'].removesuffix('.')}" for kind, rule in kinds.items())
     keys["kind"] = {"type": "string", "enum": list(kinds), "description": f"the method. {told}"}
-    told = "A row of Table 2; in brackets the kinds that have a key, or have it not."
+    told = "A row of Table 2. Brackets say which kinds of rows have a key."
     return {
         "type": "object",
         "description": told,
@@ -107,7 +107,7 @@ def _snake(name: str) -> str:
 
 
 def _tidied(rule: Any) -> Any:
-    """Without titles, with names of our own, and `type: [integer, "null"]` for what is one or the other."""
+    """Drop titles, rename definitions, and write `type: [integer, "null"]` for unions of plain types."""
     if isinstance(rule, list):
         return [_tidied(inner) for inner in rule]
     if not isinstance(rule, dict):
@@ -154,7 +154,7 @@ def _references(rule: Any) -> Iterator[str]:
 
 
 def _inlined(rule: Any, once: Mapping[str, Schema]) -> Any:
-    """The same schema with every definition that is used only once put in place of its reference."""
+    """The schema with each definition that is used only once written in place of its reference."""
     if isinstance(rule, list):
         return [_inlined(inner, once) for inner in rule]
     if not isinstance(rule, dict):

@@ -1,4 +1,4 @@
-"""The solvers of a configuration: which settings lie over which."""
+"""The solvers of a configuration: which section overrides which."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Path = tuple[str, ...]
 
 SEPARATION, GENERATION = ("separation", "solver"), ("generation", "solver")
 TABLE1 = ("extractor", "separator")
-"""The rows whose solver the grid changes."""
+"""The rows whose solvers the grid overrides."""
 
 
 def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
-    """Keys of the settings of each solver: complete settings first, then those that differ from them, in order."""
+    """For each solver, the paths of its sections: the complete settings first, then the sections that override them."""
     yield [SEPARATION]
     rows = {
         name: [SEPARATION, ("separation", "rows", name, "solver")] for name in _mapping(config, "separation", "rows")
@@ -36,7 +36,7 @@ def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:
 
 
 def chains(config: Mapping[str, Any]) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-    """Every solver's settings that are given: where they stand, the sampler that they are for, and themselves."""
+    """For every solver section that is given: its path, the name of its sampler, and its settings."""
     for stack in stacks(config):
         name = "euler"
         for path in stack:
@@ -47,13 +47,13 @@ def chains(config: Mapping[str, Any]) -> Iterator[tuple[Path, str, dict[str, Any
 
 
 def whole(config: Mapping[str, Any], stack: list[Path]) -> dict[str, Any]:
-    """The settings of a solver, all changes made."""
+    """The settings of a solver after all overrides."""
     first, *others = (_mapping(config, *path) for path in stack)
     return changed(first, *others)
 
 
 def _mapping(config: Any, *path: str) -> Mapping[str, Any]:
-    """What stands somewhere in a configuration; empty if it is nothing or no mapping."""
+    """The mapping at a path of the configuration; empty if there is none."""
     for key in path:
         config = config.get(key) if isinstance(config, Mapping) else None
     return config if isinstance(config, Mapping) else {}

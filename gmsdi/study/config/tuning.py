@@ -10,22 +10,26 @@ from gmsdi.settings import Count
 from gmsdi.study.config.base import Model, about, choice
 from gmsdi.study.config.generation import Clips
 
-DOTS = "named as the row or the task has them, with dots: `solver.steps`"
+DOTS = "named by the fields of the row or the task, with dots: `solver.steps`"
 
 
 class Search(Model):
     """Variants of rows of Table 2, or of tasks of Figures 2 and 3."""
 
-    of: Annotated[list[str], Len(1)] = about("names of rows of one system, or of tasks of one system")
-    settings: dict[str, Any] = choice({}, f"what all variants have in common, {DOTS}")
-    vary: dict[str, list[Any]] = choice({}, f"settings and the values to try, {DOTS}; every combination is a variant")
-    decides: list[str] = choice([], "keys of config.yaml that the table supports, or does not")
-    items: Count | None = choice(None, "chunks, or clips of each bar; null takes tuning.chunks, or tuning.clips")
+    of: Annotated[list[str], Len(1)] = about("names of rows, or of tasks, that run on one system")
+    settings: dict[str, Any] = choice({}, f"settings that all variants share, {DOTS}")
+    vary: dict[str, list[Any]] = choice(
+        {}, f"maps each setting to the values to try; settings are {DOTS}. Every combination is a variant"
+    )
+    decides: list[str] = choice([], "keys of config.yaml whose values this search tests")
+    items: Count | None = choice(
+        None, "number of chunks, or of clips per bar; null means tuning.chunks or tuning.clips"
+    )
 
 
 class Tuning(Model):
-    """Searches on the validation split, which `snakemake tune` runs."""
+    """Searches on the validation split, run by the target `tune`."""
 
-    chunks: Count = choice(16, "validation chunks with two active stems or more, spread over the tracks")
-    clips: Clips = choice(16, "clips of each bar")
-    searches: dict[str, Search] = choice({}, "short names to searches")
+    chunks: Count = choice(16, "number of validation chunks with two or more active stems, spread over the tracks")
+    clips: Clips = choice(16, "number of clips per bar")
+    searches: dict[str, Search] = choice({}, "maps short names to searches")

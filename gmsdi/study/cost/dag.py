@@ -1,4 +1,4 @@
-"""The jobs of a configuration, as Snakemake plans them: what they work, and which wait for which."""
+"""The jobs of a configuration as Snakemake plans them: the work of each, and which jobs wait for which."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gmsdi.study.config.files import HOME
 from gmsdi.study.work import PAGE, Amount, Work, Works
 
 Overlay = str | Path | Mapping[str, Any]
-"""A configuration file, or what one would hold."""
+"""A configuration file, or the content of one."""
 
 SNAKEFILE = HOME / "workflow" / "Snakefile"
 
@@ -29,11 +29,11 @@ class Job:
     """A job of the workflow.
 
     Attributes:
-        rule: its rule.
-        name: unique.
-        work: what its rule says.
-        after: names of the jobs that run a network and that it waits for, directly or not.
-        amount: how much it is, where that is counted.
+        rule: name of its rule.
+        name: unique name of the job.
+        work: the work that its rule states.
+        after: names of the jobs with a network that it waits for, directly or indirectly.
+        amount: the amount of work, once it is counted.
     """
 
     rule: str
@@ -44,13 +44,13 @@ class Job:
 
 
 def resolved(overlays: Sequence[Overlay]) -> Config:
-    """The configuration of the workflow with these overlays, every default filled in.
+    """The workflow's configuration after these overlays, with every default filled in.
 
     Raises:
-        UserError: if a file is missing or wrong, or the workflow's own are not there.
+        UserError: if a file is missing or invalid, or the workflow's own files are missing.
     """
     if not SNAKEFILE.is_file():
-        raise UserError(f"{SNAKEFILE}: not there; install gmsdi anew, from a wheel or from a whole checkout")
+        raise UserError(f"{SNAKEFILE}: missing; reinstall gmsdi from a wheel or from a complete checkout")
     with _files(overlays) as files:
         return validate(load(*files))
 
@@ -70,22 +70,22 @@ def _files(overlays: Sequence[Overlay]) -> Iterator[list[Path]]:
 
 
 def jobs(overlays: Sequence[Overlay]) -> list[Job]:
-    """All jobs of a configuration, done or not, as Snakemake plans them; each comes after those that it waits for.
+    """All jobs of a configuration, done or not, as Snakemake plans them, each after the jobs that it waits for.
 
     Raises:
-        UserError: if Snakemake is missing, or cannot plan them, with its reason.
+        UserError: if Snakemake is missing, or cannot plan the jobs; with its reason.
     """
     try:
         from snakemake.api import SnakemakeApi
         from snakemake.exceptions import WorkflowError
         from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
     except ImportError as error:
-        raise UserError("costs are counted by Snakemake, which is missing: pip install 'gmsdi[workflow]'") from error
-    data = resolved(overlays)["data"]  # mistakes are named before Snakemake starts
+        raise UserError("counting costs needs Snakemake: pip install 'gmsdi[workflow]'") from error
+    data = resolved(overlays)["data"]  # reports mistakes before Snakemake starts
     known = Path(".snakemake").exists()
     try:
         settings = OutputSettings(quiet={Quietness.ALL}, dryrun=True)
-        # Tracks that are still to come are counted too, as those of a folder without any.
+        # If data.root is not set yet, an empty folder stands for the tracks.
         to_come = data["kind"] == "stems" and not data["root"]
         Works.to_come = to_come
         with (
@@ -113,9 +113,9 @@ def jobs(overlays: Sequence[Overlay]) -> list[Job]:
 
 
 def _ordered(dependencies: Mapping[Any, Sequence[Any]]) -> list[Job]:
-    """Snakemake's jobs in an order in which none comes before what it waits for."""
+    """Snakemake's jobs, each after the jobs that it waits for."""
     names = {job: _name(job) for job in dependencies}
-    behind: dict[Any, tuple[str, ...]] = {}  # jobs that run a network, to be waited for by what needs this one
+    behind: dict[Any, tuple[str, ...]] = {}  # the jobs with a network that dependents of this job wait for
     found: list[Job] = []
 
     def visit(job: Any) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What jobs cost: their evaluations and steps times the seconds of each, laid out over devices."""
+"""What jobs cost: evaluations and training steps times the seconds of each, laid out over devices."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gmsdi.study.study import Study
 from gmsdi.study.work import PARTS, EmbeddingWindows
 
 BACKWARD = 3
-"""A training step is taken as so many evaluations of its batch where it is not measured: the backward pass costs about
-twice the forward pass."""
+"""Cost of a training step that was not measured, in evaluations of its batch: the backward pass takes about twice as
+long as the forward pass."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Repeated timings, in seconds: their median and their extremes."""
+    """Median and extremes of repeated timings, in seconds."""
 
     median: float
     low: float
@@ -31,7 +31,7 @@ class Seconds:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Seconds:
-        """Summary of one or more timings."""
+        """Summarise one or more timings."""
         return cls(statistics.median(values), min(values), max(values))
 
 
@@ -40,11 +40,11 @@ class Cost:
     """What a network costs on a device.
 
     Attributes:
-        evaluation: of one signal.
-        step: of one training step at its batch; None takes `BACKWARD` evaluations of every window.
-        parameters: of the network and what it is conditioned by; None where unknown.
-        memory: peak bytes while sampling; None where unknown.
-        training_memory: peak bytes while training; None where unknown.
+        evaluation: time to denoise one signal.
+        step: time of one training step; None assumes `BACKWARD` evaluations of each window of its batch.
+        parameters: number of parameters, text encoder included; None if unknown.
+        memory: peak memory in bytes while sampling; None if unknown.
+        training_memory: peak memory in bytes while training; None if unknown.
     """
 
     evaluation: Seconds
@@ -56,19 +56,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Part:
-    """A table, a figure or a training.
+    """The cost of a table, a figure or a training.
 
     Attributes:
         name: one of `PARTS`.
         jobs: number of jobs.
-        evaluations: signals that networks denoise, those of validations included.
+        evaluations: signals that networks denoise, validations included.
         steps: training steps.
-        hours: of devices, all jobs together.
+        hours: device hours of all jobs together.
         longest: hours of its longest job.
-        memory: bytes of arrays of audio, of the job that holds most.
-        network_memory: bytes of the network at work, of the job that needs most; 0 where it is not measured.
-        disk: bytes of its outputs.
-        finished: hours until all of its jobs are done on the given number of devices.
+        memory: largest memory of a job's audio arrays, in bytes.
+        network_memory: largest memory of a job's network, in bytes; 0 if not measured.
+        disk: size of its outputs in bytes.
+        finished: hours until all its jobs are done on the given number of devices.
     """
 
     name: str
@@ -89,16 +89,17 @@ class Costs:
 
     Attributes:
         run: name of the run.
-        device: what was measured, in words.
+        device: description of the measured device.
         devices: number of devices.
-        costs: of every network.
-        parts: in the order of `PARTS`, those with jobs.
+        costs: the cost of every network.
+        parts: the parts that have jobs, in the order of `PARTS`.
         jobs: number of all jobs.
-        hours: of devices, all jobs together.
+        hours: device hours of all jobs together.
         wall: hours until everything is done on the devices.
-        longest_chain: hours of the longest chain of jobs that wait for one another; no number of devices is faster.
-        disk: bytes in all.
-        notes: what was assumed.
+        longest_chain: hours of the longest chain of jobs that wait for one another, a lower bound for any number of
+            devices.
+        disk: size of all outputs in bytes.
+        notes: assumptions.
     """
 
     run: str
@@ -114,12 +115,12 @@ class Costs:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The form in which JSON stores it."""
+        """The costs as plain values, for JSON."""
         return asdict(self)
 
 
 def seconds(job: Job, costs: Mapping[str, Cost]) -> float:
-    """Seconds of a job on one device; 0 for those that run no network."""
+    """Seconds of a job on one device; 0 if it runs no network."""
     if job.work.network is None:
         return 0.0
     cost, amount = costs[job.work.network], job.amount
@@ -129,12 +130,12 @@ def seconds(job: Job, costs: Mapping[str, Cost]) -> float:
 
 
 def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> dict[str, float]:
-    """When each job is done if a device that is free takes the job with the longest chain of others behind it.
+    """When each job is done, if every free device takes the job with the longest chain of dependents.
 
     Args:
-        jobs: in an order in which none comes before what it waits for.
-        lengths: of each job by name, on the devices that it takes.
-        devices: their number; a job that takes more takes all.
+        jobs: each after the jobs that it waits for.
+        lengths: duration of each job by name, on the devices that it uses.
+        devices: number of devices; a job that asks for more uses all.
     """
     takes = {job.name: min(job.work.devices, devices) for job in jobs}
     waiting = {job.name: set(job.after) & lengths.keys() for job in jobs}
@@ -186,14 +187,14 @@ def estimate(
     """What a configuration costs.
 
     Args:
-        overlays: of config/config.yaml.
-        costs: of every network that runs, see `Study.systems`.
-        devices: number of devices, each of which runs one job at a time. A training on several of them is taken as so
-            many times as fast.
-        device: what was measured, in words.
+        overlays: files that override config/config.yaml.
+        costs: the cost of every network that runs, by the names in `Study.systems`.
+        devices: number of devices, each of which runs one job at a time. A training on n of them is assumed to be n
+            times as fast.
+        device: description of the measured device.
         chunks: see `sizes_of`.
         results: see `sizes_of`.
-        planned: the jobs, see `jobs`; None asks Snakemake for them.
+        planned: the jobs, from `jobs`; None asks Snakemake for them.
 
     Raises:
         UserError: see `jobs` and `counted`.
@@ -231,18 +232,22 @@ def estimate(
                 )
             )
     if any("w" in row.OPEN and "w" not in row.fixed for row in study.rows.values()):
-        notes.append("w is open until Table 1 is there: counted as guidance, which denoises every signal twice")
+        notes.append("w is open until Table 1 is computed; guidance is assumed, which denoises every signal twice")
     if any(cost.step is None for cost in costs.values()) and any(job.amount.steps for job in every):
-        notes.append(f"training steps where not measured: {BACKWARD} evaluations of every window")
+        notes.append(
+            f"training steps that were not measured are assumed to cost {BACKWARD} evaluations of every window"
+        )
     if any(cost.memory is None for cost in costs.values()):
         notes.append(
-            "not measured, and so not counted: the memory of networks, and the disk of weights and checkpoints"
+            "not measured, and therefore not counted: memory of networks, disk space of weights and checkpoints"
         )
     if any(isinstance(job.work, EmbeddingWindows) for job in every):
-        notes.append("not in the hours: CLAP, its training and its embeddings of windows")
+        notes.append("hours do not include CLAP: its training and its embeddings of windows")
     if any(job.work.devices > 1 for job in every):
-        notes.append("a training on n devices is taken as n times as fast, as if they had nothing to tell one another")
-    notes.append("hours are those of networks; composing, cutting, embedding, scoring and drawing come on top, on CPUs")
+        notes.append("a training on n devices is assumed to be n times as fast, without communication between them")
+    notes.append(
+        "hours are those of networks; composing, cutting, embedding, scoring and drawing take CPU time in addition"
+    )
     return Costs(
         run=config["run"],
         device=device,
@@ -271,15 +276,15 @@ def _disk(job: Job, costs: Mapping[str, Cost]) -> int:
 
 
 def given_costs(networks: Sequence[str], evaluation: Sequence[str], step: Sequence[str] = ()) -> dict[str, Cost]:
-    """Costs that the user names.
+    """Costs given by the user.
 
     Args:
-        networks: see `Study.systems`.
-        evaluation: seconds of an evaluation: a number for all networks, and "NETWORK=number" for one.
-        step: the same of a training step; what is not named is taken from the evaluation.
+        networks: names of the networks, see `Study.systems`.
+        evaluation: seconds of an evaluation: a number for all networks, "NETWORK=number" for one.
+        step: the same for a training step; missing ones are derived from the evaluation.
 
     Raises:
-        UserError: for anything else, or if a network has no number.
+        UserError: for any other text, or if a network has no number.
     """
     of_evaluation = _numbers("--seconds-per-evaluation", evaluation, networks)
     of_step = _numbers("--seconds-per-step", step, networks)

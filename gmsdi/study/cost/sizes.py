@@ -1,4 +1,4 @@
-"""How large the data of jobs are: from what is there already, or from what is known of the data set."""
+"""How large the data of jobs are: read from files if they exist, otherwise estimated."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from gmsdi.study.study import Study
 from gmsdi.study.work import JAMENDO_COUNT, Cutting, EmbeddingWindows, Sizes, jamendo_tracks
 
 LOOKED_AT, SONGS = 64, 16
-"""Tracks of a part that are composed where its tracks are not there, and songs that are composed or read; they stand
-for the rest."""
+"""Numbers of tracks to compose, and of songs to compose or read, as a sample if a part does not exist yet."""
 SLAKH_SECONDS = 145 * 3600 / 2100
-"""Mean length of Slakh2100's tracks: 145 hours in all (Manilow et al. 2019)."""
+"""Mean length of Slakh2100's tracks, which last 145 hours in total (Manilow et al. 2019)."""
 JAMENDO_SECONDS = 3777 * 3600 / JAMENDO_COUNT
-"""Their mean length."""
+"""Mean length of MTG-Jamendo's tracks, which last 3777 hours in total."""
 
 
 def counted(found: Sequence[Job], sizes: Sizes) -> list[Job]:
-    """The jobs with how much they work.
+    """Count the work of jobs.
 
     Raises:
-        UserError: if it depends on data whose size is not known.
+        UserError: if it depends on data of unknown size.
     """
     return [replace(job, amount=job.work.count(sizes)) for job in found]
 
@@ -38,13 +37,13 @@ def counted(found: Sequence[Job], sizes: Sizes) -> list[Job]:
 def sizes_of(
     study: Study, found: Sequence[Job], *, chunks: int | None = None, results: str | Path = "results"
 ) -> tuple[Sizes, list[str]]:
-    """How large the data of jobs are, and how that is known.
+    """How large the data of jobs are, with notes on how that was determined.
 
     Args:
-        study: what the configuration asks for.
+        study: the configuration's rows, tasks and data.
         found: the jobs.
-        chunks: chunks of the test split; None counts or estimates them.
-        results: the folder of results, whose dataset is counted if it is built.
+        chunks: number of chunks in the test split; None counts or estimates them.
+        results: folder of results; a dataset in it is counted.
     """
     window = study.config["data"]["window"]
     parts = [job.work.dataset for job in found if isinstance(job.work, Cutting | EmbeddingWindows)]
@@ -65,11 +64,11 @@ def sizes_of(
 
 
 def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | None, str]:
-    """Lengths of a dataset part's tracks in samples, and how they are known.
+    """Lengths in samples of a dataset part's tracks, or None if unknown, and how they were determined.
 
-    They are read from the windows where these are built. Otherwise mini's tracks are composed (not rendered), the first
-    `LOOKED_AT` of a part standing for the rest; MIDI songs are read, or composed likewise; and the headers of the files
-    of Slakh or of multi-tracks are read. MTG-Jamendo's are all taken as long as their mean. None is unknown.
+    If the windows exist, lengths are read from them. Otherwise, tracks of mini are composed, but not rendered, with the
+    first `LOOKED_AT` of a part as a sample; MIDI songs are read, or composed as a sample; for Slakh and multi-tracks,
+    headers of files are read. All tracks of MTG-Jamendo are assumed to have the mean length.
     """
     data, shards = study.config["data"], study.jamendo_parts().get(part)
     dataset = study.dataset_id() if shards is None else study.jamendo_id()
@@ -91,7 +90,7 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
         for index in range(min(int(count), LOOKED_AT)):
             piece = compose_track(mini, seed=data["seed"], split=split, index=index)
             looked.append(round((piece.seconds(piece.ticks) + 0.5) * data["sample_rate"]))
-        return [looked[index % len(looked)] for index in range(int(count))], f"{part}: composed for the count"
+        return [looked[index % len(looked)] for index in range(int(count))], f"{part}: a sample was composed"
     if data["kind"] == "stems" and data["root"]:
         return _multitrack_frames(data, split), f"{part}: the tracks in {data['root']}"
     if data["kind"] == "midi":
@@ -112,7 +111,7 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
 
 
 def _multitrack_frames(data: Mapping[str, Any], split: str) -> list[int]:
-    """Lengths of the tracks of a split that can be read and are as long as a window."""
+    """Lengths of the tracks of a split that are readable and at least one window long."""
     lengths = []
     for track in find_tracks(data, [split])[split]:
         try:
@@ -124,10 +123,10 @@ def _multitrack_frames(data: Mapping[str, Any], split: str) -> list[int]:
 
 
 def _song_frames(study: Study, split: str, results: Path) -> tuple[list[int] | None, str]:
-    """Lengths of the tracks that MIDI songs make, at the tempo that they are written in.
+    """Lengths of the tracks made from MIDI songs, at their written tempo.
 
-    Of the tables of songs, where these are there. Otherwise the first songs are read or composed, and a split gets its
-    share of those in files.
+    Taken from the tables of songs if they exist. Otherwise a sample of songs is read or composed, and a split gets its
+    share of the songs in files.
     """
     from gmsdi.data.midi import Limits, Unplayable, find_songs, read_song
     from gmsdi.data.songs import make_song
@@ -162,9 +161,9 @@ def _song_frames(study: Study, split: str, results: Path) -> tuple[list[int] | N
                         made = make_song(source["kind"], split, index, seed=data["seed"])
                         end = max(note.end for part in made.parts for note in part.notes)
                         looked.append(end / TICKS_PER_BEAT * 60 / made.tempos[0][1])
-                except UserError:  # MMA is not there
+                except UserError:  # MMA is missing
                     return None, f"{split}: unknown, songs of kind {source['kind']} cannot be made here"
             seconds += [looked[index % len(looked)] for index in range(max(0, number))] if looked else []
-        source = "songs that were looked at for the count"
+        source = "a sample of songs was looked at"
     lengths = [round(one * data["sample_rate"]) for one in seconds * midi["versions"].get(split, 1)]
     return lengths[: data["tracks"][split]], f"{split}: {source}"

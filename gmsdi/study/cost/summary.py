@@ -1,4 +1,4 @@
-"""Costs as plain tables."""
+"""Prints costs as plain tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gmsdi.study.cost.estimates import Costs, Seconds
 
 
 def text(costs: Costs) -> str:
-    """The costs as plain tables."""
+    """Format costs as plain tables."""
     devices = "1 device" if costs.devices == 1 else f"{costs.devices} devices"
     lines = [f"Costs of run {costs.run} on {devices} ({costs.device})", ""]
     head = ["network", "parameters", "ms per evaluation", "s per training step", "memory", "in training"]
@@ -37,14 +37,14 @@ def text(costs: Costs) -> str:
     lines += [*_table([*head, "audio in memory", "network", "disk"], rows), ""]
     busy = costs.hours / (costs.devices * costs.wall) if costs.wall else 1.0
     lines.append(
-        f"Hours are of devices; {devices} would be busy {busy:.0%} of {_hours(costs.wall)} h. No number of devices "
-        f"takes less than {_hours(costs.longest_chain)} h."
+        f"Hours are device hours; {devices} would be busy for {busy:.0%} of {_hours(costs.wall)} h. However many "
+        f"devices there are, the run takes at least {_hours(costs.longest_chain)} h."
     )
     return "\n".join([*lines, *(f"- {note}" for note in costs.notes)])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as they need, the first to the left."""
+    """Align columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(line))

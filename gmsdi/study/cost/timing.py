@@ -1,4 +1,4 @@
-"""What an evaluation and a training step of each network take on the machine at hand."""
+"""Times an evaluation and a training step of each network on this machine."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from typing import TYPE_CHECKING, Any
 
 from gmsdi.errors import UserError
 from gmsdi.study.config import Config
+from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.cost.estimates import Cost, Seconds
 from gmsdi.study.counting import CALL
 from gmsdi.study.study import Study
+from gmsdi.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     import torch
 
-PACKAGE = Path(__file__).resolve().parents[2]
 BUSY = 0.8
-"""Share of a core below which a timing on the CPU is not of the network alone."""
+"""Share of a core below which a timing on the CPU includes waiting for other programs."""
 
 
 def measure(
     config: Config, *, device: str = "auto", repetitions: int = 5, progress: Callable[[str], None] | None = None
 ) -> tuple[dict[str, Cost], str]:
-    """Time the networks of a configuration here, as the workflow's jobs call them.
+    """Time the networks of a configuration, called as in the workflow's jobs.
 
-    A network is loaded where its folder is there, and otherwise built with random weights, which cost the same. Steps
-    of a sampler are timed with `CALL` signals, guided where the model is; training steps with the configured
-    batch. A first step of each warms up and is not counted.
+    A network is loaded if its folder exists, and otherwise built with random weights, which take the same time. Sampler
+    steps are timed with `CALL` signals, with guidance if the model has it; training steps with the configured batch.
+    The first step of each kind is a warm-up and is not counted.
 
     Args:
         config: with every default filled in.
         device: see `pipeline.load`.
-        repetitions: timed steps of each kind.
-        progress: called with what is measured next.
+        repetitions: number of timed steps of each kind.
+        progress: called with a description of what is measured next.
 
     Returns:
-        The costs of every network, and the device in words. The memory is that of the device's allocator on CUDA, and
-        elsewhere the greatest of this process so far.
+        The costs of every network, and a description of the device. On CUDA, memory is the peak of the device's
+        allocator; elsewhere, the peak of this process so far.
 
     Raises:
         UserError: if a model cannot be built or loaded, or the device does not exist.
@@ -70,7 +71,7 @@ def measure(
                 model = trained[network]
                 training = study.training(model)
                 if progress is not None:
-                    progress(f"{network}: training, {training.get('batch', 16)} windows a step")
+                    progress(f"{network}: training, {TrainingConfig(**training).batch} windows a step")
                 built = "gmsdi" if model == "demo" else model
                 step, training_memory, parameters = _time_training(study, built, training, device, repetitions)
             costs[network] = Cost(evaluation, step, parameters, memory, training_memory)
@@ -82,7 +83,7 @@ def measure(
 
 
 def _model(study: Study, network: str, device: str) -> Any:
-    """A network ready to sample: of its folder, or with random weights."""
+    """A network ready to sample, from its folder or with random weights."""
     import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.io.device import resolve_precision
     from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
@@ -93,7 +94,7 @@ def _model(study: Study, network: str, device: str) -> Any:
     if network == "gmsdi" and not config["model"]["train"]:
         folder = Path(config["model"]["folder"] or bundled_model())
     elif network != "gmsdi" and not config["baselines"]["train"]:
-        folder = Path(config["baselines"]["folder"] or PACKAGE / "weights" / "baselines") / model
+        folder = Path(config["baselines"]["folder"] or WEIGHTS / "baselines") / model
     if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
         built = load_model(folder, device=device)
     else:
@@ -103,7 +104,7 @@ def _model(study: Study, network: str, device: str) -> Any:
 
 
 def _fresh(study: Study, model: str) -> Any:
-    """A model with random weights. A CLAP is not asked: its embeddings are zeros here."""
+    """A model with random weights. No CLAP is needed: its embeddings are replaced by zeros."""
     import torch
     from safetensors.torch import save_file
 
@@ -164,17 +165,16 @@ def _time_training(
 ) -> tuple[Seconds, int, int]:
     """Seconds of a training step, its peak memory in bytes, and the network's parameters.
 
-    The steps are those of `gmsdi.training.loop.Training`, on windows of noise.
+    Runs the steps of `gmsdi.training.loop.Training` on windows of noise.
     """
     import torch
 
     from gmsdi.models.checkpoint import STEMS, target_of
 
     try:
-        from gmsdi.training.config import TrainingConfig
         from gmsdi.training.loop import Training
     except ImportError as error:
-        raise UserError(f"a training is measured, which needs {error.name}: pip install 'gmsdi[train]'") from error
+        raise UserError(f"timing a training needs {error.name}: pip install 'gmsdi[train]'") from error
     config = TrainingConfig(**training)
     built = _fresh(study, model).to(device)
     n, channels = config.batch, len(study.labels) if target_of(built.config) == STEMS else 1
@@ -192,7 +192,7 @@ def _time_training(
         batch["texts"] = [study.labels[i % len(study.labels)] for i in range(n)]
     nothing: Any = None
     module = Training(built, config, nothing, nothing, 0).to(device)
-    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # which a trainer would keep
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # a trainer would do this
     module.setup("fit")
     optimizer = module.configure_optimizers()["optimizer"]
     clock = _Clock(device)
@@ -221,7 +221,7 @@ class _Clock:
         self.worked: list[float] = []
 
     def tick(self) -> None:
-        """A step is done."""
+        """Record the end of a step."""
         if self.cuda is not None:
             import torch
 
@@ -230,18 +230,18 @@ class _Clock:
         self.worked.append(time.process_time())
 
     def seconds(self, units: float) -> Seconds:
-        """Time one of the units that make a step. Warns if other programs used much of the processor meanwhile."""
+        """Time per unit, with `units` units in a step. Warns if other programs kept the processor busy."""
         busy = (self.worked[-1] - self.worked[0]) / (self.ticks[-1] - self.ticks[0])
         if self.cuda is None and busy < BUSY:
             warnings.warn(
-                f"the processor gave this program {busy:.0%} of a core while it was timed; the hours are those of a "
-                "machine as loaded as this one",
+                f"the processor gave this program {busy:.0%} of a core during the timing; the hours are those of a "
+                "machine as busy as this one",
                 stacklevel=2,
             )
         return Seconds.of([(after - before) / units for before, after in pairwise(self.ticks)])
 
     def memory(self) -> int:
-        """Bytes at the peak."""
+        """Peak memory in bytes."""
         if self.cuda is not None:
             import torch
 

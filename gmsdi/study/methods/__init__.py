@@ -1,11 +1,11 @@
-"""The rows of Table 2, and of the grid of Table 1, as objects: each knows how to separate, to count and to say itself.
+"""The rows of Table 2, and of the grid of Table 1, as objects: each can separate, count its work and describe itself.
 
-A row is settings and what follows from them, so that nothing else asks of which kind it is. It goes through a job's
-parameters and `selection.json` as a mapping (`model_dump`), and comes back by `load_row`. Nothing heavy is imported
-before a row separates.
+A row holds its settings and everything that follows from them, so that no other code needs to ask which kind it is. It
+is stored in job parameters and in `selection.json` as a mapping (`model_dump`), which `load_row` turns back into a row.
+No heavy library is imported before a row separates.
 
-The fields that say what they mean (`About`) are the keys of a row in `separation.rows` of the configuration, which
-`gmsdi.study.config.rows` makes from them; the others follow from the configuration (`gmsdi.study.table_rows`).
+Fields with a description (`About`) are the keys of a row in `separation.rows` of the configuration
+(`gmsdi.study.config.rows`). The other fields follow from the configuration (`gmsdi.study.table_rows`).
 
 Adding a method is a class, its name in `AnyRow`, and a test (CONTRIBUTING.md has an example).
 """
@@ -51,23 +51,23 @@ AnyRow = Annotated[
 METHODS: dict[str, type[Row]] = {row.kind_name(): row for row in get_args(get_args(AnyRow)[0])}
 """The methods by their kinds."""
 TABLE1 = {row.GRID: row.TITLE for row in (Extractor, Separator)}
-"""What Table 1 calls the methods of its scores."""
+"""Titles of the methods in Table 1."""
 _ROW: TypeAdapter[Any] = TypeAdapter(AnyRow)
 
 
 def load_row(settings: Mapping[str, Any]) -> Row:
-    """A row from what its `model_dump` gave."""
+    """Make a row from the mapping that its `model_dump` returned."""
     row: Row = _ROW.validate_python(dict(settings))
     return row
 
 
 def load_rows(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Row]:
-    """Rows by name, as `selection.json` has them."""
+    """Make rows by name from the content of `selection.json`."""
     return {name: load_row(row) for name, row in settings.items()}
 
 
 def without_steps(rows: Iterable[Row]) -> dict[str, str]:
-    """The titles of rows, by name, where their numbers of steps vary: without them, unless two would be the same."""
+    """Titles by row name without their numbers of steps, unless two rows would then have the same title."""
     import re
 
     rows = list(rows)

@@ -18,28 +18,29 @@ if TYPE_CHECKING:
 
     from gmsdi.sampling.solver import Callback
 
-CONSTRAINED = "the stem that is the mixture minus the others; null takes the best of the grid"
+CONSTRAINED = "the stem that is the mixture minus the others; null means the best on the grid"
 
 
 class Row(Frozen, ABC):
     """A method with its settings.
 
     Attributes:
-        GRID: the method, among those of Table 1 and the paper's other systems.
-        OPEN: the settings that None leaves to the grid.
-        TITLE: what tables call the method where nothing else is said.
-        PAPER: what the paper's Table 2 calls it, if it has it.
-        SHARED: whether Table 1 is the grid; otherwise the row has a grid of its own.
-        IMPLIES: whether the derivative implies signals at which a solver can end, see `gmsdi.sampling.solver.Euler`.
-        kind: the method.
-        name: of the row's files.
-        title: in tables.
-        paper: the row of the paper's Table 2 beside which it stands; None is a row beyond the paper.
-        system: what it runs on.
-        model: folder of a model of its own, or "bundled"; None is its system's.
-        chosen_on: the split whose grid settles what is open.
-        chosen_by: how that was done; None before it is.
-        twin: the row of which this one differs only in `chosen_on`. Where both come to the same settings, one
+        GRID: name of the method in the tables of grids.
+        OPEN: the settings that the grid chooses where they are None.
+        TITLE: default title in tables.
+        PAPER: name of the method in the paper's Table 2, or None.
+        SHARED: whether Table 1 is the row's grid; otherwise the row has its own grid.
+        IMPLIES: whether the derivative implies an estimate of the stems at which a solver can end (see
+            `gmsdi.sampling.solver.Euler`).
+        kind: name of the method in the configuration.
+        name: name of the row in the configuration and in file names.
+        title: title in tables.
+        paper: the row of the paper's Table 2 whose numbers stand beside it; None if there is none.
+        system: the system that it runs on.
+        model: folder of the row's own model, or "bundled"; None means the system's model.
+        chosen_on: the split on whose grid open settings are chosen.
+        chosen_by: how they were chosen; None before that.
+        twin: the row from which this one differs only in `chosen_on`. If both end up with the same settings, one
             separation serves both.
     """
 
@@ -57,7 +58,9 @@ class Row(Frozen, ABC):
     published: Annotated[
         Flag,
         About(
-            "it is the method of the paper with the paper's settings: Table 2 compares all rows with it; one of a kind"
+            "the row is the paper's method with the paper's settings, and Table 2 compares all rows with it; at most "
+            "one "
+            "row of each kind"
         ),
     ] = False
     system: Setup
@@ -65,7 +68,7 @@ class Row(Frozen, ABC):
     chosen_on: Literal["test", "validation"] = "test"
     chosen_by: str | None = None
     twin: str | None = None
-    costed: Annotated[Flag, About("the figure of costs has it")] = True
+    costed: Annotated[Flag, About("show the row in Figure 4")] = True
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -74,7 +77,7 @@ class Row(Frozen, ABC):
         return self
 
     def refusal(self) -> str | None:
-        """What is wrong with the settings together, and what to do; None if they go together."""
+        """What is wrong with the combination of settings, and what to do; None if nothing is."""
         return None
 
     @classmethod
@@ -87,38 +90,38 @@ class Row(Frozen, ABC):
         """The kind of the system that all rows of this class run on."""
         return str(cls.model_fields["system"].annotation.model_fields["kind"].default)  # type: ignore[union-attr]
 
-    # --- What is open, and the grid that settles it -------------------------------------------------------------------
+    # --- Open settings, and the grid that chooses them ----------------------------------------------------------------
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """The settings of `OPEN` that are settled."""
+        """The settings in `OPEN` that have a value."""
         return {key: value for key in self.OPEN if (value := getattr(self, key)) is not None}
 
     @property
     def is_open(self) -> bool:
-        """Whether a setting is left to the grid."""
+        """Whether the grid has to choose a setting."""
         return len(self.fixed) < len(self.OPEN)
 
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
-        """The row with every setting of its part of the grid.
+        """The row with each combination of settings in its part of the grid.
 
         Args:
-            w: the strengths of guidance of the grid.
-            solver: keys of the solver that differ in it.
+            w: the guidance strengths of the grid.
+            solver: keys of the solver that the grid overrides.
         """
         raise NotImplementedError(f"{self.kind} has nothing to choose")
 
     @property
     def grid(self) -> str:
-        """What a grid's table calls its rows that settle what is open here."""
+        """Name of the rows, in a grid's table, that decide this row's open settings."""
         return self.GRID if self.SHARED else self.name
 
     def cell(self) -> dict[str, Any]:
-        """What a grid's table says of this row: the columns w, model and constrained."""
+        """This row's values in the columns w, model and constrained of a grid's table."""
         return {"w": 0, "model": self.grid, "constrained": ""} | {key: getattr(self, key) for key in self.OPEN}
 
     def same_as(self, other: Row) -> bool:
-        """Whether both separate alike."""
+        """Whether both rows separate in the same way."""
         names = ("name", "title", "paper", "published", "chosen_on", "chosen_by", "twin", "costed")
         first, second = (row.model_dump(exclude=set(names)) for row in (self, other))
         return first == second
@@ -126,7 +129,7 @@ class Row(Frozen, ABC):
     # --- Running ------------------------------------------------------------------------------------------------------
 
     def together(self, batch: int) -> int:
-        """How many mixtures are separated at once where `batch` signals are sampled together."""
+        """Number of mixtures to separate at once if `batch` signals are sampled together."""
         return batch
 
     @abstractmethod
@@ -142,10 +145,10 @@ class Row(Frozen, ABC):
         """Separate mixtures.
 
         Args:
-            system: what `system.open` gives.
+            system: the opened system, from `system.open`.
             mixture: `[B, C, T]`.
-            seeds: one per item.
-            levels: of the piece that each item is from, see `gmsdi.systems.base.Separate`.
+            seeds: one per mixture.
+            levels: level of the track that each mixture comes from (see `gmsdi.systems.base.Separate`).
             callback: called with (step, steps).
 
         Returns:
@@ -156,7 +159,7 @@ class Row(Frozen, ABC):
 
     @abstractmethod
     def step_count(self) -> int:
-        """Steps of the solver, or of the Gibbs chain."""
+        """Number of steps of the solver, or of the Gibbs chain."""
 
     @abstractmethod
     def with_steps(self, steps: int) -> Self:
@@ -164,35 +167,35 @@ class Row(Frozen, ABC):
 
     @abstractmethod
     def evaluations_of(self, items: int) -> int:
-        """Signals that the network denoises for mixtures that are separated together, the rows that fill up a call too.
+        """Signals that the network denoises for mixtures that are separated together, padding of calls included.
 
         Args:
-            items: their number.
+            items: number of mixtures.
         """
 
     def evaluations(self, items: int, batch: int) -> int:
-        """Signals that the network denoises in a job.
+        """Signals that the network denoises in a job, padding of calls included.
 
         Args:
-            items: mixtures.
-            batch: signals that are sampled together.
+            items: number of mixtures.
+            batch: number of signals sampled together.
         """
         return sum(map(self.evaluations_of, batch_sizes(items, self.together(batch))))
 
-    # --- Saying -------------------------------------------------------------------------------------------------------
+    # --- Describing ---------------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
-        """What a reader has to know of the settings."""
+        """The settings in a few words, for notes below tables."""
         return ", ".join([*(f"{key} {value}" for key, value in self.fixed.items()), f"{self.step_count()} steps"])
 
     def titled(self) -> Self:
-        """The row with the numbers that its title leaves to its settings: `{steps}` and `{samples}`."""
+        """The row with `{steps}` and `{samples}` in its title replaced by its numbers."""
         samples = getattr(self, "samples", 1)
         return self.model_copy(update={"title": self.title.format(steps=self.step_count(), samples=samples)})
 
 
 class Solved(Row):
-    """A row whose method integrates a derivative.
+    """A row whose method integrates a derivative with a solver.
 
     Attributes:
         solver: settings of `gmsdi.sampling.solver.Solver`.
@@ -201,11 +204,11 @@ class Solved(Row):
     solver: dict[str, Any]
 
     def step_count(self) -> int:
-        """Steps of the solver."""
+        """Number of steps of the solver."""
         return int(self.solver["steps"])
 
     def with_steps(self, steps: int) -> Self:
-        """The row with another number of steps, and as much churn in each."""
+        """The row with another number of steps, and the same churn per step."""
         own = {**self.solver, "steps": steps}
         if "s_churn" in own:
             own["s_churn"] *= steps / self.solver["steps"]

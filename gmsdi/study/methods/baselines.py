@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Constrained(Solved):
-    """What MSDM's Dirac separators share: one stem is the mixture minus the others."""
+    """Base of MSDM's Dirac separators: one stem is the mixture minus the others."""
 
     OPEN: ClassVar[tuple[str, ...]] = ("constrained",)
 
     constrained: Annotated[str | None, About(CONSTRAINED)] = None
 
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
-        """See `Row.cells`: one for each constrained stem; there is no guidance."""
+        """See `Row.cells`: one row for each constrained stem; there is no guidance."""
         return [self.model_copy(update={"constrained": label}) for label in self.system.labels]
 
     def _options(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Msdm(Constrained):
         return system.separate(mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
 
     def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`; the K stems are one signal."""
+        """See `Row.evaluations_of`; the K stems count as one signal."""
         return len(evaluation_sigmas(self.solver)) * filled(items)
 
 
@@ -89,7 +89,7 @@ class MsdmGaussian(Solved):
         return system.separate_gaussian(mixture, solver=solver, seeds=seeds, levels=levels, callback=callback)
 
     def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`; the K stems are one signal."""
+        """See `Row.evaluations_of`; the K stems count as one signal."""
         return len(evaluation_sigmas(self.solver)) * filled(items)
 
 
@@ -116,7 +116,7 @@ class WeakMsdm(Constrained):
         return system.separate(mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
 
     def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`; each label has its own network, and so its own calls."""
+        """See `Row.evaluations_of`; each label has its own network and therefore its own calls."""
         return len(evaluation_sigmas(self.solver)) * len(self.system.labels) * filled(items)
 
 
@@ -129,17 +129,19 @@ class DemucsGibbs(Row):
 
     kind: Literal["demucs_gibbs"] = "demucs_gibbs"
     system: DemucsGibbsSetup
-    steps: Annotated[Natural, About("Gibbs steps after the network's first pass (512 in the paper)")] = 512
+    steps: Annotated[Natural, About("number of Gibbs steps after the network's first pass (512 in the paper)")] = 512
     block: Annotated[
         Count | Literal["uniform", "annealed"],
-        About("sources resampled in a step: a number of them, uniform or annealed"),
+        About("sources resampled in each step: a fixed number, uniform (a random number) or annealed"),
     ] = "uniform"
-    noise: Annotated[NonNegative, About("spread of what is resampled relative to the mixture")] = 0
+    noise: Annotated[
+        NonNegative, About("standard deviation of the noise added to resampled sources, relative to the mixture")
+    ] = 0
 
     def refusal(self) -> str | None:
         """See `Row.refusal`."""
         if isinstance(self.block, int) and self.block > len(self.system.labels):
-            return f"has block {self.block}; there are {len(self.system.labels)} stems to resample at once"
+            return f"has block {self.block}; at most all {len(self.system.labels)} stems can be resampled at once"
         return super().refusal()
 
     def separate(
@@ -156,7 +158,7 @@ class DemucsGibbs(Row):
         return system.separate(mixture, steps=self.steps, block=self.block, noise=self.noise, **given)
 
     def step_count(self) -> int:
-        """Steps of the chain."""
+        """Number of steps of the chain."""
         return self.steps
 
     def with_steps(self, steps: int) -> Self:

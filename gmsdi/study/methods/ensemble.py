@@ -1,4 +1,4 @@
-"""The row of Table 2 that is made of others' scores."""
+"""The row of Table 2 that is made from the scores of other rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from gmsdi.study.setups import Frozen
 
 
 class Ensemble(Frozen):
-    """A row of Table 2 that takes for each stem the best of other rows; it has their scores, and separates nothing.
+    """A row of Table 2 that takes the best of other rows for each stem. It uses their scores and separates nothing.
 
     Attributes:
         name: in the configuration.
         title: in tables.
-        of: the names of these rows.
+        of: the names of the other rows.
         paper: as `Row.paper`.
-        chosen_on: the split on whose chunks the best are chosen.
+        chosen_on: the split whose chunks decide which row is best.
     """
 
     TITLE: ClassVar[str] = "Ensemble"

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from gmsdi.systems.gmsdi import Gmsdi
 
 NEGATIVES = (
-    "stem label to the text that takes the place of z* in guidance (Section 2.1 of the paper); stems not named use z*"
+    "negative prompts: maps stem labels to the text that replaces z* in guidance (Section 2.1 of the paper); other "
+    "stems "
+    "use z*"
 )
 
 
@@ -30,8 +32,8 @@ NEGATIVES = (
 class Filter:
     """A Wiener filter, `gmsdi.inference.Wiener`."""
 
-    amount: Annotated[Share, About("part of the filtered stems, the rest is the stems as they were")] = 1
-    seconds: Annotated[Positive, About("length of its windows")] = 0.25
+    amount: Annotated[Share, About("share of the filtered stems; the unfiltered stems get the rest")] = 1
+    seconds: Annotated[Positive, About("length of the windows in seconds")] = 0.25
 
     def __post_init__(self) -> None:
         check(self, "wiener")
@@ -39,17 +41,17 @@ class Filter:
 
 @dataclass(frozen=True)
 class ByPower:
-    """How what is missing is shared out, `gmsdi.inference.ShareOut`."""
+    """How the residual is shared among the stems, `gmsdi.inference.ShareOut`."""
 
-    amount: Annotated[Share, About("part of it, the rest goes to the stems in equal parts")] = 1
-    seconds: Annotated[Positive, About("length of its windows")] = 0.125
+    amount: Annotated[Share, About("share of the residual that is divided by power; the rest is divided equally")] = 1
+    seconds: Annotated[Positive, About("length of the windows in seconds")] = 0.125
 
     def __post_init__(self) -> None:
         check(self, "by_power")
 
 
 class Guided(Solved):
-    """What the methods of the text-conditioned model share.
+    """Base of the methods of the text-conditioned model.
 
     Attributes:
         guidance: settings of `gmsdi.sampling.solver.Guidance` apart from w.
@@ -58,42 +60,47 @@ class Guided(Solved):
     OPEN: ClassVar[tuple[str, ...]] = ("w",)
     SHARED: ClassVar[bool] = True
     MODELS: ClassVar[int]
-    """Signals that are denoised for each stem."""
+    """Number of signals denoised for each stem."""
 
     system: GmsdiSetup
     model: Annotated[
         str | None,
         About(
-            "another model: its folder, or `bundled` for the one that comes with the package; needs w and, of a "
-            "separator, constrained"
+            "use another model: its folder, or `bundled` for the one that comes with the package; such a row must "
+            "give w "
+            "and, for a separator, constrained"
         ),
     ] = None
     w: Annotated[
         Number | None,
-        About("guidance; null takes the best of Table 1 or, of a row that is not published, of the validation grid"),
+        About(
+            "guidance strength; null means the best in Table 1 or, unless the row is published, on the validation grid"
+        ),
     ] = None
     guidance: dict[str, Any] = Field(default_factory=dict)
     negatives: Annotated[dict[str, str], About(NEGATIVES)] = Field(default_factory=dict)
-    samples: Annotated[Count, About("runs whose mean is taken")] = 1
-    inverted: Annotated[Flag, About("every other of these runs takes the mixture with its polarity inverted")] = False
-    wiener: Annotated[Filter | None, About("a Wiener filter with the stems' powers, at the end; null is none")] = None
+    samples: Annotated[Count, About("number of runs to average")] = 1
+    inverted: Annotated[Flag, About("invert the polarity of the mixture in every other of these runs")] = False
+    wiener: Annotated[
+        Filter | None, About("apply a Wiener filter made from the stems' powers at the end; null does not")
+    ] = None
 
     def refusal(self) -> str | None:
         """See `Row.refusal`."""
         if self.inverted and self.samples < 2:
-            return "has inverted, which is for samples of 2 or more; give them, or leave it out"
+            return "has inverted, which needs samples of 2 or more; raise samples, or leave inverted out"
         if self.model and self.is_open:
             missing = " and ".join(key for key in self.OPEN if key not in self.fixed)
-            return f"has a model of its own, of which Table 1 says nothing; give its {missing}"
+            return f"has its own model, which Table 1 does not cover; give its {missing}"
         return None
 
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
-        """See `Row.cells`: one for each w."""
+        """See `Row.cells`: one row for each w."""
         own = changed(self.solver, solver)
         return [self.model_copy(update={"w": value, "solver": own}) for value in w]
 
     def together(self, batch: int) -> int:
-        """See `Row.together`; the runs of a mixture are sampled side by side."""
+        """See `Row.together`; all runs of a mixture are sampled together."""
         return max(1, batch // self.samples)
 
     def evaluations_of(self, items: int) -> int:
@@ -116,7 +123,7 @@ class Guided(Solved):
         return [] if self.wiener is None else [f"{self.wiener.amount:.0%} filtered"]
 
     def _options(self) -> dict[str, Any]:
-        """What all methods of `gmsdi.systems.gmsdi.Gmsdi` that separate take."""
+        """Arguments shared by all separating methods of `gmsdi.systems.gmsdi.Gmsdi`."""
         from gmsdi.sampling.solver import Guidance, Solver
 
         assert self.w is not None
@@ -137,7 +144,7 @@ class Guided(Solved):
 
 
 class Extractor(Guided):
-    """The GMSDI Extractor, Eq. 14: each stem is extracted by itself."""
+    """The GMSDI Extractor, Eq. 14: each stem is extracted on its own."""
 
     GRID: ClassVar[str] = "extractor"
     TITLE: ClassVar[str] = "GMSDI Extractor"
@@ -146,19 +153,19 @@ class Extractor(Guided):
     IMPLIES: ClassVar[bool] = True
 
     kind: Literal["extractor"] = "extractor"
-    consistent: Annotated[Flag, About("stems are solved for together and sum to the mixture")] = False
+    consistent: Annotated[Flag, About("solve for all stems together, so that they sum to the mixture")] = False
     by_power: Annotated[
         ByPower | None,
         About(
-            "consistent extractor: in each step, what the estimates lack to the mixture goes to the stems by their "
-            "power in its spectrogram; null: in equal parts"
+            "consistent extractor: in each step, share the residual (the mixture minus the sum of the estimates) among "
+            "the stems in proportion to their spectrogram power; null shares it equally"
         ),
     ] = None
 
     def refusal(self) -> str | None:
         """See `Row.refusal`."""
         if self.by_power is not None and not self.consistent:
-            return "has by_power, which is for consistent: true; leave it out"
+            return "has by_power, which needs consistent: true; leave it out, or set consistent"
         return super().refusal()
 
     def separate(
@@ -177,7 +184,7 @@ class Extractor(Guided):
         return self._filtered(stems, mixture, system.sample_rate)
 
     def consistency(self, sample_rate: int) -> bool | Consistency:
-        """What `gmsdi.inference.extractor` takes, at a rate in Hz."""
+        """The argument `consistent` of `gmsdi.inference.extractor`, for a sample rate in Hz."""
         from gmsdi.inference.wiener import ShareOut
 
         if not self.consistent or self.by_power is None:
@@ -218,7 +225,7 @@ class Separator(Guided):
 
 
 class Projected(Guided):
-    """The projected Separator, beyond the paper: no stem is constrained, all are projected onto the mixture."""
+    """The projected Separator, beyond the paper: instead of constraining one stem, it projects all onto the mixture."""
 
     GRID: ClassVar[str] = "separator"
     TITLE: ClassVar[str] = "GMSDI Separator, projected"

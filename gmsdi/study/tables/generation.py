@@ -1,4 +1,4 @@
-"""Tables on what is generated: whether it fits and is what it is called, and what negative prompts do."""
+"""Tables on generated clips: whether they fit the given stems and sound like their labels; negative prompts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ ENDINGS = {False: "without", True: "with"}
 VERDICTS = {
     "nearer": "They help",
     "farther": "They harm",
-    "open": "Open, as the intervals overlap",
+    "open": "Undecided, as the intervals overlap",
 }
 
 
 def coherence_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `coherence.coherences` as read: means over the bars with as many given stems."""
+    """The rows of `coherence.coherences` for readers: means over bars with equally many given stems."""
     sizes, names = sorted(set(table["given"])), ["harmony", "onsets", "copied"]
     rows = []
     for series, group in table.groupby("series", sort=False):
@@ -23,20 +23,21 @@ def coherence_sheet(table: pd.DataFrame) -> Sheet:
         rows.append([str(series), *(f"{means.at[k, name]:.2f}" for name in names for k in sizes)])
     header = ["Accompaniment", *(f"{name.capitalize()}, {k} given" for name in names for k in sizes)]
     return Sheet(
-        "Beyond the paper. Do accompaniments go with the given stems?",
+        "Beyond the paper. Do accompaniments fit the given stems?",
         header,
         rows,
         [
             "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their rises "
-            "in level. Copied: the part of the accompaniment's power that a filter makes of the given stems, which "
-            f"pays in the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. More "
-            "than the real stems have in common is no merit: they do not double each other."
+            "in level. Copied: the share of the accompaniment's power that a filter can make from the given stems; "
+            f"copies raise the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. "
+            f"Values "
+            "above those of the real stems are not better, since real stems do not double each other."
         ],
     )
 
 
 def stems_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `stems.stems_of_mixtures` as read: a row per series, a column per stem."""
+    """The rows of `stems.stems_of_mixtures` for readers: a row per series, a column per stem."""
     stems = list(dict.fromkeys(table["stem"]))
     rows: list[list[Cell | str]] = []
     for series, group in table.groupby("series", sort=False):
@@ -53,27 +54,28 @@ def stems_sheet(table: pd.DataFrame) -> Sheet:
         if any(cells):
             rows.append([str(series), *cells, *("" if pd.isna(value) else f"{value:.2f}" for value in common)])
     return Sheet(
-        "Are the stems of generated mixtures the stems that they are called?",
+        "Do the stems of generated mixtures sound like their labels?",
         ["Series", *stems, "Cosine", "|Cosine|", "Harmony", "Onsets"],
         rows,
         [
-            "Fréchet audio distance of each generated stem to test chunks of its own kind; in brackets the kind that "
-            f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem, in partial generation of "
-            "all subsets of given stems in turn. The other columns are of two stems of a clip, means over clips and "
-            "pairs: the cosine of their waveforms and its absolute value (parts of one signal are near 1, and real "
-            "stems near 0), the cosine of their pitch classes, and the correlation of their onsets. "
-            "Figure 3 shows sums of stems alone and cannot tell: with gamma_y = inf, the bar All is a plain sample "
-            "of a mixture, as if there were no stems."
+            "Fréchet audio distance of each generated stem to test chunks of its own kind; in brackets, a kind that "
+            f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem; in partial generation, from "
+            "all subsets of given stems in turn. The other columns compare pairs of stems in a clip, as means over "
+            "clips "
+            "and pairs: the cosine of the waveforms and its absolute value (near 1 for parts of one signal, near 0 for "
+            "real stems), the cosine of the pitch classes, and the correlation of the onsets. "
+            "Figure 3 only shows sums of stems and cannot tell: with gamma_y = inf, the bar All is a plain sample "
+            "of a mixture, independent of the stems."
         ],
     )
 
 
 def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
-    """What negative prompts do to the distance of each stem at equal w.
+    """The effect of negative prompts on the distance of each stem at equal w.
 
     Args:
-        *parts: rows of `fad.distances`, of Figure 2 and of the curve, with the columns w and negative (empty
-            where a row is of no such series).
+        *parts: rows of `fad.distances` for Figure 2 and for the curve, with the columns w and negative (empty for other
+            series).
 
     Returns:
         part (number of the table given, from 0), bar, w, then fad, fad_low and fad_high of both series with the endings
@@ -103,7 +105,7 @@ def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[Sheet]:
-    """The rows of `negatives` as read: for Figure 2 and for the curve a row per stem and w."""
+    """The rows of `negatives` for readers: a sheet each for Figure 2 and the curve, a row per stem and w."""
     sheets = []
     for part, title in enumerate(("Figure 2", "the curve over w")):
         own = table[table["part"] == part]
@@ -120,10 +122,11 @@ def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[S
             said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}")
         told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
         note = (
-            f"Both series of a row share w, noise and {own['clips'].iloc[0]} clips; {confidence:.0%} intervals, "
-            f"references of {own['reference_tracks'].min()} tracks or more. Below 0, negative prompts bring a stem "
-            f"nearer to the real ones. {'. '.join(told)}."
+            f"Both series of a row have the same w and noise, and {own['clips'].iloc[0]} clips; {confidence:.0%} "
+            f"intervals, "
+            f"references from at least {own['reference_tracks'].min()} tracks. Below 0, negative prompts bring a stem "
+            f"nearer to real ones. {'. '.join(told)}."
         )
         header = ["Stem", "FAD without negative prompts", "with", "difference", "verdict"]
-        sheets.append(Sheet(f"What negative prompts do at equal w, {title}", header, rows, [note]))
+        sheets.append(Sheet(f"Effect of negative prompts at equal w, {title}", header, rows, [note]))
     return sheets

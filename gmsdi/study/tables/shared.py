@@ -11,10 +11,10 @@ SCORES = {
 
 
 def paper_beside(published: float) -> str:
-    """What stands beside a number that the paper also has."""
+    """The paper's number, as it stands beside ours."""
     return "" if pd.isna(published) else f"paper {published:.2f}"
 
 
 def track_count(table: pd.DataFrame) -> int:
-    """The number of tracks that a table rests on."""
+    """The number of tracks behind a table."""
     return int(table["tracks"].max())

@@ -1,4 +1,4 @@
-"""Table 1 of the paper, the grid over w: as tidy data and as it is read, with the paper's numbers beside ours."""
+"""Table 1 of the paper, the grid over w: as tidy data and for readers, with the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.9
 
 
 def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, int]) -> list[Sheet]:
-    """Table 1 as read: a row per method, a column per w, the score of All; the best of each row in bold.
+    """Table 1 for readers: a row per method, a column per w, the score of All; the best of each row in bold.
 
     Args:
         table: see `table1`.
-        convention: of the guidance, a key of `GUIDANCE`.
+        convention: convention of the guidance, a key of `GUIDANCE`.
         steps: solver steps of "extractor" and "separator".
     """
     overall = table[table["stem"] == "All"]
@@ -65,7 +65,8 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
                 row.append(Cell(f"{cells.at[w, score]:.2f}", aside=paper, bold=w == best))
             rows.append(row)
         notes = [
-            f"{subwindows} scores a cell (sub-windows times stems) of {tracks} tracks; best of each row in bold. "
+            f"{subwindows} scores per cell (sub-windows times stems) from {tracks} tracks; the best of each row in "
+            f"bold. "
             "Solver steps: "
             f"{', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. "
             f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."

@@ -1,4 +1,4 @@
-"""Table 2 of the paper, source separation: as tidy data and as it is read, with the paper's numbers beside ours."""
+"""Table 2 of the paper, source separation: as tidy data and for readers, with the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
 
 SILENT = "Level in silent rows (dB)"
 SILENCE_NOTE = (
-    f"{SILENT}: the median level of an estimate, relative to the mixture's, where its stem is silent; what should be "
-    "nothing. The score over active stems leaves it out; MSDM's protocol goes on rewarding it below what can be heard."
+    f"{SILENT}: the median level of an estimate, relative to the mixture's, where its stem is silent; ideally nothing. "
+    "The score over active stems ignores it; MSDM's protocol keeps rewarding lower levels even where they are "
+    "inaudible."
 )
 
 
@@ -34,12 +35,12 @@ def table2(
     """Summarise the separation of the test split, with the paper's rows in the paper's order.
 
     Args:
-        scores: for each row of Table 2, by name, what `scoring.score_separation` gives.
-        selection: the rows as they were run, see `selection.choose_settings`.
-        paper: the paper's Table 2 (model, then a column per stem and All). All of its rows need labels or stems: the
-            numbers of GMSDI stand beside a weakly supervised model.
-        ensembles: the rows that take for each stem the best of others, by the score of the column.
-        validation: for the rows that have a twin their scores on validation chunks, on which their ensemble is chosen.
+        scores: for each row of Table 2, by name, its scores from `scoring.score_separation`.
+        selection: the rows as they were run, from `selection.choose_settings`.
+        paper: the paper's Table 2 (model, then a column per stem and All). All its rows need labels or stems; its
+            numbers for GMSDI are those of a weakly supervised model.
+        ensembles: the rows that take the best of others for each stem, by the score of the column.
+        validation: for rows with a twin, their scores on validation chunks, by which their ensemble is chosen.
         confidence: coverage of the intervals.
 
     Returns:
@@ -58,7 +59,7 @@ def table2(
     published = paper.to_dict("records")
     every: list[Row | Ensemble] = [*selection.values(), *ensembles]
     ours = {row.paper: row.title for row in every if row.paper is not None}
-    # The paper's Ensemble is of its own two methods: of others, ours has no number of it beside it.
+    # The paper's Ensemble combines its own two methods, so its number does not stand beside ensembles of others.
     alien = {row.title for row in ensembles if row.paper is None}
     published = [
         {**line, "model": ours.get(line["model"], line["model"])} for line in published if line["model"] not in alien
@@ -77,7 +78,7 @@ def table2(
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of Table 2: the scores that its two numbers come from (an ensemble chooses for each), and its settings."""
+    """A line of Table 2: the scores behind its two numbers (an ensemble chooses for each), and its settings."""
 
     protocol: pd.DataFrame
     active: pd.DataFrame
@@ -112,7 +113,7 @@ def _rows(
 
 
 def _names(ensemble: Ensemble, selection: Mapping[str, Row]) -> dict[str, str]:
-    """What is said of the rows of an ensemble: their methods, or their titles if two are of one method."""
+    """Names for the rows of an ensemble: their methods, or their titles if two share a method."""
     methods = {name: selection[name].GRID.capitalize() for name in ensemble.of}
     alike = len(set(methods.values())) < len(methods)
     return {name: selection[name].title if alike else method for name, method in methods.items()}
@@ -126,7 +127,7 @@ def table2_differences(
     validation: Mapping[str, pd.DataFrame] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """How much better every row of Table 2 is than every other, with paired intervals over tracks.
+    """Differences between all pairs of rows of Table 2, with paired intervals over tracks.
 
     Args:
         scores: as `table2` takes them.
@@ -136,9 +137,9 @@ def table2_differences(
         confidence: coverage of the intervals.
 
     Returns:
-        model, other, published (is `other` a method of the paper?), then the columns of `metrics.si_sdr.differences`,
-        of model minus other; a row for each ordered pair of models and each stem, and for All. An ensemble's choice is
-        taken as given.
+        model, other, published (is `other` a method of the paper?), then the columns of `metrics.si_sdr.differences`
+        for model minus other; a row for each ordered pair of models and each stem, and for All. The choice of an
+        ensemble is taken as given.
     """
     rows, parts = _rows(scores, selection, ensembles, validation), []
     for model, other in permutations(rows, 2):
@@ -154,7 +155,7 @@ def table2_differences(
 
 
 def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet:
-    """The differences of All over active stems as read: a row per model, a column per method of the paper.
+    """Differences for readers, of All over active stems: a row per model, a column per method of the paper.
 
     Args:
         table: see `table2_differences`.
@@ -180,9 +181,11 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
         rows,
         [
             f"Paired {confidence:.0%} t intervals over {overall['tracks'].max()} tracks, of differences on the same "
-            "sub-windows; bold where the whole interval is above 0. Each interval is right by itself: of twenty, one "
-            "will miss. All pairs, single stems and MSDM's protocol are in the CSV file. An ensemble's choice is taken "
-            "as given, so that the interval of one that was chosen on these chunks is too favourable.",
+            "sub-windows; bold if the whole interval is above 0. The coverage holds for each interval on its own: "
+            "about one "
+            "in twenty will miss. All pairs, single stems and MSDM's protocol are in the CSV file. An ensemble's "
+            "choice "
+            "is taken as given, so the interval is too favourable if it was chosen on these chunks.",
         ],
     )
 
@@ -195,13 +198,13 @@ def table2_sheets(
     chunks: int,
     confidence: float = 0.95,
 ) -> list[Sheet]:
-    """Table 2 as read: a row per model, a column per stem and All, each with its interval and the paper's number.
+    """Table 2 for readers: a row per model, a column per stem and All, each with its interval and the paper's number.
 
     Args:
-        table: see `table2`, with the selection and the ensembles that it takes.
-        selection: as there.
-        ensembles: as there.
-        chunks: their number.
+        table: from `table2`.
+        selection: as `table2` takes it.
+        ensembles: as `table2` takes them.
+        chunks: number of chunks.
         confidence: coverage of the intervals.
     """
     stems = list(dict.fromkeys(table["stem"]))
@@ -263,8 +266,8 @@ def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, 
     """Summarise the same separations by BSS Eval.
 
     Args:
-        scores: for each row of Table 2, by name, what `scoring.score_bss_eval` gives.
-        selection: the rows as they were run, see `selection.choose_settings`.
+        scores: for each row of Table 2, by name, its scores from `scoring.score_bss_eval`.
+        selection: the rows as they were run, from `selection.choose_settings`.
 
     Returns:
         model, settings, then the columns of `summarize_bss_eval`; a row per stem and for All.
@@ -279,7 +282,7 @@ def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, 
 
 
 def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
-    """BSS Eval's ratios as read: a row per model and stem, and for All; a dash where nothing could be scored."""
+    """BSS Eval's ratios for readers: a row per model and stem, and for All; a dash where nothing could be scored."""
     rows = [
         [
             f"{row['model']}: {row['stem']}",
@@ -291,9 +294,10 @@ def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
     ]
     settings = table.drop_duplicates("model")
     notes = [
-        "Medians over tracks of a track's median over frames of 1 s; All: the mean of the stems, and all their frames. "
+        "Medians over tracks of each track's median over frames of 1 s. All: the mean over stems, and all their "
+        "frames. "
         f"{'; '.join(f'{row.model}: {row.settings}' for row in settings.itertuples())}.",
-        "BSS Eval version 4 (museval), filters of 512 taps. A frame in which a target or an estimate is silent has no "
+        "BSS Eval version 4 (museval), filters of 512 taps. Frames in which a target or an estimate is silent have no "
         "score. The paper has no scores of this kind.",
     ]
     header = ["Model: stem", *(f"{ratio.upper()} (dB)" for ratio in RATIOS), "Frames", "Tracks"]

@@ -1,7 +1,7 @@
-"""The tasks of Figures 2 and 3 as objects: each knows its bars, how to generate, to count, and what it is called.
+"""The tasks of Figures 2 and 3 as objects: each knows its bars and its name, can generate, and can count its work.
 
-A task goes through a job's parameters as a mapping (`model_dump`), and comes back by `load_task`. Nothing heavy is
-imported before a task generates.
+A task is stored in job parameters as a mapping (`model_dump`), which `load_task` turns back into a task. No heavy
+library is imported before a task generates.
 """
 
 from __future__ import annotations
@@ -42,6 +42,6 @@ _TASK: TypeAdapter[Any] = TypeAdapter(AnyTask)
 
 
 def load_task(settings: Mapping[str, Any]) -> Task:
-    """A task from what its `model_dump` gave."""
+    """Make a task from the mapping that its `model_dump` returned."""
     task: Task = _TASK.validate_python(dict(settings))
     return task

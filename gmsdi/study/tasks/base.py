@@ -23,17 +23,17 @@ class Task(Frozen, ABC):
     """A task with its settings.
 
     Attributes:
-        FAMILY: what its clips' seeds are drawn for, so that the same clips of related tasks share their noise.
-        PLACE: where its bars stand in Figure 3: those of the paper's model first.
-        mixed: whether it makes several stems.
-        given: whether it is given stems of test chunks.
-        by_bar: whether the clips of a batch share their bar: what is given, or the network, is that of the bar.
-        kind: the task.
-        name: of its files.
-        system: what it runs on.
+        FAMILY: tasks of one family draw the same seeds, so that their clips start from the same noise.
+        PLACE: order of the series in Figure 3; the paper's model comes first.
+        mixed: whether it generates several stems.
+        given: whether it is given stems from test chunks.
+        by_bar: whether all clips of a batch belong to one bar, as each bar has its own given stems or network.
+        kind: name of the task's class in stored settings.
+        name: name of the task in file names.
+        system: the system that it runs on.
         solver: settings of `gmsdi.sampling.solver.Solver`.
-        clips: of each bar.
-        shown: whether the gallery has examples.
+        clips: number of clips per bar.
+        shown: whether the gallery shows examples.
     """
 
     FAMILY: ClassVar[str]
@@ -57,22 +57,22 @@ class Task(Frozen, ABC):
 
     @property
     def series(self) -> str:
-        """What Figure 2 or 3 calls it."""
+        """Name of the series in Figure 2 or 3."""
         return self.SERIES
 
     @property
     def stems_series(self) -> str:
-        """What the table of the stems of mixtures calls it."""
+        """Name of the series in the table on the stems of mixtures."""
         return f"{self.series}, {self.FAMILY} generation"
 
     @property
     def rows(self) -> list[str]:
-        """What its stems are called, in the order of its audio, which has the mixture's row after them."""
+        """Names of the stems, in the order of the rows of its audio; the mixture is the last row."""
         return self.labels
 
     @property
     def signals(self) -> int:
-        """Rows of its audio."""
+        """Number of rows of its audio."""
         return len(self.rows) + 1
 
     @abstractmethod
@@ -93,23 +93,23 @@ class Task(Frozen, ABC):
         """Generate clips.
 
         Args:
-            system: what `system.open` gives.
-            bars: the bar of each clip; the same of all where `by_bar`.
+            system: the opened system, from `system.open`.
+            bars: the bar of each clip; all the same if `by_bar`.
             seeds: one per clip.
             given: `[B, I, 1, T]`, the given stems.
-            levels: of the mixture that each clip's stems are part of, see `gmsdi.systems.base.Accompany`.
+            levels: level of the mixture that each clip's given stems are from (see `gmsdi.systems.base.Accompany`).
             callback: called with (step, steps).
 
         Returns:
-            float32 `[B, R, T]`, the rows of its audio, see `rows`.
+            float32 `[B, R, T]`: the stems in the order of `rows`, and the mixture if there is one.
         """
 
     def evaluations(self, bars: Sequence[str], batch: int) -> int:
-        """Signals that the network denoises in a job, the rows that fill up a call included.
+        """Signals that the network denoises in a job, padding of calls included.
 
         Args:
             bars: the bar of each clip.
-            batch: clips that are sampled together.
+            batch: number of clips sampled together.
         """
         groups = [[bar] * count for bar, count in Counter(bars).items()] if self.by_bar else [list(bars)]
         return sum(self.evaluations_of(part) for group in groups for part in batches(group, batch))
@@ -125,7 +125,7 @@ class Task(Frozen, ABC):
 
 
 class Alone(Task):
-    """What the tasks of single stems share: a bar for each label, and no mixture."""
+    """Base of the tasks that generate single stems: one bar for each label, and no mixture."""
 
     FAMILY: ClassVar[str] = "single"
     mixed: ClassVar[bool] = False
@@ -145,12 +145,12 @@ class Alone(Task):
         return self.labels
 
     def point(self) -> dict[str, Any]:
-        """What tables say of it: series, w, negative (whether there are negative prompts), and curve (over w)."""
+        """Its columns in tables: series, w, negative (with negative prompts?) and curve (part of the curve over w?)."""
         return {"series": self.series, "w": None, "negative": None, "curve": False}
 
 
 class Accompanied(Task):
-    """What the tasks of partial generation share: a bar for every non-empty proper subset of given stems."""
+    """Base of the tasks of partial generation: one bar for every non-empty proper subset of given stems."""
 
     FAMILY: ClassVar[str] = "partial"
     given: ClassVar[bool] = True
@@ -197,11 +197,11 @@ class Accompanied(Task):
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The other stems and the mixture, see `gmsdi.systems.base.Accompany`."""
+        """Generate the other stems and the mixture (see `gmsdi.systems.base.Accompany`)."""
 
 
 def with_mixture(stems: Tensor, mixture: Tensor) -> np.ndarray:
-    """Stems `[B, R, 1, T]` and their mixture `[B, 1, T]` as the rows of a clip's audio."""
+    """Join stems `[B, R, 1, T]` and their mixture `[B, 1, T]` into clips `[B, R + 1, T]`."""
     import torch
 
     return torch.cat([stems, mixture[:, None]], dim=1)[:, :, 0].numpy()

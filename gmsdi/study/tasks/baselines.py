@@ -24,7 +24,7 @@ class SingleWeakMsdm(Alone):
     """Single stems by weakly supervised MSDM."""
 
     SERIES: ClassVar[str] = "weakly supervised MSDM"
-    by_bar: ClassVar[bool] = True  # each label has its own network, whose calls are then full
+    by_bar: ClassVar[bool] = True  # each label has its own network; so its calls are full
 
     kind: Literal["single_weak_msdm"] = "single_weak_msdm"
     system: WeakMsdmSetup
@@ -43,7 +43,7 @@ class SingleWeakMsdm(Alone):
         return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).numpy()
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`; each label has its own network, and so its own calls."""
+        """See `Task.evaluations_of`; each label has its own network and therefore its own calls."""
         return len(evaluation_sigmas(self.solver)) * sum(filled(count) for count in Counter(bars).values())
 
 
@@ -75,7 +75,7 @@ class TotalMsdm(Task):
         return with_mixture(*system.generate(solver=self._solver(), seeds=seeds, callback=callback))
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`; the K stems are one signal."""
+        """See `Task.evaluations_of`; the K stems count as one signal."""
         return len(evaluation_sigmas(self.solver)) * filled(len(bars))
 
 
@@ -83,7 +83,7 @@ class PartialMsdm(Accompanied):
     """Partial generation by MSDM, by imputation.
 
     Attributes:
-        best_of: candidates of which the loudest is taken, see `JointMSDM.accompany`.
+        best_of: number of candidates, of which the loudest is kept (see `JointMSDM.accompany`).
     """
 
     PLACE: ClassVar[int] = 3
@@ -108,7 +108,7 @@ class PartialMsdm(Accompanied):
         return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own)
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`; the candidates are drawn as many at a time as fit a call."""
+        """See `Task.evaluations_of`; as many candidates are drawn at a time as fit in a call."""
         items = len(bars)
         drawn = batch_sizes(self.best_of, max(1, CALL // items))
         return len(evaluation_sigmas(self.solver)) * sum(filled(count * items) for count in drawn)

@@ -26,11 +26,11 @@ Gamma = int | float | dict[str, Number]
 
 
 class Guided(Task):
-    """What the tasks of the text-conditioned model share.
+    """Base of the tasks of the text-conditioned model.
 
     Attributes:
         guidance: settings of `gmsdi.sampling.solver.Guidance`.
-        negatives: label to negative text.
+        negatives: negative prompts by label.
     """
 
     system: GmsdiSetup
@@ -39,7 +39,7 @@ class Guided(Task):
 
     @property
     def passes(self) -> int:
-        """How often a run denoises each of its rows."""
+        """How many times a run denoises each of its rows."""
         return passes(self.solver, self.guidance, self.guidance["w"])
 
     def _options(self) -> dict[str, Any]:
@@ -48,16 +48,16 @@ class Guided(Task):
         return {"solver": self._solver(), "guidance": Guidance(**self.guidance)}
 
     def _stems(self) -> dict[str, Any]:
-        """`_options` of several stems."""
+        """Options of tasks that generate several stems."""
         return {**self._options(), "negatives": self.negatives or None}
 
 
 class Single(Guided, Alone):
-    """Single stems from their labels.
+    """Single stems, generated from their labels.
 
     Attributes:
-        negative: whether there are negative prompts.
-        curve: whether it belongs to the curve over w, which has fewer clips, and not to Figure 2.
+        negative: whether it uses negative prompts.
+        curve: whether it belongs to the curve over w, which has fewer clips, instead of Figure 2.
     """
 
     kind: Literal["single"] = "single"
@@ -66,7 +66,7 @@ class Single(Guided, Alone):
 
     @property
     def w(self) -> float:
-        """Its guidance."""
+        """Its guidance strength."""
         return float(self.guidance["w"])
 
     @property
@@ -77,7 +77,7 @@ class Single(Guided, Alone):
 
     @property
     def stems_series(self) -> str:
-        """See `Task.stems_series`; further w have their own name."""
+        """See `Task.stems_series`; for other w than the first, the task's name."""
         return f"GMSDI, single stems{', negative prompts' * self.negative}" if self.shown else self.name
 
     def point(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Single(Guided, Alone):
 
 
 class Mixed(Guided):
-    """All stems together, with one bar."""
+    """Base of the tasks that generate all stems; they have one bar."""
 
     FAMILY: ClassVar[str] = "total"
 
@@ -122,7 +122,7 @@ class Total(Mixed):
         gamma_x: γ of the stems.
         gamma_y: γ of the mixture.
         noise: "independent" or "coupled", see `Pipeline.generate_windows`.
-        consistent: whether the stems sum to the mixture row.
+        consistent: whether the final stems sum exactly to the mixture.
     """
 
     SERIES: ClassVar[str] = "GMSDI"
@@ -147,7 +147,7 @@ class Total(Mixed):
         return with_mixture(*system.generate(seeds=seeds, callback=callback, **self._coupled()))
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: the stems, and the mixture's row."""
+        """See `Task.evaluations_of`: the stems and the mixture."""
         return self.passes * filled(len(bars) * self.signals)
 
     def _coupled(self) -> dict[str, Any]:
@@ -158,10 +158,10 @@ class Total(Mixed):
 
 
 class Groups(Total):
-    """Total generation in groups, Eq. 11: several stems are generated as one signal.
+    """Total generation in groups, Eq. 11: the stems of a group are generated as one signal.
 
     Attributes:
-        groups: of labels.
+        groups: lists of labels.
     """
 
     PLACE: ClassVar[int] = 2
@@ -183,7 +183,7 @@ class Sequential(Mixed):
     """Total generation beyond the paper: one stem after the other.
 
     Attributes:
-        order: labels; None draws an order for each clip.
+        order: order of the labels; None draws an order for each clip.
         share: see `Pipeline.generate_sequential_windows`.
         lags: see `Pipeline.generate_sequential_windows`.
     """
@@ -211,15 +211,15 @@ class Sequential(Mixed):
         return with_mixture(*system.generate_sequential(seeds=seeds, callback=callback, **own, **self._stems()))
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: a stem, and then each by itself and in the mixture."""
+        """See `Task.evaluations_of`: the first stem alone, each further one alone and in the mixture."""
         return self.passes * (filled(len(bars)) + (len(self.labels) - 1) * filled(2 * len(bars)))
 
 
 class Extracted(Mixed):
-    """Total generation beyond the paper: a mixture from the joint prompt alone, taken apart by the Extractor.
+    """Total generation beyond the paper: a mixture generated from the joint prompt, separated by the Extractor.
 
     Attributes:
-        extraction: the Extractor.
+        extraction: settings of the Extractor.
     """
 
     PLACE: ClassVar[int] = 2
@@ -297,12 +297,12 @@ class Partial(Guided, Accompanied):
         return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own, **self._stems())
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: the stems that are generated, and the mixture's row."""
+        """See `Task.evaluations_of`: the generated stems and the mixture."""
         return self.passes * filled(len(bars) * (self.signals - len(given_in(bars[0]))))
 
 
 class Conditioned(Guided, Accompanied):
-    """Partial generation beyond the paper: the accompaniment is heard together with the clean given stems.
+    """Partial generation beyond the paper: the accompaniment is denoised together with the clean given stems.
 
     Attributes:
         share: see `Pipeline.accompany_conditioned_windows`.
@@ -331,6 +331,6 @@ class Conditioned(Guided, Accompanied):
         return system.accompany_conditioned(given, known, seeds=seeds, levels=levels, callback=callback, **options)
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: the stems, the mixture, and the accompaniment if it is more than one stem."""
+        """See `Task.evaluations_of`: the stems, the mixture, and the accompaniment if it has more than one stem."""
         stems = len(self.labels) - len(given_in(bars[0]))
         return self.passes * filled(len(bars) * (stems + 1 + (stems > 1)))
