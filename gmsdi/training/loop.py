@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
-import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
 from gmsdi import __version__
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError

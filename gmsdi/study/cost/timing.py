@@ -83,7 +83,6 @@ def measure(
 
 def _model(study: Study, network: str, device: str) -> Any:
     """A network ready to sample: of its folder, or with random weights."""
-    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.io.device import resolve_precision
     from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
 
@@ -107,7 +106,6 @@ def _fresh(study: Study, model: str) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.models.checkpoint import PROMPTS, build_model
 
     config = study.model_config(model)
@@ -129,6 +127,7 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
 
     from gmsdi.pipeline import Pipeline
     from gmsdi.sampling.solver import Guidance, Solver
+    from gmsdi.systems.demucs_gibbs import GibbsSeparator
     from gmsdi.systems.msdm import JointMSDM
     from gmsdi.systems.weak_msdm import WeakMSDM
 
@@ -152,7 +151,7 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
         run = WeakMSDM({labels[0]: model}, model.config, **options)
         run.sample([labels[0]] * rows, **sampling)
     else:
-        run, model.max_batch, model.fixed_batch = model, rows, True
+        run = GibbsSeparator(model, max_batch=rows, fixed_batch=True)
         mixtures = torch.randn(rows, 1, study.config["data"]["window"], device=device)
         run.separate(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
     parameters = sum(parameter.numel() for parameter in model.parameters())
