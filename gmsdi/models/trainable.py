@@ -32,7 +32,7 @@ class TrainableModel(nn.Module):
         """The loss of each item of a training batch, `[n]`.
 
         Args:
-            batch: see `gmsdi.training.loop.Batches`.
+            batch: see `gmsdi.training.batches.Batches`.
         """
         raise NotImplementedError
 

@@ -163,7 +163,7 @@ def _time_training(
 ) -> tuple[Seconds, int, int]:
     """Seconds of a training step, its peak memory in bytes, and the network's parameters.
 
-    The steps are those of `gmsdi.training.loop.Training`, on windows of noise.
+    The steps are those of `gmsdi.training.module.Training`, on windows of noise.
     """
     import torch
 
@@ -171,7 +171,7 @@ def _time_training(
 
     try:
         from gmsdi.training.config import TrainingConfig
-        from gmsdi.training.loop import Training
+        from gmsdi.training.module import Training
     except ImportError as error:
         raise UserError(f"a training is measured, which needs {error.name}: pip install 'gmsdi[train]'") from error
     config = TrainingConfig(**training)
