@@ -12,11 +12,11 @@
     gmsdi workflow init mine
     gmsdi cost --config config/mini_full.yaml --devices 4
 
-Several values may follow `--stems`, `--rest`, `--given` and `--groups`, up to the next option; they may also be
-repeated or, for stems, be separated by commas. Labels are matched to the model's without regard to case.
+`--stems`, `--rest`, `--given` and `--groups` take all values up to the next option; they may also be repeated, and
+stems may be separated by commas. Labels may be written in upper or lower case.
 
-Exit status: 0 if all is done, 1 after a mistake that is told in one line or a song that failed, 2 for wrong usage, 130
-after Ctrl-C.
+Exit status: 0 for success, 1 for an error (one line says what) or a song that failed, 2 for wrong usage, 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from gmsdi.cli.values import spread
 from gmsdi.errors import UserError
 
 app = typer.Typer(
-    help="Generate, accompany and separate music with a text-conditioned diffusion model trained on mixtures.",
-    epilog="Exit status: 0 all done, 1 a mistake or a song that failed, 2 wrong usage, 130 interrupted.",
+    help="Separate, generate and accompany music with a text-conditioned diffusion model trained on mixtures.",
+    epilog="Exit status: 0 success, 1 an error or a song that failed, 2 wrong usage, 130 interrupted.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -44,13 +44,15 @@ app = typer.Typer(
 
 
 def page(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any that is free.")] = 7860,
-    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 lets everyone on the network use it.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 7860,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; with 0.0.0.0, everyone on the network can use the page.")
+    ] = "127.0.0.1",
     model: Model = "mini",
     device: Device = "auto",
-    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Also open the page in the browser.")] = False,
 ) -> None:
-    """Serve a page with all of this for the browser, on this machine alone."""
+    """Serve a page for the browser that does all of this, by default for this machine alone."""
     from gmsdi.app.server import serve
 
     serve(host=host, port=port, model=model, device=device, show=show, say=lambda line: typer.echo(line))
@@ -74,13 +76,13 @@ def _root(
     ] = False,
     list_models: Annotated[
         bool,
-        typer.Option("--list-models", callback=_list_models, is_eager=True, help="See the command models."),
+        typer.Option("--list-models", callback=_list_models, is_eager=True, help="The same as the command models."),
     ] = False,
 ) -> None:
     pass
 
 
-workflow = typer.Typer(help="The workflow: the paper's tables and figures.", no_args_is_help=True)
+workflow = typer.Typer(help="The workflow that makes the paper's tables and figures.", no_args_is_help=True)
 workflow.callback()(lambda: None)  # so that `init` is a command of its own, though it is the only one
 workflow.command()(study.init)
 

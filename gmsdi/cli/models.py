@@ -13,10 +13,10 @@ from gmsdi.errors import UserError
 def models(
     model: Annotated[
         list[str] | None,
-        typer.Argument(help="Model folders or names.", show_default="those that come with the package"),
+        typer.Argument(help="Model folders, or names of models.", show_default="those that come with the package"),
     ] = None,
 ) -> None:
-    """List models: what they know, and their presets."""
+    """List models with their stems and presets."""
     from types import SimpleNamespace
 
     from gmsdi.models import registry
@@ -25,7 +25,7 @@ def models(
     for where in model or registry.bundled():
         config = registry.config_of(where)
         if config is None:
-            raise UserError(f"{where}: no model folder; others say nothing before they are opened")
+            raise UserError(f"{where}: not a model folder; other models cannot be described without loading them")
         rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
         typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
         typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
@@ -35,22 +35,22 @@ def models(
             typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
     if not model:
         for family in registry.families():
-            typer.echo(f"{family}:... (a family; what follows the colon is its own)")
+            typer.echo(f"{family}:... (a family of models; each says itself what follows the colon)")
 
 
 def import_msdm(
     ckpt: Annotated[Path, typer.Argument(help="Checkpoint or state dict.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Model folder to write.", show_default=False)],
     stems: Annotated[
-        list[str] | None, typer.Option("--stems", help="Labels of the stems.", show_default="MSDM's four")
+        list[str] | None, typer.Option("--stems", help="Labels of the model's stems.", show_default="MSDM's four")
     ] = None,
     text_encoder: Annotated[
-        str | None, typer.Option(help="T5 of a text-conditional model.", show_default="by its width")
+        str | None, typer.Option(help="T5 of a text-conditioned model.", show_default="found by its width")
     ] = None,
-    sample_rate: Annotated[int, typer.Option(min=1, help="Of the training data, in Hz.")] = 22050,
-    window: Annotated[int, typer.Option(min=1, help="Training window in samples.")] = 2**18,
+    sample_rate: Annotated[int, typer.Option(min=1, help="Sample rate of the training data, in Hz.")] = 22050,
+    window: Annotated[int, typer.Option(min=1, help="Length of the training windows, in samples.")] = 2**18,
 ) -> None:
-    """Turn a checkpoint of MSDM, or of audio-diffusion-pytorch 0.0.43, into a model folder."""
+    """Convert a checkpoint of MSDM, or of audio-diffusion-pytorch 0.0.43, to a model folder."""
     from gmsdi.models.adapters import adp
 
     labels = None if stems is None else [part.strip() for name in stems for part in name.split(",") if part.strip()]
@@ -61,13 +61,14 @@ def import_msdm(
 def push(
     folder: Annotated[str, typer.Argument(help="Model folder, or the name of a bundled model.", show_default=False)],
     repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.", show_default=False)],
-    licence: Annotated[str, typer.Option(help="Of the weights: mit, cc-by-nc-4.0, ...", show_default=False)],
+    licence: Annotated[str, typer.Option(help="Licence of the weights: mit, cc-by-nc-4.0, ...", show_default=False)],
     results: Annotated[
-        Path | None, typer.Option(help="Folder of a run that evaluated it, for the card.", show_default="none")
+        Path | None,
+        typer.Option(help="Folder of a run that evaluated the model, for the model card.", show_default="none"),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
 ) -> None:
-    """Upload a model folder to the Hugging Face Hub, with a model card. Others then use --model owner/name."""
+    """Upload a model folder to the Hugging Face Hub, with a model card; others can then use --model owner/name."""
     from gmsdi.models import hub, registry
 
     typer.echo(hub.push(registry.folder_of(folder), repository, licence=licence, results=results, private=private))

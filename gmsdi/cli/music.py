@@ -12,7 +12,8 @@ from gmsdi.cli.options import (
     Bits,
     Device,
     Format,
-    GammaText,
+    GammaX,
+    GammaY,
     Model,
     Negative,
     Out,
@@ -29,27 +30,30 @@ from gmsdi.errors import UserError
 
 def generate(
     stems: StemNames = None,
-    seconds: Annotated[float | None, typer.Option(help="Length.", show_default="the model's window")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length in seconds.", show_default="the model's window")] = None,
     out: Out = Path("generated"),
     method: Annotated[
         str,
         typer.Option(
-            help="total (Eq. 10); beyond the paper: sequential, one stem after the other, or extracted, a mixture that "
-            "is taken apart."
+            help="total (Eq. 10), or beyond the paper: sequential (one stem after the other) or extracted (a mixture "
+            "that is then separated)."
         ),
     ] = "total",
     groups: Annotated[
         list[str] | None,
         typer.Option(
-            help='Stems that are generated as one signal (Eq. 11), as "bass, drums" "guitar, piano".',
-            show_default="each by itself",
+            help='Stems to generate as one signal (Eq. 11), such as "bass, drums" "guitar, piano".',
+            show_default="each on its own",
         ),
     ] = None,
     noise: Annotated[
-        str, typer.Option(help="Of Eq. 10: independent, or coupled, the stems' noises sum to the mixture's.")
+        str,
+        typer.Option(
+            help="Noise of Eq. 10: independent, or coupled (the noises of the stems sum to that of the mixture)."
+        ),
     ] = "independent",
-    gamma_x: GammaText = None,
-    gamma_y: GammaText = None,
+    gamma_x: GammaX = None,
+    gamma_y: GammaY = None,
     model: Model = "mini",
     steps: Steps = None,
     w: Strength = None,
@@ -60,7 +64,7 @@ def generate(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11, and beyond).
+    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11).
 
     They are as loud as the music that the model was trained on.
     """
@@ -92,22 +96,23 @@ def generate(
 
 def accompany(
     given: Annotated[
-        list[str], typer.Option(help='Given stems, as "bass=bass.wav"; all of one length.', show_default=False)
+        list[str],
+        typer.Option(help='Given stems, such as "bass=bass.wav"; all of the same length.', show_default=False),
     ],
     stems: Annotated[
-        list[str] | None, typer.Option(help="Labels to generate.", show_default="all that are not given")
+        list[str] | None, typer.Option(help="Stems to generate, by label.", show_default="all that are not given")
     ] = None,
     out: Out = Path("accompaniment"),
-    alpha: Annotated[float, typer.Option(help="Scale of the given stems in Eq. 12.")] = 1.0,
-    beta: Annotated[float, typer.Option(help="Scale of the generated stems in Eq. 12.")] = 1.0,
-    gamma_x: GammaText = None,
-    gamma_y: GammaText = None,
+    alpha: Annotated[float, typer.Option(help="Scale α of the given stems in Eq. 12.")] = 1.0,
+    beta: Annotated[float, typer.Option(help="Scale β of the generated stems in Eq. 12.")] = 1.0,
+    gamma_x: GammaX = None,
+    gamma_y: GammaY = None,
     share: Annotated[
         float | None,
         typer.Option(
-            help="Beyond the paper, in place of Eq. 12: the accompaniment is heard together with the given stems, and "
-            "the whole has this weight, such as 0.4.",
-            show_default="Eq. 12",
+            help="Instead of Eq. 12 (beyond the paper): also denoise the sum of given and generated stems, and give it "
+            "this weight, such as 0.4.",
+            show_default="use Eq. 12",
             min=0,
             max=1,
         ),
@@ -122,7 +127,7 @@ def accompany(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate stems that go with given ones, and all of them together (partial generation, Eq. 12)."""
+    """Generate stems that go with given ones, and the mixture of all (partial generation, Eq. 12)."""
     from gmsdi import song as songs
     from gmsdi.io.audio import as_source
 

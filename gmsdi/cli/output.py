@@ -1,4 +1,4 @@
-"""What a command says: progress bars and files."""
+"""What commands print: progress bars and the names of files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(name: str) -> Iterator[Progress]:
-    """A progress bar as a callback; Ctrl-C ends in a line."""
+    """A progress bar, as a callback. Ctrl-C ends the command with a one-line message."""
     from tqdm import tqdm
 
     with tqdm(desc=name, unit="step") as bar:
@@ -30,12 +30,12 @@ def bar(name: str) -> Iterator[Progress]:
         try:
             yield update
         except KeyboardInterrupt:
-            print("gmsdi: interrupted, nothing is written", file=sys.stderr)
+            print("gmsdi: interrupted; nothing was written", file=sys.stderr)
             raise typer.Exit(130) from None
 
 
 class Bars(ExitStack):
-    """A progress bar for each song that is at work, and one for all of several."""
+    """A progress bar for each song in progress and, if there are several songs, one for all of them."""
 
     def __init__(self, songs: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Bars(ExitStack):
         return update
 
     def finished(self, job: Job, outcome: Outcome) -> None:
-        """A song has come to its end."""
+        """Close the bar of a song that is done."""
         with self.lock:
             self.bars.pop(job.source.name).close()
             self.all.update()

@@ -44,20 +44,20 @@ def separate(
     stems: StemNames = None,
     two_stems: Annotated[
         str | None,
-        typer.Option(help="This stem and the rest of the song alone, as STEM and no_STEM.", show_default="no"),
+        typer.Option(help="Write only this stem and the rest of the song, as STEM and no_STEM.", show_default="off"),
     ] = None,
     out: Out = Path(),
     preset: Preset = None,
     constrained: Annotated[
         str | None,
         typer.Option(
-            help="Eq. 13's Separator, with this stem as the song minus the others.",
-            show_default="of paper-separator Drums",
+            help="Use the Separator of Eq. 13, in which this stem is the song minus the others.",
+            show_default="Drums, with the preset paper-separator",
         ),
     ] = None,
     projected: Annotated[
         bool,
-        typer.Option("--projected", help="The Separator that projects all stems onto the song."),
+        typer.Option("--projected", help="Use the Separator that projects all stems onto the song."),
     ] = False,
     samples: Runs = None,
     model: Model = "mini",
@@ -76,7 +76,10 @@ def separate(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Split songs into stems that sum to them, as the model is best at it; --stems names all that they consist of."""
+    """Separate songs into stems that sum to the song, by default with the method that suits the model best.
+
+    --stems names everything that the songs consist of.
+    """
     settings: dict[str, Any] = {"preset": preset, "constrained": constrained}
     if projected:
         if constrained is not None:
@@ -112,7 +115,7 @@ def extract(
     rest: Annotated[
         list[str] | None,
         typer.Option(
-            "--rest", help='What else the songs consist of; "none" is nothing.', show_default="all other labels"
+            "--rest", help='What else the songs consist of; "none" means nothing else.', show_default="all other labels"
         ),
     ] = None,
     out: Out = Path(),
@@ -121,8 +124,8 @@ def extract(
         bool | None,
         typer.Option(
             "--consistent/--each",
-            help="Stems that sum to the song with the rest of it (beyond the paper), or each by itself.",
-            show_default="by preset",
+            help="Make the stems and the rest sum to the song (beyond the paper), or extract each stem on its own.",
+            show_default="set by preset",
         ),
     ] = None,
     samples: Runs = None,
@@ -142,7 +145,10 @@ def extract(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Extract stems from songs (GMSDI Extractor, Eq. 14). --stems names those that are wanted, --rest the others."""
+    """Extract stems from songs (GMSDI Extractor, Eq. 14).
+
+    --stems names those that you want, --rest what else the songs consist of.
+    """
     _songs(
         songs,
         stems,
@@ -181,7 +187,7 @@ def _songs(
     extracting: bool,
     settings: dict[str, Any],
 ) -> None:
-    """Separate songs, or extract from them: all that can be wrong first, then the model, then the work."""
+    """Separate songs, or extract from them; whatever can be checked is checked before the model is loaded."""
     from gmsdi import batch
     from gmsdi.io.audio import Encoding
     from gmsdi.song import require_extractor, separation
@@ -222,8 +228,8 @@ def _songs(
     left = sum(outcome.status == "left" for outcome in outcomes)
     if left:
         print(
-            f"gmsdi: interrupted with {left} of {len(outcomes)} songs left; go on with the same command and "
-            "--skip-existing",
+            f"gmsdi: interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command "
+            "with --skip-existing",
             file=sys.stderr,
         )
         raise typer.Exit(130)

@@ -17,31 +17,33 @@ def cost(
         list[Path] | None,
         typer.Option(help="Overlay of config/config.yaml; may be repeated.", show_default="config/config.yaml alone"),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Devices that jobs spread over.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Number of devices that the jobs are spread over.")] = 1,
     chunks: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Chunks of the test split, where the configuration takes all.",
+            help="Number of chunks in the test split, if the configuration takes all of them.",
             show_default="counted or assumed",
         ),
     ] = None,
     seconds_per_evaluation: Annotated[
         list[str] | None,
         typer.Option(
-            help="Seconds for one signal through the network, or NETWORK=SECONDS; may be repeated.",
+            help="Seconds that the network takes for one signal, or NETWORK=SECONDS; may be repeated.",
             show_default="measured here",
         ),
     ] = None,
     seconds_per_step: Annotated[
         list[str] | None,
-        typer.Option(help="The same of a training step.", show_default="by the evaluation"),
+        typer.Option(help="The same for a training step.", show_default="derived from the evaluation"),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...", show_default="jobs.device")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device to measure on: auto, cpu, cuda, ...", show_default="jobs.device")
+    ] = None,
     repetitions: Annotated[int, typer.Option(min=1, help="Timed steps of each kind.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a configuration of the workflow costs: hours, memory, disk and jobs of every table and figure."""
+    """Estimate what a configuration of the workflow costs: hours, memory, disk and jobs of every table and figure."""
     from gmsdi.study import cost as costing
     from gmsdi.study.study import Study
 
@@ -64,10 +66,12 @@ def cost(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="To be made; its name is that of the run.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to create; its name becomes the name of the run.", show_default=False)
+    ],
     base: Annotated[str, typer.Option(help="Configuration to start from: demo, mini_full, slakh2100, ...")] = "demo",
 ) -> None:
-    """Lay out a folder to run the workflow in: config/config.yaml, and a Snakefile that has it as a module."""
+    """Create a folder to run the workflow in: config/config.yaml, and a Snakefile that has the workflow as a module."""
     from gmsdi.study import start
 
     echo(start.init(folder, base=base))

@@ -1,4 +1,4 @@
-"""From the words of a command to values: labels, pairs, γ and what sampling takes; and where files can be written."""
+"""From what was typed to values: labels, LABEL=VALUE pairs, γ, settings; and checks of what will be written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPREADING = ("--stems", "--rest", "--given", "--groups")
 
 
 def spread(words: Sequence[str]) -> list[str]:
-    """Repeat an option of `SPREADING` before each of the values that follow it; files are no labels."""
+    """Repeat an option of `SPREADING` before each value that follows it. An existing file is not taken for a label."""
     result: list[str] = []
     option, values = None, 0
     for word in [*words, "-"]:  # which ends the values of the last
@@ -40,7 +40,7 @@ def spread(words: Sequence[str]) -> list[str]:
 
 
 def labels_of(model: str, device: tuple[str, str]) -> tuple[Labels, AnyModel | None]:
-    """The labels of a model, and the model, if it has to be opened to be asked."""
+    """The labels of a model; and the model itself, if it had to be loaded to know them."""
     from gmsdi.models import registry
 
     config = registry.config_of(model)
@@ -62,7 +62,7 @@ def require_place(
     bits: str | None,
     given: Sequence[Source] = (),
 ) -> None:
-    """Refuse what cannot be written before it is made: labels and the mixture, in a folder."""
+    """Refuse, before any work, stems and a mixture that could not be written to a folder."""
     from gmsdi.io.audio import Encoding
     from gmsdi.io.files import require_writable
 
@@ -73,7 +73,7 @@ def require_place(
         file = out / f"{name}.{format}"
         require_writable(file)
         if file.exists() and any(file.samefile(source.name) for source in given):
-            raise UserError(f"{file}: given, and would be replaced; choose another folder with --out")
+            raise UserError(f"{file}: a given stem, which would be overwritten; choose another folder with --out")
 
 
 def pairs_of(items: Sequence[str], option: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ def pairs_of(items: Sequence[str], option: str) -> dict[str, str]:
 def sampling(
     solver: Solver, guidance: Guidance, steps: int | None, w: float | None, seed: int, negative: Sequence[str] | None
 ) -> dict[str, Any]:
-    """The arguments that all tasks share: those of a task, changed as told."""
+    """The arguments that all tasks share: the task's own settings, with what the user changed."""
     return {
         "solver": solver if steps is None else replace(solver, steps=steps),
         "guidance": guidance if w is None else replace(guidance, w=w),
@@ -101,7 +101,7 @@ def sampling(
 
 
 def gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
-    """γ as given; what is not given is left to the task."""
+    """The values of γ that were given; the task chooses the others."""
     from gmsdi.inference import gamma_from_text
 
     given = {"gamma_x": gamma_x, "gamma_y": gamma_y}
