@@ -1,4 +1,4 @@
-"""What serves the page: on loopback unless told otherwise, with a policy that lets it load nothing from elsewhere."""
+"""What serves the page: on loopback unless told otherwise, under a policy that lets it load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
         app, close = _app(Path(folder), host, model, device)
         address = f"http://{'localhost' if host == '0.0.0.0' else host}:{listener.getsockname()[1]}"
-        say(f"{address}  (Ctrl-C ends it)")
+        say(f"{address}  (press Ctrl-C to stop)")
         if show:
             threading.Timer(1.0, webbrowser.open, [address]).start()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes, as after Ctrl-C

@@ -22,8 +22,8 @@ Model = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="How to separate: best, fast, slow (the mean of four runs), paper-separator, paper-extractor, projected, or "
-        "a preset of the model's own. Other options override parts of it.",
+        help="How to separate: best, fast, slow (the mean of four runs), paper-separator, paper-extractor, projected, "
+        "or a preset of the model's own. Other options override parts of it.",
         show_default="best",
     ),
 ]
