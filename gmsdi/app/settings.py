@@ -1,4 +1,4 @@
-"""From what the controls of the page say, a value by name, to the arguments of the tasks of `gmsdi.song`."""
+"""From the values of the page's controls, by name, to the arguments of the tasks in `gmsdi.song`."""
 
 from __future__ import annotations
 

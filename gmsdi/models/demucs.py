@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gmsdi import level
 from gmsdi.errors import UserError
+from gmsdi.level import known_level
 from gmsdi.models.trainable import DRAWS, TrainableModel, register_kind
 
 KIND = "gibbs"
@@ -64,7 +64,7 @@ class ConditionalSeparator(TrainableModel):
         self.labels: list[str] = list(config["labels"])
         self.sample_rate: int = config["sample_rate"]
         self.window: int = config["window"]
-        self.level = level.known_level(config)
+        self.level = known_level(config)
         self.loss: str = config.get("loss", "l1")
         self.autocast = None
 
