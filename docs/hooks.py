@@ -120,7 +120,8 @@ def _add_reference(files: Any, config: Any) -> None:
     """A page for each folder of the package, and one for the modules at its top."""
     package = ROOT / "gmsdi"
     rooms = {path.name: sorted(path.rglob("*.py")) for path in package.iterdir() if (path / "__init__.py").is_file()}
-    rooms["library"] = [path for path in sorted(package.glob("*.py")) if path.name != "cli.py"]
+    del rooms["cli"]  # which has a page of its own
+    rooms["library"] = sorted(package.glob("*.py"))
     for room, paths in rooms.items():
         names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
         title = "Library" if room == "library" else f"gmsdi.{room}"

@@ -1,4 +1,4 @@
-"""Many songs into files: what they are called is settled before any work, what is made appears when it is complete."""
+"""Many songs into files: all names are decided before any work, and a file appears when it is complete."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from gmsdi.song import Separation
 from gmsdi.types import Progress, file_names
 
 NAME = "{track}/{stem}.{ext}"
-"""What files are called by default."""
+"""Names of files by default."""
 _FIELDS = ("track", "stem", "ext", "model")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One song and the files that it becomes.
+    """A song, and the files that its stems are written to.
 
     Attributes:
         source: the song.
         track: its name.
         files: stem to file.
-        residual: the name among them of what the stems leave of the song; None is without.
+        residual: the name, among `files`, of the song minus its stems; None writes no residual.
     """
 
     source: Source
@@ -44,18 +44,18 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether all of its files are there."""
+        """Whether all of its files exist."""
         return all(file.is_file() for file in self.files.values())
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a song.
+    """How a song ended.
 
     Attributes:
         song: its file.
         status: "done", "skipped", "failed", or "left" if the run was interrupted before its end.
-        files: stem to file, of what is there.
+        files: stem to file, of the files that exist.
         seconds: of audio.
         took: seconds of work.
         error: why it failed.
@@ -104,7 +104,7 @@ def plan(
             told = {"track": track, "stem": word, "ext": encoding.format, "model": model}
             below = Path(name.format(**told))
             if below.is_absolute() or ".." in below.parts or not below.name.strip(". "):
-                raise UserError(f"--name {name!r} makes {str(below)!r}, which is no file below the folder of --out")
+                raise UserError(f"--name {name!r} makes {str(below)!r}, which is not inside the folder of --out")
             files[stem] = out / below
         jobs.append((path, track, found, files))
     written = {os.path.realpath(file) for *_, files in jobs for file in files.values()}
@@ -118,14 +118,14 @@ def plan(
             real = os.path.realpath(file)
             if file.exists() and (file.stat().st_dev, file.stat().st_ino) in songs:
                 raise UserError(
-                    f"{file}: a song, which its own stem would replace; choose another with --out or --name"
+                    f"{file}: this song would be overwritten by its own stem; choose another place with --out or --name"
                 )
             if (other := taken.setdefault(real.casefold(), path)) is not path:
                 raise UserError(
-                    f"{other} and {path} would both be written to {file}; tell them apart with --name or --out"
+                    f"{other} and {path} would both be written to {file}; make the names differ with --name or --out"
                 )
         if len({os.path.realpath(file).casefold() for file in files.values()}) < len(files):
-            raise UserError(f"--name {name!r} gives several stems of {path} one name; it needs {{stem}}")
+            raise UserError(f"--name {name!r} gives several stems of {path} the same name; add {{stem}}")
         source = opened(path)
         encoding.require(source.sample_rate, source.channels, str(path))
         job = Job(source, track, files, residual)
@@ -134,7 +134,9 @@ def plan(
         result.append(job)
     for file in {file.parent: file for job in result for file in job.files.values()}.values():
         require_writable(file)
-    require_space(out.absolute(), whole, f"what {len(result)} songs become", advice="or choose another with --out")
+    require_space(
+        out.absolute(), whole, f"the stems of {len(result)} songs", advice="or choose another folder with --out"
+    )
     return result
 
 

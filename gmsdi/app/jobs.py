@@ -1,4 +1,4 @@
-"""Runs in the background: one at a time, since each takes the whole machine; with progress; they can be cancelled."""
+"""Runs in the background, with progress; they can be cancelled. One at a time, since each uses the whole machine."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Cancelled(Exception):
 
 @dataclass
 class Job(Generic[T]):
-    """A run and how far it is.
+    """A run and its progress.
 
     Attributes:
         state: "waiting", "running", "done", "cancelled" or "failed".
         step: steps done.
-        steps: of how many; 0 before the first is done.
-        seconds: that the steps have taken.
-        error: one line, if it failed.
-        warnings: what was said meanwhile, a line each.
-        result: of a run that is done.
+        steps: number of steps in all; 0 before the first is done.
+        seconds: how long the steps have taken.
+        error: one line, if the run failed.
+        warnings: those given during the run, one line each.
+        result: what the run returned, once it is done.
     """
 
     state: str = "waiting"
@@ -49,12 +49,12 @@ class Job(Generic[T]):
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that it will still take, by the steps so far."""
+        """Estimated seconds left, judging by the steps so far."""
         return self.seconds / self.step * (self.steps - self.step) if self.step else None
 
 
 class Jobs:
-    """The runs of all visitors. Who starts one, a tab of a visitor's page, has one at a time."""
+    """The runs of all visitors. Each tab of a visitor's page has one run at a time."""
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gmsdi")

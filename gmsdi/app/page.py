@@ -1,4 +1,4 @@
-"""The page in Gradio: four tabs, each of which has controls on the left and what came of them on the right."""
+"""The page in Gradio: four tabs, each with controls on the left and results on the right."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from gmsdi.types import Progress, Stems, file_names
 
 Controls: TypeAlias = dict[str, gr.components.Component]
 Followers: TypeAlias = list[tuple[gr.components.Component, Callable[[Model], dict[str, Any]]]]
-"""Components that change with the model, and what of them."""
+"""Components that change with the model, and how."""
 Work: TypeAlias = Callable[[Model, dict[str, Any], Progress], str]
 """From the model, what the controls say by name and the progress to the HTML of the result."""
 
 AT_ONCE: dict[str, Any] = {"show_progress": "hidden", "api_name": False, "queue": False}
-"""Of events that fill in something. Runs alone are queued: Gradio loses what is queued just when another event ends."""
+"""For events that fill in fields. Only runs are queued: Gradio loses an event that is queued just as another ends."""
 GIVEN = 3  # stems that can be given to accompany
 LOGO = (
     '<svg viewBox="0 0 48 48" aria-hidden="true"><rect width="48" height="48" rx="12" fill="#0d1118"/>'
@@ -133,7 +133,7 @@ def _separate(studio: Studio, where: gr.Dropdown, model: Model, *, some: bool = 
         if not source:
             raise UserError("no song; upload or record one, or choose an example")
         if not wanted:
-            raise UserError("no stem is named; choose at least one")
+            raise UserError("no stem is chosen; choose at least one")
         results.require_names(wanted)
         others = [label for label in others if label not in wanted]
         stems = settings.separate(model, source, wanted, others, values, progress)
@@ -148,11 +148,11 @@ def _separate(studio: Studio, where: gr.Dropdown, model: Model, *, some: bool = 
         with gr.Column(scale=4, min_width=340):
             controls: Controls = {"song": _audio("Song")}
             _examples(studio, where, [controls["song"]])
-            title = "Extract" if some else "Stems: all that the song consists of"
+            title = "Extract" if some else "Stems: everything in the song"
             followers: Followers = [(_stems(title, wanted(model)), wanted)]
             controls["stems"] = followers[0][0]
             if some:
-                controls["rest"] = _stems("What else the song consists of", _all_labels(model))
+                controls["rest"] = _stems("What else is in the song", _all_labels(model))
                 followers.append((controls["rest"], _all_labels))
             settled, more = _separation(studio, where, model)
         hope = f"The stem{' and everything else' if some else 's of your song'} will play here."
@@ -167,8 +167,8 @@ def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
         stems = song.generate(model, labels, progress=progress, **settings.generation(values, model))
         return studio.publish("generated", stems, model, values)
 
-    methods = [("Together (Eq. 10)", "total"), ("One by one", "sequential"), ("A mixture, taken apart", "extracted")]
-    groups = {"placeholder": "Bass, Drums\nGuitar, Piano", "lines": 2, "info": "One signal a line"}
+    methods = [("Together (Eq. 10)", "total"), ("One by one", "sequential"), ("A mixture, then separated", "extracted")]
+    groups = {"placeholder": "Bass, Drums\nGuitar, Piano", "lines": 2, "info": "One signal per line"}
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
             stems = _stems("Stems", _all_labels(model))
@@ -190,7 +190,7 @@ def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
         for k in range(GIVEN):
             label, file = settings.spelled([values[f"label{k}"] or ""], model), values[f"given{k}"]
             if file and (not label or label[0] in given):
-                raise UserError(f"given stem {k + 1}: say what it is, and each instrument once")
+                raise UserError(f"given stem {k + 1}: choose what it is; each label can be given once")
             given |= {label[0]: file} if file else {}
         if not given:
             raise UserError("no stem is given; upload or record one, or choose an example")
@@ -203,7 +203,9 @@ def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
     def label_of(k: int) -> Callable[[Model], dict[str, Any]]:
         return lambda model: {"choices": list(model.labels), "value": (*model.labels, *[None] * GIVEN)[k]}
 
-    share = {"info": "0: Eq. 12; above: hear the given stems while generating, the whole with this weight, such as 0.4"}
+    share = {
+        "info": "0: Eq. 12. Above 0: also denoise the sum of given and generated stems, with this weight, such as 0.4"
+    }
     controls: Controls = {}
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
@@ -212,7 +214,7 @@ def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
                     label = gr.Dropdown(label="What it is", allow_custom_value=True, **label_of(k)(model))
                     controls |= {f"label{k}": label, f"given{k}": _audio("Stem")}
             _examples(studio, where, [controls["label0"], controls["given0"]], stem=True)
-            controls["stems"] = _stems("Stems to generate (given ones are left out)", _all_labels(model))
+            controls["stems"] = _stems("Stems to generate (apart from the given ones)", _all_labels(model))
             with gr.Accordion("All settings", open=False):
                 controls["share"] = gr.Slider(0, 1, value=0, step=0.05, label="Share", **share)
                 with gr.Row():
@@ -295,16 +297,16 @@ def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Contr
             value=start["constrained"],
             allow_custom_value=True,
             label="Constrained stem of the Separator",
-            info="The one that is the song minus the others; empty: Drums, or the last",
+            info="The song minus the other stems; leave empty for Drums, or the last one",
         )
         controls: Controls = {
             "procedure": gr.Radio(list(settings.PROCEDURES.items()), value=start["procedure"], label="Procedure"),
             "constrained": constrained,
             "by_power": gr.Slider(
-                0, 1, value=start["by_power"], step=0.05, label="Shared out by power", info="What the stems lack"
+                0, 1, value=start["by_power"], step=0.05, label="Share out by power", info="What the stems lack"
             ),
             "wiener": gr.Slider(0, 1, value=start["wiener"], step=0.05, label="Wiener filter"),
-            "runs": gr.Number(start["runs"], precision=0, minimum=1, label="Runs, whose mean is taken"),
+            "runs": gr.Number(start["runs"], precision=0, minimum=1, label="Runs to average"),
             **_sampling(start),
         }
     preset.input(chosen, [preset, where], list(controls.values()), **AT_ONCE)
@@ -315,7 +317,7 @@ def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Contr
 
 
 def _gammas() -> Controls:
-    info = 'A number, "inf", or "2*sigma"; empty: the method\'s own'
+    info = 'A number, "inf", or "2*sigma"; leave empty for the usual one'
     return {
         f"gamma_{x}": gr.Textbox(label=f"γ of the {what}", info=info) for x, what in (("x", "stems"), ("y", "mixture"))
     }
@@ -329,19 +331,21 @@ def _sampling(start: Mapping[str, Any]) -> Controls:
         (("steps", "Steps"), ("w", "Guidance w")),
         (("sigma_max", "First noise level"), ("sigma_min", "Last noise level")),
         (("rho", "ρ of the schedule"), ("s_churn", "Churn")),
-        (("resamples", "Times of each step"), ("seed", "Seed")),
+        (("resamples", "Repeats of each step"), ("seed", "Seed")),
     ):
         with gr.Row():
             controls |= {key: _number(values[key], label) for key, label in pair}
     formats = [("WAV, 32-bit float", "wav"), ("FLAC, 16 bits", "flac")]
-    negatives = {"placeholder": "Bass: Drums, Guitar", "lines": 2, "info": "One a line"}
+    negatives = {"placeholder": "Bass: Drums, Guitar", "lines": 2, "info": "One per line"}
     return controls | {
         "last": gr.Radio(["step", "estimate"], value=values.get("last", "step"), label="Last step"),
         "interval": gr.Textbox(
             values["interval"], label="Guidance between noise levels", placeholder="all, or 0.1, inf"
         ),
         "negatives": gr.Textbox(values.get("negatives", ""), label="Negative prompts", **negatives),
-        "batch": gr.Number(values["batch"], precision=0, minimum=1, label="Signals at once", info="Fewer: less memory"),
+        "batch": gr.Number(
+            values["batch"], precision=0, minimum=1, label="Signals at a time", info="Fewer need less memory"
+        ),
         "format": gr.Radio(formats, value="wav", label="Files"),
     }
 
@@ -390,7 +394,7 @@ def _runs(studio: Studio, where: gr.Dropdown, controls: Controls, work: Work, na
 
 
 def _progress(job: Job[str], files: Sequence[str] = ()) -> str:
-    """A job as a bar or a line."""
+    """A job as a progress bar or a line of text."""
     if job.state == "waiting":
         return _status("waiting", "Waiting for the run before this one", bar=True)
     if job.state == "failed":
@@ -401,7 +405,7 @@ def _progress(job: Job[str], files: Sequence[str] = ()) -> str:
         said = "; ".join(job.warnings)
         return _status("warned", said) if said else _status("done", f"Done in {job.seconds:.0f} s")
     if job.remaining is None:
-        return _status("waiting", "Getting ready", bar=True)
+        return _status("waiting", "Starting", bar=True)
     left = f"about {job.remaining:.0f} s left" if job.step < job.steps else "writing the files"
     return _status("running", f"Step {job.step} of {job.steps}, {left}", bar=True, done=job.step / job.steps)
 
@@ -416,8 +420,9 @@ def _about(model: Model) -> str:
     channels = {1: "mono", 2: "stereo"}.get(model.channels, f"{model.channels} channels")
     knows = f"knows {', '.join(model.labels)}" if model.labels else "takes any description of a sound as a stem"
     text = (
-        f"Works at {model.sample_rate / 1000:g} kHz, {channels}, and so hears up to {model.sample_rate / 2000:g} kHz; "
-        f"{knows}. Songs of any rate and length are fine: they are brought to this rate and back."
+        f"Works at {model.sample_rate / 1000:g} kHz, {channels}, so it covers frequencies up to "
+        f"{model.sample_rate / 2000:g} kHz; {knows}. Songs of any sample rate and length will do: they are resampled "
+        "to this rate and back."
     )
     return f'<div class="gmsdi-about">{html.escape(text)}</div>'
 

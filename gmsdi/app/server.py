@@ -1,4 +1,4 @@
-"""What serves the page: on loopback unless told otherwise, with a policy that lets it load nothing from elsewhere."""
+"""The server of the page: on this machine alone by default, under a policy that lets it load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def serve(
         model: see `gmsdi.load`.
         device: see `gmsdi.load`.
         show: open it in the browser.
-        say: is told the address.
+        say: called with the address.
 
     Raises:
         UserError: if gradio is missing, the address is taken, or the model cannot be opened.
@@ -59,7 +59,7 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
         app, close = _app(Path(folder), host, model, device)
         address = f"http://{'localhost' if host == '0.0.0.0' else host}:{listener.getsockname()[1]}"
-        say(f"{address}  (Ctrl-C ends it)")
+        say(f"{address}  (press Ctrl-C to stop)")
         if show:
             threading.Timer(1.0, webbrowser.open, [address]).start()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes, as after Ctrl-C
@@ -71,7 +71,7 @@ def serve(
 
 
 def newest_report(results: Path = Path("results")) -> Path | None:
-    """The report of the study that was written last, if there is one."""
+    """The newest report of the study, if there is one."""
     return max(results.glob("*/report.html"), key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -83,7 +83,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _app(folder: Path, host: str, model: str, device: str) -> tuple[Any, Callable[[], None]]:
-    """The ASGI application, and what ends its runs."""
+    """The ASGI application, and a function that ends its runs."""
     import gradio as gr
     from fastapi import FastAPI
     from fastapi.middleware.trustedhost import TrustedHostMiddleware

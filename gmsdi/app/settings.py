@@ -1,4 +1,4 @@
-"""From what the controls of the page say, a value by name, to the arguments of the tasks of `gmsdi.song`."""
+"""From the values of the page's controls, by name, to the arguments of the tasks in `gmsdi.song`."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _interval(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = (float(part) for part in str(text).split(","))
     except ValueError:
-        raise UserError(f'guidance between {text!r}: write two noise levels, as "0.1, inf"') from None
+        raise UserError(f'guidance between {text!r}: write two noise levels, such as "0.1, inf"') from None
     return low, high
 
 
@@ -161,6 +161,6 @@ def _negatives(text: str | None, model: Model) -> dict[str, str]:
     for line in filter(str.strip, (text or "").splitlines()):
         label, colon, negative = line.partition(":")
         if not colon or not label.strip() or not negative.strip():
-            raise UserError(f'negative prompt {line.strip()!r}: write one a line, as "Bass: Drums, Guitar"')
+            raise UserError(f'negative prompt {line.strip()!r}: write one per line, such as "Bass: Drums, Guitar"')
         result[spelled([label], model)[0]] = negative.strip()
     return result

@@ -23,6 +23,7 @@ from gmsdi.data.settings import INSTRUMENTS, SPLITS, MiniConfig
 from gmsdi.data.soundfont import SoundFont, Tone
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
+from gmsdi.io.processes import in_processes
 
 if TYPE_CHECKING:
     import symusic
@@ -75,21 +76,10 @@ def compose_dataset(
     done = total - len(jobs)
     if progress:
         progress(done, total)
-    if workers > 1 and len(jobs) > 1:
-        import multiprocessing
-
-        # "spawn", because the caller may have torch threads, which do not survive a fork.
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            for _ in pool.imap_unordered(_write_track, jobs, chunksize=4):
-                done += 1
-                if progress:
-                    progress(done, total)
-    else:
-        for job in jobs:
-            _write_track(job)
-            done += 1
-            if progress:
-                progress(done, total)
+    for _ in in_processes(_write_track, jobs, workers):
+        done += 1
+        if progress:
+            progress(done, total)
 
 
 def compose_track(config: MiniConfig, *, seed: int, split: str, index: int) -> Piece:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.metrics.si_sdr import as_array
 
 SCORES = ("sdr", "sir", "sar")
 
@@ -61,7 +62,7 @@ def bss_eval_windows(
         UserError: if museval is not installed, the shapes do not fit together, a value is not finite, or a track is
             shorter than a frame.
     """
-    estimates, targets = _numpy(estimates), _numpy(targets)
+    estimates, targets = as_array(estimates), as_array(targets)
     if targets.ndim < 2 or estimates.shape != targets.shape or len(labels) != targets.shape[-2]:
         raise UserError(
             f"BSS Eval: shapes do not fit (estimates {estimates.shape}, targets {targets.shape}, labels "
@@ -162,7 +163,3 @@ def museval_metrics() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _numpy(signal: Any) -> np.ndarray:
-    return signal.detach().cpu().numpy() if hasattr(signal, "detach") else np.asarray(signal)

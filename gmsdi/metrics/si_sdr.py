@@ -85,8 +85,8 @@ def si_sdri_windows(
     Raises:
         UserError: if the shapes do not fit together, or a value is not finite.
     """
-    estimates, targets = _numpy(estimates), _numpy(targets)
-    mixture = None if mixture is None else _numpy(mixture)
+    estimates, targets = as_array(estimates), as_array(targets)
+    mixture = None if mixture is None else as_array(mixture)
     expected = targets.shape[:-2] + targets.shape[-1:]
     mixed = expected if mixture is None else mixture.shape
     if targets.ndim < 2 or estimates.shape != targets.shape or mixed != expected:
@@ -369,7 +369,8 @@ def _jackknife(without: np.ndarray, clusters: np.ndarray, involved: np.ndarray) 
     return np.asarray((clusters - 1) / clusters * squares)
 
 
-def _numpy(signal: Any) -> np.ndarray:
+def as_array(signal: Any) -> np.ndarray:
+    """A tensor or array as an array."""
     return signal.detach().cpu().numpy() if hasattr(signal, "detach") else np.asarray(signal)
 
 
@@ -380,4 +381,4 @@ def _float64(estimate: Any, target: Any) -> tuple[Any, Any, Any]:
 
         estimate = torch.as_tensor(estimate, device=target.device).to(torch.float64)
         return estimate, target.to(torch.float64), torch.log10
-    return _numpy(estimate).astype(np.float64), np.asarray(target, dtype=np.float64), np.log10
+    return as_array(estimate).astype(np.float64), np.asarray(target, dtype=np.float64), np.log10

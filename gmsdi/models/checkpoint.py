@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
-from gmsdi.models.clap import training as _clap  # noqa: F401  # registers its kind, as `family` does
+from gmsdi.models import demucs as _demucs  # noqa: F401  # registers its kind, as `family` does
+from gmsdi.models.clap import training as _clap  # noqa: F401  # the same
 from gmsdi.models.edm import family
 from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
 from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, own_state, read_config
@@ -32,8 +33,7 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
             `sample_rate` in Hz, `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and
             for a diffusion model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`;
             if it is of latents, `codec`, too (see `CodecConfig`), which is all that a codec has; for the other kinds
-            what `models.clap.training.build` and `gmsdi.systems.demucs_gibbs.build` take. The module that defines
-            a kind outside of `gmsdi.models` has to be imported first.
+            what `models.clap.training.build` and `models.demucs.build` take.
         prompts: embeddings of prompts that are known already, see `models.edm.text.build_text`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: a repository there is a model folder with a card, `README.md`."""
+"""Models on the Hugging Face Hub: a repository is a model folder with a model card, `README.md`."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, read_config
 
 PROVENANCE, CARD = "provenance.json", "README.md"
 FILES = (CONFIG, WEIGHTS, PROMPTS, PROVENANCE)
-"""What a model of this package consists of; the last two are not always there."""
+"""The files of a model of this package; the last two are optional."""
 LICENCES = {
     "stabilityai/stable-audio-open": "Stability AI Community License",
     "stabilityai/stable-audio-3": "Stability AI Community License, and Gemma's terms for the text encoder",
     "ACE-Step/": "MIT license",
     "harmonai/": "MIT license",
 }
-"""Of repositories whose names begin so."""
+"""Licences of repositories, by the beginning of their names."""
 _ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
 def is_id(where: str | Path) -> bool:
-    """Whether this may be a name on the hub, `owner/name` or `owner/name@revision`, and is no file or folder here."""
+    """Whether this could be a name on the hub, `owner/name` or `owner/name@revision`, not a local file or folder."""
     return isinstance(where, str) and _ID.fullmatch(where) is not None and not Path(where).exists()
 
 
 def download(where: str, files: Sequence[str] = FILES, unwanted: Sequence[str] = ()) -> Path:
     """The local folder of a repository on the hub; downloaded into the Hugging Face cache if it is not there yet.
 
-    With HF_HUB_OFFLINE=1 it is taken from the cache alone; HF_ENDPOINT names another hub.
+    With HF_HUB_OFFLINE=1 only the cache is used; HF_ENDPOINT names another hub.
 
     Args:
         where: `owner/name`, or `owner/name@revision` with a branch, tag or commit.
-        files: patterns of the files that are wanted; no others are downloaded.
-        unwanted: patterns of those among them that are not.
+        files: patterns of the files to download.
+        unwanted: patterns of files to leave out.
 
     Raises:
-        UserError: if there is no such repository or revision, one may not read it, or there is no connection.
+        UserError: if the repository or revision does not exist or may not be read, or there is no connection.
     """
     from huggingface_hub import snapshot_download
 
@@ -70,21 +70,21 @@ def push(
     private: bool = False,
     message: str = "Upload a gmsdi model",
 ) -> str:
-    """Upload a model folder with a card; the repository is made if it is not there.
+    """Upload a model folder with a model card; the repository is created if it does not exist.
 
     Args:
         folder: of the model, see `gmsdi.models.checkpoint`.
         repository: `owner/name`. The token is that of `hf auth login`, or of HF_TOKEN.
         licence: of the weights, by its name on the hub, such as "mit" or "cc-by-nc-4.0".
         results: see `card`.
-        private: make the repository private, if it is made now.
+        private: make the repository private, if it is created now.
         message: of the commit.
 
     Returns:
         The address of the repository.
 
     Raises:
-        UserError: if the folder holds no model, or one may not write there.
+        UserError: if the folder holds no model, or the repository may not be written to.
     """
     from huggingface_hub import HfApi
 
@@ -103,7 +103,7 @@ def push(
         except ValueError as error:
             if isinstance(error, OSError):  # an answer of the hub, which is explained
                 raise
-            raise UserError(f"{repository}: the hub refuses the card ({' '.join(str(error).split())})") from error
+            raise UserError(f"{repository}: the hub refused the model card ({' '.join(str(error).split())})") from error
     return str(address)
 
 
@@ -142,7 +142,7 @@ def card(folder: str | Path, name: str, *, licence: str, results: str | Path | N
     ]
     provenance = _read(Path(folder) / PROVENANCE)
     if provenance:
-        parts += ["## Training", _told(provenance), f"All of it is in `{PROVENANCE}`."]
+        parts += ["## Training", _told(provenance), f"The full record is in `{PROVENANCE}`."]
     else:
         parts += ["## Training", "Not recorded."]
     if results is not None:
@@ -155,7 +155,7 @@ def card(folder: str | Path, name: str, *, licence: str, results: str | Path | N
 
 @contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """One line instead of what the hub's client says.
+    """Turn the errors of the hub's client into one line.
 
     Args:
         where: `owner/name`, or `owner/name@revision`.
@@ -182,7 +182,7 @@ def _explained(where: str) -> Iterator[None]:
             "the name, or run: hf auth login"
         ) from error
     except hub.OfflineModeIsEnabled as error:
-        raise UserError(f"{where}: HF_HUB_OFFLINE is set, so that the hub is not asked; unset it") from error
+        raise UserError(f"{where}: HF_HUB_OFFLINE is set, so the hub is not asked; unset it") from error
     except hub.LocalEntryNotFoundError as error:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "it cannot be downloaded"
         gated = f"; it may be gated: accept its terms at {page}" if name.startswith("stabilityai/") else ""
@@ -204,7 +204,7 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); mend or remove it") from error
+        raise UserError(f"{file}: cannot be read ({error}); repair or remove it") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -226,11 +226,11 @@ def _table2(folder: Path, digest: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         if file.is_file():
             if digest not in str(provenance.get("Model", {}).get(WEIGHTS)):
                 raise UserError(
-                    f"{folder}: a run of another model, by {PROVENANCE}; name one that evaluated these weights"
+                    f"{folder}: a run of another model, says {PROVENANCE}; name one that evaluated these weights"
                 )
             table = pd.read_csv(file)
             return table[(table["stem"] == "All") & table["active"].notna()], provenance.get("Data", {})
-    raise UserError(f"{folder}: no tables/table2_separation.csv there; name the folder of a run that is done")
+    raise UserError(f"{folder}: has no tables/table2_separation.csv; name the folder of a finished run")
 
 
 def _scores(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from gmsdi.errors import UserError
 
+DRAWS = 16
+"""Uniform random numbers of each item of a training batch, for the model's own choices."""
+
 
 class TrainableModel(nn.Module):
     """A network that `gmsdi.training.loop` can train and `gmsdi.models.checkpoint` can store.
@@ -29,7 +32,7 @@ class TrainableModel(nn.Module):
         """The loss of each item of a training batch, `[n]`.
 
         Args:
-            batch: see `gmsdi.training.loop.Batches`.
+            batch: see `gmsdi.training.batches.Batches`.
         """
         raise NotImplementedError
 
@@ -46,8 +49,8 @@ _KINDS: dict[str, Build] = {}
 def register_kind(kind: str, build: Build) -> None:
     """Register a `kind` of models, as named in their `config.json`. A family registers itself where it is defined.
 
-    Code that builds or loads models of a kind has to import its family; `gmsdi.models.checkpoint` imports those of
-    `gmsdi.models`.
+    Code that builds or loads models of a kind has to import its family; `gmsdi.models.checkpoint` imports all that
+    there are.
     """
     _KINDS[kind] = build
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +12,7 @@ from gmsdi.errors import UserError
 from gmsdi.inference.base import Guided
 from gmsdi.types import Prompt, Stem, as_prompt, join
 
-__all__ = ["Guided", "Model", "Prompt", "as_prompt", "guided", "join"]
-
-Model: TypeAlias = Guided
-"""Former name of `gmsdi.inference.base.Guided`."""
+__all__ = ["Guided", "Prompt", "as_prompt", "guided", "join"]
 
 
 def guided(

@@ -86,7 +86,8 @@ class Session:
         self.space, self.labels = model.space, Labels(model.labels)
         self.level: float | None = getattr(model, "level", None)
         self.device = torch.device(getattr(model, "device", "cpu"))
-        self._count = [0]  # shared with sessions derived from this one
+        self._count = [0]  # shared with sessions derived from this one, as are the embeddings
+        self._embeddings: dict[tuple[str | None, ...], Any] = {}
         low, high = model.sigma_range
         if solver.sigma_min < low or solver.sigma_max > high:
             raise UserError(
@@ -104,7 +105,7 @@ class Session:
     def using(self, solver: Solver | None = None, guidance: Guidance | None = None) -> Session:
         """The same model with other settings; both sessions share one count of evaluations."""
         other = Session(self.model, solver or self.solver, guidance or self.guidance, self.batch)
-        other._count = self._count
+        other._count, other._embeddings = self._count, self._embeddings
         return other
 
     def resting(self, rests: Rests | None) -> Session:
@@ -178,6 +179,13 @@ class Session:
     def _overlap(self) -> int:
         return max(1, round(OVERLAP * self._window))
 
+    def _embedded(self, texts: Sequence[str | None]) -> Any:
+        """The model's embeddings of these texts, made once for all batches."""
+        key = tuple(texts)
+        if key not in self._embeddings:
+            self._embeddings[key] = self.model.embed(texts)
+        return self._embeddings[key]
+
     def _prepared(self) -> Guided:
         """The guided denoiser, over windows and in batches that fit the memory."""
         settings = self.guidance
@@ -193,7 +201,7 @@ class Session:
             convention=settings.convention,
             interval=interval,
             clamp=settings.clamp,
-            encode=self.model.embed,
+            encode=self._embedded,
         )
         model = batched(model, self.batch.size, fixed=self.batch.fixed)
         return over_windows(model, self._window, self._overlap, self._asleep)

@@ -1,14 +1,15 @@
 """The four tasks on songs: files or arrays of any rate, number of channels and length.
 
 A song is resampled to the model's rate and back. A model of one channel separates the channels of a song one by one,
-with the same noise. A song that is louder or softer by a factor gives stems that are, if the model knows its `level`;
-and where the song is silent, so are they.
+with the same noise. If the model knows its `level`, the stems of a louder or softer song are louder or softer by
+the same factor. Where the song is silent, its stems are silent.
 
-Songs of any length are separated in little memory: in blocks of `BLOCK` seconds, each of which is sampled as a whole,
-and which overlap as windows do and are cross-faded. A `Separation` reads a song block by block and hands its stems out
-in the same way; `separate` and `extract` collect them.
+Memory does not grow with the length of a song: it is separated in blocks of `BLOCK` seconds, each sampled as a whole.
+Neighbouring blocks overlap as windows do, and are cross-faded. A `Separation` reads a song and yields its stems block
+by block; `separate` and `extract` collect them.
 
-`model` is a `gmsdi.models.protocol.Model`, what `gmsdi.load` takes, or a `Session`, whose model and batch are used.
+`model` is a `gmsdi.models.protocol.Model`, anything that `gmsdi.load` takes, or a `Session`, of which the model and
+batch are used.
 """
 
 from gmsdi.song.blocks import BLOCK, Separation

@@ -21,27 +21,27 @@ from gmsdi.tasks.signals import part_of
 from gmsdi.types import Progress, Stems
 
 BLOCK = 30.0
-"""Seconds of a song that are separated at once, at least."""
+"""Seconds of a song that are separated at a time, at least."""
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How songs are separated: all that is settled before the first of them is read.
+    """How songs are separated: everything that is decided before the first song is read.
 
-    Made by `separation`. Called with a song, it yields its stems `[K, C, n]` block by block, all of one length
-    together; `labels` are theirs.
+    Made by `separation`. Called with a song, it yields pieces `[K, C, n]` of its stems, block by block, in
+    the order of `labels`.
 
     Attributes:
         session: the model and how it is sampled.
-        prompts: of all that the song consists of, the stems first.
-        labels: of the stems.
-        preset: what is run.
+        prompts: of everything that the song consists of, the stems first.
+        labels: of the stems, in order.
+        preset: the method and its settings.
         seed: of the noise.
         negatives: label to negative text.
         consistent: how the stems of the consistent Extractor are made to sum to the song.
-        average: of how many runs.
-        wiener: filter of the song by the result.
-        block: seconds.
+        average: how many runs are averaged.
+        wiener: filters the song with the result; None does not.
+        block: length of a block in seconds.
     """
 
     session: Session
@@ -63,7 +63,7 @@ class Separation:
             progress: called with (step, steps), over all of its blocks.
 
         Yields:
-            The stems, float32 `[K, C, n]` at the song's rate; in all as long as the song.
+            The stems, float32 `[K, C, n]` at the song's rate; together they are as long as the song.
 
         Raises:
             UserError: if the song is damaged, or the sampling diverged.
@@ -97,20 +97,20 @@ class Separation:
             yield np.zeros((len(self.labels), channels, left), np.float32)
 
     def channels(self, source: Source) -> int:
-        """Channels of a song's stems: its own for a model of one channel, else the model's."""
+        """Number of channels of a song's stems: the song's for a model of one channel, otherwise the model's."""
         return source.channels if self.session.model.channels == 1 else self.session.model.channels
 
     def mixture(self, source: Source) -> Iterator[Samples]:
-        """A song with the channels of its stems, block by block."""
+        """A song, with as many channels as its stems, block by block."""
         return (as_channels(block, self.channels(source)) for block in source.blocks())
 
     def collected(self, source: Source, progress: Progress | None = None) -> Stems:
-        """A song's stems as a whole."""
+        """All stems of a song, as a whole."""
         parts = np.concatenate(list(self(source, progress)), axis=-1)
         return Stems(dict(zip(self.labels, parts, strict=True)), source.whole().samples, source.sample_rate)
 
     def _heard(self, source: Source, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """A song as the model hears it."""
+        """A song at the rate, and with the channels, that the model takes."""
         channels = self.channels(source)
         heard = (as_channels(block, channels) for block in blocks)
         return resampled(heard, source.sample_rate, self.session.model.sample_rate, channels)

@@ -1,4 +1,4 @@
-"""Stems that are generated, all of them or to go with given ones."""
+"""Stems that are generated: all of them, or some to go with given ones."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def generate(
 
     Args:
         model: see `gmsdi.song`.
-        stems: the labels; None is all that the model knows.
-        method: "total", Eq. 10 and 11; or beyond the paper "sequential" (`tasks.generate_sequential`) or "extracted"
+        stems: the labels; None means all that the model knows.
+        method: "total" (Eq. 10 and 11), or beyond the paper "sequential" (`tasks.generate_sequential`) or "extracted"
             (`tasks.generate_extracted`, with the settings of `extract`, consistent).
         groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
-        seconds: length; None is the model's window.
+        seconds: length; None means the model's window.
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
-        gamma_y: γ of the mixture; with ∞ the stems are drawn to a mixture that is sampled as if it were alone, and end
+        gamma_y: γ of the mixture; with ∞ the stems are drawn towards a mixture that is sampled on its own, and end up
             as its parts (`consistent` of `inference.Total`).
         noise: see `tasks.generate`.
         solver: how to integrate.
@@ -139,24 +139,24 @@ def accompany(
 ) -> Stems:
     """Generate stems that go with given ones (Eq. 12, or beyond the paper with `share`).
 
-    The model hears the given stems at its own rate and number of channels (stereo is averaged for a model of one
+    The given stems are converted to the model's rate and number of channels (stereo is averaged for a model of one
     channel). The result has the rate and length of the given stems. What is generated is rounded to 16 bits, so that,
     in float and in 16-bit files alike, the mixture minus the generated stems gives 16-bit given stems back bit for bit.
-    It is as loud as goes with the given stems, which count as their share of the whole (`gmsdi.level.accompanied`), if
+    Its loudness fits the given stems, which count as their share of the whole (`gmsdi.level.accompanied`), if
     the model knows its `level`.
 
     Args:
         model: see `gmsdi.song`.
         given: label to a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`; all of one length and rate.
-        stems: labels to generate; None is all that the model knows and that are not given.
+        stems: labels to generate; None means all that the model knows and that are not given.
         sample_rate: of arrays, in Hz.
         gamma_x: γ of the stems; None is √(K + 1)·σ, with `share` √K·σ.
         gamma_y: γ of the mixture; None is √(K + 1)·σ.
-        alpha: scale of the given stems in the mixture that the model imagines (not in the result).
+        alpha: scale of the given stems in the mixture that is sampled (not in the result).
         beta: scale of the generated ones there.
         given_noise: see `tasks.accompany`.
-        share: beyond the paper, in place of Eq. 12 with its γ_y, α, β and given noise: hear the accompaniment together
-            with the given stems, the whole with this weight (see `tasks.accompany_conditioned`).
+        share: beyond the paper, in place of Eq. 12 with its γ_y, α, β and given noise: also denoise the sum of given
+            and generated stems, and give it this weight (see `tasks.accompany_conditioned`).
         solver: how to integrate.
         guidance: strength and kind of the guidance.
         batch: how many signals the model denoises at once.
@@ -165,7 +165,7 @@ def accompany(
         progress: called with (step, steps).
 
     Returns:
-        The generated stems, and as `mixture` the given stems and the generated ones together.
+        The generated stems, and as `mixture` the sum of the given and the generated ones.
 
     Raises:
         UserError: for unusable audio or stems, or if the steps are unstable with these γ or the sampling diverged.
@@ -225,7 +225,7 @@ def accompany(
 
 
 def _alike(sources: Mapping[str, Source]) -> Source:
-    """The first of given stems, which all have one rate, length and number of channels."""
+    """The first given stem. All must have the same rate, length and number of channels."""
     first, reference = next(iter(sources.items()))
     for label, source in sources.items():
         shapes = [f"{x.channels} channels of {x.frames} samples at {x.sample_rate} Hz" for x in (source, reference)]

@@ -1,4 +1,4 @@
-"""Songs taken apart: how, and all of their stems."""
+"""Songs separated into stems, by the Separator, the Extractor, or as a preset says."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ def separation(
     negatives: Negatives = None,
     block: float = BLOCK,
 ) -> Separation:
-    """How songs are to be separated: a preset of the model, and what is to be done otherwise.
+    """How songs are to be separated: a preset of the model, and settings that replace its own.
 
     Args:
         model: see `gmsdi.song`.
-        stems: labels of the stems that are wanted; None is all that the model knows.
-        rest: labels of what else the songs consist of, which is sampled as one signal; None is all else that the model
-            knows.
+        stems: labels of the stems to return; None means all that the model knows.
+        rest: labels of what else the songs consist of, which is sampled as one signal; None means everything else
+            that the model knows.
         preset: the model's preset of that name (`gmsdi.presets`), or one of your own; None is "best", or for the method
             "separator" or "projected" the preset for it.
-        method: in place of the preset's, as the rest of the arguments.
-        constrained: of the method "separator": the stem that is the song minus the others.
-        consistent: of the methods "extractor" and "consistent": which of them, or how the stems are made to sum to the
-            song.
-        average: the same, with polarities.
-        wiener: filter the song by the result, at the model's rate.
+        method: in place of the preset's, as are the other arguments.
+        constrained: for the method "separator": the stem that is the song minus the others.
+        consistent: chooses between the methods "extractor" and "consistent", or says how the stems are made to sum to
+            the song.
+        average: the same as `runs`, and whether every other run has its polarity inverted.
+        wiener: filters the song with the result, at the model's rate.
         solver: how to integrate.
         guidance: strength and kind of the guidance.
-        steps: of the solver.
-        w: of the guidance.
-        runs: of which the mean is taken.
+        steps: number of steps of the solver.
+        w: strength of the guidance.
+        runs: how many runs are averaged.
         batch: how many signals the model denoises at once.
         seed: of the noise.
         negatives: label to negative text.
-        block: seconds of a song that are separated at once, at least. Memory grows with it.
+        block: seconds of a song that are separated at a time, at least; longer blocks need more memory.
 
     Raises:
         UserError: for unusable stems or settings, or steps that are too few.
@@ -144,7 +144,7 @@ def separate(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Stems:
-    """Separate a song into all that it consists of, by default as the model is best at it (`gmsdi.presets`).
+    """Separate a song into all of its stems, by default with the model's best preset (`gmsdi.presets`).
 
     The stems sum to the song, unless the preset is Eq. 14's: at the model's rate exactly, and otherwise in the band
     that the model hears.
@@ -154,12 +154,12 @@ def separate(
         source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
         stems: labels of what the song consists of; None is all that the model knows.
         sample_rate: of an array, in Hz.
-        preset: "best", "fast", "slow", "paper-separator", "paper-extractor", "projected", or a model's own; None is
+        preset: "best", "fast", "slow", "paper-separator", "paper-extractor", "projected", or a model's own; None means
             "best", or what `constrained` or `projected` ask for.
         constrained: the Separator of Eq. 13, with this stem as the song minus the others.
         projected: the Separator that constrains no stem and projects all onto the song (`inference.Projected`).
         progress: called with (step, steps).
-        settings: what is to be done otherwise than in the preset, see `separation`.
+        settings: replace those of the preset, see `separation`.
 
     Returns:
         The stems at the song's rate and length.
@@ -186,22 +186,22 @@ def extract(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Stems:
-    """Extract stems from a song with the GMSDI Extractor (Eq. 14), by default as the model is best at it.
+    """Extract stems from a song with the GMSDI Extractor (Eq. 14), by default with the model's best preset.
 
     What else the song consists of is sampled as one signal, so that one stem costs half of what four do.
 
     Args:
         model: see `gmsdi.song`.
         source: a file, `Audio`, or an array `[T]` or `[C, T]` with `sample_rate`.
-        stems: labels of the stems that are wanted; None is all that the model knows.
-        rest: labels of what else the song consists of; None is all else that the model knows, and `()` nothing.
+        stems: labels of the stems to return; None means all that the model knows.
+        rest: labels of what else the song consists of; None means everything else that the model knows, `()` nothing.
         sample_rate: of an array, in Hz.
         preset: see `separate`; "paper-extractor" takes each stem by itself, as the paper does.
         progress: called with (step, steps).
-        settings: what is to be done otherwise than in the preset, see `separation`; `consistent=False` is Eq. 14.
+        settings: replace those of the preset, see `separation`; `consistent=False` is Eq. 14.
 
     Returns:
-        The stems at the song's rate and length; the residual is the rest of it.
+        The stems at the song's rate and length; the residual is the rest of the song.
 
     Raises:
         UserError: see `separate`.
@@ -213,10 +213,12 @@ def extract(
 
 
 def require_extractor(preset: Preset) -> None:
-    """Refuse to extract by a preset that separates.
+    """Refuse a preset that separates, where stems are to be extracted.
 
     Raises:
         UserError: if it is no Extractor.
     """
     if preset.method not in ("extractor", "consistent"):
-        raise UserError(f"preset {preset.name!r} is {METHODS[preset.method]}, which takes a song apart; use separate")
+        raise UserError(
+            f"preset {preset.name!r} is {METHODS[preset.method]}, which separates all of a song; use separate"
+        )

@@ -20,7 +20,7 @@ from gmsdi.sampling.solver import Guidance, Solver
 AnySource: TypeAlias = str | Path | Audio | Source | ArrayLike
 AnyModel: TypeAlias = Model | Session | str | Path
 _ARRAYS = 28
-"""Times that sampling holds a state of all rows at once, at most, with what becomes of it (by `benchmarks.songs`)."""
+"""Copies of the state of all rows that sampling holds at most, results included (measured by `benchmarks.songs`)."""
 
 
 def opened_model(model: AnyModel) -> Model | Session:
@@ -35,13 +35,13 @@ def session_of(model: AnyModel, solver: Solver, guidance: Guidance, batch: Batch
 
 
 def require_room(session: Session, rows: int, samples: int, what: str) -> None:
-    """Refuse a state of so many signals that does not fit."""
+    """Refuse to sample more signals at a time than the memory holds."""
     needed = 4 * _ARRAYS * rows * session.model.channels * samples
     require_memory(needed, what, "ask for less at a time")
 
 
 def require_plausible(parts: Mapping[str, Samples], about: float | None) -> None:
-    """Refuse generated stems whose peaks are out of all proportion to a level in dB; None is none known."""
+    """Refuse generated stems with peaks out of all proportion to a level in dB (None: unknown)."""
     peak = math.inf if about is None else 10 ** ((about + level.CREST) / 20)
     level.require_plausible(parts, peak=peak, what="but music of this level reaches")
 

@@ -1,32 +1,27 @@
 """Demucs + Gibbs: a supervised separator that takes known sources as further input (reference [27] of the paper).
 
 Manilow, Hawthorne, Huang, Pardo and Engel, "Improving Source Separation by Explicitly Modeling Dependencies Between
-Sources", ICASSP 2022. One network estimates every source from the mixture and any subset of the other sources, an
-orderless neural autoregressive density estimator (NADE, Uria et al. 2014). At inference it first estimates all sources
-from the mixture alone and then continues as a block Gibbs sampler: it repeatedly re-estimates a random block of sources
-given the mixture and its own latest estimates of the others.
-
-The network is the time-domain one of the `demucs` package (Défossez et al. 2019). Neither the package's audio input and
-output nor its training code is needed, so it is installed without its dependencies (see `pyproject.toml`).
-
-A model folder whose `config.json` has `kind: "gibbs"` is built by `build`.
+Sources", ICASSP 2022. One network, `gmsdi.models.demucs`, estimates every source from the mixture and any subset of the
+other sources. At inference it first estimates all sources from the mixture alone and then continues as a block Gibbs
+sampler: it repeatedly re-estimates a random block of sources given the mixture and its own latest estimates of the
+others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gmsdi import level
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models.checkpoint import load_model
-from gmsdi.models.trainable import TrainableModel, register_kind
+from gmsdi.models.demucs import ConditionalSeparator, random_subset, uniform_below
 from gmsdi.sampling.noise import SeededNoise
 
 Callback: TypeAlias = Callable[[int, int], None]
@@ -34,16 +29,6 @@ Block: TypeAlias = int | Literal["uniform", "annealed"]
 Estimator: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`f(mixture [N, T], sources [N, K, T], known [N, K] bool) -> [N, K, T]`: estimates each unknown source from the
 mixture and the known ones. Outputs for known sources and inputs for unknown ones are ignored."""
-
-SNR_FLOOR = 1e-3
-"""Error power relative to the mixture's, −30 dB, below which the loss "snr" hardly falls any further."""
-LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
-    "l1": lambda error: error.abs().mean(dim=-1),
-    "snr": lambda error: 10 * (error.square().mean(dim=-1) + SNR_FLOOR).log10(),
-}
-"""Map errors relative to the mixture's level, `[n, K, T]`, to the loss of each source, `[n, K]`."""
-_LEVEL_FLOOR = 1e-5  # as in Demucs, so that silence stays silent
-_DRAWS = 16  # uniform numbers per training item
 
 
 def block_gibbs(
@@ -107,106 +92,32 @@ def block_gibbs(
     return x
 
 
-class GibbsSeparator(TrainableModel):
-    """A separator that takes known sources as further inputs.
-
-    The input of the network has 1 + 2·K channels: the mixture, the K sources with zeros in place of unknown ones, and K
-    masks that are 1 where a source is known. The masks distinguish a source that is known to be silent from an unknown
-    one.
-
-    Levels are normalised as in Demucs: the mixture is centred and divided by its standard deviation. Known sources are
-    divided, and estimates multiplied, by the same number. The mixture's mean is not added back, since it does not
-    belong to any single source.
+class GibbsSeparator:
+    """The network and how it is run.
 
     Args:
-        net: `[N, 1 + 2·K, T] -> [N, K, 1, T]`.
-        config: the content of the model's `config.json`: `labels`, and optionally `loss`.
+        network: the network.
+        max_batch: mixtures that the network processes at once.
+        fixed_batch: pad every batch to `max_batch`, see `gmsdi.sampling.session.Batch`.
 
     Attributes:
         labels: names of the K sources, in order.
         sample_rate: in Hz.
         window: length of the training windows, in samples; mixtures may have any length.
-        level: the level of the training mixtures, see `gmsdi.level`. Each mixture is divided by its own standard
-            deviation anyway; scaling to `level` makes the floor of that deviation equal for soft and loud mixtures.
-        loss: name of the training loss.
+        level: see `gmsdi.models.demucs.ConditionalSeparator`.
         evaluations: mixtures that the network has separated so far.
-        max_batch: mixtures that the network processes at once.
-        fixed_batch: pad every batch to `max_batch`, see `gmsdi.sampling.session.Batch`.
+
+    Raises:
+        UserError: if `max_batch` is not positive.
     """
 
-    def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.net = net
-        self.config = config
-        self.labels: list[str] = list(config["labels"])
-        self.sample_rate: int = config["sample_rate"]
-        self.window: int = config["window"]
-        self.level = level.known_level(config)
-        self.loss: str = config.get("loss", "l1")
-        self.autocast = None
+    def __init__(self, network: ConditionalSeparator, *, max_batch: int = 16, fixed_batch: bool = False) -> None:
+        if max_batch < 1:
+            raise UserError(f"max_batch is {max_batch}; it must be at least 1")
+        self.network, self.max_batch, self.fixed_batch = network, max_batch, fixed_batch
+        self.labels, self.sample_rate, self.window = network.labels, network.sample_rate, network.window
+        self.level = network.level
         self.evaluations = 0
-        self.max_batch, self.fixed_batch = 16, False
-
-    def forward(self, mixture: Tensor, sources: Tensor, known: Tensor) -> Tensor:
-        """Estimate the unknown sources; an `Estimator`.
-
-        Args:
-            mixture: `[N, T]`.
-            sources: `[N, K, T]`; values of unknown sources are ignored, but must be finite.
-            known: bool `[N, K]`.
-
-        Returns:
-            `[N, K, T]` float32; only the rows of unknown sources are meaningful.
-        """
-        mean, level = _level(mixture)
-        mask = known.to(mixture.dtype).unsqueeze(-1)
-        inputs = [((mixture - mean) / level).unsqueeze(1), mask * sources / level.unsqueeze(1), mask.expand_as(sources)]
-        with torch.autocast(mixture.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            raw = self.net(torch.cat(inputs, dim=1))
-        return level.unsqueeze(1) * raw.squeeze(2).to(mixture.dtype)
-
-    def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """Loss of each item on its unknown sources, given the mixture and its known ones.
-
-        Orderless NADE (Uria, Murray and Larochelle 2014) maximises Σ_d log p(x_{o_d} | x_{o_<d}, y), averaged over all
-        orders o of the K sources. If the order and one position d are drawn uniformly, the number d − 1 of known
-        sources is uniform on 0 … K − 1, and the known sources are a random subset of that size. All K − d + 1 sources
-        that may come next share this input, so their mean loss, which is returned here, is an unbiased estimate of the
-        sum up to the factor K. If each source were known by the toss of a coin instead, the mixture alone, from which
-        every separation starts, would occur in 2⁻ᴷ of the items rather than 1/K.
-
-        The loss of one source, with its error e relative to the mixture's standard deviation, is
-
-        - "l1": mean(|e|), the loss of Demucs;
-        - "snr": 10·log₁₀(mean(e²) + 10⁻³), in dB: up to a constant, the negative signal-to-noise ratio, soft-limited
-          at 30 dB as in Wisdom et al. 2020. A dB counts the same for soft and loud sources, as it does in the tables'
-          SI-SDR improvement. But the gradient grows as the error shrinks, so that sources that are easy to separate
-          dominate the others early in training.
-
-        Unlike SI-SDR, both are well defined for silent sources.
-
-        Args:
-            batch: `clean` `[n, K, T]` float32, the sources, with silence where one does not play; and `draws` float32
-                `[n, 16]`, uniform on [0, 1), the only source of randomness.
-
-        Returns:
-            `[n]` float32.
-
-        Raises:
-            UserError: if the numbers of sources and labels differ.
-        """
-        clean, draws = batch["clean"], batch["draws"]
-        K = len(self.labels)
-        if clean.ndim != 3 or clean.shape[1] != K:
-            raise UserError(
-                f"training stems have shape {tuple(clean.shape)}, but the model needs [items, {K}, samples] for "
-                f"{', '.join(self.labels)}; rebuild the windows with these classes"
-            )
-        known = known_sources(draws, K)
-        mixture = clean.sum(dim=1)
-        error = (self(mixture, clean, known) - clean) / _level(mixture)[1].unsqueeze(1)
-        unknown = ~known
-        return (LOSSES[self.loss](error) * unknown).sum(dim=1) / unknown.sum(dim=1)
 
     @torch.no_grad()
     def separate(
@@ -247,7 +158,7 @@ class GibbsSeparator(TrainableModel):
             raise UserError("mixture holds NaN or infinite samples; repair or exclude it")
         wanted = self._places(stems)
         _check(steps, block, noise, len(self.labels))
-        device = next(self.net.parameters()).device
+        device = next(self.network.parameters()).device
 
         def sample(y: Tensor, seeds: Sequence[int], rests: Any) -> Tensor:
             def batched(*inputs: Tensor) -> Tensor:
@@ -255,7 +166,7 @@ class GibbsSeparator(TrainableModel):
                 if self.fixed_batch and (missing := -rows % size):
                     inputs = tuple(torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) for x in inputs)
                 parts = zip(*(x.split(size) for x in inputs), strict=True)
-                estimates = torch.cat([self(*part) for part in parts])
+                estimates = torch.cat([self.network(*part) for part in parts])
                 self.evaluations += len(estimates)
                 return estimates[:rows]
 
@@ -294,31 +205,6 @@ class GibbsSeparator(TrainableModel):
         return [self.labels.index(stem) for stem in stems]
 
 
-def build(config: dict[str, Any]) -> GibbsSeparator:
-    """Build a separator with fresh weights.
-
-    Args:
-        config: `target`, which must be "stems"; `labels`, 2 to 15 names; `sample_rate` in Hz; `loss`, "l1" (the
-            default) or "snr", see `GibbsSeparator.training_loss`; and `demucs`, options of the package's `Demucs`
-            (`channels`, `depth`, `growth`, `kernel_size`, `stride`, `resample`, …). Its inputs, outputs and levels
-            cannot be set; they are fixed here.
-
-    Raises:
-        UserError: if the settings contradict each other, or the `demucs` package is not installed.
-    """
-    labels = config["labels"]
-    if config.get("target") != "stems":
-        raise UserError(f"model target is {config.get('target', 'mixture')!r}; a Gibbs separator needs target: stems")
-    if not 2 <= len(labels) < _DRAWS or len(set(labels)) < len(labels):
-        raise UserError(f"model labels are {labels}; a Gibbs separator needs 2 to {_DRAWS - 1} different ones")
-    if config.get("loss", "l1") not in LOSSES:
-        raise UserError(f"model loss is {config['loss']!r}; choose {' or '.join(LOSSES)}")
-    return GibbsSeparator(_demucs(config.get("demucs", {}), labels, config["sample_rate"]), config)
-
-
-register_kind("gibbs", lambda config, prompts: build(config))
-
-
 def load_gibbs(
     path: str | Path,
     *,
@@ -341,57 +227,25 @@ def load_gibbs(
             exist.
     """
     device = resolve_device(device)
-    if max_batch < 1:
-        raise UserError(f"max_batch is {max_batch}; it must be at least 1")
-    model = load_model(path, device=device)
-    if not isinstance(model, GibbsSeparator):
+    network = load_model(path, device=device)
+    if not isinstance(network, ConditionalSeparator):
         raise UserError(f"{path}: not a model of kind gibbs")
-    model.autocast = resolve_precision(precision, device)
-    model.max_batch, model.fixed_batch = max_batch, fixed_batch
-    return model
-
-
-def known_sources(draws: Tensor, sources: int) -> Tensor:
-    """Draw the known sources of each training item: a random subset of 0 to K − 1, every size equally likely.
-
-    Args:
-        draws: uniform on [0, 1), `[n, K + 1 or more]`.
-        sources: K.
-
-    Returns:
-        bool `[n, K]`.
-    """
-    return _subset(draws[:, 1 : sources + 1], _uniform_below(draws[:, 0], sources))
+    network.autocast = resolve_precision(precision, device)
+    return GibbsSeparator(network, max_batch=max_batch, fixed_batch=fixed_batch)
 
 
 def _blocks(generators: Sequence[torch.Generator], steps: int, sources: int, block: Block) -> Tensor:
     """Draw the sources that each pass re-estimates, bool `[steps + 1, B, K]`; the first pass estimates all."""
     draws = torch.stack([torch.rand(steps, sources + 1, generator=generator) for generator in generators], dim=1)
     if block == "uniform":
-        sizes = 1 + _uniform_below(draws[..., 0], sources - 1)
+        sizes = 1 + uniform_below(draws[..., 0], sources - 1)
     elif block == "annealed":
         falling = torch.linspace(sources - 1, 1, steps) if steps > 1 else torch.ones(steps)
         sizes = falling.round().long().unsqueeze(-1)
     else:
         sizes = torch.tensor(block)
     first = torch.ones(1, len(generators), sources, dtype=torch.bool)
-    return torch.cat([first, _subset(draws[..., 1:], sizes)])
-
-
-def _subset(draws: Tensor, size: Tensor) -> Tensor:
-    """A random subset of `size` elements, bool `[..., K]`, from the order of `draws` along the last axis."""
-    rank = draws.argsort(dim=-1).argsort(dim=-1)
-    return rank < size.unsqueeze(-1)
-
-
-def _uniform_below(draws: Tensor, n: int) -> Tensor:
-    """Uniform integers 0 … n − 1; float32 can round the product up to n."""
-    return (draws * n).long().clamp(max=n - 1)
-
-
-def _level(mixture: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of mixtures `[N, T]`, each `[N, 1]`."""
-    return mixture.mean(dim=-1, keepdim=True), _LEVEL_FLOOR + mixture.std(dim=-1, keepdim=True)
+    return torch.cat([first, random_subset(draws[..., 1:], sizes)])
 
 
 def _check(steps: int, block: Block, noise: float, sources: int) -> None:
@@ -402,27 +256,3 @@ def _check(steps: int, block: Block, noise: float, sources: int) -> None:
         raise UserError(f"Gibbs block is {block!r}; it must be uniform, annealed, or a number from 1 to {sources}")
     if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < math.inf:
         raise UserError(f"Gibbs noise is {noise!r}; it must be a number of at least 0")
-
-
-def _demucs(options: Mapping[str, Any], labels: Sequence[str], sample_rate: int) -> nn.Module:
-    """Build the package's network with one output per source and the inputs of `GibbsSeparator`."""
-    try:
-        from demucs.demucs import Demucs, rescale_module
-    except ImportError as error:
-        raise UserError(
-            f"Demucs + Gibbs needs the demucs package ({error}); run: python -m pip install einops julius && "
-            "python -m pip install --no-deps demucs==4.1.0"
-        ) from error
-    try:
-        net = Demucs(list(labels), audio_channels=1, normalize=False, samplerate=sample_rate, **options)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"model demucs: no network can be built from these options ({error}); the channels of every layer must be "
-            "a multiple of norm_groups from norm_starts on, and of 4 heads times dconv_comp from dconv_attn on"
-        ) from error
-    # Demucs has equally many audio channels at input and output, so the first convolution is replaced by a wider one.
-    first = net.encoder[0][0]
-    wide = nn.Conv1d(1 + 2 * len(labels), first.out_channels, first.kernel_size, first.stride)
-    rescale_module(wide, reference=options.get("rescale", 0.1))
-    net.encoder[0][0] = wide
-    return net

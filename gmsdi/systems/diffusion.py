@@ -17,7 +17,7 @@ from gmsdi.io.device import resolve_precision
 from gmsdi.level import Rests
 from gmsdi.models.checkpoint import load_model
 from gmsdi.models.edm.denoiser import TextDenoiser
-from gmsdi.sampling.guidance import Model, guided
+from gmsdi.sampling.guidance import Guided, guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.session import batched
 from gmsdi.sampling.solver import Callback, Solver
@@ -54,7 +54,7 @@ class OnWindows:
         self.clamp = clamp
         self.evaluations = 0
 
-    def _batched(self, denoiser: Any) -> Model:
+    def _batched(self, denoiser: Any) -> Guided:
         """Wrap a denoiser without guidance, in batches that fit the memory."""
 
         def counted(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:

@@ -16,13 +16,13 @@ from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device
 from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, target_of
-from gmsdi.sampling.guidance import Model, Prompt, as_prompt
+from gmsdi.sampling.guidance import Guided, Prompt, as_prompt
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Callback, Solver
 from gmsdi.systems.diffusion import OnWindows, load_denoiser
 
 
-def per_stem(models: Mapping[str, Model]) -> Model:
+def per_stem(models: Mapping[str, Guided]) -> Guided:
     """Combine several models into one: each row goes to the model that its prompt names, in one batch per model.
 
     With the result, `inference.separator` is Eq. 4, and `inference.single` generates single stems.

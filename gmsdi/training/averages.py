@@ -152,7 +152,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(snapshots: Path, out: Path, sigma_rel: float, step: int | None) -> None:
-    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.models.checkpoint import build_model, save_model
 
     weights, distance = reconstruct(snapshots, sigma_rel, step=step)

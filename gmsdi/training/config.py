@@ -34,8 +34,8 @@ class TrainingConfig:
     """How to train. The noise level is log-normal, as in Karras et al. 2022.
 
     `muon`: see `gmsdi.training.optimizers.Muon`; `ema_power`: see `gmsdi.training.averages`; `uncertainty`: see
-    `gmsdi.training.loop.Uncertainty`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be "auto": all
-    GPUs, or the CPU. It is ignored if torchrun has started the processes.
+    `gmsdi.training.module.Uncertainty`; `level_windows`: see `gmsdi.metrics.denoising`. `devices` may also be "auto":
+    all GPUs, or the CPU. It is ignored if torchrun has started the processes.
     """
 
     steps: Annotated[Count, About("optimiser steps")]

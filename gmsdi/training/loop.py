@@ -7,403 +7,48 @@ checkpoint, and the global batches are the same for any number of devices.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
-import math
-import os
 import platform
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins import TorchCheckpointIO
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset
+from torch import Tensor
 
-import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
 from gmsdi import __version__
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.io.allocator import tune_allocator
-from gmsdi.io.device import resolve_precision
 from gmsdi.io.files import atomic, remove_partials
 from gmsdi.level import level_of_windows
-from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.autoencoder import load_codec
-from gmsdi.models.checkpoint import MIXTURE, STEMS, build_model, load_model, save_model, target_of
+from gmsdi.models.checkpoint import STEMS, build_model, load_model, save_model, target_of
 from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm import latent
-from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.models.edm.settings import UNetConfig
-from gmsdi.models.edm.text import FrozenClapText, prompt_of
+from gmsdi.models.edm.text import FrozenClapText
 from gmsdi.models.trainable import TrainableModel, kind_of
-from gmsdi.training.averages import power_average, reconstruct, save_snapshot
+from gmsdi.training.averages import reconstruct
+from gmsdi.training.batches import Batches
+from gmsdi.training.callbacks import Averaging, FiniteLoss, processes
 from gmsdi.training.config import TrainingConfig
-from gmsdi.training.optimizers import Muon, divided
+from gmsdi.training.module import Training
 
-DRAWS = 16
-"""Number of uniform random numbers per item of a batch, for the model's own choices."""
 LABELLED = ("tiny", "t5")
 """Kinds of text encoders that are conditioned on the labels of mixtures."""
 MEASURED = 64
 """Training windows on which the scale of latents is measured."""
 LENGTHS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 """σ_rel of the averages to choose from at the end of a training with `ema_power`."""
-
-
-class Batches(IterableDataset[dict[str, Any]]):
-    """An endless sequence of this device's shares of the batches, starting at step `start()`.
-
-    `start` is a function because Lightning makes a new iterator in every epoch (an epoch lasts from one validation to
-    the next). Each batch has
-
-    - `clean` and `noise` `[n, C, T]`: the signals of the target (see `models.checkpoint.target_of`), with one gain and
-      sign for all stems of a window; stems that do not sound are left as in the data set, mostly zeros;
-    - `sigma` `[n]`;
-    - `texts`: n prompts, the labels that sound in the window, or the label of a single-stem target; empty for mixtures
-      without labels; None is z*;
-    - `draws` `[n, DRAWS]`: uniform numbers in [0, 1) for the model's own choices.
-
-    With `embeddings`, labels are not used. Windows are drawn uniformly from those that have been embedded (before gain
-    and sign are applied), and instead of `texts` a batch has
-
-    - `embeddings` `[n, D]`: E(y) of each window;
-    - `dropped` `[n]`: whether z* replaces it.
-
-    Raises:
-        UserError: if the windows lack stems or labels that the target needs, there are embeddings but the target is not
-            the mixture, or the batch cannot be divided among the devices.
-    """
-
-    def __init__(
-        self,
-        windows: WindowSet,
-        config: TrainingConfig,
-        seed: int,
-        *,
-        target: str = MIXTURE,
-        embeddings: WindowEmbeddings | None = None,
-        rank: int = 0,
-        world: int = 1,
-        start: Callable[[], int] = lambda: 0,
-    ) -> None:
-        if target != MIXTURE and embeddings is not None:
-            raise UserError(f"a model of target {target!r} cannot be trained on embeddings of mixtures; use its labels")
-        if target != MIXTURE and not windows.has_stems:
-            raise UserError(
-                f"{windows.folder}: was built without stems, but a model of target {target!r} is trained on them; "
-                "rebuild the windows with stems=True"
-            )
-        if target not in (MIXTURE, STEMS, *windows.labels):
-            raise UserError(f"{windows.folder}: has no label {target!r}, only {', '.join(windows.labels)}")
-        if config.batch % world:
-            raise UserError(f"training.batch is {config.batch}, not a multiple of the {world} devices; change it")
-        self.windows, self.config, self.seed, self.target = windows, config, seed, target
-        self.embeddings = embeddings
-        self.rank, self.world, self.start = rank, world, start
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        step = self.start()
-        while True:
-            yield self.batch(step)
-            step += 1
-
-    def batch(self, step: int) -> dict[str, Any]:
-        """This device's share of the global batch of a step."""
-        items = [self._item(step, i) for i in range(self.rank, self.config.batch, self.world)]
-        clean, noise, sigma, given, dropped, draws = zip(*items, strict=True)
-        batch = {
-            "clean": torch.from_numpy(np.stack(clean)),
-            "noise": torch.from_numpy(np.stack(noise)),
-            "sigma": torch.tensor(sigma, dtype=torch.float32),
-            "draws": torch.from_numpy(np.stack(draws)),
-        }
-        if self.embeddings is None:
-            texts = [None if absent else text for text, absent in zip(given, dropped, strict=True)]
-            return {**batch, "texts": texts}
-        return {**batch, "embeddings": torch.from_numpy(np.stack(given)), "dropped": torch.tensor(dropped)}
-
-    def _item(self, step: int, item: int) -> tuple[np.ndarray, np.ndarray, float, str | np.ndarray, bool, np.ndarray]:
-        rng, c = np.random.default_rng([self.seed, step, item]), self.config
-        signals, given = self._crop(rng)
-        gain = 10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20)
-        sign = rng.choice([-1.0, 1.0]) if c.polarity else 1.0
-        sigma = math.exp(c.p_mean + c.p_std * rng.standard_normal())
-        dropped = rng.random() < c.p_drop
-        noise = rng.standard_normal(signals.shape, dtype=np.float32)
-        draws = rng.random(DRAWS, dtype=np.float32)
-        if c.p_extra is not None and rng.random() < c.p_extra["share"]:
-            sigma = math.exp(rng.uniform(math.log(c.p_extra["low"]), math.log(c.p_extra["high"])))
-        return signals * np.float32(gain * sign), noise, sigma, given, dropped, draws
-
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, str | np.ndarray]:
-        """The target's signals in a random window, `[C, T]`, and their prompt or embedding."""
-        if self.embeddings is not None:
-            row = int(rng.integers(len(self.embeddings)))
-            return self.windows.mixture_at([self.embeddings.starts[row]])[0], self.embeddings[row]
-        if self.target == MIXTURE:
-            mixtures, labels = self.windows.random_crops(rng, 1)
-            return mixtures[0], prompt_of(labels[0])
-        if self.target == STEMS:
-            stems, labels = self.windows.random_stem_crops(rng, 1)
-            return stems[0, :, 0], prompt_of(labels[0])
-        sounding = None if rng.random() < self.config.p_any else self.target
-        stems, _ = self.windows.random_stem_crops(rng, 1, sounding)
-        return stems[0, self.windows.labels.index(self.target)], self.target
-
-
-class Uncertainty(nn.Module):
-    """u(σ), the logarithm of the expected loss at a noise level (Karras et al. 2024, EDM2).
-
-    Trained on exp(−u)·L + u, it becomes ln E[L | σ], so that every noise level counts the same. It is a sum of cosines
-    of c_noise = ln(σ)/4, from −2 to 2 (σ from e⁻⁸ to e⁸), and is initially zero.
-    """
-
-    def __init__(self, cosines: int = 32) -> None:
-        super().__init__()
-        self.factors = nn.Parameter(torch.zeros(cosines))
-
-    def forward(self, sigma: Tensor) -> Tensor:
-        """Evaluate u at noise levels: `[n]` -> `[n]`."""
-        orders = torch.arange(len(self.factors), device=sigma.device)
-        place = (sigma.log() / 4 + 2) / 4
-        # Divided by their norm; otherwise the gradients of these few numbers would dominate the gradient clipping.
-        return torch.cos(math.pi * place[:, None] * orders) @ self.factors * (2 / len(self.factors)) ** 0.5
-
-
-class Training(LightningModule):
-    """A model, its averaged copies and its optimiser, as a Lightning module."""
-
-    def __init__(
-        self,
-        model: TrainableModel,
-        config: TrainingConfig,
-        train: WindowSet,
-        validation: WindowSet,
-        seed: int,
-        embeddings: tuple[WindowEmbeddings | None, WindowEmbeddings | None] = (None, None),
-    ) -> None:
-        super().__init__()
-        self.model, self.config, self.seed = model, config, seed
-        self.train_embeddings, self.validation_embeddings = embeddings
-        self.target = target_of(model.config)
-        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
-        self.ema.requires_grad_(False)
-        self.powers: nn.ModuleList | None = None
-        if config.ema_power:
-            self.powers = nn.ModuleList(
-                AveragedModel(model, multi_avg_fn=power_average(sigma_rel), use_buffers=False)
-                for sigma_rel in config.ema_power
-            ).requires_grad_(False)
-        self.noisy = isinstance(model, EDMDenoiser)
-        self.uncertainty = Uncertainty() if config.uncertainty and self.noisy else None
-        self._compared = False
-        self.train_windows, self.validation_windows = train, validation
-
-    def setup(self, stage: str) -> None:
-        precision = resolve_precision(self.config.precision, self.device)
-        self.model.autocast = self.averaged.autocast = precision
-
-    @property
-    def averaged(self) -> TrainableModel:
-        """The model with the averaged weights."""
-        return cast(TrainableModel, self.ema.module)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        batches = Batches(
-            self.train_windows,
-            self.config,
-            self.seed,
-            target=self.target,
-            embeddings=self.train_embeddings,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
-            start=lambda: self.trainer.global_step,
-        )
-        return DataLoader(batches, batch_size=None)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        batches = self.validation_data(rank=self.trainer.global_rank, world=self.trainer.world_size)
-        return DataLoader(batches, batch_size=None)
-
-    def validation_data(self, rank: int = 0, world: int = 1) -> Batches:
-        """Batches with always the same windows, noise and noise levels, so that only the model changes the loss."""
-        return Batches(
-            self.validation_windows,
-            replace(self.config, p_extra=None),
-            self.seed + 1,
-            target=self.target,
-            embeddings=self.validation_embeddings,
-            rank=rank,
-            world=world,
-        )
-
-    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        losses = self.model.training_loss(batch)
-        loss = losses.mean()
-        # The loss of the global batch, so that every process sees a NaN and all stop together.
-        self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
-        if self.uncertainty is not None:
-            expected = self.uncertainty(batch["sigma"])
-            return (losses * (-expected).exp() + expected).mean()
-        return loss
-
-    def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        loss = self.averaged.training_loss(batch).mean()
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch["sigma"]), sync_dist=True)
-
-    def on_validation_epoch_end(self) -> None:
-        if self.config.level_windows and self.noisy and self.trainer.is_global_zero:
-            for name, value in self._by_level().items():
-                self.log(name, value, rank_zero_only=True)
-
-    def _by_level(self) -> dict[str, float]:
-        """MSE/σ² of the averaged model and, at first, of the Wiener filter, on fixed windows without augmentation."""
-        plain = replace(self.config, batch=self.config.level_windows, p_drop=0.0, gain_db=0.0, polarity=False)
-        batch = Batches(
-            self.validation_windows,
-            replace(plain, p_extra=None),
-            self.seed + 2,
-            target=self.target,
-            embeddings=self.validation_embeddings,
-        ).batch(0)
-        batch = {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-        model = cast(EDMDenoiser, self.averaged)
-        found = {}
-        with torch.no_grad():
-            for sigma in LEVELS:
-                batch["sigma"] = torch.full_like(batch["sigma"], sigma)
-                loss = self.averaged.training_loss(batch).mean()
-                # The loss is weighted by (σ² + σ_data²)/(σ·σ_data)².
-                found[f"mse_{sigma:g}"] = float(loss) / (1 + (sigma / model.sigma_data) ** 2)
-                if not self._compared and not isinstance(model, latent.LatentDenoiser):
-                    found[f"wiener_{sigma:g}"] = float(oracle_wiener(batch["clean"], sigma, batch["noise"]).mean())
-        self._compared = True
-        return found
-
-    def configure_optimizers(self) -> Any:
-        c = self.config
-        extra = [] if self.uncertainty is None else list(self.uncertainty.parameters())
-        optimizer: torch.optim.Optimizer
-        if c.optimizer == "muon":
-            matrices, transposed, others = divided(self.model, self.model.ends)
-            optimizer = Muon(
-                matrices,
-                transposed,
-                others,
-                extra,
-                lr=c.lr,
-                betas=c.betas,
-                weight_decay=c.weight_decay,
-                momentum=c.momentum,
-                every=c.muon_every,
-                dtype=self.model.autocast or torch.float32,
-            )
-        else:
-            optimizer = torch.optim.AdamW(
-                self.model.parameters(), c.lr, betas=c.betas, weight_decay=c.weight_decay, fused=True
-            )
-            if extra:
-                optimizer.add_param_group({"params": extra, "weight_decay": 0.0})
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, c.rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class _Averaging(Callback):
-    """Updates the averaged weights. It is a callback because checkpoints are written before the module's own hooks run.
-
-    Lightning's own `EMAWeightAveraging` keeps a single average of the whole module, including the uncertainty, swaps it
-    in for validation, and would change the content of checkpoints; `ema_power` needs several averages.
-
-    Args:
-        folder: the folder of the snapshots of averages by power functions.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        assert isinstance(pl_module, Training)
-        pl_module.ema.update_parameters(pl_module.model)
-        if pl_module.powers is None:
-            return
-        for power in pl_module.powers:
-            cast(AveragedModel, power).update_parameters(pl_module.model)
-        config, step = pl_module.config, trainer.global_step
-        due = step % math.ceil(config.steps / config.ema_snapshots) == 0 or step == config.steps
-        if due and trainer.is_global_zero:
-            trained = {name for name, parameter in pl_module.model.named_parameters() if parameter.requires_grad}
-            averages = {
-                sigma_rel: {n: p for n, p in cast(AveragedModel, power).module.named_parameters() if n in trained}
-                for sigma_rel, power in zip(config.ema_power or (), pl_module.powers, strict=True)
-            }
-            save_snapshot(self.folder, step, averages)
-
-
-class _FiniteLoss(Callback):
-    """Stops a run whose loss is not finite. Checks once per logging interval, to avoid device syncs, and at the end."""
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.on_train_end(trainer)
-
-    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        loss = trainer.callback_metrics.get("train_loss")
-        if loss is not None and not bool(torch.isfinite(loss)):
-            raise UserError(f"the loss is {loss.item()} at step {trainer.global_step}; lower training.lr")
-
-
-class _Checkpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their final place, so that a killed run leaves the last complete one.
-
-    Lightning writes them in the system's temporary folder; moving them to another file system is then not atomic.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with atomic(path) as temporary:
-            torch.save(checkpoint, temporary)
-
-
-def _processes(devices: int | str) -> dict[str, Any]:
-    """Settings of the trainer for the processes of a training.
-
-    Either torchrun has started the processes, or Lightning starts this program again for every device but the first. A
-    cluster's scheduler is ignored, because Snakemake starts a single process in its job.
-    """
-    checkpoints = _Checkpoints()
-    if TorchElasticEnvironment.detect():
-        here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-        return {
-            "devices": here,
-            "num_nodes": everywhere // here,
-            "plugins": [TorchElasticEnvironment(), checkpoints],
-            "strategy": "ddp" if everywhere > 1 else "auto",
-        }
-    if int(os.environ.get("LOCAL_RANK", 0)):
-        _end_with_parent()
-    return {"devices": devices, "plugins": [LightningEnvironment(), checkpoints]}
-
-
-def _end_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies, since a parent that is killed cannot end its children.
-
-    Otherwise this process would wait for the others, holding its GPU memory, until a timeout. Works on Linux only.
-    """
-    if platform.system() == "Linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL))
 
 
 def train(
@@ -472,35 +117,7 @@ def train(
     for name, windows, embeddings in zip(
         ("training", "validation"), (train_set, validation_set), embedded, strict=True
     ):
-        if windows.sample_rate != model_config["sample_rate"] or windows.window != model_config["window"]:
-            raise UserError(
-                f"the {name} windows have {windows.window} samples at {windows.sample_rate} Hz, but the "
-                f"model needs {model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
-            )
-        if not windows.labels and model_config.get("text", {}).get("kind") in LABELLED:
-            raise UserError(
-                f"the {name} windows are mixtures without labels, but a model of text.kind "
-                f"{model_config['text']['kind']!r} is conditioned on labels; choose clap or none"
-            )
-        if target == STEMS and windows.labels != list(model_config["labels"]):
-            raise UserError(
-                f"the {name} windows have the stems {', '.join(windows.labels)}, but the model has "
-                f"{', '.join(model_config['labels'])}; rebuild the windows"
-            )
-        channels = len(windows.labels) if target == STEMS else 1
-        if (
-            kind_of(model_config) != latent.KIND
-            and model_config.get("unet", {}).get("in_channels", channels) != channels
-        ):
-            raise UserError(
-                f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
-                f"trained on {channels}; change one of them"
-            )
-        if (model_config.get("text", {}).get("kind") == "clap") != (embeddings is not None):
-            raise UserError(
-                "a model is trained on embeddings of its windows if and only if its text encoder is a CLAP "
-                "(text.kind: clap); change one of them"
-            )
+        _require_fitting(model_config, name, windows, embeddings)
         # Raises errors before the first step rather than at the first validation.
         Batches(windows, config, seed, target=target, embeddings=embeddings)
     torch.manual_seed(seed)
@@ -538,8 +155,8 @@ def train(
             enable_version_counter=False,
             every_n_train_steps=config.checkpoint_every,
         ),
-        _Averaging(averages),
-        _FiniteLoss(),
+        Averaging(averages),
+        FiniteLoss(),
     ]
     best = ModelCheckpoint(dirpath=work, filename="best", monitor="val_loss", enable_version_counter=False)
     if config.keep == "best":
@@ -562,7 +179,7 @@ def train(
         use_distributed_sampler=False,
         # Resume only from the work folder, even in a SLURM job.
         default_root_dir=work,
-        **_processes(config.devices),
+        **processes(config.devices),
     )
     world = trainer.num_devices * trainer.num_nodes
     # Checked before other processes are started.
@@ -601,6 +218,43 @@ def train(
         extra = {"provenance.json": json.dumps(provenance, indent=2) + "\n"}
         save_model(out, module.averaged, extra, dtype=getattr(torch, config.save_as))
     return bool(trainer.is_global_zero)
+
+
+def _require_fitting(
+    model_config: Mapping[str, Any], name: str, windows: WindowSet, embeddings: WindowEmbeddings | None
+) -> None:
+    """Refuse windows and embeddings that a model of this configuration cannot be trained on.
+
+    Raises:
+        UserError: if they do not fit.
+    """
+    target = target_of(model_config)
+    if windows.sample_rate != model_config["sample_rate"] or windows.window != model_config["window"]:
+        raise UserError(
+            f"the {name} windows have {windows.window} samples at {windows.sample_rate} Hz, but the "
+            f"model needs {model_config['window']} at {model_config['sample_rate']} Hz; rebuild the windows"
+        )
+    if not windows.labels and model_config.get("text", {}).get("kind") in LABELLED:
+        raise UserError(
+            f"the {name} windows are mixtures without labels, but a model of text.kind "
+            f"{model_config['text']['kind']!r} is conditioned on labels; choose clap or none"
+        )
+    if target == STEMS and windows.labels != list(model_config["labels"]):
+        raise UserError(
+            f"the {name} windows have the stems {', '.join(windows.labels)}, but the model has "
+            f"{', '.join(model_config['labels'])}; rebuild the windows"
+        )
+    channels = len(windows.labels) if target == STEMS else 1
+    if kind_of(model_config) != latent.KIND and model_config.get("unet", {}).get("in_channels", channels) != channels:
+        raise UserError(
+            f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
+            f"trained on {channels}; change one of them"
+        )
+    if (model_config.get("text", {}).get("kind") == "clap") != (embeddings is not None):
+        raise UserError(
+            "a model is trained on embeddings of its windows if and only if its text encoder is a CLAP "
+            "(text.kind: clap); change one of them"
+        )
 
 
 def _require_finite(model: TrainableModel, step: int, work: Path) -> None:

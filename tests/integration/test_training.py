@@ -24,8 +24,10 @@ from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.models.edm.text import unique_bank
+from gmsdi.training.batches import Batches
 from gmsdi.training.config import TrainingConfig
-from gmsdi.training.loop import Batches, Uncertainty, train
+from gmsdi.training.loop import train
+from gmsdi.training.module import Uncertainty
 
 MODEL = {
     "unet": {

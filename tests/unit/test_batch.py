@@ -69,7 +69,7 @@ def test_no_file_is_lost_under_anothers_name():
     Path("folder").mkdir()
     wav("nine.wav", channels=9), wav("quick.wav", rate=768000)
     for says, paths, options in (
-        ("stem would replace", ["bass.wav"], {"name": "{stem}.{ext}"}),
+        ("overwritten by its own stem", ["bass.wav"], {"name": "{stem}.{ext}"}),
         ("both be written", ["a/song.wav", "b/song.wav"], {}),
         ("both be written", ["a/song.wav", "b/song.wav", "bass.wav"], {"name": "{stem}/x.{ext}"}),
         ("would both be written to bass", ["song.flac"], {"stems": ["Bass!", "bass?"]}),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import gmsdi.systems.demucs_gibbs  # registers its kind of model
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
 from gmsdi.study import cost
 from gmsdi.study.study import Study

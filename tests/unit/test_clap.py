@@ -21,8 +21,9 @@ from gmsdi.models.clap.training import info_nce
 from gmsdi.models.clap.windows import WindowEmbeddings, embed_windows
 from gmsdi.models.edm.text import unique_bank
 from gmsdi.study import cost
+from gmsdi.training.batches import Batches
 from gmsdi.training.config import TrainingConfig
-from gmsdi.training.loop import Batches, train
+from gmsdi.training.loop import train
 from tests.unit import tiny
 from tests.unit.rows import ALONE
 

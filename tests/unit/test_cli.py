@@ -153,7 +153,7 @@ def test_models_are_listed_with_their_presets(model, capsys):
         (["separate", "SONG", "--two-stems", "bass", "--stems", "bass", "drums"], "name it once"),
         (["separate", "SONG", "--name", "all/{track}.{ext}"], "one name"),
         (["separate", "SONG", "--name", "{artist}/{stem}"], "{artist}"),
-        (["separate", "SONG", "--name", "../{stem}.{ext}"], "no file below"),
+        (["separate", "SONG", "--name", "../{stem}.{ext}"], "not inside the folder"),
         (["extract", "SONG", "--preset", "paper-separator"], "use separate"),
         (["extract", "SONG", "--negative", "bass"], "LABEL=VALUE"),
         (["extract", "SONG", "--stems", "bass", "--rest", "drums", "--negative", "piano=Bass"], "'Piano'"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from gmsdi.models.demucs import ConditionalSeparator
 from gmsdi.pipeline import Pipeline
 from gmsdi.sampling import samplers
 from gmsdi.sampling.solver import Solver
@@ -53,10 +54,8 @@ def system(kind):
     if kind == "weak_msdm":
         return WeakMSDM(dict.fromkeys(LABELS, Halving()), config, **options)
     if kind == "demucs_gibbs":
-        model = GibbsSeparator(torch.nn.Conv1d(9, 4, 1), config)
-        model.net = torch.nn.Sequential(model.net, torch.nn.Unflatten(1, (4, 1)))
-        model.max_batch, model.fixed_batch = CALL, True
-        return model
+        net = torch.nn.Sequential(torch.nn.Conv1d(9, 4, 1), torch.nn.Unflatten(1, (4, 1)))
+        return GibbsSeparator(ConditionalSeparator(net, config), **options)
     return Gmsdi(Pipeline(Halving(), config, **options), LABELS)
 
 

@@ -125,7 +125,7 @@ def test_what_cannot_be_read_or_written_is_one_line(hub, model, tmp_path):
         "me/gated: gated",
         "me/there@v7: no such revision on the Hugging Face Hub",
         "me/new: the Hugging Face Hub answered 403",
-        "me/new: the hub refuses the card (Invalid metadata in README.md. - license must be one of mit)",
+        "me/new: the hub refused the model card (Invalid metadata in README.md. - license must be one of mit)",
     ]
     offline = python(LOAD, hub.token, hub=hub, home=tmp_path, HF_HUB_OFFLINE="1").stdout.splitlines()
     assert all("not in the Hugging Face cache, and HF_HUB_OFFLINE is set" in line for line in offline[:3])

@@ -25,8 +25,9 @@ from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
+from gmsdi.training.batches import Batches
 from gmsdi.training.config import TrainingConfig
-from gmsdi.training.loop import Batches, train
+from gmsdi.training.loop import train
 from tests.unit import jamendo_shards as shards
 from tests.unit import tiny
 from tests.unit.file_server import serve

@@ -14,6 +14,7 @@ from gmsdi.inference.resting import Resting
 from gmsdi.io.audio import Audio
 from gmsdi.level import Rests, known_level, level_of_windows, levels_of, require_plausible
 from gmsdi.models.checkpoint import build_model
+from gmsdi.models.demucs import ConditionalSeparator
 from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
@@ -70,7 +71,7 @@ def system(name, known=KNOWN):
         return JointMSDM(JOINT, config)
     if name == "weak":
         return WeakMSDM(SINGLE, config)
-    return GibbsSeparator(Net(), config).eval().requires_grad_(False)
+    return GibbsSeparator(ConditionalSeparator(Net(), config).eval().requires_grad_(False))
 
 
 def noise(*shape, scale=0.1, seed=0):

@@ -495,6 +495,17 @@ def test_a_session_counts_for_all_that_are_made_of_it_and_keeps_to_the_models_no
         tasks.accompany(at, noise(2, 1, CHANNELS, WINDOW), ["Bass"], ["Drums"], seeds=[1])
 
 
+def test_prompts_are_embedded_once_for_all_batches_of_a_session():
+    inner, embedded = model(), []
+    at = session(
+        replace(inner, embed=lambda texts: (embedded.append(tuple(texts)), inner.embed(texts))[1]),
+        size=2,
+    )
+    first, again = (tasks.separate(at, noise(1, CHANNELS, WINDOW), ["Bass", "Drums"], seeds=[0]) for _ in range(2))
+    assert torch.equal(first, again)
+    assert len(embedded) == len(set(embedded)) == 1
+
+
 def test_a_session_is_sampled_like_its_derivative():
     at = session(model(space=Waveform(CHANNELS)))
     derivative = inference.extractor(at, noise(2, CHANNELS, WINDOW), ["Bass", "Drums"])

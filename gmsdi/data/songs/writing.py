@@ -14,6 +14,7 @@ from gmsdi.data.songs import arranged, composed, drawn, mma
 from gmsdi.data.songs.score import Song, write
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
+from gmsdi.io.processes import in_processes
 
 VERSION = 1  # of the music; raise it whenever the music changes, so that no folder mixes two versions
 KINDS = ("arranged", "composed", "drawn")
@@ -118,24 +119,13 @@ def write_songs(
     jobs = [(path, kind, split, index, seed, settings) for index, path in enumerate(paths) if not path.exists()]
     result = Written(kept=count - len(jobs))
 
-    def done(refused: list[str]) -> None:
+    if progress:
+        progress(result.kept, count)
+    for refused in in_processes(_write_song, jobs, workers):
         result.written += 1
         result.refused.update(refused)
         if progress:
             progress(result.kept + result.written, count)
-
-    if progress:
-        progress(result.kept, count)
-    if workers > 1 and len(jobs) > 1:
-        import multiprocessing
-
-        # "spawn", because the caller may have torch threads, which do not survive a fork.
-        with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-            for refused in pool.imap_unordered(_write_song, jobs, chunksize=4):
-                done(refused)
-    else:
-        for job in jobs:
-            done(_write_song(job))
     return result
 
 

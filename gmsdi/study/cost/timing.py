@@ -84,7 +84,6 @@ def measure(
 
 def _model(study: Study, network: str, device: str) -> Any:
     """A network ready to sample, from its folder or with random weights."""
-    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.io.device import resolve_precision
     from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
 
@@ -108,7 +107,6 @@ def _fresh(study: Study, model: str) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    import gmsdi.systems.demucs_gibbs  # noqa: F401  # registers its kind of model
     from gmsdi.models.checkpoint import PROMPTS, build_model
 
     config = study.model_config(model)
@@ -130,6 +128,7 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
 
     from gmsdi.pipeline import Pipeline
     from gmsdi.sampling.solver import Guidance, Solver
+    from gmsdi.systems.demucs_gibbs import GibbsSeparator
     from gmsdi.systems.msdm import JointMSDM
     from gmsdi.systems.weak_msdm import WeakMSDM
 
@@ -153,7 +152,7 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
         run = WeakMSDM({labels[0]: model}, model.config, **options)
         run.sample([labels[0]] * rows, **sampling)
     else:
-        run, model.max_batch, model.fixed_batch = model, rows, True
+        run = GibbsSeparator(model, max_batch=rows, fixed_batch=True)
         mixtures = torch.randn(rows, 1, study.config["data"]["window"], device=device)
         run.separate(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -165,14 +164,15 @@ def _time_training(
 ) -> tuple[Seconds, int, int]:
     """Seconds of a training step, its peak memory in bytes, and the network's parameters.
 
-    Runs the steps of `gmsdi.training.loop.Training` on windows of noise.
+    Runs the steps of `gmsdi.training.module.Training` on windows of noise.
     """
     import torch
 
     from gmsdi.models.checkpoint import STEMS, target_of
 
     try:
-        from gmsdi.training.loop import Training
+        from gmsdi.training.config import TrainingConfig
+        from gmsdi.training.module import Training
     except ImportError as error:
         raise UserError(f"timing a training needs {error.name}: pip install 'gmsdi[train]'") from error
     config = TrainingConfig(**training)

@@ -1,0 +1,74 @@
+"""Commands about models: models, import-msdm and push."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gmsdi.errors import UserError
+
+
+def models(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(help="Model folders, or names of models.", show_default="those that come with the package"),
+    ] = None,
+) -> None:
+    """List models with their stems and presets."""
+    from types import SimpleNamespace
+
+    from gmsdi.models import registry
+    from gmsdi.presets import METHODS, presets_of
+
+    for where in model or registry.bundled():
+        config = registry.config_of(where)
+        if config is None:
+            raise UserError(f"{where}: not a model folder; other models cannot be described without loading them")
+        rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
+        typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
+        typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
+        for preset in presets_of(SimpleNamespace(**{"sigma_data": 0.1, **config})).values():
+            solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
+            runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
+            typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
+    if not model:
+        for family in registry.families():
+            typer.echo(f"{family}:... (a family of models; each says itself what follows the colon)")
+
+
+def import_msdm(
+    ckpt: Annotated[Path, typer.Argument(help="Checkpoint or state dict.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.", show_default=False)],
+    stems: Annotated[
+        list[str] | None, typer.Option("--stems", help="Labels of the model's stems.", show_default="MSDM's four")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="T5 of a text-conditioned model.", show_default="found by its width")
+    ] = None,
+    sample_rate: Annotated[int, typer.Option(min=1, help="Sample rate of the training data, in Hz.")] = 22050,
+    window: Annotated[int, typer.Option(min=1, help="Length of the training windows, in samples.")] = 2**18,
+) -> None:
+    """Convert a checkpoint of MSDM, or of audio-diffusion-pytorch 0.0.43, to a model folder."""
+    from gmsdi.models.adapters import adp
+
+    labels = None if stems is None else [part.strip() for name in stems for part in name.split(",") if part.strip()]
+    adp.import_msdm(ckpt, out, labels=labels, text_encoder=text_encoder, sample_rate=sample_rate, window=window)
+    typer.echo(out)
+
+
+def push(
+    folder: Annotated[str, typer.Argument(help="Model folder, or the name of a bundled model.", show_default=False)],
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.", show_default=False)],
+    licence: Annotated[str, typer.Option(help="Licence of the weights: mit, cc-by-nc-4.0, ...", show_default=False)],
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a run that evaluated the model, for the model card.", show_default="none"),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+) -> None:
+    """Upload a model folder to the Hugging Face Hub, with a model card; others can then use --model owner/name."""
+    from gmsdi.models import hub, registry
+
+    typer.echo(hub.push(registry.folder_of(folder), repository, licence=licence, results=results, private=private))

@@ -1,0 +1,154 @@
+"""Commands that make music: generate and accompany."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gmsdi
+from gmsdi.cli.options import (
+    Bits,
+    Device,
+    Format,
+    GammaX,
+    GammaY,
+    Model,
+    Negative,
+    Out,
+    Precision,
+    Seed,
+    StemNames,
+    Steps,
+    Strength,
+)
+from gmsdi.cli.output import bar, echo
+from gmsdi.cli.values import gammas, labels_of, listed, pairs_of, require_place, sampling
+from gmsdi.errors import UserError
+
+
+def generate(
+    stems: StemNames = None,
+    seconds: Annotated[float | None, typer.Option(help="Length in seconds.", show_default="the model's window")] = None,
+    out: Out = Path("generated"),
+    method: Annotated[
+        str,
+        typer.Option(
+            help="total (Eq. 10), or beyond the paper: sequential (one stem after the other) or extracted (a mixture "
+            "that is then separated)."
+        ),
+    ] = "total",
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Stems to generate as one signal (Eq. 11), such as "bass, drums" "guitar, piano".',
+            show_default="each on its own",
+        ),
+    ] = None,
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="Noise of Eq. 10: independent, or coupled (the noises of the stems sum to that of the mixture)."
+        ),
+    ] = "independent",
+    gamma_x: GammaX = None,
+    gamma_y: GammaY = None,
+    model: Model = "mini",
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "wav",
+    bits: Bits = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11).
+
+    They are as loud as the music that the model was trained on.
+    """
+    from gmsdi import song as songs
+    from gmsdi.presets import preset_of
+
+    labels, opened = labels_of(model, (device, precision))
+    joint = [labels.spelled(group) for group in groups or []]
+    # Groups that come without stems say what they are.
+    chosen = labels.chosen(listed(stems) or [label for group in joint for label in group] or None, at_least=1)
+    made = [", ".join(group) for group in joint] or chosen
+    require_place(made, out, format, bits)
+    opened = opened or gmsdi.load(model, device=device, precision=precision)
+    with bar("generate") as progress:
+        result = songs.generate(
+            opened,
+            chosen,
+            method=method,  # type: ignore[arg-type]  # checked there
+            groups=joint or None,
+            noise=noise,  # type: ignore[arg-type]
+            seconds=seconds,
+            separation_solver=preset_of(opened, "best").changed(steps=steps).solver,
+            progress=progress,
+            **gammas(gamma_x, gamma_y),
+            **sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative),
+        )
+    echo(result.save(out, format=format, bits=bits, mixture=True))
+
+
+def accompany(
+    given: Annotated[
+        list[str],
+        typer.Option(help='Given stems, such as "bass=bass.wav"; all of the same length.', show_default=False),
+    ],
+    stems: Annotated[
+        list[str] | None, typer.Option(help="Stems to generate, by label.", show_default="all that are not given")
+    ] = None,
+    out: Out = Path("accompaniment"),
+    alpha: Annotated[float, typer.Option(help="Scale α of the given stems in Eq. 12.")] = 1.0,
+    beta: Annotated[float, typer.Option(help="Scale β of the generated stems in Eq. 12.")] = 1.0,
+    gamma_x: GammaX = None,
+    gamma_y: GammaY = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead of Eq. 12 (beyond the paper): also denoise the sum of given and generated stems, and give it "
+            "this weight, such as 0.4.",
+            show_default="use Eq. 12",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    model: Model = "mini",
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "wav",
+    bits: Bits = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Generate stems that go with given ones, and the mixture of all (partial generation, Eq. 12)."""
+    from gmsdi import song as songs
+    from gmsdi.io.audio import as_source
+
+    labels, opened = labels_of(model, (device, precision))
+    pairs = pairs_of(given, "--given")
+    files = {label: as_source(path, None) for label, path in zip(labels.spelled(pairs), pairs.values(), strict=True)}
+    if len(files) < len(given):
+        raise UserError(f"--given names one stem twice ({', '.join(pairs)}); give each once")
+    chosen = labels.chosen(listed(stems) or [x for x in labels if x not in files], at_least=1)
+    require_place(chosen, out, format, bits, list(files.values()))
+    opened = opened or gmsdi.load(model, device=device, precision=precision)
+    with bar("accompany") as progress:
+        result = songs.accompany(
+            opened,
+            files,
+            chosen,
+            alpha=alpha,
+            beta=beta,
+            share=share,
+            progress=progress,
+            **gammas(gamma_x, gamma_y),
+            **sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative),
+        )
+    echo(result.save(out, format=format, bits=bits, mixture=True))

@@ -1,0 +1,70 @@
+"""What commands print: progress bars and the names of files."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gmsdi.batch import Job, Outcome
+    from gmsdi.types import Progress
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Progress]:
+    """A progress bar, as a callback. Ctrl-C ends the command with a one-line message."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="step") as bar:
+
+        def update(step: int, steps: int) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
+
+        try:
+            yield update
+        except KeyboardInterrupt:
+            print("gmsdi: interrupted; nothing was written", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+class Bars(ExitStack):
+    """A progress bar for each song in progress and, if there are several songs, one for all of them."""
+
+    def __init__(self, songs: int) -> None:
+        super().__init__()
+        from tqdm import tqdm
+
+        self.bar, self.several, self.lock = tqdm, songs > 1, threading.Lock()
+        self.all = self.enter_context(tqdm(total=songs, desc="songs", unit="song", disable=not self.several))
+        self.bars: dict[str, Any] = {}
+
+    def watch(self, job: Job) -> Progress:
+        """The progress of a song."""
+        with self.lock:
+            bar = self.bar(desc=job.track, unit="step", leave=not self.several)
+            self.bars[job.source.name] = self.enter_context(bar)
+
+        def update(step: int, steps: int) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
+
+        return update
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        """Close the bar of a song that is done."""
+        with self.lock:
+            self.bars.pop(job.source.name).close()
+            self.all.update()
+
+
+def echo(files: Sequence[Path]) -> None:
+    """Print the names of files, one a line."""
+    for file in files:
+        typer.echo(file)

@@ -1,0 +1,237 @@
+"""Commands that take songs apart: separate and extract."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import gmsdi
+from gmsdi.cli.options import (
+    AtOnce,
+    Bits,
+    Block,
+    Device,
+    Format,
+    Json,
+    Model,
+    Name,
+    Negative,
+    Out,
+    Precision,
+    Preset,
+    Residual,
+    Runs,
+    Seed,
+    SkipExisting,
+    Songs,
+    StemNames,
+    Steps,
+    Strength,
+)
+from gmsdi.cli.output import Bars
+from gmsdi.cli.values import labels_of, listed, pairs_of
+from gmsdi.errors import UserError
+
+
+def separate(
+    songs: Songs,
+    stems: StemNames = None,
+    two_stems: Annotated[
+        str | None,
+        typer.Option(help="Write only this stem and the rest of the song, as STEM and no_STEM.", show_default="off"),
+    ] = None,
+    out: Out = Path(),
+    preset: Preset = None,
+    constrained: Annotated[
+        str | None,
+        typer.Option(
+            help="Use the Separator of Eq. 13, in which this stem is the song minus the others.",
+            show_default="Drums, with the preset paper-separator",
+        ),
+    ] = None,
+    projected: Annotated[
+        bool,
+        typer.Option("--projected", help="Use the Separator that projects all stems onto the song."),
+    ] = False,
+    samples: Runs = None,
+    model: Model = "mini",
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "wav",
+    bits: Bits = None,
+    name: Name = "{track}/{stem}.{ext}",
+    residual: Residual = False,
+    skip_existing: SkipExisting = False,
+    at_once: AtOnce = 1,
+    block: Block = 30.0,
+    json: Json = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Separate songs into stems that sum to the song, by default with the method that suits the model best.
+
+    --stems names everything that the songs consist of.
+    """
+    settings: dict[str, Any] = {"preset": preset, "constrained": constrained}
+    if projected:
+        if constrained is not None:
+            raise UserError("--constrained and --projected exclude each other; choose one")
+        settings["method"] = "projected"
+    wanted: Sequence[str] | None = stems
+    rest: Sequence[str] | None = ()
+    if two_stems is not None:
+        wanted, rest, residual = [two_stems], stems, True
+    _songs(
+        songs,
+        wanted,
+        out=out,
+        rest=rest,
+        residual=(f"no_{two_stems}" if two_stems else "residual") if residual else None,
+        model=model,
+        encoding=(format, bits),
+        name=name,
+        skip_existing=skip_existing,
+        at_once=at_once,
+        json=json,
+        device=(device, precision),
+        extracting=False,
+        settings={
+            **settings, "runs": samples, "steps": steps, "w": w, "seed": seed, "negatives": negative, "block": block,
+        },
+    )  # fmt: skip
+
+
+def extract(
+    songs: Songs,
+    stems: StemNames = None,
+    rest: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rest", help='What else the songs consist of; "none" means nothing else.', show_default="all other labels"
+        ),
+    ] = None,
+    out: Out = Path(),
+    preset: Preset = None,
+    consistent: Annotated[
+        bool | None,
+        typer.Option(
+            "--consistent/--each",
+            help="Make the stems and the rest sum to the song (beyond the paper), or extract each stem on its own.",
+            show_default="set by preset",
+        ),
+    ] = None,
+    samples: Runs = None,
+    model: Model = "mini",
+    steps: Steps = None,
+    w: Strength = None,
+    seed: Seed = 0,
+    negative: Negative = None,
+    format: Format = "wav",
+    bits: Bits = None,
+    name: Name = "{track}/{stem}.{ext}",
+    residual: Residual = False,
+    skip_existing: SkipExisting = False,
+    at_once: AtOnce = 1,
+    block: Block = 30.0,
+    json: Json = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Extract stems from songs (GMSDI Extractor, Eq. 14).
+
+    --stems names those that you want, --rest what else the songs consist of.
+    """
+    _songs(
+        songs,
+        stems,
+        out=out,
+        rest=[] if rest == ["none"] else rest,
+        residual="residual" if residual else None,
+        model=model,
+        encoding=(format, bits),
+        name=name,
+        skip_existing=skip_existing,
+        at_once=at_once,
+        json=json,
+        device=(device, precision),
+        extracting=True,
+        settings={
+            "preset": preset, "consistent": consistent, "runs": samples, "steps": steps, "w": w, "seed": seed,
+            "negatives": negative, "block": block,
+        },
+    )  # fmt: skip
+
+
+def _songs(
+    paths: Sequence[Path],
+    stems: Sequence[str] | None,
+    *,
+    out: Path,
+    rest: Sequence[str] | None,
+    residual: str | None,
+    model: str,
+    encoding: tuple[str, str | None],
+    name: str,
+    skip_existing: bool,
+    at_once: int,
+    json: bool,
+    device: tuple[str, str],
+    extracting: bool,
+    settings: dict[str, Any],
+) -> None:
+    """Separate songs, or extract from them; whatever can be checked is checked before the model is loaded."""
+    from gmsdi import batch
+    from gmsdi.io.audio import Encoding
+    from gmsdi.song import require_extractor, separation
+
+    written = Encoding(*encoding)
+    labels, opened = labels_of(model, device)
+    wanted = labels.chosen(listed(stems), at_least=1)
+    where = Path(model).name.replace(":", "_")
+    jobs = batch.plan(paths, wanted, out=out, encoding=written, residual=residual, name=name, model=where)
+    outcomes = [batch.skipped(job) for job in jobs if skip_existing and job.done]
+    jobs = [job for job in jobs if not (skip_existing and job.done)]
+    took: dict[str, Any] = {}
+    if jobs:
+        opened = opened or gmsdi.load(model, device=device[0], precision=device[1])
+        told = pairs_of(settings.pop("negatives") or [], "--negative") or None
+        made = separation(opened, wanted, rest=rest and listed(rest), negatives=told, **settings)
+        if extracting:
+            require_extractor(made.preset)
+        took = {"preset": made.preset.name, "settings": made.preset.as_dict(), "runs": made.average.runs}
+        with Bars(len(jobs)) as bars:
+            outcomes += batch.run(jobs, made, written, at_once=at_once, watch=bars.watch, finished=bars.finished)
+    if json:
+        report = {
+            "gmsdi": gmsdi.__version__,
+            "model": model,
+            **took,
+            "songs": [asdict(outcome) for outcome in outcomes],
+        }
+        typer.echo(dumps(report, indent=1, default=str))
+    else:
+        for outcome in outcomes:
+            for file in outcome.files.values() if outcome.status == "done" else ():
+                typer.echo(file)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        error = str(outcome.error)
+        print(f"gmsdi: {error if outcome.song in error else f'{outcome.song}: {error}'}", file=sys.stderr)
+    left = sum(outcome.status == "left" for outcome in outcomes)
+    if left:
+        print(
+            f"gmsdi: interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command "
+            "with --skip-existing",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130)
+    if failed:
+        raise typer.Exit(1)

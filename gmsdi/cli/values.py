@@ -1,0 +1,110 @@
+"""From what was typed to values: labels, LABEL=VALUE pairs, γ, settings; and checks of what will be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gmsdi
+from gmsdi.errors import UserError
+from gmsdi.types import Labels, file_names
+
+if TYPE_CHECKING:
+    from gmsdi.io.audio import Source
+    from gmsdi.models.protocol import Model as AnyModel
+    from gmsdi.sampling.solver import Guidance, Solver
+
+SPREADING = ("--stems", "--rest", "--given", "--groups")
+"""Options that take all values up to the next option."""
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """Repeat an option of `SPREADING` before each value that follows it. An existing file is not taken for a label."""
+    result: list[str] = []
+    option, values = None, 0
+    for word in [*words, "-"]:  # which ends the values of the last
+        if option is not None and (word.startswith("-") or (option in ("--stems", "--rest") and Path(word).is_file())):
+            if not values:
+                result.append(option)  # without a value, for the parser to refuse
+            option = None
+        if option is not None:
+            result += [option, word]
+            values += 1
+        elif word in SPREADING:
+            option, values = word, 0
+        else:
+            result.append(word)
+    return result[:-1]
+
+
+def labels_of(model: str, device: tuple[str, str]) -> tuple[Labels, AnyModel | None]:
+    """The labels of a model; and the model itself, if it had to be loaded to know them."""
+    from gmsdi.models import registry
+
+    config = registry.config_of(model)
+    if config is not None:
+        return Labels(config.get("labels") or ()), None
+    opened = gmsdi.load(model, device=device[0], precision=device[1])
+    return Labels(opened.labels), opened
+
+
+def listed(names: Sequence[str] | None) -> list[str] | None:
+    """Labels, of which several may be in one text."""
+    return None if names is None else [part.strip() for name in names for part in name.split(",") if part.strip()]
+
+
+def require_place(
+    labels: Sequence[str],
+    out: Path,
+    format: str,
+    bits: str | None,
+    given: Sequence[Source] = (),
+) -> None:
+    """Refuse, before any work, stems and a mixture that could not be written to a folder."""
+    from gmsdi.io.audio import Encoding
+    from gmsdi.io.files import require_writable
+
+    encoding = Encoding(format, bits)
+    for source in given:
+        encoding.require(source.sample_rate, source.channels, str(out))
+    for name in file_names([*labels, "mixture"]).values():
+        file = out / f"{name}.{format}"
+        require_writable(file)
+        if file.exists() and any(file.samefile(source.name) for source in given):
+            raise UserError(f"{file}: a given stem, which would be overwritten; choose another folder with --out")
+
+
+def pairs_of(items: Sequence[str], option: str) -> dict[str, str]:
+    """Values of the form LABEL=VALUE, as a mapping."""
+    pairs = [item.partition("=") for item in items]
+    for item, (key, _, value) in zip(items, pairs, strict=True):
+        if not key.strip() or not value.strip():
+            raise UserError(f"{option} {item!r}: write LABEL=VALUE")
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    if len(found) < len(items):
+        raise UserError(f"{option} names one stem twice ({', '.join(key for key, *_ in pairs)}); give each once")
+    return found
+
+
+def sampling(
+    solver: Solver, guidance: Guidance, steps: int | None, w: float | None, seed: int, negative: Sequence[str] | None
+) -> dict[str, Any]:
+    """The arguments that all tasks share: the task's own settings, with what the user changed."""
+    return {
+        "solver": solver if steps is None else replace(solver, steps=steps),
+        "guidance": guidance if w is None else replace(guidance, w=w),
+        "seed": seed,
+        "negatives": pairs_of(negative or [], "--negative"),
+    }
+
+
+def gammas(gamma_x: str | None, gamma_y: str | None) -> dict[str, Any]:
+    """The values of γ that were given; the task chooses the others."""
+    from gmsdi.inference import gamma_from_text
+
+    given = {"gamma_x": gamma_x, "gamma_y": gamma_y}
+    return {
+        name: gamma_from_text(text, f"--{name.replace('_', '-')}") for name, text in given.items() if text is not None
+    }

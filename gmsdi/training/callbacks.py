@@ -1,0 +1,108 @@
+"""What happens around a step: averaging, checks, checkpoints; and the processes of a training."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+import signal
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from torch.optim.swa_utils import AveragedModel
+
+from gmsdi.errors import UserError
+from gmsdi.io.files import atomic
+from gmsdi.training.averages import save_snapshot
+from gmsdi.training.module import Training
+
+
+class Averaging(Callback):
+    """Updates the averaged weights. It is a callback because checkpoints are written before the module's own hooks run.
+
+    Lightning's own `EMAWeightAveraging` keeps a single average of the whole module, including the uncertainty, swaps it
+    in for validation, and would change the content of checkpoints; `ema_power` needs several averages.
+
+    Args:
+        folder: the folder of the snapshots of averages by power functions.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Training)
+        pl_module.ema.update_parameters(pl_module.model)
+        if pl_module.powers is None:
+            return
+        for power in pl_module.powers:
+            cast(AveragedModel, power).update_parameters(pl_module.model)
+        config, step = pl_module.config, trainer.global_step
+        due = step % math.ceil(config.steps / config.ema_snapshots) == 0 or step == config.steps
+        if due and trainer.is_global_zero:
+            trained = {name for name, parameter in pl_module.model.named_parameters() if parameter.requires_grad}
+            averages = {
+                sigma_rel: {n: p for n, p in cast(AveragedModel, power).module.named_parameters() if n in trained}
+                for sigma_rel, power in zip(config.ema_power or (), pl_module.powers, strict=True)
+            }
+            save_snapshot(self.folder, step, averages)
+
+
+class FiniteLoss(Callback):
+    """Stops a run whose loss is not finite. Checks once per logging interval, to avoid device syncs, and at the end."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.on_train_end(trainer)
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        loss = trainer.callback_metrics.get("train_loss")
+        if loss is not None and not bool(torch.isfinite(loss)):
+            raise UserError(f"the loss is {loss.item()} at step {trainer.global_step}; lower training.lr")
+
+
+class _Checkpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their final place, so that a killed run leaves the last complete one.
+
+    Lightning writes them in the system's temporary folder; moving them to another file system is then not atomic.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with atomic(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def processes(devices: int | str) -> dict[str, Any]:
+    """Settings of the trainer for the processes of a training.
+
+    Either torchrun has started the processes, or Lightning starts this program again for every device but the first. A
+    cluster's scheduler is ignored, because Snakemake starts a single process in its job.
+    """
+    checkpoints = _Checkpoints()
+    if TorchElasticEnvironment.detect():
+        here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        return {
+            "devices": here,
+            "num_nodes": everywhere // here,
+            "plugins": [TorchElasticEnvironment(), checkpoints],
+            "strategy": "ddp" if everywhere > 1 else "auto",
+        }
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        _end_with_parent()
+    return {"devices": devices, "plugins": [LightningEnvironment(), checkpoints]}
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies, since a parent that is killed cannot end its children.
+
+    Otherwise this process would wait for the others, holding its GPU memory, until a timeout. Works on Linux only.
+    """
+    if platform.system() == "Linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL))
