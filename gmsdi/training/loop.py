@@ -43,6 +43,7 @@ from gmsdi.level import level_of_windows
 from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.autoencoder import load_codec
 from gmsdi.models.checkpoint import MIXTURE, STEMS, build_model, load_model, save_model, target_of
+from gmsdi.models.clap import CLAPS
 from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm import latent
 from gmsdi.models.edm.denoiser import EDMDenoiser
@@ -496,17 +497,18 @@ def train(
                 f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
                 f"trained on {channels}; change one of them"
             )
-        if (model_config.get("text", {}).get("kind") == "clap") != (embeddings is not None):
+        if (model_config.get("text", {}).get("kind") in CLAPS) != (embeddings is not None):
             raise UserError(
                 "a model is trained on embeddings of its windows if and only if its text encoder is a CLAP "
-                "(text.kind: clap); change one of them"
+                "(text.kind: clap or laion_clap); change one of them"
             )
         # Raises errors before the first step rather than at the first validation.
         Batches(windows, config, seed, target=target, embeddings=embeddings)
     torch.manual_seed(seed)
     if model_config.get("kind") != "clap":
         model_config = {**model_config, "level": level_of_windows(train_set)}
-    model = build_model(model_config)
+    # Of a CLAP that is not installed here, the prompts are enough.
+    model = build_model(model_config, prompts=next((one.prompts for one in embedded if one and one.prompts), None))
     if config.initial is not None:
         _copy_weights(config.initial, model)
     if isinstance(model, latent.LatentDenoiser):
