@@ -171,7 +171,8 @@ def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap | LaionClap
     """The CLAP that a model's configuration names.
 
     Args:
-        text: a model's `text`, of kind `laion_clap` by the package laion-clap; with `checkpoint`, `sha256` and `tokenizer`, each of which may be missing or None.
+        text: a model's `text`, of kind `laion_clap` by the package laion-clap; with `checkpoint`, `sha256` and
+            `tokenizer`, each of which may be missing or None.
         device: the device that it runs on.
 
     Raises:

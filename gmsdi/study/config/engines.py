@@ -30,8 +30,8 @@ def check_engine(fad: Mapping[str, Any]) -> None:
             )
         if fad["hop"] is not None:
             raise UserError(
-                f"config: fad.{key} is {str(fad[key]).lower()}, but frechet-audio-distance takes no hop; set fad.hop to "
-                "null"
+                f"config: fad.{key} is {str(fad[key]).lower()}, but frechet-audio-distance takes no hop; set fad.hop "
+                "to null"
             )
         if fad["engine"] == LIBRARY and not fad["compare_engines"] and fad["checkpoint"]:
             raise UserError(
@@ -57,7 +57,8 @@ def check_text(config: Mapping[str, Any]) -> None:
     where = "config: model.config.text"
     if config["clap"]["train"]:
         raise UserError(
-            f"{where}.kind is laion_clap, but clap.train makes a CLAP of its own; set one of them to clap or false"
+            f"{where}.kind is laion_clap, but clap.train makes a CLAP of its own; set the kind to clap, or the other "
+            "to false"
         )
     if text["features"] != 512:
         raise UserError(f"{where}.features is {text['features']}, but LAION's embeddings have 512; set it to that")

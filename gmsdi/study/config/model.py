@@ -21,7 +21,8 @@ class Text(Model):
     kind: Literal["tiny", "t5", "clap", "laion_clap", "none"] = choice(
         "tiny",
         "tiny: a small T5 over bytes, trained together with the network; t5: a pretrained, frozen T5; clap: a CLAP, by "
-        "whose embeddings of the mixtures themselves the network is trained, without labels; laion_clap: the same by the package laion-clap, of LAION's weights; none: unconditional",
+        "whose embeddings of the mixtures themselves the network is trained, without labels; laion_clap: the same "
+        "by the package laion-clap, of LAION's weights; none: unconditional",
     )
     name: str = choice("t5-small", "t5: name on the hub, or a local folder")
     checkpoint: str | None = choice(

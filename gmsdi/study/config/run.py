@@ -30,13 +30,12 @@ class Fad(Model):
     )
     engine: Literal["gmsdi", "frechet_audio_distance"] = choice(
         "gmsdi",
-        "whose networks and formula: the package's own, or those of the package frechet-audio-distance, which has VGGish "
-        "and CLAP",
+        "whose networks and formula: gmsdi's, or those of the package frechet-audio-distance, with VGGish and CLAP",
     )
     compare_engines: Flag = choice(False, "compute the distances by both engines, and a table of the differences")
     folder: str | None = choice(
         None,
-        "frechet_audio_distance: folder of its weights, as `torch.hub` lays them out; null is that of PyTorch (TORCH_HOME)",
+        "frechet_audio_distance: folder of its weights, as `torch.hub` lays them out; null is PyTorch's (TORCH_HOME)",
     )
     checkpoint: str | None = choice(
         None, "VGGish, CLAP: file of the weights; null downloads the published ones, 289 MB and 2.4 GB"
