@@ -22,7 +22,7 @@ def snakemake(folder, config, *targets):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     words = [sys.executable, "-m", "snakemake", "-s", REPO / "workflow" / "Snakefile", "--cores", "2"]
     return subprocess.run(
-        [str(word) for word in [*words, "--configfile", "config.yaml", *targets]],
+        [str(word) for word in [*words, *targets, "--configfile", "config.yaml"]],
         cwd=folder,
         env={**os.environ, "https_proxy": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -33,7 +33,7 @@ def snakemake(folder, config, *targets):
 
 def tiny(**changes):
     config = yaml.safe_load(TINY.read_text())
-    config["generation"] = {"clips": 2, "solver": {"steps": 2}, "negatives": {}, "sequential": None, "extracted": None}
+    config["generation"] = {"clips": 4, "solver": {"steps": 2}, "negatives": {}, "sequential": None, "extracted": None}
     config["data"]["mini"]["tracks"] = {"train": 1, "validation": 1, "test": 4}
     return {**config, **changes}
 
