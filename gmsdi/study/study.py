@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gmsdi.data.versions import VERSIONS, numbers_of
+from gmsdi.models.clap import CLAPS
 from gmsdi.study.config import Config, digest
 from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import Extractor, Row
@@ -51,7 +52,7 @@ class Study:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.labels: list[str] = list(config["data"]["classes"])
-        self.clap = config["model"]["config"]["text"]["kind"] == CLAP
+        self.clap = config["model"]["config"]["text"]["kind"] in CLAPS
         self.latent = config["model"]["config"]["kind"] == "latent"
         self.jamendo: bool = config["model"]["train"] and config["training_data"]["kind"] == "jamendo"
         self.validation = config["grid"]["validation"]["chunks"] is not None

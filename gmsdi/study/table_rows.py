@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from gmsdi.errors import UserError
+from gmsdi.models.clap import CLAPS
 from gmsdi.sampling.solver import changed
 from gmsdi.study.config.files import Config, slug
 from gmsdi.study.methods import METHODS, Ensemble, Extractor, Guided, Row, Separator
@@ -72,7 +73,7 @@ class Rows:
     def unsupervised(self) -> str:
         """Ending of the titles of rows whose model this run trains on CLAP embeddings; empty otherwise."""
         model = self.config["model"]
-        if not (model["train"] and model["config"]["text"]["kind"] == "clap"):
+        if not (model["train"] and model["config"]["text"]["kind"] in CLAPS):
             return ""
         return LABELLED_CLAP if self.config["clap"]["train"] else UNSUPERVISED
 

@@ -32,6 +32,7 @@ from gmsdi.io.files import atomic, remove_partials
 from gmsdi.level import level_of_windows
 from gmsdi.models.autoencoder import load_codec
 from gmsdi.models.checkpoint import STEMS, build_model, load_model, save_model, target_of
+from gmsdi.models.clap import CLAPS
 from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm import latent
 from gmsdi.models.edm.settings import UNetConfig
@@ -123,7 +124,8 @@ def train(
     torch.manual_seed(seed)
     if model_config.get("kind") != "clap":
         model_config = {**model_config, "level": level_of_windows(train_set)}
-    model = build_model(model_config)
+    # Of a CLAP that is not installed here, the prompts are enough.
+    model = build_model(model_config, prompts=next((one.prompts for one in embedded if one and one.prompts), None))
     if config.initial is not None:
         _copy_weights(config.initial, model)
     if isinstance(model, latent.LatentDenoiser):
@@ -250,10 +252,10 @@ def _require_fitting(
             f"unet.in_channels is {model_config['unet']['in_channels']}, but a model of target {target!r} is "
             f"trained on {channels}; change one of them"
         )
-    if (model_config.get("text", {}).get("kind") == "clap") != (embeddings is not None):
+    if (model_config.get("text", {}).get("kind") in CLAPS) != (embeddings is not None):
         raise UserError(
             "a model is trained on embeddings of its windows if and only if its text encoder is a CLAP "
-            "(text.kind: clap); change one of them"
+            "(text.kind: clap or laion_clap); change one of them"
         )
 
 

@@ -18,6 +18,8 @@ CONFIG = {
     "demo_training": {"enabled": False},
     "separation": {"bss_eval": True},
     "grid": {"validation": {"chunks": None}},
+    "fad": {"compare_engines": True, "embedding": "vggish-YouTube8M-linear128"},
+    "model": {"train": True, "config": {"text": {"kind": "laion_clap", "features": 512}}},
 }
 
 
@@ -61,9 +63,19 @@ def test_every_environment_is_made_with_what_is_installed_afterwards(folder):
     made = prefixes(folder)
     assert sorted(made) == sorted(path.stem for path in (REPO / "envs").glob("*.yaml"))
     find = "import importlib.util as u; print(*[name for name in {names} if u.find_spec(name)])"
-    names = ["torch", "demucs", "museval", "pandas", "pytest"]
+    names = ["torch", "demucs", "museval", "pandas", "laion_clap", "frechet_audio_distance", "pytest"]
     found = {name: python(prefix, find.format(names=names)).stdout.split() for name, prefix in made.items()}
-    assert found == {"core": ["torch", "demucs", "pandas"], "bss_eval": ["museval", "pandas"]}
+    assert found == {
+        "core": ["torch", "demucs", "pandas"],
+        "bss_eval": ["museval", "pandas"],
+        "clap": ["torch", "pandas", "laion_clap"],
+        "fad": ["torch", "pandas", "laion_clap", "frechet_audio_distance"],
+    }
+    # What these import on the way is there.
+    for name, load in (("clap", "laion.imported()"), ("fad", "fad_library._imported(clap=True)")):
+        code = f"from gmsdi.models.clap import laion; from gmsdi.metrics import fad_library; {load}"
+        result = python(made[name], code, PYTHONPATH=str(REPO))
+        assert result.returncode == 0, result.stderr[-4000:]
     assert "No module named 'gmsdi'" in python(made["core"], "import gmsdi").stderr
     assert python(made["core"], "import gmsdi.study.config", PYTHONPATH=str(REPO)).returncode == 0
 

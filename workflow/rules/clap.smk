@@ -48,3 +48,31 @@ rule embed_windows:
         work=lambda wildcards: WORK.embedded_windows(wildcards.part),
     script:
         "../scripts/embed_windows.py"
+
+
+# The same by the package laion-clap, if text.kind is laion_clap, with the embeddings of the labels: trainings run where
+# it is not.
+rule embed_windows_by_laion_clap:
+    input:
+        windows=lambda wildcards: windows(wildcards.part),
+        clap=clap_files(),
+    output:
+        directory("<results>/laion_clap/embeddings/{part}"),
+    log:
+        "<results>/logs/embed_windows_by_laion_clap/{part}.log",
+    benchmark:
+        "<results>/benchmarks/embed_windows_by_laion_clap/{part}.tsv"
+    priority: 30
+    conda:
+        "../../envs/clap.yaml"
+    threads: THREADS
+    resources:
+        gpu=1,
+    params:
+        text=STUDY.model_config("gmsdi")["text"],
+        labels=STUDY.labels,
+        hop=config["clap"]["hop"],
+        code=code("embed_windows.py"),
+        work=lambda wildcards: WORK.embedded_windows(wildcards.part),
+    script:
+        "../scripts/embed_windows.py"

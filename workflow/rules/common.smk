@@ -16,10 +16,13 @@ from gmsdi.study.config.files import HOME
 if not LOCAL:  # a module that Snakemake reads from a repository elsewhere: the installed package has the same files
     REPO = HOME
 
+from snakemake.settings.types import DeploymentMethod
+
 from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
+from gmsdi.study.config.engines import require_engines
 from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study
@@ -41,6 +44,14 @@ part = STUDY.part
 # The work of jobs, for `gmsdi cost`.
 WORK = Works(STUDY)
 
+# Packages of others are looked for before the first job, unless Snakemake makes environments that have them.
+if workflow.is_main_process and not WORK.to_come:
+    if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+        try:
+            require_engines(config)
+        except UserError as error:
+            sys.exit(str(error))
+
 # Scripts find the package even if it is not installed, as in a conda environment.
 PATHS = [str(REPO), *([] if LOCAL else [str(REPO / "workflow" / "scripts")]), os.environ.get("PYTHONPATH")]
 PYTHONPATH = os.pathsep.join(filter(None, PATHS))
@@ -50,6 +61,7 @@ WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.n
 TABLES = ["table1_grid", "table2_separation", "table2_differences"]
 TABLES += ["negative_prompts"] if config["generation"]["negatives"] else []
 TABLES += ["codecs"] if STUDY.codecs else []
+TABLES += ["engines"] if config["fad"]["compare_engines"] else []
 TABLES += ["table2_bss_eval"] if config["separation"]["bss_eval"] else []
 FIGURES = ["figure2_fad_stems", "figure3_fad_mixtures", *(["figure4_costs"] if config["costs"]["steps"] else [])]
 THREADS = config["jobs"]["threads"]  # long jobs have priority, so that none runs alone at the end
@@ -200,7 +212,10 @@ def model_folder():
 
 def embedded_windows(name):
     """The CLAP embeddings of a part's windows, if the model is trained on them."""
-    return f"<results>/clap/embeddings/{name}" if STUDY.clap else []
+    if not STUDY.clap:
+        return []
+    folder = "laion_clap" if config["model"]["config"]["text"]["kind"] == "laion_clap" else "clap"
+    return f"<results>/{folder}/embeddings/{name}"
 
 
 def codec_files():

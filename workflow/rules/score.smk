@@ -115,6 +115,12 @@ if EMBEDDING["checkpoint"] and not Path(EMBEDDING["checkpoint"]).is_file():
     )
 
 
+# The distances of the engine that is chosen lie where figures and tables read them; another's lie apart.
+CHOSEN = config["fad"]["engine"]
+APART = {name: "" if name == CHOSEN else f"/engines/{name}" for name in ["gmsdi", "frechet_audio_distance"]}
+OURS = APART["gmsdi"]
+
+
 rule embed_generated:
     input:
         checkpoint=EMBEDDING["checkpoint"] or [],
@@ -122,7 +128,7 @@ rule embed_generated:
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
     output:
-        "<results>/embeddings/{task}.npz",
+        f"<results>{OURS}/embeddings/{{task}}.npz",
     log:
         "<results>/logs/embed/{task}.log",
     benchmark:
@@ -145,7 +151,7 @@ rule embed_references:
         checkpoint=EMBEDDING["checkpoint"] or [],
         windows=TEST,
     output:
-        "<results>/embeddings/references.npz",
+        f"<results>{OURS}/embeddings/references.npz",
     log:
         "<results>/logs/embed/references.log",
     benchmark:
@@ -168,12 +174,12 @@ rule embed_references:
 
 rule fad:
     input:
-        generated=expand("<results>/embeddings/{task}.npz", task=list(STUDY.tasks)),
-        references="<results>/embeddings/references.npz",
+        generated=expand("<results>{apart}/embeddings/{task}.npz", apart=OURS, task=list(STUDY.tasks)),
+        references=f"<results>{OURS}/embeddings/references.npz",
     output:
-        stems="<results>/scores/fad_stems.csv",
-        mixtures="<results>/scores/fad_mixtures.csv",
-        curve="<results>/scores/fad_curve.csv",
+        stems=f"<results>{OURS}/scores/fad_stems.csv",
+        mixtures=f"<results>{OURS}/scores/fad_mixtures.csv",
+        curve=f"<results>{OURS}/scores/fad_curve.csv",
     log:
         "<results>/logs/fad.log",
     conda:

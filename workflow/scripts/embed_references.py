@@ -9,7 +9,8 @@ from _common import job, progress, windows_folder
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.files import atomic
-from gmsdi.metrics.embeddings import get_embedding
+from gmsdi.metrics.embeddings import Embedding, get_embedding
+from gmsdi.metrics.fad_library import LibraryEmbedding
 from gmsdi.study.embedding import embed
 from gmsdi.study.references import reference_audio
 
@@ -19,7 +20,9 @@ with job(snakemake), progress("embedding, references") as update:
     tune_allocator()
     torch.set_num_threads(snakemake.threads)
     params = snakemake.params
-    embedding = get_embedding(**params.embedding)
+    embedding: Embedding = (
+        LibraryEmbedding(**params.library) if params.get("library") else get_embedding(**params.embedding)
+    )
     windows = WindowSet(windows_folder(snakemake.input.windows))
     sets = reference_audio(
         windows,

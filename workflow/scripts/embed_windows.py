@@ -1,5 +1,6 @@
 """Embed all windows of a part with the CLAP that conditions the model."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.device import resolve_device
 from gmsdi.models.clap.encoder import clap_of
 from gmsdi.models.clap.windows import embed_windows
+from gmsdi.models.edm.text import write_clap_prompts
 
 snakemake: Any
 
@@ -20,4 +22,7 @@ with job(snakemake), progress(f"embedding windows, {snakemake.wildcards.part}") 
     windows = WindowSet(windows_folder(snakemake.input.windows))
     clap = clap_of(params.text, device=resolve_device(snakemake.config["jobs"]["device"]))
     hop = max(1, round(params.hop * windows.window))
-    embed_windows(clap, windows, snakemake.output[0], hop=hop, progress=update)
+    # A training may run where laion-clap is not installed.
+    labels = params.get("labels")
+    prompts = partial(write_clap_prompts, params.text, labels=labels) if labels else None
+    embed_windows(clap, windows, snakemake.output[0], hop=hop, progress=update, prompts=prompts)

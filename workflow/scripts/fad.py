@@ -7,6 +7,8 @@ import numpy as np
 from _common import job
 
 from gmsdi.io.files import atomic
+from gmsdi.metrics.fad_library import library_distance
+from gmsdi.metrics.frechet import fad
 from gmsdi.study.embedding import named
 from gmsdi.study.fad import distances
 
@@ -29,6 +31,7 @@ with job(snakemake):
         tracks=tracks,
         singles={task: single["series"] for task, single in params.singles.items()},
         mixtures=params.mixtures,
+        distance=library_distance if params.get("library") else fad,
         **params.intervals,
     )
     for column in ("w", "negative"):

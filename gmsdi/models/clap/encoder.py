@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gmsdi.errors import UserError
 from gmsdi.io.weights import pinned
+from gmsdi.models.clap.laion import LaionClap
 from gmsdi.models.clap.network import (
     FEATURES,
     LAION,
@@ -81,6 +82,12 @@ class Clap:
     def features(self) -> int:
         """D, the width of the embeddings."""
         return int(self._contrastive.config["features"]) if self._small else FEATURES
+
+    @property
+    def prompt_features(self) -> int:
+        """D, read from the text tower."""
+        network: Any = self.text.network
+        return int(network.config.projection_dim)
 
     @cached_property
     def audio(self) -> AudioTower:
@@ -160,18 +167,20 @@ class Clap:
         return laion_network(self._file, part)
 
 
-def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap:
+def clap_of(text: Mapping[str, Any], *, device: str = "cpu") -> Clap | LaionClap:
     """The CLAP that a model's configuration names.
 
     Args:
-        text: a model's `text`, with `checkpoint`, `sha256` and `tokenizer`, each of which may be missing or None.
+        text: a model's `text`, of kind `laion_clap` by the package laion-clap; with `checkpoint`, `sha256` and
+            `tokenizer`, each of which may be missing or None.
         device: the device that it runs on.
 
     Raises:
         UserError: see `Clap`.
     """
     given = {key: text[key] for key in ("sha256", "tokenizer") if text.get(key)}
-    return Clap(text.get("checkpoint"), **given, device=device)
+    kind = LaionClap if text.get("kind") == "laion_clap" else Clap
+    return kind(text.get("checkpoint"), **given, device=device)
 
 
 class ClapPrompts:
@@ -180,7 +189,7 @@ class ClapPrompts:
     It is not part of the module that uses it: it is neither saved nor copied with it.
     """
 
-    def __init__(self, clap: Clap) -> None:
+    def __init__(self, clap: Clap | LaionClap) -> None:
         self.clap = clap
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ClapPrompts:
@@ -194,8 +203,7 @@ class ClapPrompts:
     @property
     def features(self) -> int:
         """D, the width of the embeddings; read from the text tower, so that a missing tower is reported at once."""
-        network: Any = self.clap.text.network
-        return int(network.config.projection_dim)
+        return self.clap.prompt_features
 
     def embed(self, text: str, max_length: int) -> tuple[Tensor, Tensor]:
         """Embed one prompt: a token `[1, D]` and its attention mask `[1]`.

@@ -2,7 +2,8 @@
 
 There are two kinds: LAION's published checkpoint, whose networks run in transformers, and the small one trained by
 `gmsdi.models.clap.training`. `gmsdi.models.clap.encoder.Clap` is the interface to both. The laion-clap package itself
-is not used, because it requires NumPy 1 and a network connection to be imported.
+is an engine beside it (`gmsdi.models.clap.laion`, `text.kind: laion_clap`) and no dependency: it asks for NumPy 1, and
+for a network connection to be imported.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ has exactly its own embedding, and training never runs CLAP. The folder holds
 
 - `starts.npy` int64 `[n]`, where the windows start in the stored audio, see `WindowSet.grid`,
 - `embeddings.npy` float32 `[n, D]`, unit vectors,
-- `info.json`, the CLAP and the windows that were used.
+- `info.json`, the CLAP and the windows that were used,
+- `prompts.safetensors`, only if the CLAP is laion-clap's: embeddings of the labels, for trainings where it is not.
 
 Silent windows are left out. Disk space: 2 KB per window at D = 512.
 """
@@ -24,18 +25,21 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic, claimed
 from gmsdi.models.clap.encoder import Clap
+from gmsdi.models.clap.laion import LaionClap
 
+PROMPTS = "prompts.safetensors"
 BATCH = 64
 """Windows that are embedded and written at a time."""
 
 
 def embed_windows(
-    clap: Clap,
+    clap: Clap | LaionClap,
     windows: WindowSet,
     out: str | Path,
     *,
     hop: int,
     progress: Callable[[int, int], None] | None = None,
+    prompts: Callable[[Path], None] | None = None,
 ) -> None:
     """Embed all windows of a grid and write the folder of their embeddings.
 
@@ -47,6 +51,7 @@ def embed_windows(
         out: the folder to write, which appears once it is complete.
         hop: samples from one window to the next.
         progress: called with (windows done, windows in all).
+        prompts: writes the embeddings of the prompts to a file.
 
     Raises:
         UserError: if the weights are not available, or all windows are silent.
@@ -71,11 +76,13 @@ def embed_windows(
             stored.flush()
             np.save(folder / "starts.npy", starts[kept])
             (folder / "info.json").write_text(json.dumps(info, indent=2) + "\n")
+            if prompts is not None:
+                prompts(folder / PROMPTS)
         shutil.rmtree(work)
 
 
 def _all_rows(
-    clap: Clap,
+    clap: Clap | LaionClap,
     windows: WindowSet,
     starts: np.ndarray,
     work: Path,
@@ -122,6 +129,7 @@ class WindowEmbeddings:
     Attributes:
         starts: int64 `[n]`, see `WindowSet.mixture_at`.
         features: D.
+        prompts: the file of the prompts' embeddings, if there is one.
 
     Raises:
         UserError: if the folder is missing, incomplete, or holds embeddings of other windows.
@@ -139,6 +147,8 @@ class WindowEmbeddings:
         if {key: self.info.get(key) for key in of} != of or len(self._vectors) != len(self.starts):
             raise UserError(f"{folder}: embeddings of windows other than {windows.folder}; embed those")
         self.features = int(self._vectors.shape[1])
+        prompts = self.folder / PROMPTS
+        self.prompts = prompts if prompts.is_file() else None
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
+from gmsdi.models.clap import CLAPS
 from gmsdi.models.clap.encoder import ClapPrompts, clap_of
 from gmsdi.models.edm.conditioning import Conditioning
 from gmsdi.models.pretrained import as_tokens, explained, tokenize
@@ -266,7 +267,8 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer (which needs no file), and trains it together with
     the network. `kind: t5` uses the pretrained `name` (`t5-small`, `t5-base`, a local folder), frozen. `kind: clap`
     uses the `checkpoint` of a CLAP (see `gmsdi.models.clap.encoder.Clap`) with `features` dimensions; the network is
-    then trained on embeddings of mixtures (see `gmsdi.training.batches.Batches`). `kind: none` is for an unconditional
+    then trained on embeddings of mixtures (see `gmsdi.training.batches.Batches`); with `kind: laion_clap` these are by the
+    package laion-clap. `kind: none` is for an unconditional
     network.
 
     Args:
@@ -285,7 +287,7 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
             attend_padding=config.get("attend_padding", False),
             prompts=prompts,
         )
-    if config["kind"] == "clap":
+    if config["kind"] in CLAPS:
         return _build_clap(config, prompts)
     from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
@@ -300,6 +302,20 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
         dropout_rate=0.0,
     )
     return T5Text(T5EncoderModel(t5), tokenizer, max_length=config["max_length"])
+
+
+def write_clap_prompts(text: dict[str, Any], file: Path, labels: Sequence[str]) -> None:
+    """Store a CLAP's embeddings of the labels and their combinations, see `FrozenText.write_prompts`.
+
+    Args:
+        text: a model's `text`.
+        file: to write.
+        labels: of the model.
+
+    Raises:
+        UserError: if the CLAP is not available.
+    """
+    _build_clap(text, None).write_prompts(file, labels)
 
 
 def _build_clap(config: dict[str, Any], prompts: Path | None) -> FrozenClapText:

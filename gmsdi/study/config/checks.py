@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from gmsdi.data.settings import INSTRUMENTS, MidiConfig
 from gmsdi.errors import UserError
+from gmsdi.models.clap import CLAPS
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
 from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
+from gmsdi.study.config.engines import check_engine, check_text
 from gmsdi.study.config.files import WEIGHTS, Config, slug
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.methods import METHODS
@@ -113,6 +115,7 @@ def _fad(config: Config) -> None:
                 f"or "
                 "choose another fad.embedding"
             )
+    check_engine(config["fad"])
 
 
 def _used(config: Config) -> Iterator[tuple[str, str]]:
@@ -220,6 +223,7 @@ def _generation(config: Config) -> None:
 
 
 def _training_data(config: Config) -> None:
+    check_text(config)
     data = config["training_data"]
     if data["kind"] != "jamendo":
         return
@@ -232,7 +236,7 @@ def _training_data(config: Config) -> None:
     if shared := set(splits["train"]) & set(splits["validation"]):
         raise UserError(f"config: training_data.shards: shard {min(shared)} is in both splits; remove it from one")
     text = config["model"]["config"]["text"]["kind"]
-    if config["model"]["train"] and text not in ("clap", "none"):
+    if config["model"]["train"] and text not in (*CLAPS, "none"):
         raise UserError(
             f"config: model.config.text.kind is {text}, which needs labels, but training_data.kind jamendo has none; "
             "choose clap or none"

@@ -18,11 +18,11 @@ Layers = Annotated[list[Count], Len(1)]
 class Text(Model):
     """The text encoder."""
 
-    kind: Literal["tiny", "t5", "clap", "none"] = choice(
+    kind: Literal["tiny", "t5", "clap", "laion_clap", "none"] = choice(
         "tiny",
         "tiny: a small T5 over bytes, trained together with the network; t5: a pretrained, frozen T5; clap: a frozen "
-        "CLAP, "
-        "so that the network is trained on audio embeddings of the mixtures, without labels; none: unconditional",
+        "CLAP, so that the network is trained on audio embeddings of the mixtures, without labels; laion_clap: the "
+        "same through the package laion-clap, with LAION's weights; none: unconditional",
     )
     name: str = choice("t5-small", "t5: name on the Hugging Face Hub, or a local folder")
     checkpoint: str | None = choice(

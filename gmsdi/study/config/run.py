@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gmsdi.settings import Bounded, Count, Natural, Positive
+from gmsdi.settings import Bounded, Count, Flag, Natural, Positive
 from gmsdi.study.config.base import Model, TrainingSettings, about, choice, section
 from gmsdi.study.config.data import Data, TrainingData
 from gmsdi.study.config.generation import Generation
@@ -27,6 +27,15 @@ class Fad(Model):
 
     embedding: Embedding = choice(
         "musicnn-MTT-penultimate200", "network, training set and layer (gmsdi.metrics.embeddings)"
+    )
+    engine: Literal["gmsdi", "frechet_audio_distance"] = choice(
+        "gmsdi",
+        "whose networks and formula: gmsdi's, or those of the package frechet-audio-distance, with VGGish and CLAP",
+    )
+    compare_engines: Flag = choice(False, "compute the distances by both engines, and a table of the differences")
+    folder: str | None = choice(
+        None,
+        "frechet_audio_distance: folder of its weights, as `torch.hub` lays them out; null is PyTorch's (TORCH_HOME)",
     )
     checkpoint: str | None = choice(
         None, "VGGish and CLAP: file with the weights; null downloads the published ones (289 MB and 2.4 GB)"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmsdi.errors import UserError
+from gmsdi.models.clap import CLAPS
 from gmsdi.study.config import Config
 from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.cost.estimates import Cost, Seconds
@@ -110,7 +111,7 @@ def _fresh(study: Study, model: str) -> Any:
     from gmsdi.models.checkpoint import PROMPTS, build_model
 
     config = study.model_config(model)
-    if config.get("text", {}).get("kind") != "clap":
+    if config.get("text", {}).get("kind") not in CLAPS:
         return build_model(config)
     with tempfile.TemporaryDirectory() as folder:
         prompts, number = Path(folder) / PROMPTS, len(study.labels)
@@ -185,7 +186,7 @@ def _time_training(
         "sigma": torch.full((n,), 0.1, device=device),
         "draws": torch.rand(n, 16, device=device),
     }
-    if built.config.get("text", {}).get("kind") == "clap":
+    if built.config.get("text", {}).get("kind") in CLAPS:
         batch["embeddings"] = torch.randn(n, built.config["text"]["features"], device=device)
         batch["dropped"] = torch.zeros(n, dtype=torch.bool, device=device)
     else:

@@ -1,0 +1,15 @@
+"""Put the distances of both engines side by side."""
+
+from typing import Any
+
+import pandas as pd
+from _common import job, write_table
+
+from gmsdi.study.engines import compared, engines_sheet
+
+snakemake: Any
+
+with job(snakemake):
+    tables = [[pd.read_csv(file) for file in files] for files in (snakemake.input.ours, snakemake.input.library)]
+    table = compared(*tables)
+    write_table(snakemake.output, table, [engines_sheet(table)])
