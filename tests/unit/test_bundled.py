@@ -11,7 +11,7 @@ from gmsdi.study import cost
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
 
-BASELINES = Path(gmsdi.__file__).parent / "weights" / "baselines"
+BASELINES = WEIGHTS / "baselines"
 STUDY = Study(cost.resolved([]))
 FOLDERS = {"gmsdi": bundled_model(), **{name: BASELINES / name for name in STUDY.baseline_models}}
 

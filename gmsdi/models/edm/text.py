@@ -267,9 +267,8 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
     `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer (which needs no file), and trains it together with
     the network. `kind: t5` uses the pretrained `name` (`t5-small`, `t5-base`, a local folder), frozen. `kind: clap`
     uses the `checkpoint` of a CLAP (see `gmsdi.models.clap.encoder.Clap`) with `features` dimensions; the network is
-    then trained on embeddings of mixtures (see `gmsdi.training.batches.Batches`); with `kind: laion_clap` these are by the
-    package laion-clap. `kind: none` is for an unconditional
-    network.
+    then trained on embeddings of mixtures (see `gmsdi.training.batches.Batches`); with `kind: laion_clap` the package
+    laion-clap computes these. `kind: none` is for an unconditional network.
 
     Args:
         config: `kind` and the settings of that kind.
