@@ -3,7 +3,8 @@
 Building resamples every track once. The folder holds
 
 - `mix.npy` int16 `[total]`, all tracks end to end; in Slakh2100 a mixture is the sum of the stems of the classes,
-- `stems.npy` int16 `[K, total]`, only on request (evaluation, models of stems); zeros for classes that a track lacks,
+- `stems.npy` int16 `[K, total]`, only on request (evaluation, models of stems); zeros for classes that a track lacks;
+  of C channels the two are `[C, total]` and `[K · C, total]`,
 - `tracks.csv` (track, start, length), in samples of `mix.npy`,
 - `activity.csv` (track, label, onset, offset), in seconds,
 - `windows.csv` (track, split, offset, active): windows without overlap, `offset` in samples within the track, `active`
@@ -42,7 +43,7 @@ import numpy as np
 
 from gmsdi import __version__
 from gmsdi.data import jamendo, multitracks
-from gmsdi.data.decoding import Unreadable
+from gmsdi.data.decoding import Unreadable, to_channels
 from gmsdi.data.multitracks import Activity, Splits
 from gmsdi.data.slakh import Track, Unlabelled, list_tracks, read_track
 from gmsdi.errors import UserError
@@ -69,6 +70,7 @@ def build_windows(
     stems: bool = False,
     version: str = "slakh2100_redux",
     first: int | None = None,
+    channels: int = 1,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -89,6 +91,7 @@ def build_windows(
         stems: also store the stems.
         version: the version that defines the split's tracks, see `gmsdi.data.versions`.
         first: see `gmsdi.data.slakh.list_tracks`.
+        channels: of the windows; see `gmsdi.data.decoding.to_channels`.
         workers: number of threads that read tracks; decoding and resampling release Python's lock.
         progress: called with (tracks done, tracks in all).
 
@@ -102,7 +105,7 @@ def build_windows(
         tracks = [track for track in pool.map(lambda path: _labelled(path, classes), paths) if track is not None]
         if len(tracks) < len(paths):
             _log.warning("%s, %s: %d tracks have no stem of any class", root, split, len(paths) - len(tracks))
-        pieces = [_piece(track, classes, sample_rate) for track in tracks]
+        pieces = [_piece(track, classes, sample_rate, channels) for track in tracks]
         if max((piece.length for piece in pieces), default=0) < window:
             raise UserError(
                 f"{Path(root) / split}: no track is as long as a window ({window} samples at {sample_rate} Hz)"
@@ -117,6 +120,7 @@ def build_windows(
             classes=classes,
             min_active=min_active,
             stems=stems,
+            channels=channels,
             source={"dataset": Path(root).name},
             progress=progress,
         )
@@ -200,6 +204,7 @@ def build_multitrack_windows(
     activity: Activity | None = None,
     gain_db: float = 0.0,
     first: int | None = None,
+    channels: int = 1,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -223,6 +228,7 @@ def build_multitrack_windows(
         activity: how activity is measured.
         gain_db: gain of all files, to keep their sum below full scale.
         first: use only this many tracks of the split, the first in order of name.
+        channels: see `build_windows`.
         workers: see `build_windows`.
         progress: see `build_windows`.
 
@@ -248,8 +254,9 @@ def build_multitrack_windows(
 
         def read() -> tuple[np.ndarray, _Heard]:
             decoded = multitracks.decode(
-                track, labels, sample_rate=sample_rate, length=length, activity=activity, gain_db=gain_db
-            )
+                track, labels, sample_rate=sample_rate, length=length, activity=activity, gain_db=gain_db,
+                channels=channels,
+            )  # fmt: skip
             spans = {label: own.tolist() for label, own in decoded.activity.items()}
             return decoded.stems, {"activity": spans, "clipped": decoded.clipped}
 
@@ -277,6 +284,7 @@ def build_multitrack_windows(
             classes=classes,
             min_active=min_active,
             stems=stems,
+            channels=channels,
             source={"dataset": Path(root).name, "files_of_no_class": sum(track.unmatched for track in tracks)},
             heard={**asdict(activity), "gain_db": gain_db},
             skipped=skipped,
@@ -297,7 +305,8 @@ class _Piece:
         files: the files that it is read from.
         length: number of samples at the windows' rate.
         activity: see `gmsdi.data.slakh.Track`; empty if it is measured on the audio.
-        read: returns the stems, or only the mixture, int16 `[K, length]` or `[1, length]`, and what decoding revealed.
+        read: returns the stems, or only the mixture, int16 `[K · C, length]` or `[1, length]`, and what decoding
+            revealed.
     """
 
     name: str
@@ -319,6 +328,7 @@ def _build(
     min_active: float,
     stems: bool,
     source: Mapping[str, object],
+    channels: int = 1,
     heard: Mapping[str, object] | None = None,
     skipped: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None,
@@ -335,13 +345,15 @@ def _build(
         "sample_rate": sample_rate,
         "classes": {label: list(members) for label, members in classes.items()},
         **({"heard": dict(heard)} if heard else {}),
+        **({"channels": channels} if channels > 1 else {}),
         "versions": {"gmsdi": __version__, "soundfile": version_of("soundfile"), "soxr": version_of("soxr")},
     }
     layout = {"tracks": [piece.name for piece in pieces], "lengths": [piece.length for piece in pieces]}
     store = _Store(
         out.with_name(f".{out.name}.building"),
         {**settings, **layout},
-        {"mix.npy": (starts[-1],)} | ({"stems.npy": (len(classes), starts[-1])} if stems else {}),
+        {"mix.npy": (channels, starts[-1]) if channels > 1 else (starts[-1],)}
+        | ({"stems.npy": (len(classes) * channels, starts[-1])} if stems else {}),
     )
 
     def cut(piece: _Piece, start: int) -> str | _Heard:
@@ -353,9 +365,10 @@ def _build(
             audio, heard = piece.read()
         except Unreadable as error:
             return str(error)
-        mix = audio[0]
-        if len(audio) > 1:
-            mix = np.clip(audio.sum(axis=0, dtype=np.int32), -_SCALE, _SCALE - 1).astype(np.int16)
+        mix = audio[:channels]
+        if len(audio) > channels:
+            summed = audio.reshape(-1, channels, audio.shape[-1]).sum(axis=0, dtype=np.int32)
+            mix = np.clip(summed, -_SCALE, _SCALE - 1).astype(np.int16)
         store.write(start, {"mix.npy": mix} | ({"stems.npy": audio} if stems else {}))
         store.note(piece.name, content, heard)
         return heard
@@ -432,12 +445,14 @@ def _labelled(path: Path, classes: Mapping[str, Sequence[str]]) -> Track | None:
         return None
 
 
-def _piece(track: Track, classes: Mapping[str, Sequence[str]], sample_rate: int) -> _Piece:
+def _piece(track: Track, classes: Mapping[str, Sequence[str]], sample_rate: int, channels: int) -> _Piece:
     length = round(track.frames * sample_rate / track.sample_rate)
     files = [file for found in track.stems.values() for file in found]
-    return _Piece(
-        track.path.name, files, length, track.activity, lambda: (_stems(track, list(classes), sample_rate, length), {})
-    )
+
+    def read() -> tuple[np.ndarray, _Heard]:
+        return _stems(track, list(classes), sample_rate, length, channels), {}
+
+    return _Piece(track.path.name, files, length, track.activity, read)
 
 
 def _described(path: Path) -> jamendo.Track | str:
@@ -545,6 +560,7 @@ class WindowSet:
     Attributes:
         sample_rate: in Hz.
         window: T, length of a window in samples.
+        channels: C.
         labels: the K labels in the order of the classes; empty for mixtures without labels.
         table: one row per window (track, split, offset, active); the index is the window's id.
 
@@ -560,6 +576,7 @@ class WindowSet:
             info = json.loads((self.folder / "info.json").read_text())
             self.sample_rate = int(info["sample_rate"])
             self.window = int(info["window"])
+            self.channels = int(info.get("channels", 1))
             self.labels = list(info["classes"])
             self._min_active = float(info["min_active"])
             # A track may be called "001" or "NA".
@@ -590,20 +607,18 @@ class WindowSet:
         return WindowSet, (self.folder,)
 
     def mixture(self, ids: Sequence[int]) -> np.ndarray:
-        """Mixtures of the windows `ids`, float32 `[N, 1, T]`; the sum of the stems if these are stored."""
+        """Mixtures of the windows `ids`, float32 `[N, C, T]`; the sum of the stems if these are stored."""
         if self._stems is not None:
             return self.stems(ids).sum(axis=1)
-        return _float(np.stack([self._mix[p : p + self.window] for p in self._position[list(ids)]])[:, None])
+        return self.mixture_at(self._position[list(ids)])
 
     def stems(self, ids: Sequence[int]) -> np.ndarray:
-        """Stems of the windows `ids`, float32 `[N, K, 1, T]`.
+        """Stems of the windows `ids`, float32 `[N, K, C, T]`.
 
         Raises:
             UserError: if the folder was built without stems.
         """
-        return _float(
-            np.stack([self._stored_stems[:, p : p + self.window] for p in self._position[list(ids)]])[:, :, None]
-        )
+        return self._stems_at(self._position[list(ids)])
 
     def random_crops(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, list[tuple[str, ...]]]:
         """Draw `n` random mixtures of one window from all tracks, and the labels that are active in each.
@@ -611,7 +626,7 @@ class WindowSet:
         Crops in which no label is active are redrawn; if mixtures have no labels, any crop is used.
 
         Returns:
-            float32 `[n, 1, T]` and n tuples of labels.
+            float32 `[n, C, T]` and n tuples of labels.
 
         Raises:
             UserError: if there are hardly any crops in which a label is active.
@@ -628,14 +643,13 @@ class WindowSet:
         `random_crops`. A stem that a track lacks is zeros.
 
         Returns:
-            float32 `[n, K, 1, T]` and n tuples of labels.
+            float32 `[n, K, C, T]` and n tuples of labels.
 
         Raises:
             UserError: if the folder was built without stems, or there are hardly any such crops.
         """
-        stems = self._stored_stems
         starts, labels = self._random_starts(rng, n, sounding)
-        return _float(np.stack([stems[:, start : start + self.window] for start in starts])[:, :, None]), labels
+        return self._stems_at(starts), labels
 
     def solo_share(self, crops: int = 2000) -> float | None:
         """The share of random windows in which exactly one label is active; None for mixtures without labels.
@@ -667,13 +681,14 @@ class WindowSet:
         )
 
     def mixture_at(self, starts: Iterable[int]) -> np.ndarray:
-        """Mixtures of windows with these starts in the stored audio (see `grid`), float32 `[N, 1, T]`."""
-        return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None])
+        """Mixtures of windows with these starts in the stored audio (see `grid`), float32 `[N, C, T]`."""
+        found = np.stack([self._mix[..., start : start + self.window] for start in starts])
+        return _float(found.reshape(-1, self.channels, self.window))
 
     @property
     def samples(self) -> int:
         """Number of samples of all tracks together."""
-        return len(self._mix)
+        return int(self._mix.shape[-1])
 
     @property
     def has_stems(self) -> bool:
@@ -685,6 +700,11 @@ class WindowSet:
         if self._stems is None:
             raise UserError(f"{self.folder}: was built without stems; rebuild the windows with stems=True")
         return self._stems
+
+    def _stems_at(self, starts: Iterable[int]) -> np.ndarray:
+        """Stems of windows with these starts in the stored audio, float32 `[N, K, C, T]`."""
+        found = np.stack([self._stored_stems[:, start : start + self.window] for start in starts])
+        return _float(found.reshape(len(found), -1, self.channels, self.window))
 
     def _random_starts(
         self, rng: np.random.Generator, n: int, sounding: str | None
@@ -722,27 +742,27 @@ def _float(samples: np.ndarray) -> np.ndarray:
     return samples.astype(np.float32) / np.float32(_SCALE)
 
 
-def _stems(track: Track, labels: Sequence[str], sample_rate: int, length: int) -> np.ndarray:
-    """The stems of a track, int16 `[K, length]`: the sum over each label's files, clipped to the range of int16."""
+def _stems(track: Track, labels: Sequence[str], sample_rate: int, length: int, channels: int = 1) -> np.ndarray:
+    """The stems of a track, int16 `[K · C, length]`: the sum over each label's files, clipped to the range of int16."""
     import soxr
 
-    result = np.zeros((len(labels), length), np.int16)
+    result = np.zeros((len(labels), channels, length), np.int16)
     for row, label in zip(result, labels, strict=True):
         files = track.stems.get(label, [])
         if not files:
             continue
-        audio = _decode(files[0], track.frames)
+        audio = _decode(files[0], track.frames, channels)
         for file in files[1:]:
-            audio += _decode(file, track.frames)
+            audio += _decode(file, track.frames, channels)
         if track.sample_rate != sample_rate:
             audio = soxr.resample(audio, track.sample_rate, sample_rate)[:length]
-            audio = np.pad(audio, (0, length - len(audio)))
-        row[:] = np.clip(np.round(audio * _SCALE), -_SCALE, _SCALE - 1)
-    return result
+            audio = np.pad(audio, ((0, length - len(audio)), (0, 0)))
+        row[:] = np.clip(np.round(audio.T * _SCALE), -_SCALE, _SCALE - 1)
+    return result.reshape(-1, length)
 
 
-def _decode(file: Path, frames: int) -> np.ndarray:
-    """The first samples of a file, mono, float32 `[frames]`."""
+def _decode(file: Path, frames: int, channels: int) -> np.ndarray:
+    """The first samples of a file, float32 `[frames, C]`."""
     import soundfile
 
     try:
@@ -753,4 +773,4 @@ def _decode(file: Path, frames: int) -> np.ndarray:
         raise UserError(f"{file}: ends after {len(audio)} of {frames} samples, the file is corrupt; replace it")
     if not np.isfinite(audio).all():
         raise UserError(f"{file}: holds samples that are not finite (NaN or infinite); replace it")
-    return audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]
+    return to_channels(audio, channels)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.study.channels import heard
 
 
 def open_audio(file: str | Path) -> np.ndarray:
@@ -26,14 +27,18 @@ def open_audio(file: str | Path) -> np.ndarray:
 class Shards:
     """The audio of shards end to end, [N, R, T], of which only the rows that are asked for are read.
 
+    Of more than one channel it is [N, R, C, T], or with `mono` the mean of the channels.
+
     Args:
         files: `.npy` files [n, R, T], in order.
+        mono: whether one channel is read.
 
     Raises:
         UserError: if a file is missing or no complete array, or the shards do not fit together.
     """
 
-    def __init__(self, files: Sequence[str | Path]) -> None:
+    def __init__(self, files: Sequence[str | Path], *, mono: bool = False) -> None:
+        self._mono = mono
         self._parts = [open_audio(file) for file in files]
         first = self._parts[0]
         for file, part in zip(files, self._parts, strict=True):
@@ -54,20 +59,23 @@ class Shards:
         for place, row in enumerate(rows):
             part = int(np.searchsorted(self._ends, row, side="right"))
             copy[place] = self._parts[part][row - int(self._ends[part])]  # counted from the part's end
-        return copy
+        return heard(copy) if self._mono and copy.ndim > 3 else copy
 
 
-def join_shards(tables: Sequence[str | Path], audio: Sequence[str | Path]) -> tuple[pd.DataFrame, Shards]:
+def join_shards(
+    tables: Sequence[str | Path], audio: Sequence[str | Path], *, mono: bool = False
+) -> tuple[pd.DataFrame, Shards]:
     """What the shards of a method or a task have made: the table of their items, and the audio of its rows.
 
     Args:
         tables: `.csv` files, one per shard.
         audio: `.npy` files [n, R, T], in the same order.
+        mono: see `Shards`.
 
     Raises:
         UserError: see `Shards`; or if a shard has another number of items in its table than in its audio.
     """
-    frames, shards = [pd.read_csv(file) for file in tables], Shards(audio)
+    frames, shards = [pd.read_csv(file) for file in tables], Shards(audio, mono=mono)
     for table, frame, file in zip(tables, frames, audio, strict=True):
         if len(frame) != (items := len(open_audio(file))):
             raise UserError(

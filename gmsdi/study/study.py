@@ -269,6 +269,7 @@ class Study:
         if kind == "midi":
             own["midi"] = {key: value for key, value in data["midi"].items() if key != "time_limit"}
         shared = {key: data[key] for key in ("kind", "sample_rate", "window", "min_active", "classes")}
+        shared |= {"channels": data["channels"]} if data["channels"] > 1 else {}
         return f"{kind}-{digest([shared, own])}"
 
     def midi(self, split: str) -> dict[str, Any]:

@@ -109,12 +109,12 @@ class Task(Frozen, ABC):
             system: what `system.open` gives.
             bars: the bar of each clip; the same of all where `by_bar`.
             seeds: one per clip.
-            given: `[B, I, 1, T]`, the given stems.
+            given: `[B, I, C, T]`, the given stems.
             levels: of the mixture that each clip's stems are part of, see `gmsdi.systems.base.Accompany`.
             callback: called with (step, steps).
 
         Returns:
-            float32 `[B, R, T]`, the rows of its audio, see `rows`.
+            float32 `[B, R, C, T]`, the rows of its audio, see `rows`.
         """
 
     def evaluations(self, bars: Sequence[str], batch: int) -> int:
@@ -238,7 +238,7 @@ class Single(Guided, Alone):
         from gmsdi.sampling.guidance import Prompt
 
         prompts = [Prompt(label, self.negatives.get(label)) for label in bars]
-        return system.sample(prompts, seeds=seeds, callback=callback, **self._options()).numpy()
+        return system.sample(prompts, seeds=seeds, callback=callback, **self._options()).unsqueeze(1).numpy()
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
         """See `Task.evaluations_of`."""
@@ -430,10 +430,10 @@ class Accompanied(Task):
         others, mixture = self.accompany(
             system, torch.from_numpy(given), known, seeds=seeds, levels=levels, callback=callback
         )
-        audio = np.zeros((len(bars), self.signals, given.shape[-1]), np.float32)
-        audio[:, [labels.index(label) for label in known]] = given[:, :, 0]
-        audio[:, [k for k, label in enumerate(labels) if label not in known]] = others[:, :, 0].numpy()
-        audio[:, -1] = mixture[:, 0].numpy()
+        audio = np.zeros((len(bars), self.signals, *given.shape[-2:]), np.float32)
+        audio[:, [labels.index(label) for label in known]] = given
+        audio[:, [k for k, label in enumerate(labels) if label not in known]] = others.numpy()
+        audio[:, -1] = mixture.numpy()
         return audio
 
     @abstractmethod
@@ -550,7 +550,7 @@ class SingleWeakMsdm(Alone):
         callback: Callback | None = None,
     ) -> np.ndarray:
         """See `Task.generate`."""
-        return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).numpy()
+        return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).unsqueeze(1).numpy()
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
         """See `Task.evaluations_of`; each label has its own network, and so its own calls."""
@@ -625,10 +625,10 @@ class PartialMsdm(Accompanied):
 
 
 def _with_mixture(stems: Tensor, mixture: Tensor) -> np.ndarray:
-    """Stems `[B, R, 1, T]` and their mixture `[B, 1, T]` as the rows of a clip's audio."""
+    """Stems `[B, R, C, T]` and their mixture `[B, C, T]` as the rows of a clip's audio."""
     import torch
 
-    return torch.cat([stems, mixture[:, None]], dim=1)[:, :, 0].numpy()
+    return torch.cat([stems, mixture[:, None]], dim=1).numpy()
 
 
 AnyTask = Annotated[

@@ -47,16 +47,18 @@ class Sizes:
         chunks: whole chunks of each dataset part, by the part's name; a part that cannot be counted is left out.
         frames: samples of each dataset part at the model's rate; left out likewise.
         longest: chunks of the longest track of each dataset part; left out likewise.
+        channels: of a chunk.
     """
 
     window: int
     chunks: Mapping[str, int] = field(default_factory=dict)
     frames: Mapping[str, int] = field(default_factory=dict)
     longest: Mapping[str, int] = field(default_factory=dict)
+    channels: int = 1
 
     def audio(self, signals: int) -> int:
         """Bytes of chunks in float32."""
-        return signals * self.window * 4
+        return signals * self.window * self.channels * 4
 
     def items(self, given: int | None, part: str) -> int:
         """The number of chunks that a key asks for; None is the whole part.
@@ -221,7 +223,7 @@ class Cutting(Work):
 
     def count(self, sizes: Sizes) -> Amount:
         """How much it is."""
-        return Amount(disk=2 * self.rows * sizes.frames.get(self.dataset, 0))
+        return Amount(disk=2 * self.rows * sizes.channels * sizes.frames.get(self.dataset, 0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,6 +92,8 @@ def scores(means, seed=0, **columns):
 class Windows:
     """A test split of random stems, some of them silent; counts the bytes that a call reads at most."""
 
+    channels = 1
+
     def __init__(self, tracks, chunks, window, sample_rate):
         rng = np.random.default_rng(7)
         self.labels, self.window, self.sample_rate, self.folder, self.largest = STEMS, window, sample_rate, "windows", 0

@@ -209,6 +209,9 @@ class Data(Model):
     seed: Natural = choice(1, "mini and midi: seed of what is composed and drawn; midi and stems: of the split")
     sample_rate: Rate = choice(MINI.sample_rate, "Hz")
     window: Window = choice(32768, "samples of a chunk")
+    channels: Literal[1, 2] = choice(
+        1, "of the chunks; files of one channel count for both of two, and others are averaged to one"
+    )
     min_active: NonNegative = choice(0.5, "seconds that a stem must sound in a chunk to be one of its labels")
     classes: Annotated[dict[str, Members], Len(2)] = about(
         "stem label to what it sums: instrument classes (inst_class) of Slakh and mini; of midi General MIDI programs "

@@ -61,7 +61,17 @@ class TextModel(Model):
     """The text-conditioned model."""
 
     train: Flag = choice(False, "train a model with `training` and use it instead of `folder`")
-    folder: str | None = choice(None, "model to use; null is the one that comes with the package")
+    folder: str | None = choice(
+        None,
+        "model to use: its folder, the folder of a pipeline of diffusers (docs/pretrained.md), or a repository on the "
+        "Hugging Face Hub with one of them, `owner/name` or `owner/name@revision`; null is the one that comes with the "
+        "package",
+    )
+    prompts: dict[str, Annotated[str, Len(1)]] = choice(
+        {},
+        "stem label to the text that the model is prompted with, for one of free text, such as `electric bass guitar, "
+        "solo`; of a label that is not named it is the label",
+    )
     config: Architecture = section(Architecture, "architecture of a model to be trained")
 
 
