@@ -428,29 +428,69 @@ def accompany(
 def models(
     model: Annotated[
         list[str] | None,
-        typer.Argument(help="Model folders or names.", show_default="those that come with the package"),
+        typer.Argument(
+            help="Model folders, names, or pretrained pipelines.", show_default="those that come with the package"
+        ),
     ] = None,
 ) -> None:
     """List models: what they know, and their presets."""
     from types import SimpleNamespace
 
     from gmsdi.models import registry
-    from gmsdi.presets import METHODS, presets_of
 
     for where in model or registry.bundled():
         config = registry.config_of(where)
         if config is None:
-            raise UserError(f"{where}: no model folder; others say nothing before they are opened")
+            _say_pipeline(where)
+            continue
         rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
         typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
         typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
-        for preset in presets_of(SimpleNamespace(**{"sigma_data": 0.1, **config})).values():
-            solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
-            runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
-            typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
+        _say_presets(SimpleNamespace(**{"sigma_data": 0.1, **config}))
     if not model:
         for family in registry.families():
             typer.echo(f"{family}:... (a family; what follows the colon is its own)")
+
+
+def _say_presets(model: Any) -> None:
+    """The presets of a model, a line each."""
+    from gmsdi.presets import METHODS, presets_of
+
+    for preset in presets_of(model).values():
+        solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
+        runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
+        typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
+
+
+def _say_pipeline(where: str) -> None:
+    """What a pipeline of diffusers says of itself before it is opened; of one on the hub small files are fetched.
+
+    Raises:
+        UserError: if it is none.
+    """
+    from types import SimpleNamespace
+
+    from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
+    from gmsdi.study.pretrained import find
+    from gmsdi.study.pretrained_cost import weights_of
+
+    found = find("--model", where)
+    if found is None or not is_pipeline(found.folder):
+        raise UserError(f"{where}: no model folder and no pipeline; others say nothing before they are opened")
+    told = describe(found.folder, where)
+    most = "any" if told.longest is None else f"up to {told.longest / told.sample_rate:.4g} s"
+    typer.echo(f"{where}: {told.kind}, {told.sample_rate} Hz, channels {told.channels}")
+    state = "waveforms" if told.latent is None else f"{told.latent} latents for every {told.hop} samples"
+    usual = told.usual / told.sample_rate
+    typer.echo(f"  windows: {usual:.4g} s unless told otherwise, {most}, in multiples of {told.hop} samples; {state}")
+    typer.echo(f"  stems: {'any text' if told.prompted else 'one kind of sound, without text'}")
+    if told.parameters:
+        parts = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in told.parameters.items())
+        size = weights_of(told.parameters)
+        typer.echo(f"  parameters: {parts}; weights on the device: {size / 1e9:.3g} GB in float32")
+    else:
+        typer.echo("  parameters: its weights are not here yet")
+    _say_presets(SimpleNamespace(sigma_data=SIGMA_DATA.get(told.kind, 1.0)))
 
 
 @app.command("import-msdm")

@@ -33,6 +33,8 @@ from gmsdi.errors import UserError
 from gmsdi.study.config import Config, load, validate
 from gmsdi.study.config.files import HOME
 from gmsdi.study.counting import CALL
+from gmsdi.study.pretrained_cost import time_pretrained, with_weights
+from gmsdi.study.rows import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.study.work import (
     JAMENDO_COUNT,
@@ -109,6 +111,8 @@ class Cost:
 
     Attributes:
         evaluation: of one signal.
+        encoding: of one signal by the autoencoder of latents; None where there is none.
+        decoding: likewise.
         step: of one training step at its batch; None takes `BACKWARD` evaluations of every window.
         parameters: of the network and what it is conditioned by; None where unknown.
         memory: peak bytes while sampling; None where unknown.
@@ -117,6 +121,8 @@ class Cost:
 
     evaluation: Seconds
     step: Seconds | None = None
+    encoding: Seconds | None = None
+    decoding: Seconds | None = None
     parameters: int | None = None
     memory: int | None = None
     training_memory: int | None = None
@@ -130,6 +136,7 @@ class Part:
         name: one of `PARTS`.
         jobs: number of jobs.
         evaluations: signals that networks denoise, those of validations included.
+        codings: signals that an autoencoder encodes or decodes.
         steps: training steps.
         hours: of devices, all jobs together.
         longest: hours of its longest job.
@@ -149,6 +156,7 @@ class Part:
     network_memory: int
     disk: int
     finished: float
+    codings: int = 0
 
 
 @dataclass(frozen=True)
@@ -440,7 +448,9 @@ def seconds(job: Job, costs: Mapping[str, Cost]) -> float:
     cost, amount = costs[job.work.network], job.amount
     once = cost.evaluation.median
     step = BACKWARD * amount.batch * once if cost.step is None else cost.step.median
-    return amount.evaluations * once + amount.steps * step
+    codings = ((amount.encoded, cost.encoding), (amount.decoded, cost.decoding))
+    coding = sum(count * each.median for count, each in codings if each is not None)
+    return amount.evaluations * once + amount.steps * step + coding
 
 
 def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> dict[str, float]:
@@ -518,6 +528,8 @@ def estimate(
     config = resolved(overlays)
     study, planned = Study(config), jobs(overlays) if planned is None else planned
     sizes, notes = sizes_of(study, planned, chunks=chunks, results=results)
+    costs, known = with_weights(dict(costs), study)
+    notes += known
     every = counted(planned, sizes)
     lengths = {job.name: seconds(job, costs) / 3600 for job in every}
     of_networks = [job for job in every if job.work.network is not None]
@@ -543,10 +555,13 @@ def estimate(
                     network_memory=max(_network_memory(job, costs) for job in own),
                     disk=sum(_disk(job, costs) for job in own),
                     finished=max((done[job.name] for job in own if job.name in done), default=0.0),
+                    codings=sum(job.amount.encoded + job.amount.decoded for job in own),
                 )
             )
     if any("w" in row.OPEN and "w" not in row.fixed for row in study.rows.values()):
         notes.append("w is open until Table 1 is there: counted as guidance, which denoises every signal twice")
+    if study.coded and any(job.amount.decoded for job in every) and costs[GMSDI].decoding is None:
+        notes.append("not measured, and so not in the hours: encoding and decoding of latents")
     if any(cost.step is None for cost in costs.values()) and any(job.amount.steps for job in every):
         notes.append(f"training steps where not measured: {BACKWARD} evaluations of every window")
     if any(cost.memory is None for cost in costs.values()):
@@ -667,6 +682,11 @@ def measure(
     torch.set_num_threads(threads)
     try:
         for network in study.systems:
+            if network == GMSDI and study.pretrained:
+                if progress is not None:
+                    progress(f"{network}: sampling, {CALL} signals at a time, and its autoencoder")
+                costs[network] = time_pretrained(study, device, repetitions, _Clock)
+                continue
             if progress is not None:
                 progress(f"{network}: sampling, {CALL} signals at a time")
             evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
@@ -678,7 +698,9 @@ def measure(
                     progress(f"{network}: training, {training.get('batch', 16)} windows a step")
                 built = "gmsdi" if model == "demo" else model
                 step, training_memory, parameters = _time_training(study, built, training, device, repetitions)
-            costs[network] = Cost(evaluation, step, parameters, memory, training_memory)
+            costs[network] = Cost(
+                evaluation, step, parameters=parameters, memory=memory, training_memory=training_memory
+            )
     finally:
         torch.set_num_threads(before)
     kind = torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, threads: {threads}"
@@ -865,7 +887,9 @@ def text(costs: Costs) -> str:
     """The costs as plain tables."""
     devices = "1 device" if costs.devices == 1 else f"{costs.devices} devices"
     lines = [f"Costs of run {costs.run} on {devices} ({costs.device})", ""]
+    coded = any(cost.decoding for cost in costs.costs.values())
     head = ["network", "parameters", "ms per evaluation", "s per training step", "memory", "in training"]
+    head += ["ms per encoding", "ms per decoding"] if coded else []
     rows = [
         [
             network,
@@ -874,6 +898,7 @@ def text(costs: Costs) -> str:
             "" if cost.step is None else _spread(cost.step),
             "" if cost.memory is None else _bytes(cost.memory),
             "" if cost.training_memory is None else _bytes(cost.training_memory),
+            *(("" if one is None else _spread(one, 1e3) for one in (cost.encoding, cost.decoding)) if coded else ()),
         ]
         for network, cost in costs.costs.items()
     ]

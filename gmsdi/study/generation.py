@@ -69,7 +69,8 @@ def generate(
 
     Returns:
         float32 [N, R, T], or [N, R, C, T] of more than one channel, the rows of the task's audio (`Task.rows`): a
-        single stem; or the stems (or groups), those given unchanged, and the model's mixture row, which of a model that has none is the sum of the stems.
+        single stem; or the stems (or groups), those given unchanged, and the model's mixture row, which of a model that
+        has none is the sum of the stems.
     """
     from gmsdi.level import track_levels
 

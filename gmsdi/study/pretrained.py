@@ -50,6 +50,12 @@ def named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"separation.rows.{name}.model", row["model"]
 
 
+def is_pretrained(where: str) -> bool:
+    """Whether a name is that of a pipeline in a folder here, or may be one on the hub, which is not asked."""
+    folder = Path(where).expanduser()
+    return is_pipeline(folder) or (not folder.exists() and where.count("/") == 1)
+
+
 def find(key: str, where: str) -> Pretrained | None:
     """The pretrained model of a name; None of a model folder here, or of nothing.
 

@@ -13,6 +13,7 @@ from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.sampling.solver import changed
 from gmsdi.study.config import Config, digest, slug
 from gmsdi.study.methods import Extractor, Row
+from gmsdi.study.pretrained import is_pretrained
 from gmsdi.study.rows import GMSDI, Rows
 from gmsdi.study.search import Search
 from gmsdi.study.setups import Setup
@@ -228,6 +229,23 @@ class Study:
         changes = {key: value for key, value in own["variants"][variant].items() if value is not None}
         shared = {key: data[key] for key in ("sample_rate", "window")}
         return {"kind": "codec", "codec": {**own["config"], **changes}, **shared, "labels": self.labels}
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the text-conditioned model is a pretrained pipeline; those that take prompts are of latents."""
+        model = self.config["model"]
+        return not model["train"] and bool(model["folder"]) and is_pretrained(model["folder"])
+
+    @property
+    def coded(self) -> bool:
+        """Whether the text-conditioned model is of latents that do not add up: its runs encode and decode."""
+        if not self.config["model"]["train"]:
+            return self.pretrained
+        additive = self.config["model"]["config"]["additive"]
+        if not self.latent or additive is not None:
+            return self.latent and not additive
+        codec = self.codec_config(self.config["codec"]["use"])["codec"]
+        return bool(codec["blocks"]) and not codec["additive"]
 
     def training(self, model: str) -> dict[str, Any]:
         """The given settings of training of a model (`TrainingConfig`), or of "demo", the demo's short training.

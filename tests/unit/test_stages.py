@@ -579,7 +579,7 @@ def test_bss_eval_of_shards_is_that_of_the_whole(tmp_path, monkeypatch):
     files = write_shards(tmp_path / "shards", windows.table, estimates, [1, 3])
     seen = []
 
-    def recorded(estimate, target, sample_rate, *, labels):
+    def recorded(estimate, target, sample_rate, *, labels, channels):
         seen.append((estimate, target))
         return pd.DataFrame({"sub": [0]})
 
