@@ -487,7 +487,7 @@ def _say_pipeline(where: str) -> None:
     if told.parameters:
         parts = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in told.parameters.items())
         size = weights_of(told.parameters)
-        typer.echo(f"  parameters: {parts}; weights on the device: {size / 1e9:.3g} GB in float32")
+        typer.echo(f"  parameters: {parts}; weights on the device: {size / 1e6:.4g} MB in float32")
     else:
         typer.echo("  parameters: its weights are not here yet")
     _say_presets(SimpleNamespace(sigma_data=SIGMA_DATA.get(told.kind, 1.0)))

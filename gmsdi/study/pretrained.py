@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsdi.errors import UserError
-from gmsdi.models.described import describe, is_pipeline
+from gmsdi.models.described import INDEX, describe, is_pipeline
 
 WEIGHTS = (".safetensors", ".bin")
 
@@ -34,11 +34,6 @@ class Pretrained:
     opened: str
     folder: Path
     digest: str
-
-    @property
-    def size(self) -> int:
-        """Bytes of its weights that are here."""
-        return sum(file.stat().st_size for file in _weights(self.folder))
 
 
 def named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -71,8 +66,6 @@ def find(key: str, where: str) -> Pretrained | None:
 
     if not hub.is_id(where):
         return None
-    from gmsdi.models.described import INDEX
-
     found = hub.download(where, [INDEX, "config.json", "*/*config.json"])
     commit = found.name
     return Pretrained(key, f"{where.partition('@')[0]}@{commit}", found, commit)
@@ -118,10 +111,10 @@ def refuse_opening(found: Pretrained, config: Mapping[str, Any]) -> None:
     """
     if not is_pipeline(found.folder):
         return
-    refuse(config, found.key, found.folder, found.opened)
     from gmsdi.models.adapters.pipelines import refuse as refuse_pipeline
 
     refuse_pipeline(found.folder, f"config: {found.key}: {found.opened}")
+    refuse(config, found.key, found.folder, found.opened)
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -13,12 +13,13 @@ from tests.integration.test_workflow import REPO, snakemake
 from tests.peers import tiny_pipelines
 
 pytest.importorskip("diffusers")
-RATE, WINDOW = 4410, 1024  # of the pipeline: 32 latents of 32 samples
+RATE, LATENTS = 4410, 448  # of 32 samples each, which the embedding hears 3 s of
+WINDOW = 32 * LATENTS
 TONES = {"bass": 110.0, "drums": 330.0, "other": 550.0, "vocals": 880.0}
 """Hz: of the files of a track, each somewhere else between the two channels."""
 
 
-def write_tracks(root, tracks=4, seconds=4.0):
+def write_tracks(root, tracks=4, seconds=10.0):
     """Stereo stems at another rate than the model's."""
     time = np.arange(round(8820 * seconds)) / 8820
     for number in range(tracks):
@@ -63,7 +64,7 @@ def write_config(folder, **changes):
 def folder(tmp_path_factory):
     """A pipeline of random weights beside a folder of tracks."""
     folder = tmp_path_factory.mktemp("pretrained")
-    tiny_pipelines.stable_audio(folder / "pipeline")
+    tiny_pipelines.stable_audio(folder / "pipeline", LATENTS)
     write_tracks(folder / "tracks")
     return folder
 
@@ -110,8 +111,8 @@ def test_from_stereo_tracks_to_tables_and_figures(folder):
     [
         ({"data": {"channels": 1}}, "data.channels is 1, but the model of model.folder has 2 channels"),
         ({"data": {"sample_rate": 8000}}, "data.sample_rate is 8000, but the model of model.folder has 4410 Hz"),
-        ({"data": {"window": 2048}}, "longer than the 1024 (0.23 s) that it was trained at"),
-        ({"data": {"window": 1030}}, "not a multiple of the 32 samples of its latents; 1024 is"),
+        ({"data": {"window": 28672}}, "longer than the 14336 (3.25 s) that it was trained at"),
+        ({"data": {"window": 14340}}, "not a multiple of the 32 samples of its latents; 14336 is"),
         ({"model": {"folder": None}}, "data.channels is 2, but the model of model.folder has one channel"),
         ({"model": {"prompts": {"Basso": "bass"}}}, "model.prompts names the stem 'Basso'; did you mean 'Bass'?"),
     ],

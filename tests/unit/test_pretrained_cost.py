@@ -17,8 +17,8 @@ pytest.importorskip("diffusers")
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    tiny_pipelines.stable_audio(tmp_path / "pipeline")
-    workflow.write_tracks(tmp_path / "tracks", tracks=2, seconds=1.0)
+    tiny_pipelines.stable_audio(tmp_path / "pipeline", workflow.LATENTS)
+    workflow.write_tracks(tmp_path / "tracks", tracks=2, seconds=4.0)
     monkeypatch.chdir(tmp_path)
     workflow.write_config(tmp_path)
     return tmp_path
@@ -66,3 +66,19 @@ def test_memory_is_that_of_the_weights_where_nothing_is_measured(capsys, folder)
     assert found["costs"]["gmsdi"]["memory"] == sum(4 * tensor.numel() for tensor in weights)
     assert any("its weights alone, in float32" in note for note in found["notes"])
     assert any("encoding and decoding of latents" in note for note in found["notes"])
+
+
+@pytest.mark.slow
+def test_the_page_has_the_operations_of_the_classes():
+    from benchmarks import pretrained
+
+    text = pretrained.PAGE.read_text()
+
+    def shown(name):
+        return text.split(f"<!-- {name} -->\n")[1].split("<!-- end -->")[0].splitlines()
+
+    assert shown("operations") == pretrained.operations()
+    assert shown("hours") == pretrained.hours()
+    one = pretrained.counted("Stable Audio Open 1.0")
+    # A transformer's operations are about two for each of its parameters and tokens.
+    assert one.denoising == pytest.approx(2 * one.transformer * 1025, rel=0.15)

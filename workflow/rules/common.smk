@@ -193,8 +193,7 @@ def digest_of_model(folder):
     return digest_of_files(folder, *MODEL_FILES)
 
 
-# Pretrained models are parameters, too: what jobs open by name, with a digest. In conda's environments diffusers is not
-# looked for, as that of the first rule that needs it says so itself.
+# Pretrained models are parameters, too: what jobs open by name, with a digest.
 try:
     PRETRAINED = {where: found for key, where in pretrained.named(config) if (found := pretrained.find(key, where))}
     if workflow.is_main_process:
