@@ -265,15 +265,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
 
 
-def fill(name: str, lines: Sequence[str]) -> None:
-    """Replace a table in the page."""
+def fill(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
+    """Replace a table in a page."""
     place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
     text, found = place.subn(
-        lambda match: match[1] + "".join(f"{line}\n" for line in lines) + match[2], PAGE.read_text(encoding="utf-8")
+        lambda match: match[1] + "".join(f"{line}\n" for line in lines) + match[2], page.read_text(encoding="utf-8")
     )
     if found != 1:
-        sys.exit(f"{PAGE}: no <!-- {name} --> to fill")
-    with atomic(PAGE) as path:
+        sys.exit(f"{page}: no <!-- {name} --> to fill")
+    with atomic(page) as path:
         path.write_text(text, encoding="utf-8")
 
 

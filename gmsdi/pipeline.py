@@ -16,6 +16,7 @@ from torch import Tensor
 from gmsdi import level, song, tasks
 from gmsdi.models import registry
 from gmsdi.models.adapters import Adapted
+from gmsdi.models.described import is_pipeline
 from gmsdi.models.protocol import Waveform
 from gmsdi.sampling.session import OVERLAP, Batch, Session, batched, over_windows
 from gmsdi.sampling.solver import Callback, Guidance, Solver
@@ -45,21 +46,29 @@ def load(
     precision: str = "auto",
     max_batch: int = 16,
     fixed_batch: bool = False,
+    seconds: float | None = None,
 ) -> Pipeline:
-    """Load a model folder.
+    """Load a model folder, or a pipeline of diffusers.
 
     Args:
-        path: a folder with `model.safetensors` and `config.json`.
+        path: a folder with `model.safetensors` and `config.json`, that of a pipeline, or a repository on the hub with
+            one of them.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: the network's: "bf16", "float32", or "auto", which is bf16 where the hardware is faster with it.
         max_batch: see `Pipeline`.
         fixed_batch: see `Pipeline`.
+        seconds: the window of a pipeline of diffusers, see `gmsdi.load`; model folders have their own.
 
     Raises:
         UserError: if the folder does not hold a valid model of mixtures, or the device does not exist.
     """
-    model = registry.open_folder(path, device=device, precision=precision)
-    return Pipeline(model, model.config, device=model.device, max_batch=max_batch, fixed_batch=fixed_batch)
+    folder, batch = registry.folder_of(path), {"max_batch": max_batch, "fixed_batch": fixed_batch}
+    if is_pipeline(folder):
+        own = registry.load(path, device=device, precision=precision, seconds=seconds)
+        known = {"sample_rate": own.sample_rate, "window": own.window}
+        return Pipeline(own, known, device=own.device, **batch)
+    model = registry.open_folder(folder, device=device, precision=precision)
+    return Pipeline(model, model.config, device=model.device, **batch)
 
 
 class Pipeline:
@@ -74,8 +83,8 @@ class Pipeline:
         evaluations: number of signals that the network has denoised so far; guidance counts a signal twice.
 
     Args:
-        denoiser: `D(x [N, ...], sigma [N], cond)` with `encode(texts)`, and with `channels` and `space` if it is not of
-            waveforms.
+        denoiser: `D(x [N, ...], sigma [N], cond)` with `encode(texts)` or `embed(texts)`, and with `channels` and
+            `space` if it is not of waveforms.
         config: `sample_rate`, `window`, `labels`, and optionally `level` and `unet.in_channels`.
         device: the denoiser's device.
         max_batch: see `gmsdi.sampling.session.Batch`.
@@ -95,7 +104,7 @@ class Pipeline:
         self.denoiser, self.config, self.device = denoiser, config, torch.device(device)
         self.model = Adapted(
             denoiser,
-            denoiser.encode,
+            getattr(denoiser, "encode", None) or denoiser.embed,
             sample_rate=config["sample_rate"],
             window=config["window"],
             channels=channels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,29 +13,72 @@ from gmsdi.errors import UserError
 def models(
     model: Annotated[
         list[str] | None,
-        typer.Argument(help="Model folders, or names of models.", show_default="those that come with the package"),
+        typer.Argument(
+            help="Model folders, names of models, or pretrained pipelines.",
+            show_default="those that come with the package",
+        ),
     ] = None,
 ) -> None:
     """List models with their stems and presets."""
     from types import SimpleNamespace
 
     from gmsdi.models import registry
-    from gmsdi.presets import METHODS, presets_of
 
     for where in model or registry.bundled():
         config = registry.config_of(where)
         if config is None:
-            raise UserError(f"{where}: not a model folder; other models cannot be described without loading them")
+            _describe_pipeline(where)
+            continue
         rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
         typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
         typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
-        for preset in presets_of(SimpleNamespace(**{"sigma_data": 0.1, **config})).values():
-            solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
-            runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
-            typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
+        _list_presets(SimpleNamespace(**{"sigma_data": 0.1, **config}))
     if not model:
         for family in registry.families():
             typer.echo(f"{family}:... (a family of models; each says itself what follows the colon)")
+
+
+def _list_presets(model: Any) -> None:
+    """Print the presets of a model, a line each."""
+    from gmsdi.presets import METHODS, presets_of
+
+    for preset in presets_of(model).values():
+        solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
+        runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
+        typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
+
+
+def _describe_pipeline(where: str) -> None:
+    """Print what a diffusers pipeline says of itself without being loaded; of one on the hub, small files are fetched.
+
+    Raises:
+        UserError: if it is none.
+    """
+    from types import SimpleNamespace
+
+    from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
+    from gmsdi.study.pretrained import find
+    from gmsdi.study.pretrained_cost import weights_of
+
+    found = find("--model", where)
+    if found is None or not is_pipeline(found.folder):
+        raise UserError(
+            f"{where}: neither a model folder nor a pipeline; other models cannot be described without loading them"
+        )
+    told = describe(found.folder, where)
+    most = "any length" if told.longest is None else f"up to {told.longest / told.sample_rate:.4g} s"
+    typer.echo(f"{where}: {told.kind}, {told.sample_rate} Hz, channels {told.channels}")
+    state = "waveforms" if told.latent is None else f"{told.latent} latents for every {told.hop} samples"
+    usual = told.usual / told.sample_rate
+    typer.echo(f"  windows: {usual:.4g} s by default, {most}, in multiples of {told.hop} samples; {state}")
+    typer.echo(f"  stems: {'any text' if told.prompted else 'one kind of sound, without text'}")
+    if told.parameters:
+        parts = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in told.parameters.items())
+        size = weights_of(told.parameters)
+        typer.echo(f"  parameters: {parts}; weights on the device: {size / 1e6:.4g} MB in float32")
+    else:
+        typer.echo("  parameters: unknown, since its weights have not been downloaded")
+    _list_presets(SimpleNamespace(sigma_data=SIGMA_DATA.get(told.kind, 1.0)))
 
 
 def import_msdm(

@@ -1,4 +1,4 @@
-"""Decoding audio files block by block, to mono at another rate, in little memory however long they are."""
+"""Decoding audio files block by block, to one or two channels at another rate, in little memory however long."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ def header(path: Path) -> tuple[int, int]:
     return info.samplerate, info.frames
 
 
-def stream(path: Path, frames: int, source: int, target: int) -> Iterator[np.ndarray]:
-    """Decode a file block by block, average its channels, and resample it.
+def stream(path: Path, frames: int, source: int, target: int, channels: int = 1) -> Iterator[np.ndarray]:
+    """Decode a file block by block, bring it to so many channels (`to_channels`), and resample it.
 
     Args:
         path: the file.
         frames: number of samples, according to its header.
         source: its sample rate, in Hz.
         target: sample rate of the result, in Hz.
+        channels: C.
 
     Yields:
-        Consecutive blocks, float32 `[n]`; about `frames * target / source` samples in all.
+        Consecutive blocks, float32 `[n, C]`; about `frames * target / source` samples in all.
 
     Raises:
         Unreadable: if the file is damaged, is more than a tenth of a second shorter than its header says, or holds
@@ -53,7 +54,7 @@ def stream(path: Path, frames: int, source: int, target: int) -> Iterator[np.nda
     import soundfile
     import soxr
 
-    resampler = None if source == target else soxr.ResampleStream(source, target, 1, dtype="float32")
+    resampler = None if source == target else soxr.ResampleStream(source, target, channels, dtype="float32")
     read = 0
     try:
         with soundfile.SoundFile(path) as file:
@@ -61,11 +62,19 @@ def stream(path: Path, frames: int, source: int, target: int) -> Iterator[np.nda
                 if not np.isfinite(block).all():
                     raise Unreadable("holds samples that are not finite")
                 read += len(block)
-                mono = block.mean(axis=1)
-                yield mono if resampler is None else resampler.resample_chunk(mono)
+                own = to_channels(block, channels)
+                yield own if resampler is None else resampler.resample_chunk(own)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise Unreadable("damaged, cannot be decoded") from error
     if read < frames - _SLACK * source:
         raise Unreadable(f"ends after {read} of {frames} samples")
     if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
+
+
+def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
+    """Audio `[n, any]` as `[n, C]`: one channel counts for all, and others that are not C are averaged."""
+    if audio.shape[1] == channels:
+        return audio
+    mono = audio.mean(axis=1, keepdims=True) if audio.shape[1] > 1 else audio
+    return np.repeat(mono, channels, axis=1)

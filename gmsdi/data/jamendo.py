@@ -96,7 +96,8 @@ def decode(track: Track, sample_rate: int) -> np.ndarray:
     """
     result = np.zeros(track.length(sample_rate), np.int16)
     written = 0
-    for samples in stream(track.path, track.frames, track.sample_rate, sample_rate):
+    for block in stream(track.path, track.frames, track.sample_rate, sample_rate):
+        samples = block[:, 0]
         part = to_int16(samples[: len(result) - written])
         result[written : written + len(part)] = part
         written += len(part)

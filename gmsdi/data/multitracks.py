@@ -5,8 +5,9 @@ work as in a shell, but ignore case: `*`, `?` and `[...]` match within a name, `
 anywhere below the root is a track if one of its files matches a class. Files that match no class, such as a mixture,
 are left out, and a class that a track lacks is silent.
 
-Files of a track may differ in sample rate, number of channels and length. Each is averaged to mono and resampled from
-its own rate; all start together, and shorter files are padded with silence to the length of the longest.
+Files of a track may differ in sample rate, number of channels and length. Each is brought to the channels that are
+asked for (`gmsdi.data.decoding.to_channels`) and resampled from its own rate; all start together, and shorter files are
+padded with silence to the length of the longest.
 
 Where a class sounds is measured on the audio itself, see `active_spans`.
 """
@@ -74,7 +75,8 @@ class Decoded:
     """The decoded files of a track.
 
     Attributes:
-        stems: int16 `[K, T]`, the sums of the files of each class, clipped to the range of int16.
+        stems: int16 `[K · C, T]`, the sums of the files of each class, clipped to the range of int16; the channels of a
+            class side by side.
         activity: for each class that has files, the spans in which it sounds, see `active_spans`.
         clipped: number of samples at which a stem or the mixture exceeds that range.
     """
@@ -293,10 +295,11 @@ def decode(
     length: int,
     activity: Activity | None = None,
     gain_db: float = 0.0,
+    channels: int = 1,
 ) -> Decoded:
     """Decode the files of a track once, and find where its classes sound.
 
-    Memory: 2 K + 17 bytes per sample of the result, and a few blocks.
+    Memory: 2 K + 17 bytes per sample and channel of the result, and a few blocks.
 
     Args:
         track: see `list_tracks`.
@@ -305,31 +308,32 @@ def decode(
         length: T, see `Track.length`.
         activity: how activity is measured, before the gain.
         gain_db: gain of every file.
+        channels: C. Activity is that of their mean, so that it is the same for any number of them.
 
     Raises:
         Unreadable: if a file cannot be decoded, see `gmsdi.data.decoding.stream`; the message names it.
     """
-    stems = np.zeros((len(labels), length), np.int16)
-    mix, clipped = np.zeros(length, np.float32), np.zeros(length, bool)
+    stems = np.zeros((len(labels), channels, length), np.int16)
+    mix, clipped = np.zeros((channels, length), np.float32), np.zeros(length, bool)
     spans = {}
     for row, label in zip(stems, labels, strict=True):
         if label not in track.stems:
             continue
-        own = np.zeros(length, np.float32)
+        own = np.zeros((channels, length), np.float32)
         for file in track.stems[label]:
             with _named(track, file):
                 written = 0
                 rate, frames = header(file)
-                for samples in stream(file, frames, rate, sample_rate):
+                for samples in stream(file, frames, rate, sample_rate, channels):
                     part = samples[: length - written]
-                    own[written : written + len(part)] += part
+                    own[:, written : written + len(part)] += part.T
                     written += len(part)
-        spans[label] = active_spans(own, sample_rate, activity or Activity())
+        spans[label] = active_spans(own.mean(axis=0), sample_rate, activity or Activity())
         own *= np.float32(10 ** (gain_db / 20))
         row[:] = to_int16(own)
         mix += own
-        clipped |= np.abs(own) > 1
-    return Decoded(stems, spans, int(np.count_nonzero(clipped | (np.abs(mix) > 1))))
+        clipped |= (np.abs(own) > 1).any(axis=0)
+    return Decoded(stems.reshape(-1, length), spans, int(np.count_nonzero(clipped | (np.abs(mix) > 1).any(axis=0))))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmsdi.data.decoding import FULL_SCALE
+from gmsdi.data.decoding import FULL_SCALE, to_channels
 from gmsdi.data.settings import GAP
 from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.errors import UserError
@@ -154,23 +154,23 @@ def read_track(path: str | Path, classes: Mapping[str, Sequence[str]]) -> Track:
     return Track(path, sample_rate, frames, mix, stems, activity)
 
 
-def decode(track: Track, labels: Sequence[str], sample_rate: int, length: int) -> np.ndarray:
-    """The stems of a track, int16 `[K, length]`: the sum over each label's files, clipped to the range of int16."""
+def decode(track: Track, labels: Sequence[str], sample_rate: int, length: int, channels: int = 1) -> np.ndarray:
+    """The stems of a track, int16 `[K · C, length]`: the sum over each label's files, clipped to the range of int16."""
     import soxr
 
-    result = np.zeros((len(labels), length), np.int16)
+    result = np.zeros((len(labels), channels, length), np.int16)
     for row, label in zip(result, labels, strict=True):
         files = track.stems.get(label, [])
         if not files:
             continue
-        audio = _decoded(files[0], track.frames)
+        audio = _decoded(files[0], track.frames, channels)
         for file in files[1:]:
-            audio += _decoded(file, track.frames)
+            audio += _decoded(file, track.frames, channels)
         if track.sample_rate != sample_rate:
             audio = soxr.resample(audio, track.sample_rate, sample_rate)[:length]
-            audio = np.pad(audio, (0, length - len(audio)))
-        row[:] = np.clip(np.round(audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
-    return result
+            audio = np.pad(audio, ((0, length - len(audio)), (0, 0)))
+        row[:] = np.clip(np.round(audio.T * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
+    return result.reshape(-1, length)
 
 
 def merge_spans(spans: np.ndarray, gap: float) -> np.ndarray:
@@ -216,8 +216,8 @@ def _header(file: Path) -> tuple[int, int]:
     return info.samplerate, info.frames
 
 
-def _decoded(file: Path, frames: int) -> np.ndarray:
-    """The first samples of a file, mono, float32 `[frames]`."""
+def _decoded(file: Path, frames: int, channels: int) -> np.ndarray:
+    """The first samples of a file, float32 `[frames, C]`."""
     import soundfile
 
     try:
@@ -228,7 +228,7 @@ def _decoded(file: Path, frames: int) -> np.ndarray:
         raise UserError(f"{file}: ends after {len(audio)} of {frames} samples, the file is corrupt; replace it")
     if not np.isfinite(audio).all():
         raise UserError(f"{file}: holds samples that are not finite (NaN or infinite); replace it")
-    return audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]
+    return to_channels(audio, channels)
 
 
 def _notes(file: Path) -> np.ndarray:

@@ -32,6 +32,7 @@ def bss_eval_windows(
     seconds: float = 1.0,
     hop: float = 1.0,
     taps: int = 512,
+    channels: int = 1,
 ) -> pd.DataFrame:
     """Score one track (or a batch of equally long ones) by BSS Eval version 4 in frames.
 
@@ -52,6 +53,7 @@ def bss_eval_windows(
         seconds: Length of a frame.
         hop: Seconds from one frame to the next.
         taps: Length of the filters.
+        channels: Of each stem, whose samples follow in turn: T then counts those of all.
 
     Returns:
         One row per frame and stem: `sub` (number of the frame, which starts at `sub · hop` seconds), `stem`, and `sdr`,
@@ -74,13 +76,13 @@ def bss_eval_windows(
     length, step = int(seconds * sample_rate), int(hop * sample_rate)
     if length < 1 or step < 1 or taps < 1:
         raise UserError("BSS Eval: seconds, hop and taps must be positive")
-    stems, total = targets.shape[-2:]
+    stems, total = targets.shape[-2], targets.shape[-1] // channels
     if total < length:
         raise UserError(
             f"BSS Eval: {total} samples are less than a frame of {length}; score longer chunks or shorten the frames"
         )
     batched, count = targets.ndim > 2, (total - length) // step + 1
-    estimates, targets = estimates.reshape(-1, stems, total), targets.reshape(-1, stems, total)
+    estimates, targets = (signals.reshape(-1, stems, total, channels) for signals in (estimates, targets))
     scores = np.full((len(targets), count, stems, len(SCORES)), np.nan)
     for item, (estimate, target) in enumerate(zip(estimates, targets, strict=True)):
         _score(scores[item], estimate, target, length, step, taps)
@@ -119,19 +121,19 @@ def summarize_bss_eval(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _score(scores: np.ndarray, estimates: np.ndarray, targets: np.ndarray, length: int, step: int, taps: int) -> None:
-    """Fill `scores` `[frames, K, 3]` of one track."""
+    """Fill `scores` `[frames, K, 3]` of one track; its signals are `[K, T, C]`."""
     metrics = museval_metrics()
-    present = np.any(targets != 0, axis=-1)
-    estimated = np.any(estimates != 0, axis=-1)
+    present = np.any(targets != 0, axis=(-2, -1))
+    estimated = np.any(estimates != 0, axis=(-2, -1))
     if not (present & estimated).any():
         return
     # museval refuses an estimate of zeros. The target takes its place, and its scores are dropped afterwards. Leaving
     # the stem out instead would hide its interference in the estimates of others.
-    stand_in = np.where(estimated[:, None], estimates, targets)
+    stand_in = np.where(estimated[:, None, None], estimates, targets)
     try:
         sdr, _, sir, sar, _ = metrics.bss_eval(
-            targets[present, :, None].astype(np.float64),
-            stand_in[present, :, None].astype(np.float64),
+            targets[present].astype(np.float64),
+            stand_in[present].astype(np.float64),
             window=length,
             hop=step,
             filters_len=taps,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gmsdi.study.channels import heard
 from gmsdi.study.chunks import given_in
 from gmsdi.study.counting import CALL
 from gmsdi.study.shards import Shards
@@ -49,8 +50,8 @@ def coherences(
                 stems = audio[group.index[part].tolist()]
                 compared = {name: stems[:, others]}
                 if number == 0:
-                    compared[REAL] = windows.stems(chunks[part].tolist())[:, others, 0]
-                    compared[OTHER] = windows.stems(strange[part].tolist())[:, others, 0]
+                    compared[REAL] = heard(windows.stems(chunks[part].tolist()))[:, others]
+                    compared[OTHER] = heard(windows.stems(strange[part].tolist()))[:, others]
                 for series, accompaniment in compared.items():
                     pair = stems[:, given].sum(axis=1), accompaniment.sum(axis=1)
                     found.setdefault(series, []).append(coherence(*pair, windows.sample_rate))

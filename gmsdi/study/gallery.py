@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.io.files import atomic
+from gmsdi.study.channels import heard, kept
 from gmsdi.study.chunks import given_in, labels_in
 from gmsdi.study.tasks import Single, Task
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
 
 Made = tuple[pd.DataFrame, np.ndarray]  # the table of a shard and its audio
-Clip = tuple[str, str, str, np.ndarray]  # label, role, group to play together, audio [T]
+Clip = tuple[str, str, str, np.ndarray]  # label, role, group to play together, audio [T] or [C, T]
 Example = tuple[str, list[Clip]]  # title and clips; clips of one label stand side by side
 
 STEMS, TRUE = "stems", "true stems"
@@ -115,7 +116,7 @@ def _separated(windows: WindowSet, table: pd.DataFrame, estimates: np.ndarray, e
     order = table.assign(number=-number, again=table.groupby("track").cumcount())
     for place in order.sort_values(["number", "again"], kind="stable").index[:examples]:
         row = table.loc[place]
-        truth = windows.stems([row["chunk"]])[0, :, 0]
+        truth = kept(windows.stems([row["chunk"]]))[0]
         rows: list[Clip] = [("Mixture", "given", "", truth.sum(axis=0))]
         for k, label in enumerate(windows.labels):
             rows.append((label, "separated", STEMS, estimates[place, k]))
@@ -164,8 +165,8 @@ def _write(out: Path, prefix: str, sample_rate: int, row: Clip) -> dict[str, Any
     label, role, together, audio = row
     number = 1 + len(list(out.glob(f"{prefix}-*.flac")))
     name = f"{prefix}-{number:02d}"
-    soundfile.write(out / f"{name}.flac", np.clip(audio, -1, 1), sample_rate, subtype="PCM_16")
-    level = np.clip((spectrogram(audio, sample_rate)[::-1] - FLOOR) / (CEILING - FLOOR), 0, 1)
+    soundfile.write(out / f"{name}.flac", np.clip(audio, -1, 1).T, sample_rate, subtype="PCM_16")
+    level = np.clip((spectrogram(heard(np.atleast_2d(audio)), sample_rate)[::-1] - FLOOR) / (CEILING - FLOOR), 0, 1)
     image = Image.fromarray((63 * level).round().astype(np.uint8))
     image.putpalette((255 * colormaps["magma"](np.linspace(0, 1, 64))[:, :3]).round().astype(np.uint8).tobytes())
     image.save(out / f"{name}.png", optimize=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.study.channels import kept
 from gmsdi.study.chunks import Progress, draw, given_in, in_batches, item_seed, joined, split_tracks
 from gmsdi.study.tasks import Task
 
@@ -67,12 +68,14 @@ def generate(
         progress: see `Progress`.
 
     Returns:
-        float32 [N, R, T]: a single stem, or the stems or groups of `Task.rows`, with given stems unchanged, and then
-        the mixture; for models without one, it is the sum of the stems.
+        float32 [N, R, T], or [N, R, C, T] with more than one channel: a single stem, or the stems or groups of
+        `Task.rows`, with given stems unchanged, and then the mixture; for models without one, it is the sum of the
+        stems.
     """
     from gmsdi.level import track_levels
 
-    audio = np.zeros((len(clips), task.signals, system.window), np.float32)
+    channels = getattr(system, "channels", 1)
+    audio = np.zeros((len(clips), task.signals, channels, system.window), np.float32)
     done = 0
     pieces: dict[str, float] = {}
     if task.given and system.level is not None:
@@ -98,4 +101,4 @@ def generate(
                 callback=callback,
             )
         done += len(group)
-    return audio
+    return kept(audio)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.study.channels import heard
 from gmsdi.study.chunks import draw, item_seed, joined, labels_in, split_tracks
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Reference:
     Attributes:
         name: name of the set.
         tracks: the track of each clip; "" if it comes from no track or from several.
-        clips: the clips [T], each read or made when it is needed.
+        clips: the clips [T], of one channel, each read or made when it is needed.
     """
 
     name: str
@@ -94,13 +95,13 @@ def reference_audio(
         return table.loc[list(chunks), "track"].tolist()
 
     def stem(k: int, chunks: Iterable[int]) -> Iterator[np.ndarray]:
-        return (windows.stems([chunk])[0, k, 0] for chunk in chunks)
+        return (heard(windows.stems([chunk]))[0, k] for chunk in chunks)
 
     def together(members: Sequence[int], chunks: Iterable[int]) -> Iterator[np.ndarray]:
-        return (windows.stems([chunk])[0, members, 0].sum(axis=0) for chunk in chunks)
+        return (heard(windows.stems([chunk]))[0, members].sum(axis=0) for chunk in chunks)
 
     def mixture(chunks: Iterable[int]) -> Iterator[np.ndarray]:
-        return (windows.mixture([chunk])[0, 0] for chunk in chunks)
+        return (heard(windows.mixture([chunk]))[0] for chunk in chunks)
 
     def noise(name: str, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(item_seed(seed, "noise", name))
@@ -119,7 +120,7 @@ def reference_audio(
                     break
             clip = np.zeros(windows.window, np.float32)
             for k, chunk in zip(range(K), cycle(first.values()), strict=False):
-                clip += windows.stems([chunk])[0, k, 0]
+                clip += heard(windows.stems([chunk]))[0, k]
             yield clip
 
     def sets(name: str, audio: Callable[[Iterable[int]], Iterator[np.ndarray]], sounding: pd.Series) -> Iterator[Any]:

@@ -77,10 +77,12 @@ def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def model_facts(folder: str | Path) -> list[tuple[str, str]]:
-    """Facts about a model folder: digest, size, and its provenance.
+    """Facts about a model: digest, size, and its provenance; for a pretrained model, its name.
 
     `share of solos` is the share of training windows in which only one stem sounded.
     """
+    if not _is_own(folder):
+        return [("pretrained", str(folder))]
     known = {"share_of_solos": "not recorded"} | _provenance(folder)
     return [("model.safetensors", _weights(folder))] + [
         (key.replace("_", " "), f"{value:.0%}" if (key, type(value)) == ("share_of_solos", float) else str(value))
@@ -91,6 +93,8 @@ def model_facts(folder: str | Path) -> list[tuple[str, str]]:
 
 def model_brief(folder: str | Path) -> str:
     """A model in one line: digest, size and, if known, number of training steps and hardware."""
+    if not _is_own(folder):
+        return "pretrained"
     known = _provenance(folder)
     trained = [text.format(known[key]) for key, text in (("steps", "{} steps"), ("hardware", "on {}")) if key in known]
     return "; ".join([_weights(folder), *([" ".join(trained)] if trained else [])])
@@ -139,6 +143,11 @@ def times(folder: str | Path) -> list[tuple[str, float]]:
         kind = file.relative_to(folder).parts[0].removesuffix(".tsv")
         seconds[kind] = seconds.get(kind, 0.0) + float(pd.read_csv(file, sep="\t")["s"].sum())
     return sorted(seconds.items(), key=lambda item: -item[1])
+
+
+def _is_own(folder: str | Path) -> bool:
+    """Whether it is a model folder of this package."""
+    return (Path(folder) / "model.safetensors").is_file()
 
 
 def _weights(folder: str | Path) -> str:

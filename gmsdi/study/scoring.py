@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gmsdi.study.channels import interleaved, kept
 from gmsdi.study.chunks import Progress
 from gmsdi.study.shards import Shards
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarray | Shards) -> pd.DataFrame:
     """SI-SDR improvements of the estimates [N, K, T] for the chunks `ids`, one row per sub-window and stem.
+
+    With more than one channel, the estimates are [N, K, C, T], see `gmsdi.study.channels`.
 
     Consecutive chunks of a track are joined before they are divided into sub-windows, as in MSDM's protocol. Only one
     such run of `Shards` is in memory at a time.
@@ -28,7 +31,7 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
     from gmsdi.metrics.si_sdr import si_sdri_windows
 
     def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
-        return si_sdri_windows(estimate, target, None, windows.sample_rate, labels=windows.labels)
+        return si_sdri_windows(estimate, target, None, windows.sample_rate * windows.channels, labels=windows.labels)
 
     return _score_joined(score, windows, ids, estimates)
 
@@ -47,7 +50,7 @@ def score_bss_eval(
     from gmsdi.metrics.bss_eval import bss_eval_windows
 
     def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
-        return bss_eval_windows(estimate, target, windows.sample_rate, labels=windows.labels)
+        return bss_eval_windows(estimate, target, windows.sample_rate, labels=windows.labels, channels=windows.channels)
 
     return _score_joined(score, windows, ids, estimates, progress)
 
@@ -59,14 +62,17 @@ def _score_joined(
     estimates: np.ndarray | Shards,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, with its position."""
+    """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, with its position.
+
+    Channels are interleaved, so that T' counts the samples of all of them.
+    """
     rows: list[pd.DataFrame] = []
     done = 0
     position = {chunk: place for place, chunk in enumerate(ids)}
     for group in consecutive(windows.table, ids, windows.window):
         # One after the other, so that only one of them is in memory twice at a time.
-        estimate = np.concatenate(list(estimates[[position[chunk] for chunk in group]]), axis=-1)
-        target = np.concatenate(list(windows.stems(group)[:, :, 0]), axis=-1)
+        estimate = _joined(estimates[[position[chunk] for chunk in group]], windows.channels)
+        target = _joined(kept(windows.stems(group)), windows.channels)
         scores = score(estimate, target)
         first = windows.table.loc[group[0]]
         scores.insert(0, "offset", first["offset"])
@@ -76,6 +82,11 @@ def _score_joined(
         if progress is not None:
             progress(done)
     return pd.concat(rows, ignore_index=True)
+
+
+def _joined(chunks: np.ndarray, channels: int) -> np.ndarray:
+    """Chunks end to end, [K, T']."""
+    return np.concatenate(list(interleaved(chunks, channels)), axis=-1)
 
 
 def consecutive(table: pd.DataFrame, ids: Sequence[int], window: int) -> list[list[int]]:

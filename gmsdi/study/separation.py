@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmsdi.study.channels import kept
 from gmsdi.study.chunks import Progress, in_batches, item_seed
 from gmsdi.study.methods import Row
 
@@ -24,7 +25,7 @@ def separate(
     batch: int,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Estimate the stems of the chunks `ids`; returns float32 [N, K, T].
+    """Estimate the stems of the chunks `ids`; returns float32 [N, K, T], or [N, K, C, T] with more than one channel.
 
     Chunks are scaled by the level of their track (see `gmsdi.level`), so soft passages stay softer than others.
 
@@ -53,5 +54,5 @@ def separate(
             levels=[pieces[track] for track in chunks["track"]] if pieces else None,
             callback=callback,
         )
-        estimates.append(stems[:, :, 0].numpy())
+        estimates.append(kept(stems.numpy()))
     return np.concatenate(estimates)

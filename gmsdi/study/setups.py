@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gmsdi.errors import UserError
 from gmsdi.study.config.files import slug
@@ -85,9 +85,16 @@ class Setup(Frozen, ABC):
 
 
 class GmsdiSetup(Setup):
-    """The text-conditioned model. Its guidance may limit the denoised signal."""
+    """The text-conditioned model. Its guidance may limit the denoised signal.
+
+    Attributes:
+        prompts: maps a label to the text that the model is prompted with, where that is not the label itself.
+        seconds: length of the window of a pretrained pipeline; other models have their own.
+    """
 
     kind: Literal["gmsdi"] = "gmsdi"
+    prompts: dict[str, str] = Field(default_factory=dict)
+    seconds: float | None = None
 
     @property
     def models(self) -> dict[str, str]:
@@ -98,7 +105,7 @@ class GmsdiSetup(Setup):
         """See `Setup.open`; a model of free text accepts any labels."""
         from gmsdi.systems.gmsdi import load_gmsdi
 
-        return load_gmsdi(folders[0], self.labels, **options)
+        return load_gmsdi(folders[0], self.labels, self.prompts, seconds=self.seconds, **options)
 
 
 class MsdmSetup(Setup):

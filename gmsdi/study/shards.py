@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.study.channels import heard
 
 
 def open_audio(file: str | Path) -> np.ndarray:
@@ -28,14 +29,18 @@ def open_audio(file: str | Path) -> np.ndarray:
 class Shards:
     """The audio of all shards, concatenated to [N, R, T]; only rows that are indexed are read.
 
+    Of more than one channel it is [N, R, C, T], or with `mono` the mean of the channels.
+
     Args:
         files: `.npy` files [n, R, T], in order.
+        mono: whether one channel is read.
 
     Raises:
         UserError: if a file is missing or incomplete, or the shards do not fit together.
     """
 
-    def __init__(self, files: Sequence[str | Path]) -> None:
+    def __init__(self, files: Sequence[str | Path], *, mono: bool = False) -> None:
+        self._mono = mono
         self._parts = [open_audio(file) for file in files]
         first = self._parts[0]
         for file, part in zip(files, self._parts, strict=True):
@@ -56,20 +61,23 @@ class Shards:
         for place, row in enumerate(rows):
             part = int(np.searchsorted(self._ends, row, side="right"))
             copy[place] = self._parts[part][row - int(self._ends[part])]  # negative: counted from the part's end
-        return copy
+        return heard(copy) if self._mono and copy.ndim > 3 else copy
 
 
-def join_shards(tables: Sequence[str | Path], audio: Sequence[str | Path]) -> tuple[pd.DataFrame, Shards]:
+def join_shards(
+    tables: Sequence[str | Path], audio: Sequence[str | Path], *, mono: bool = False
+) -> tuple[pd.DataFrame, Shards]:
     """Join the shards of a row or a task: the table of their items, and their audio.
 
     Args:
         tables: `.csv` files, one per shard.
         audio: `.npy` files [n, R, T], in the same order.
+        mono: see `Shards`.
 
     Raises:
         UserError: see `Shards`; also if a shard's table and audio have different numbers of items.
     """
-    frames, shards = [pd.read_csv(file) for file in tables], Shards(audio)
+    frames, shards = [pd.read_csv(file) for file in tables], Shards(audio, mono=mono)
     for table, frame, file in zip(tables, frames, audio, strict=True):
         if len(frame) != (items := len(open_audio(file))):
             raise UserError(

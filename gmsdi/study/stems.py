@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gmsdi.study.channels import heard
 from gmsdi.study.chunks import ALL, draw, given_in, item_seed, joined, labels_in
 from gmsdi.study.counting import CALL
 from gmsdi.study.references import HELD_OUT
@@ -71,7 +72,7 @@ def real_cosines(windows: WindowSet, *, clips: int, seed: int) -> pd.DataFrame:
 
     class Real:
         def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
-            stems = windows.stems([chunks[row] for row in rows])[:, :, 0]
+            stems = heard(windows.stems([chunks[row] for row in rows]))
             return np.concatenate([stems, stems.sum(axis=1, keepdims=True)], axis=1)
 
     real: Any = Real()

@@ -13,6 +13,7 @@ from gmsdi.models.clap import CLAPS
 from gmsdi.study.config import Config, digest
 from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import Extractor, Row
+from gmsdi.study.pretrained import is_pretrained
 from gmsdi.study.search import Search
 from gmsdi.study.setups import GMSDI, Setup
 from gmsdi.study.table_rows import Rows
@@ -150,6 +151,23 @@ class Study:
         shared = {key: data[key] for key in ("sample_rate", "window")}
         return {"kind": "codec", "codec": {**own["config"], **changes}, **shared, "labels": self.labels}
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether the text-conditioned model is a pretrained pipeline; those that take prompts are of latents."""
+        model = self.config["model"]
+        return not model["train"] and bool(model["folder"]) and is_pretrained(model["folder"])
+
+    @property
+    def coded(self) -> bool:
+        """Whether the text-conditioned model is of latents that do not add up: its runs encode and decode."""
+        if not self.config["model"]["train"]:
+            return self.pretrained
+        additive = self.config["model"]["config"]["additive"]
+        if not self.latent or additive is not None:
+            return self.latent and not additive
+        codec = self.codec_config(self.config["codec"]["use"])["codec"]
+        return bool(codec["blocks"]) and not codec["additive"]
+
     def training(self, model: str) -> dict[str, Any]:
         """The training settings of a model, or of "demo", the short training: arguments of `TrainingConfig`.
 
@@ -190,6 +208,7 @@ class Study:
         if kind == "midi":
             own["midi"] = {key: value for key, value in data["midi"].items() if key != "time_limit"}
         shared = {key: data[key] for key in ("kind", "sample_rate", "window", "min_active", "classes")}
+        shared |= {"channels": data["channels"]} if data["channels"] > 1 else {}
         return f"{kind}-{digest([shared, own])}"
 
     def midi(self, split: str) -> dict[str, Any]:

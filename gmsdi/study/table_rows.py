@@ -63,7 +63,9 @@ class Rows:
         yield from ((name, row) for name, row in self.given.items() if row["kind"] in kinds)
 
     def _systems(self) -> dict[str, Setup]:
-        systems: dict[str, Setup] = {GMSDI: GmsdiSetup(labels=self.labels)}
+        data = self.config["data"]
+        own = {"prompts": self.config["model"]["prompts"], "seconds": data["window"] / data["sample_rate"]}
+        systems: dict[str, Setup] = {GMSDI: GmsdiSetup(labels=self.labels, **own)}
         for _, row in self._of(*METHODS):
             if (name := METHODS[row["kind"]].system_name()) not in systems:
                 systems[name] = SETUPS[name].configured(self.labels, self.config["baselines"][name])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.study.channels import heard
 from gmsdi.study.chunks import ALL, Progress
 from gmsdi.study.embedding import embed_clips, named
 from gmsdi.study.references import HELD_OUT
@@ -144,6 +145,7 @@ def compare_tasks(
             continue
         costs[task.name] = (system.evaluations - before) / len(clips)
         rows = task.rows if task.mixed else []
+        audio = heard(audio) if audio.ndim > 3 else audio
         found = embed_clips(embedding, clips, audio, windows.sample_rate, rows=rows, count=task.clips)
         made[task.name] = named(found, "stem/" if rows else "bar/")
         if rows:

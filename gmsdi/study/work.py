@@ -14,13 +14,16 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
+from gmsdi.study import latents
 from gmsdi.study.counting import CALL, share
+from gmsdi.study.latents import Taken
 from gmsdi.study.methods import Row
+from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.study.tasks import Task
 
@@ -47,16 +50,18 @@ class Sizes:
         chunks: number of whole chunks in each dataset part, by the part's name; unknown parts are missing.
         frames: number of samples in each dataset part, at the model's rate; unknown parts are missing.
         longest: number of chunks in the longest track of each dataset part; unknown parts are missing.
+        channels: number of channels of a chunk.
     """
 
     window: int
     chunks: Mapping[str, int] = field(default_factory=dict)
     frames: Mapping[str, int] = field(default_factory=dict)
     longest: Mapping[str, int] = field(default_factory=dict)
+    channels: int = 1
 
     def audio(self, signals: int) -> int:
         """Size in bytes of so many chunks in float32."""
-        return signals * self.window * 4
+        return signals * self.window * self.channels * 4
 
     def items(self, given: int | None, part: str) -> int:
         """The number of chunks that a key asks for; None means the whole part.
@@ -78,6 +83,8 @@ class Amount:
 
     Attributes:
         evaluations: number of signals that a network denoises, padding of calls included.
+        encoded: number of signals that an autoencoder encodes, where sources are summed as signals.
+        decoded: number of signals that it decodes.
         steps: number of training steps.
         batch: number of windows in a training step.
         memory: size in bytes of the audio arrays in memory, without the network.
@@ -86,6 +93,8 @@ class Amount:
     """
 
     evaluations: int = 0
+    encoded: int = 0
+    decoded: int = 0
     steps: int = 0
     batch: int = 0
     memory: int = 0
@@ -135,6 +144,7 @@ class Separating(Work):
         dataset: the dataset part.
         shard: number of the share, and number of shares.
         kept: whether the stems are written.
+        coded: whether the model is of latents that do not add up (`gmsdi.study.latents`).
     """
 
     rows: Sequence[Row]
@@ -144,13 +154,18 @@ class Separating(Work):
     dataset: str
     shard: tuple[int, int] = (1, 1)
     kept: bool = False
+    coded: bool = False
 
     def count(self, sizes: Sizes) -> Amount:
         """Count the work. Estimates are in memory twice while batches are joined."""
         items = len(share(range(sizes.items(self.chunks, self.dataset)), *self.shard))
         stems = sizes.audio(items * self.labels)
+        taken = [
+            latents.of_row(row, items, self.batch) if self.coded else Taken(row.evaluations(items, self.batch))
+            for row in self.rows
+        ]
         return Amount(
-            evaluations=sum(row.evaluations(items, self.batch) for row in self.rows),
+            **asdict(sum(taken, Taken())),
             memory=2 * stems,
             disk=stems if self.kept else 0,
         )
@@ -165,19 +180,24 @@ class Generating(Work):
         batch: number of clips sampled together.
         shard: number of the share, and number of shares.
         kept: whether the clips are written.
+        coded: see `Separating`.
     """
 
     tasks: Sequence[Task]
     batch: int
     shard: tuple[int, int] = (1, 1)
     kept: bool = True
+    coded: bool = False
 
     def count(self, sizes: Sizes) -> Amount:
         """Count the work."""
         clips = [share(task.bars() * task.clips, *self.shard) for task in self.tasks]
         audio = max(sizes.audio(len(bars) * task.signals) for task, bars in zip(self.tasks, clips, strict=True))
-        evaluations = sum(task.evaluations(bars, self.batch) for task, bars in zip(self.tasks, clips, strict=True))
-        return Amount(evaluations=evaluations, memory=audio, disk=audio if self.kept else 0)
+        taken = [
+            latents.of_task(task, bars, self.batch) if self.coded else Taken(task.evaluations(bars, self.batch))
+            for task, bars in zip(self.tasks, clips, strict=True)
+        ]
+        return Amount(**asdict(sum(taken, Taken())), memory=audio, disk=audio if self.kept else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +241,7 @@ class Cutting(Work):
 
     def count(self, sizes: Sizes) -> Amount:
         """Count the work."""
-        return Amount(disk=2 * self.rows * sizes.frames.get(self.dataset, 0))
+        return Amount(disk=2 * self.rows * sizes.channels * sizes.frames.get(self.dataset, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,6 +405,7 @@ class Works:
             rows=rows,
             labels=len(self.labels),
             batch=self.config["jobs"]["batch"],
+            coded=self.study.coded and rows[0].system.kind == GMSDI and rows[0].model is None,
             **{"dataset": self.study.part("test"), **options},
         )
 
@@ -394,7 +415,9 @@ class Works:
         if rows := own.rows:
             return self._separating(TUNING, rows, chunks=own.items, dataset=self.study.part("validation"))
         batch = self.config["jobs"]["batch"]
-        return Generating(TUNING, network=own.tasks[0].system.kind, tasks=own.tasks, batch=batch, kept=False)
+        kind = own.tasks[0].system.kind
+        coded = self.study.coded and kind == GMSDI
+        return Generating(TUNING, network=kind, tasks=own.tasks, batch=batch, kept=False, coded=coded)
 
     def scores(self) -> Work:
         """Scoring a method's separations by SI-SDR."""
@@ -422,7 +445,8 @@ class Works:
     def generation(self, task: str, shard: int, shards: int) -> Work:
         """Generating one shard of a task's clips."""
         own, batch = self.study.tasks[task], self.config["jobs"]["batch"]
-        return Generating(self._figure(own), network=own.system.kind, tasks=[own], batch=batch, shard=(shard, shards))
+        coded, shares = self.study.coded and own.system.kind == GMSDI, {"shard": (shard, shards)}
+        return Generating(self._figure(own), network=own.system.kind, tasks=[own], batch=batch, coded=coded, **shares)
 
     def embedding(self, task: str | None) -> Work:
         """Embedding a task's clips and comparing their stems a few at a time; None means the references' clips."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.pipeline import Pipeline, Stem, indices_of, load
+from gmsdi.sampling.guidance import Prompt
 from gmsdi.sampling.solver import Callback
+from gmsdi.types import as_prompt
 
 
 class Gmsdi:
@@ -22,14 +24,16 @@ class Gmsdi:
     Args:
         pipeline: the model.
         labels: the K labels. They have to be given because a model of free text has none of its own.
+        prompts: label to the text that the model is prompted with; of a label that is not here it is the label.
 
     Attributes:
         labels: as given.
     """
 
-    def __init__(self, pipeline: Pipeline, labels: Sequence[str]) -> None:
+    def __init__(self, pipeline: Pipeline, labels: Sequence[str], prompts: Mapping[str, str] | None = None) -> None:
         self.pipeline = pipeline
-        self.labels = list(labels)
+        self.labels, self.prompts = list(labels), dict(prompts or {})
+        self.channels = pipeline.channels
         self.sample_rate, self.window, self.level = pipeline.sample_rate, pipeline.window, pipeline.level
 
     @property
@@ -48,8 +52,10 @@ class Gmsdi:
         **options: Any,
     ) -> Tensor:
         """The Separator, Eq. 13; the projected one if `constrained` is None. See `Pipeline.separate_windows`."""
+        if isinstance(constrained, str) and constrained in self.labels:
+            constrained = self.labels.index(constrained)
         own: dict[str, Any] = {"constrained": constrained, "seeds": seeds, "levels": levels, "callback": callback}
-        return self.pipeline.separate_windows(mixture, self.labels, **own, **options)
+        return self.pipeline.separate_windows(mixture, self._asked(self.labels, options), **own, **options)
 
     def extract(
         self,
@@ -62,13 +68,15 @@ class Gmsdi:
     ) -> Tensor:
         """The Extractor, Eq. 14. See `Pipeline.extract_windows`."""
         own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        return self.pipeline.extract_windows(mixture, self.labels, **own, **options)
+        return self.pipeline.extract_windows(mixture, self._asked(self.labels, options), **own, **options)
 
     def sample(
         self, stems: Sequence[Stem], *, seeds: Sequence[int], callback: Callback | None = None, **options: Any
     ) -> Tensor:
         """Generate single stems. See `Pipeline.sample_windows`."""
-        return self.pipeline.sample_windows(stems, seeds=seeds, callback=callback, **options)
+        given = [as_prompt(stem) for stem in stems]
+        asked = [Prompt(self.prompts.get(prompt.text, prompt.text), prompt.negative) for prompt in given]
+        return self.pipeline.sample_windows(asked, seeds=seeds, callback=callback, **options)
 
     def generate(
         self,
@@ -80,7 +88,8 @@ class Gmsdi:
     ) -> tuple[Tensor, Tensor]:
         """Total generation, Eq. 10 or, with `groups` of labels, Eq. 11. See `Pipeline.generate_windows`."""
         places = None if groups is None else indices_of(groups, self.labels)
-        return self.pipeline.generate_windows(self.labels, groups=places, seeds=seeds, callback=callback, **options)
+        asked = self._asked(self.labels, options)
+        return self.pipeline.generate_windows(asked, groups=places, seeds=seeds, callback=callback, **options)
 
     def generate_sequential(
         self,
@@ -93,13 +102,14 @@ class Gmsdi:
         """Total generation, stem by stem in the `order` of labels. See `Pipeline.generate_sequential_windows`."""
         own: dict[str, Any] = {"seeds": seeds, "callback": callback}
         own["order"] = None if order is None else [self.labels.index(label) for label in order]
-        return self.pipeline.generate_sequential_windows(self.labels, **own, **options)
+        return self.pipeline.generate_sequential_windows(self._asked(self.labels, options), **own, **options)
 
     def generate_extracted(
         self, *, seeds: Sequence[int], callback: Callback | None = None, **options: Any
     ) -> tuple[Tensor, Tensor]:
         """Total generation by extraction. See `Pipeline.generate_extracted_windows`."""
-        return self.pipeline.generate_extracted_windows(self.labels, seeds=seeds, callback=callback, **options)
+        asked = self._asked(self.labels, options)
+        return self.pipeline.generate_extracted_windows(asked, seeds=seeds, callback=callback, **options)
 
     def accompany(
         self,
@@ -113,7 +123,8 @@ class Gmsdi:
     ) -> tuple[Tensor, Tensor]:
         """Partial generation, Eq. 12. See `Pipeline.accompany_windows`."""
         own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        return self.pipeline.accompany_windows(given, given_stems, self._others(given_stems), **own, **options)
+        others = self._asked(self._others(given_stems), options)
+        return self.pipeline.accompany_windows(given, self._asked(given_stems), others, **own, **options)
 
     def accompany_conditioned(
         self,
@@ -127,8 +138,13 @@ class Gmsdi:
     ) -> tuple[Tensor, Tensor]:
         """Partial generation conditioned on the clean given stems. See `Pipeline.accompany_conditioned_windows`."""
         own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        others = self._others(given_stems)
-        return self.pipeline.accompany_conditioned_windows(given, given_stems, others, **own, **options)
+        others, known = self._asked(self._others(given_stems), options), self._asked(given_stems)
+        return self.pipeline.accompany_conditioned_windows(given, known, others, **own, **options)
+
+    def _asked(self, labels: Sequence[str], options: dict[str, Any] | None = None) -> list[Prompt]:
+        """What the model is prompted with for labels; their negatives are taken out of the options."""
+        negatives = (options or {}).pop("negatives", None) or {}
+        return [Prompt(self.prompts.get(label, label), negatives.get(label)) for label in labels]
 
     def _others(self, given: Sequence[str]) -> list[str]:
         """The labels that are not given."""
@@ -137,15 +153,18 @@ class Gmsdi:
         return [label for label in self.labels if label not in given]
 
 
-def load_gmsdi(path: str | Path, labels: Sequence[str], **options: Any) -> Gmsdi:
-    """Load a model folder.
+def load_gmsdi(
+    path: str | Path, labels: Sequence[str], prompts: Mapping[str, str] | None = None, **options: Any
+) -> Gmsdi:
+    """Load a model folder, or a pipeline of diffusers.
 
     Args:
-        path: the folder.
+        path: see `gmsdi.pipeline.load`.
         labels: see `Gmsdi`.
+        prompts: see `Gmsdi`.
         options: see `gmsdi.pipeline.load`.
 
     Raises:
         UserError: see `gmsdi.pipeline.load`.
     """
-    return Gmsdi(load(path, **options), labels)
+    return Gmsdi(load(path, **options), labels, prompts)

@@ -282,6 +282,12 @@ def test_command_line(opened, tmp_path, monkeypatch):
     assert cli.main(["generate", "--stems", "bass", "drums", "--seconds", "0.2", *options]) == 0
     info = soundfile.info(tmp_path / "generated" / "mixture.wav")
     assert (info.samplerate, info.channels, info.frames) == (4410, 2, 882)
+    extracting = ["--stems", "bass", "--rest", "drums", "--out", "extracted"]
+    assert cli.main(["extract", "clip.wav", *extracting, *options]) == 0
+    assert cli.main(["accompany", "--given", "bass=clip.wav", "--stems", "drums", *options]) == 0
+    for file in (tmp_path / "extracted" / "clip" / "bass.wav", tmp_path / "accompaniment" / "drums.wav"):
+        info = soundfile.info(file)
+        assert (info.samplerate, info.channels, info.frames) == (8000, 2, 2480)
 
 
 def test_priors_separate_with_eq_4(opened, tmp_path):
@@ -409,6 +415,34 @@ def test_repositories_come_from_the_cache_when_offline(opened, cached):
     cached("someone/tiny", opened("stable_audio").folder)
     model = gmsdi.load("someone/tiny", device="cpu", precision="float32")
     assert model.window == opened("stable_audio").model.window
+
+
+def test_the_workflow_takes_one_commit_of_a_repository(opened, cached, capsys):
+    from gmsdi.study import pretrained
+
+    cached("someone/tiny", opened("stable_audio").folder)
+    found = pretrained.find("model.folder", "someone/tiny")
+    assert (found.opened, found.digest) == (f"someone/tiny@{'0' * 40}", "0" * 40)
+    model = gmsdi.load(found.opened, device="cpu", precision="float32", seconds=512 / 4410)
+    assert model.window == 512
+    assert cli.main(["models", "someone/tiny"]) == 0
+    said = capsys.readouterr().out
+    assert "StableAudioPipeline, 4410 Hz, channels 2" in said
+    assert "up to 0.2322 s, in multiples of 32 samples; 4 latents" in said
+    count = sum(weight.numel() for weight in opened("stable_audio").pipeline.transformer.parameters())
+    assert f"transformer {count / 1e6:.4g} M" in said
+
+
+@pytest.mark.parametrize("family", ["stable_audio", "stable_audio_3", "ace_step", "dance_diffusion"])
+def test_pipelines_say_of_themselves_what_they_are_when_opened(opened, family):
+    from gmsdi.models.described import describe
+
+    told, model = describe(opened(family).folder), opened(family).model
+    assert (told.sample_rate, told.channels) == (model.sample_rate, model.channels)
+    assert model.window % told.hop == 0
+    assert told.latent is None or model.space.shape(told.hop) == (told.latent, 1)
+    fresh = gmsdi.load(opened(family).folder, device="cpu")
+    assert fresh.window == told.usual
 
 
 def test_own_model_folders_are_repositories_too(cached, tmp_path):

@@ -36,7 +36,7 @@ def lively(module, seed=0):
     return module.eval()
 
 
-def stable_audio(folder=None):
+def stable_audio(folder=None, latents=32):
     from diffusers import (
         CosineDPMSolverMultistepScheduler,
         StableAudioDiTModel,
@@ -55,7 +55,7 @@ def stable_audio(folder=None):
         ),
         "transformer": lively(
             StableAudioDiTModel(
-                sample_size=32,
+                sample_size=latents,
                 in_channels=4,
                 out_channels=4,
                 num_layers=2,

@@ -19,6 +19,7 @@ def windows(request):
         folder="windows",
         table=pd.DataFrame(rows, columns=["track", "offset", "active"]),
         sample_rate=8000,
+        channels=1,
         mixture=lambda ids: stems[list(ids)].sum(axis=1),
         stems=lambda ids: stems[list(ids)],
     )

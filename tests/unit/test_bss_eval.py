@@ -157,6 +157,7 @@ def test_neighbouring_chunks_are_joined_before_they_are_scored():
     targets, estimates, parts = example()
 
     class Windows:
+        channels = 1
         window, sample_rate, labels = RATE, RATE, LABELS
         table = pd.DataFrame({"track": "a", "offset": RATE * np.arange(SECONDS)})
 

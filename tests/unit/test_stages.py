@@ -82,6 +82,8 @@ def scores(means, seed=0, **columns):
 class Windows:
     """A test split of random stems, some of them silent; counts the bytes that a call reads at most."""
 
+    channels = 1
+
     def __init__(self, tracks, chunks, window, sample_rate):
         rng = np.random.default_rng(7)
         self.labels, self.window, self.sample_rate, self.folder, self.largest = STEMS, window, sample_rate, "windows", 0
@@ -563,7 +565,7 @@ def test_bss_eval_of_shards_is_that_of_the_whole(tmp_path, monkeypatch):
     files = write_shards(tmp_path / "shards", windows.table, estimates, [1, 3])
     seen = []
 
-    def recorded(estimate, target, sample_rate, *, labels):
+    def recorded(estimate, target, sample_rate, *, labels, channels):
         seen.append((estimate, target))
         return pd.DataFrame({"sub": [0]})
 

@@ -22,6 +22,7 @@ from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
+from gmsdi.study import pretrained
 from gmsdi.study.config.engines import require_engines
 from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
@@ -182,7 +183,7 @@ def dataset(wildcards):
 def chunking(wildcards):
     """Settings of gmsdi.data.windows.build_windows, or of build_multitrack_windows."""
     data, split = config["data"], split_of(wildcards)
-    settings = {key: data[key] for key in ["sample_rate", "window", "classes", "min_active"]}
+    settings = {key: data[key] for key in ["sample_rate", "window", "channels", "classes", "min_active"]}
     if data["kind"] == "midi":
         return {**settings, "split": split, "classes": {label: [label] for label in data["classes"]}}
     if data["kind"] == "mini":
@@ -202,6 +203,16 @@ MODEL_FILES = ["model.safetensors", "config.json"]
 @functools.cache
 def digest_of_model(folder):
     return digest_of_files(folder, *MODEL_FILES)
+
+
+# Pretrained models are parameters, too: what jobs open by name, with a digest.
+try:
+    PRETRAINED = {where: found for key, where in pretrained.named(config) if (found := pretrained.find(key, where))}
+    if workflow.is_main_process:
+        for found in PRETRAINED.values():
+            pretrained.refuse_opening(found, config)
+except UserError as error:
+    sys.exit(str(error))
 
 
 def model_folder():
@@ -261,7 +272,8 @@ def system_folders(system):
             "set baselines.train to true, name a baselines.folder, or leave out the system's rows of separation.rows, by null"
         )
     files = [f"{folder}/{file}" for folder in folders for file in MODEL_FILES]
-    missing = [] if trained else [file for file in files if not Path(file).is_file()]
+    known = trained or folders[0] in PRETRAINED
+    missing = [] if known else [file for file in files if not Path(file).is_file()]
     if missing:
         if Path(missing[0]).is_relative_to(WEIGHTS / "baselines"):
             mend = f"their weights are a package of their own, pip install gmsdi-baselines; or {mend}"
@@ -277,7 +289,8 @@ def row_folders(*names):
             found += system_folders(row.system)
             continue
         folder = str(BUNDLED if row.model == "bundled" else row.model)
-        missing = [file for file in MODEL_FILES if not Path(folder, file).is_file()]
+        files = [] if folder in PRETRAINED else MODEL_FILES
+        missing = [file for file in files if not Path(folder, file).is_file()]
         if missing:
             sys.exit(
                 f"config: separation.rows.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
@@ -304,18 +317,22 @@ def search_folders(*names):
 
 
 def model_inputs(folders):
-    """Weights and configurations of models, except those that come with the package."""
+    """Weights and configurations of models, except those that are parameters, see `bundled`."""
     return [
         f"{folder}/{file}"
         for folder in dict.fromkeys(folders)
-        if not Path(folder).is_relative_to(WEIGHTS)
+        if not Path(folder).is_relative_to(WEIGHTS) and folder not in PRETRAINED
         for file in MODEL_FILES
     ]
 
 
 def bundled(folders):
-    """The models that come with the package: their folders in gmsdi/weights, each with its digest."""
-    return {
+    """The models that are parameters, each with its digest.
+
+    Those that come with the package by their folders in gmsdi/weights, and pretrained ones by "pretrained:" and name.
+    """
+    named = [PRETRAINED[folder] for folder in dict.fromkeys(folders) if folder in PRETRAINED]
+    return {f"pretrained:{found.opened}": found.digest for found in named} | {
         Path(folder).relative_to(WEIGHTS).as_posix(): digest_of_model(Path(folder))
         for folder in dict.fromkeys(folders)
         if Path(folder).is_relative_to(WEIGHTS)

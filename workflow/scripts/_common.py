@@ -107,15 +107,26 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
             f"{', '.join(map(str, folders))}: the model works at {system.sample_rate} Hz, but data.sample_rate is "
             f"{rate}; change one of them"
         )
+    channels = snakemake.config["data"]["channels"]
+    if getattr(system, "channels", 1) != channels:
+        raise UserError(
+            f"{', '.join(map(str, folders))}: the model has {system.channels} channels, but data.channels is "
+            f"{channels}; change it"
+        )
     return system
 
 
-def model_folders(files: Any, bundled: Iterable[str]) -> list[Path]:
-    """The folders of models: those of the rule's input files, and those that come with the package."""
+def model_folders(files: Any, bundled: Iterable[str]) -> list[Path | str]:
+    """The folders of models: those of the rule's input files, and those that come with the package.
+
+    Pretrained ones are by what `gmsdi.load` takes.
+    """
     from gmsdi import errors  # a light module, imported to locate the package
 
     folders = dict.fromkeys(Path(file).parent for file in ([files] if isinstance(files, str) else files))
-    return [*folders, *(Path(errors.__file__).parent / "weights" / name for name in bundled)]
+    weights, mark = Path(errors.__file__).parent / "weights", "pretrained:"
+    named = (name.removeprefix(mark) if name.startswith(mark) else weights / name for name in bundled)
+    return [*folders, *named]
 
 
 def workflow_file(name: str) -> Path:

@@ -20,7 +20,7 @@ def of(task: str, files: list[str]) -> list[str]:
 
 with job(snakemake), atomic(snakemake.output[0]) as path:
     made = {
-        series: join_shards(of(task, snakemake.input.tables), of(task, snakemake.input.audio))
+        series: join_shards(of(task, snakemake.input.tables), of(task, snakemake.input.audio), mono=True)
         for task, series in snakemake.params.series.items()
     }
     windows = WindowSet(windows_folder(snakemake.input.windows))

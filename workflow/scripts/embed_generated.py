@@ -24,7 +24,7 @@ with job(snakemake), progress(f"embedding, {snakemake.wildcards.task}") as updat
         LibraryEmbedding(**params.library) if params.get("library") else get_embedding(**params.embedding)
     )
     sample_rate = WindowSet(windows_folder(snakemake.input.windows)).sample_rate
-    clips, audio = join_shards(snakemake.input.tables, snakemake.input.audio)
+    clips, audio = join_shards(snakemake.input.tables, snakemake.input.audio, mono=True)
     found: dict[str, Any] = embed_clips(
         embedding,
         clips,

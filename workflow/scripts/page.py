@@ -73,7 +73,7 @@ with job(snakemake):
     negative = negatives_sheets(pd.read_csv(files.negatives), **config["intervals"]) if files.negatives else []
     data, windows = config["data"], windows_folder(files.windows)
     (model,) = model_folders(files.model, params.bundled)
-    others = sorted(model_folders(files.others, params.bundled_others))
+    others = sorted(model_folders(files.others, params.bundled_others), key=str)
     provenance = [
         (
             "Run",
@@ -84,20 +84,18 @@ with job(snakemake):
             ],
         ),
         ("Model", report.model_facts(model)),
-        *(
-            [("Other models", [(folder.name, report.model_brief(folder)) for folder in sorted(others)])]
-            if others
-            else []
-        ),
+        *([("Other models", [(Path(folder).name, report.model_brief(folder)) for folder in others])] if others else []),
         ("Data", report.data_facts(windows)),
         ("Software", report.versions()),
         ("Time", [(kind, f"{seconds:.0f} s") for kind, seconds in report.times(params.benchmarks)]),
     ]
+    described = "a text-conditioned diffusion model that was trained on mixtures only"
+    if isinstance(model, str):
+        described = f"the pretrained model {model}"
     context = {
         "run": config["run"],
         "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the dataset “{data['kind']}” "
-        f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with a text-conditioned diffusion model that was "
-        "trained on mixtures only.",
+        f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with {described}.",
         "amounts": f"Table 1: {config['grid']['chunks'] or 'all'} chunks of the test split, Table 2: {chunks}. "
         f"Figures 2 and 3: {config['generation']['clips']} clips of each bar.",
         "table1": [sheet_html(sheet) for sheet in sheets1],

@@ -33,7 +33,7 @@ with job(snakemake):
     models = model_folders(files.models, params.bundled)
     data = dict(report.data_facts(windows_folder(files.windows)))
     facts = {
-        "Models": "; ".join(f"{folder.name}: {report.model_brief(folder)}" for folder in models),
+        "Models": "; ".join(f"{Path(folder).name}: {report.model_brief(folder)}" for folder in models),
         "Data": f"validation split, {tracks} tracks, {data['sample rate']}, chunks of {data['chunk']}",
         "Run": f"seed {params.seed}, {datetime.now(UTC):%Y-%m-%d}, {report.machine()}",
         "Software": ", ".join(f"{name} {number}" for name, number in report.versions()),

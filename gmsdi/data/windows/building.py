@@ -34,6 +34,7 @@ def build_windows(
     stems: bool = False,
     version: str = "slakh2100_redux",
     first: int | None = None,
+    channels: int = 1,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -54,6 +55,7 @@ def build_windows(
         stems: also store the stems.
         version: the version that defines the split's tracks, see `gmsdi.data.versions`.
         first: see `gmsdi.data.slakh.list_tracks`.
+        channels: of the windows; see `gmsdi.data.decoding.to_channels`.
         workers: number of threads that read tracks; decoding and resampling release Python's lock.
         progress: called with (tracks done, tracks in all).
 
@@ -67,7 +69,7 @@ def build_windows(
         tracks = [track for track in pool.map(lambda path: _labelled(path, classes), paths) if track is not None]
         if len(tracks) < len(paths):
             _log.warning("%s, %s: %d tracks have no stem of any class", root, split, len(paths) - len(tracks))
-        pieces = [_piece(track, classes, sample_rate) for track in tracks]
+        pieces = [_piece(track, classes, sample_rate, channels) for track in tracks]
         if max((piece.length for piece in pieces), default=0) < window:
             raise UserError(
                 f"{Path(root) / split}: no track is as long as a window ({window} samples at {sample_rate} Hz)"
@@ -82,6 +84,7 @@ def build_windows(
             classes=classes,
             min_active=min_active,
             stems=stems,
+            channels=channels,
             source={"dataset": Path(root).name},
             progress=progress,
         )
@@ -165,6 +168,7 @@ def build_multitrack_windows(
     activity: Activity | None = None,
     gain_db: float = 0.0,
     first: int | None = None,
+    channels: int = 1,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -188,6 +192,7 @@ def build_multitrack_windows(
         activity: how activity is measured.
         gain_db: gain of all files, to keep their sum below full scale.
         first: use only this many tracks of the split, the first in order of name.
+        channels: see `build_windows`.
         workers: see `build_windows`.
         progress: see `build_windows`.
 
@@ -213,7 +218,13 @@ def build_multitrack_windows(
 
         def read() -> tuple[np.ndarray, Heard]:
             decoded = multitracks.decode(
-                track, labels, sample_rate=sample_rate, length=length, activity=activity, gain_db=gain_db
+                track,
+                labels,
+                sample_rate=sample_rate,
+                length=length,
+                activity=activity,
+                gain_db=gain_db,
+                channels=channels,
             )
             spans = {label: own.tolist() for label, own in decoded.activity.items()}
             return decoded.stems, {"activity": spans, "clipped": decoded.clipped}
@@ -242,6 +253,7 @@ def build_multitrack_windows(
             classes=classes,
             min_active=min_active,
             stems=stems,
+            channels=channels,
             source={"dataset": Path(root).name, "files_of_no_class": sum(track.unmatched for track in tracks)},
             heard={**asdict(activity), "gain_db": gain_db},
             skipped=skipped,
@@ -266,7 +278,7 @@ def _labelled(path: Path, classes: Mapping[str, Sequence[str]]) -> slakh.Track |
         return None
 
 
-def _piece(track: slakh.Track, classes: Mapping[str, Sequence[str]], sample_rate: int) -> Piece:
+def _piece(track: slakh.Track, classes: Mapping[str, Sequence[str]], sample_rate: int, channels: int) -> Piece:
     length = round(track.frames * sample_rate / track.sample_rate)
     files = [file for found in track.stems.values() for file in found]
     return Piece(
@@ -274,7 +286,7 @@ def _piece(track: slakh.Track, classes: Mapping[str, Sequence[str]], sample_rate
         files,
         length,
         track.activity,
-        lambda: (slakh.decode(track, list(classes), sample_rate, length), {}),
+        lambda: (slakh.decode(track, list(classes), sample_rate, length, channels), {}),
     )
 
 

@@ -31,7 +31,8 @@ class Piece:
         files: the files that it is read from.
         length: number of samples at the windows' rate.
         activity: see `gmsdi.data.slakh.Track`; empty if it is measured on the audio.
-        read: returns the stems, or only the mixture, int16 `[K, length]` or `[1, length]`, and what decoding revealed.
+        read: returns the stems, or only the mixture, int16 `[K · C, length]` or `[1, length]`, and what decoding
+            revealed.
     """
 
     name: str
@@ -53,6 +54,7 @@ def cut_pieces(
     min_active: float,
     stems: bool,
     source: Mapping[str, object],
+    channels: int = 1,
     heard: Mapping[str, object] | None = None,
     skipped: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None,
@@ -69,13 +71,15 @@ def cut_pieces(
         "sample_rate": sample_rate,
         "classes": {label: list(members) for label, members in classes.items()},
         **({"heard": dict(heard)} if heard else {}),
+        **({"channels": channels} if channels > 1 else {}),
         "versions": {"gmsdi": __version__, "soundfile": version_of("soundfile"), "soxr": version_of("soxr")},
     }
     layout = {"tracks": [piece.name for piece in pieces], "lengths": [piece.length for piece in pieces]}
     store = Store(
         out.with_name(f".{out.name}.building"),
         {**settings, **layout},
-        {"mix.npy": (starts[-1],)} | ({"stems.npy": (len(classes), starts[-1])} if stems else {}),
+        {"mix.npy": (channels, starts[-1]) if channels > 1 else (starts[-1],)}
+        | ({"stems.npy": (len(classes) * channels, starts[-1])} if stems else {}),
     )
 
     def cut(piece: Piece, start: int) -> str | Heard:
@@ -87,9 +91,10 @@ def cut_pieces(
             audio, heard = piece.read()
         except Unreadable as error:
             return str(error)
-        mix = audio[0]
-        if len(audio) > 1:
-            mix = np.clip(audio.sum(axis=0, dtype=np.int32), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        mix = audio[:channels]
+        if len(audio) > channels:
+            summed = audio.reshape(-1, channels, audio.shape[-1]).sum(axis=0, dtype=np.int32)
+            mix = np.clip(summed, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         store.write(start, {"mix.npy": mix} | ({"stems.npy": audio} if stems else {}))
         store.note(piece.name, content, heard)
         return heard

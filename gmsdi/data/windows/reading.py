@@ -27,6 +27,7 @@ class WindowSet:
     Attributes:
         sample_rate: in Hz.
         window: T, length of a window in samples.
+        channels: C.
         labels: the K labels in the order of the classes; empty for mixtures without labels.
         table: one row per window (track, split, offset, active); the index is the window's id.
 
@@ -42,6 +43,7 @@ class WindowSet:
             info = json.loads((self.folder / "info.json").read_text())
             self.sample_rate = int(info["sample_rate"])
             self.window = int(info["window"])
+            self.channels = int(info.get("channels", 1))
             self.labels = list(info["classes"])
             self._min_active = float(info["min_active"])
             # A track may be called "001" or "NA".
@@ -72,20 +74,18 @@ class WindowSet:
         return WindowSet, (self.folder,)
 
     def mixture(self, ids: Sequence[int]) -> np.ndarray:
-        """Mixtures of the windows `ids`, float32 `[N, 1, T]`; the sum of the stems if these are stored."""
+        """Mixtures of the windows `ids`, float32 `[N, C, T]`; the sum of the stems if these are stored."""
         if self._stems is not None:
             return self.stems(ids).sum(axis=1)
-        return _float(np.stack([self._mix[p : p + self.window] for p in self._position[list(ids)]])[:, None])
+        return self.mixture_at(self._position[list(ids)])
 
     def stems(self, ids: Sequence[int]) -> np.ndarray:
-        """Stems of the windows `ids`, float32 `[N, K, 1, T]`.
+        """Stems of the windows `ids`, float32 `[N, K, C, T]`.
 
         Raises:
             UserError: if the folder was built without stems.
         """
-        return _float(
-            np.stack([self._stored_stems[:, p : p + self.window] for p in self._position[list(ids)]])[:, :, None]
-        )
+        return self._stems_at(self._position[list(ids)])
 
     def random_crops(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, list[tuple[str, ...]]]:
         """Draw `n` random mixtures of one window from all tracks, and the labels that are active in each.
@@ -93,7 +93,7 @@ class WindowSet:
         Crops in which no label is active are redrawn; if mixtures have no labels, any crop is used.
 
         Returns:
-            float32 `[n, 1, T]` and n tuples of labels.
+            float32 `[n, C, T]` and n tuples of labels.
 
         Raises:
             UserError: if there are hardly any crops in which a label is active.
@@ -110,14 +110,13 @@ class WindowSet:
         `random_crops`. A stem that a track lacks is zeros.
 
         Returns:
-            float32 `[n, K, 1, T]` and n tuples of labels.
+            float32 `[n, K, C, T]` and n tuples of labels.
 
         Raises:
             UserError: if the folder was built without stems, or there are hardly any such crops.
         """
-        stems = self._stored_stems
         starts, labels = self._random_starts(rng, n, sounding)
-        return _float(np.stack([stems[:, start : start + self.window] for start in starts])[:, :, None]), labels
+        return self._stems_at(starts), labels
 
     def solo_share(self, crops: int = 2000) -> float | None:
         """The share of random windows in which exactly one label is active; None for mixtures without labels.
@@ -149,13 +148,14 @@ class WindowSet:
         )
 
     def mixture_at(self, starts: Iterable[int]) -> np.ndarray:
-        """Mixtures of windows with these starts in the stored audio (see `grid`), float32 `[N, 1, T]`."""
-        return _float(np.stack([self._mix[start : start + self.window] for start in starts])[:, None])
+        """Mixtures of windows with these starts in the stored audio (see `grid`), float32 `[N, C, T]`."""
+        found = np.stack([self._mix[..., start : start + self.window] for start in starts])
+        return _float(found.reshape(-1, self.channels, self.window))
 
     @property
     def samples(self) -> int:
         """Number of samples of all tracks together."""
-        return len(self._mix)
+        return int(self._mix.shape[-1])
 
     @property
     def has_stems(self) -> bool:
@@ -167,6 +167,11 @@ class WindowSet:
         if self._stems is None:
             raise UserError(f"{self.folder}: was built without stems; rebuild the windows with stems=True")
         return self._stems
+
+    def _stems_at(self, starts: Iterable[int]) -> np.ndarray:
+        """Stems of windows with these starts in the stored audio, float32 `[N, K, C, T]`."""
+        found = np.stack([self._stored_stems[:, start : start + self.window] for start in starts])
+        return _float(found.reshape(len(found), -1, self.channels, self.window))
 
     def _random_starts(
         self, rng: np.random.Generator, n: int, sounding: str | None

@@ -22,10 +22,8 @@ from gmsdi.models import hub
 from gmsdi.models.adapters import ace_step, dance_diffusion, stable_audio, stable_audio_3
 from gmsdi.models.adapters.parameterisations import Adapted
 from gmsdi.models.adapters.parts import Opening
+from gmsdi.models.described import INDEX
 from gmsdi.models.folders import CONFIG, WEIGHTS
-
-INDEX = "model_index.json"
-"""What makes a folder a pipeline of diffusers."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,20 @@ def fetch(where: str) -> Path:
         _require_model(told, where)
         return hub.download(where)
     parts, family = _read(told, where)
-    _library(where)
-    family.check(told, where)
+    refuse(told, where)
     patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
     return hub.download(where, patterns, [*UNUSED, *(["*.bin"] if family.safetensors else [])])
+
+
+def refuse(folder: Path, name: str) -> None:
+    """Refuse a pipeline as `open_pipeline` does before it reads weights.
+
+    Raises:
+        UserError: if it cannot be a model, or diffusers is not installed.
+    """
+    _, family = _read(folder, name)
+    _library(name)
+    family.check(folder, name)
 
 
 def _require_model(folder: Path, name: str) -> None:

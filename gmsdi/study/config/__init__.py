@@ -22,8 +22,8 @@ __all__ = ["Config", "digest", "load", "over_base", "slug", "validate", "writabl
 def validate(config: Mapping[str, Any]) -> Config:
     """Check a configuration, and return a copy with every default filled in.
 
-    The value null removes an entry of `data.classes`, `generation.negatives` or `separation.rows` that another file
-    has.
+    The value null removes an entry of `data.classes`, `model.prompts`, `generation.negatives` or `separation.rows` that
+    another file has.
 
     Args:
         config: as `load` or `over_base` returns it.
@@ -37,7 +37,8 @@ def validate(config: Mapping[str, Any]) -> Config:
     from gmsdi.study.config.run import Configuration
 
     given: Config = copy.deepcopy(dict(config))
-    for section, key in (("data", "classes"), ("generation", "negatives"), ("separation", "rows")):
+    emptied = (("data", "classes"), ("model", "prompts"), ("generation", "negatives"), ("separation", "rows"))
+    for section, key in emptied:
         _drop_empty(given.get(section), key)
     data = given.get("data")
     for part in (_at(data, "mini"), _at(_at(data, "midi"), "variety")):

@@ -21,6 +21,7 @@ from gmsdi.study.config.engines import check_engine, check_text
 from gmsdi.study.config.files import WEIGHTS, Config, slug
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.methods import METHODS
+from gmsdi.study.pretrained import refuse_local
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.table_rows import Rows
 
@@ -40,7 +41,7 @@ def check_all(config: Config) -> None:
     """
     for check in (
         _labels, _classes, _fad, _named_labels, _solvers, _rows, _guidance, _generation, _training_data, _trainings,
-        _networks, _bundled,
+        _networks, _channels, _bundled, refuse_local,
     ):  # fmt: skip
         check(config)
 
@@ -119,6 +120,7 @@ def _fad(config: Config) -> None:
 
 
 def _used(config: Config) -> Iterator[tuple[str, str]]:
+    yield from (("model.prompts", label) for label in config["model"]["prompts"])
     for name, row in config["separation"]["rows"].items():
         where = f"separation.rows.{name}"
         yield from ((f"{where}.negatives", label) for label in row.get("negatives", ()))
@@ -300,6 +302,24 @@ def _codec_hop(config: Config) -> int:
     return int(made[codec["use"]]["hop"])
 
 
+def _channels(config: Config) -> None:
+    """Stereo is for models that others have trained."""
+    if config["data"]["channels"] == 1:
+        return
+    own = {
+        "model.train": config["model"]["train"],
+        "demo_training.enabled": config["demo_training"]["enabled"],
+        "model.folder": not config["model"]["folder"],
+    }
+    given = next((key for key, wrong in own.items() if wrong), None)
+    rows = Rows(config)
+    mono = [name for name, row in rows.table.items() if row.system.kind != GMSDI or row.model == "bundled"]
+    if given or mono:
+        place = given or f"separation.rows.{mono[0]}"
+        mend = {"model.folder": "name a pretrained one", None: "leave it out, by null"}.get(given, "set it to false")
+        raise UserError(f"config: data.channels is 2, but the model of {place} has one channel; set it to 1, or {mend}")
+
+
 def _bundled(config: Config) -> None:
     """Sample rate, window and labels of the data match those of models that are used without training."""
     folders, rows = {}, Rows(config)
@@ -325,6 +345,8 @@ def _bundled(config: Config) -> None:
                 f"{', '.join(known['labels'])}; train the systems (baselines.train), or remove their "
                 "rows from separation.rows by setting them to null"
             )
+        if data["channels"] > 1:
+            raise UserError(f"config: data.channels is 2, but the model of {where} has one channel; set it to 1")
         for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
             if key in known and known[key] != data[key] and _fixed(key, known, data):
                 raise UserError(

@@ -210,6 +210,9 @@ class Data(Model):
     )
     sample_rate: Rate = choice(MINI.sample_rate, "in Hz")
     window: Window = choice(32768, "length of a chunk in samples")
+    channels: Literal[1, 2] = choice(
+        1, "channels of the chunks; mono files are used for both of two channels, and others are averaged to one"
+    )
     min_active: NonNegative = choice(0.5, "seconds for which a stem must sound in a chunk to be listed in its prompt")
     classes: Annotated[dict[str, Members], Len(2)] = about(
         "maps each stem label to what is summed into that stem. slakh and mini: instrument classes (inst_class); midi: "

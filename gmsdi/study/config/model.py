@@ -66,7 +66,17 @@ class TextModel(Model):
     """The text-conditioned model."""
 
     train: Flag = choice(False, "train a model as `training` says, and use it instead of `folder`")
-    folder: str | None = choice(None, "folder of the model to use; null means the one that comes with the package")
+    folder: str | None = choice(
+        None,
+        "model to use: its folder, the folder of a diffusers pipeline (docs/pretrained.md), or a repository on the "
+        "Hugging Face Hub that holds one of them, `owner/name` or `owner/name@revision`; null means the one that comes "
+        "with the package",
+    )
+    prompts: dict[str, Annotated[str, Len(1)]] = choice(
+        {},
+        "for a model of free text: maps a stem label to the text that the model is prompted with, such as `electric "
+        "bass guitar, solo`; a label that is not listed is its own prompt",
+    )
     config: Architecture = section(Architecture, "architecture of the model to be trained")
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from gmsdi.errors import UserError
 from gmsdi.study.cost.dag import Job, Overlay, jobs, resolved
 from gmsdi.study.cost.sizes import counted, sizes_of
+from gmsdi.study.pretrained_cost import with_weights
+from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.study.work import PARTS, EmbeddingWindows
 
@@ -41,6 +43,8 @@ class Cost:
 
     Attributes:
         evaluation: time to denoise one signal.
+        encoding: time in which the autoencoder of latents encodes one signal; None if there is none.
+        decoding: time in which it decodes one.
         step: time of one training step; None assumes `BACKWARD` evaluations of each window of its batch.
         parameters: number of parameters, text encoder included; None if unknown.
         memory: peak memory in bytes while sampling; None if unknown.
@@ -49,6 +53,8 @@ class Cost:
 
     evaluation: Seconds
     step: Seconds | None = None
+    encoding: Seconds | None = None
+    decoding: Seconds | None = None
     parameters: int | None = None
     memory: int | None = None
     training_memory: int | None = None
@@ -62,6 +68,7 @@ class Part:
         name: one of `PARTS`.
         jobs: number of jobs.
         evaluations: signals that networks denoise, validations included.
+        codings: signals that an autoencoder encodes or decodes.
         steps: training steps.
         hours: device hours of all jobs together.
         longest: hours of its longest job.
@@ -81,6 +88,7 @@ class Part:
     network_memory: int
     disk: int
     finished: float
+    codings: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,9 @@ def seconds(job: Job, costs: Mapping[str, Cost]) -> float:
     cost, amount = costs[job.work.network], job.amount
     once = cost.evaluation.median
     step = BACKWARD * amount.batch * once if cost.step is None else cost.step.median
-    return amount.evaluations * once + amount.steps * step
+    codings = ((amount.encoded, cost.encoding), (amount.decoded, cost.decoding))
+    coding = sum(count * each.median for count, each in codings if each is not None)
+    return amount.evaluations * once + amount.steps * step + coding
 
 
 def layout(jobs: Sequence[Job], lengths: Mapping[str, float], devices: int) -> dict[str, float]:
@@ -204,6 +214,8 @@ def estimate(
     config = resolved(overlays)
     study, planned = Study(config), jobs(overlays) if planned is None else planned
     sizes, notes = sizes_of(study, planned, chunks=chunks, results=results)
+    costs, known = with_weights(dict(costs), study)
+    notes += known
     every = counted(planned, sizes)
     lengths = {job.name: seconds(job, costs) / 3600 for job in every}
     of_networks = [job for job in every if job.work.network is not None]
@@ -229,10 +241,13 @@ def estimate(
                     network_memory=max(_network_memory(job, costs) for job in own),
                     disk=sum(_disk(job, costs) for job in own),
                     finished=max((done[job.name] for job in own if job.name in done), default=0.0),
+                    codings=sum(job.amount.encoded + job.amount.decoded for job in own),
                 )
             )
     if any("w" in row.OPEN and "w" not in row.fixed for row in study.rows.values()):
         notes.append("w is open until Table 1 is computed; guidance is assumed, which denoises every signal twice")
+    if study.coded and any(job.amount.decoded for job in every) and costs[GMSDI].decoding is None:
+        notes.append("not measured, and therefore not in the hours: encoding and decoding of latents")
     if any(cost.step is None for cost in costs.values()) and any(job.amount.steps for job in every):
         notes.append(
             f"training steps that were not measured are assumed to cost {BACKWARD} evaluations of every window"

@@ -60,7 +60,7 @@ def sizes_of(
     if chunks is not None:
         whole[study.part("test")] = chunks
         notes.append(f"chunks of the whole test split: {chunks}, as given")
-    return Sizes(window, whole, frames, longest), notes
+    return Sizes(window, whole, frames, longest, study.config["data"]["channels"]), notes
 
 
 def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | None, str]:

@@ -11,7 +11,9 @@ def text(costs: Costs) -> str:
     """Format costs as plain tables."""
     devices = "1 device" if costs.devices == 1 else f"{costs.devices} devices"
     lines = [f"Costs of run {costs.run} on {devices} ({costs.device})", ""]
+    coded = any(cost.decoding for cost in costs.costs.values())
     head = ["network", "parameters", "ms per evaluation", "s per training step", "memory", "in training"]
+    head += ["ms per encoding", "ms per decoding"] if coded else []
     rows = [
         [
             network,
@@ -20,6 +22,7 @@ def text(costs: Costs) -> str:
             "" if cost.step is None else _spread(cost.step),
             "" if cost.memory is None else _bytes(cost.memory),
             "" if cost.training_memory is None else _bytes(cost.training_memory),
+            *(("" if one is None else _spread(one, 1e3) for one in (cost.encoding, cost.decoding)) if coded else ()),
         ]
         for network, cost in costs.costs.items()
     ]

@@ -17,6 +17,8 @@ from gmsdi.study.config import Config
 from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.cost.estimates import Cost, Seconds
 from gmsdi.study.counting import CALL
+from gmsdi.study.pretrained_cost import time_pretrained
+from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
 
@@ -64,6 +66,11 @@ def measure(
     torch.set_num_threads(threads)
     try:
         for network in study.systems:
+            if network == GMSDI and study.pretrained:
+                if progress is not None:
+                    progress(f"{network}: sampling, {CALL} signals at a time, and its autoencoder")
+                costs[network] = time_pretrained(study, device, repetitions, _Clock)
+                continue
             if progress is not None:
                 progress(f"{network}: sampling, {CALL} signals at a time")
             evaluation, parameters, memory = _time_sampling(study, network, device, repetitions)
@@ -75,7 +82,9 @@ def measure(
                     progress(f"{network}: training, {TrainingConfig(**training).batch} windows a step")
                 built = "gmsdi" if model == "demo" else model
                 step, training_memory, parameters = _time_training(study, built, training, device, repetitions)
-            costs[network] = Cost(evaluation, step, parameters, memory, training_memory)
+            costs[network] = Cost(
+                evaluation, step, parameters=parameters, memory=memory, training_memory=training_memory
+            )
     finally:
         torch.set_num_threads(before)
     kind = torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, threads: {threads}"

@@ -96,12 +96,12 @@ class Task(Frozen, ABC):
             system: the opened system, from `system.open`.
             bars: the bar of each clip; all the same if `by_bar`.
             seeds: one per clip.
-            given: `[B, I, 1, T]`, the given stems.
+            given: `[B, I, C, T]`, the given stems.
             levels: level of the mixture that each clip's given stems are from (see `gmsdi.systems.base.Accompany`).
             callback: called with (step, steps).
 
         Returns:
-            float32 `[B, R, T]`: the stems in the order of `rows`, and the mixture if there is one.
+            float32 `[B, R, C, T]`: the stems in the order of `rows`, and the mixture if there is one.
         """
 
     def evaluations(self, bars: Sequence[str], batch: int) -> int:
@@ -180,10 +180,10 @@ class Accompanied(Task):
         others, mixture = self.accompany(
             system, torch.from_numpy(given), known, seeds=seeds, levels=levels, callback=callback
         )
-        audio = np.zeros((len(bars), self.signals, given.shape[-1]), np.float32)
-        audio[:, [labels.index(label) for label in known]] = given[:, :, 0]
-        audio[:, [k for k, label in enumerate(labels) if label not in known]] = others[:, :, 0].numpy()
-        audio[:, -1] = mixture[:, 0].numpy()
+        audio = np.zeros((len(bars), self.signals, *given.shape[-2:]), np.float32)
+        audio[:, [labels.index(label) for label in known]] = given
+        audio[:, [k for k, label in enumerate(labels) if label not in known]] = others.numpy()
+        audio[:, -1] = mixture.numpy()
         return audio
 
     @abstractmethod
@@ -201,7 +201,7 @@ class Accompanied(Task):
 
 
 def with_mixture(stems: Tensor, mixture: Tensor) -> np.ndarray:
-    """Join stems `[B, R, 1, T]` and their mixture `[B, 1, T]` into clips `[B, R + 1, T]`."""
+    """Join stems `[B, R, C, T]` and their mixture `[B, C, T]` into clips `[B, R + 1, C, T]`."""
     import torch
 
-    return torch.cat([stems, mixture[:, None]], dim=1)[:, :, 0].numpy()
+    return torch.cat([stems, mixture[:, None]], dim=1).numpy()

@@ -40,7 +40,7 @@ class SingleWeakMsdm(Alone):
         callback: Callback | None = None,
     ) -> np.ndarray:
         """See `Task.generate`."""
-        return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).numpy()
+        return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).unsqueeze(1).numpy()
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
         """See `Task.evaluations_of`; each label has its own network and therefore its own calls."""

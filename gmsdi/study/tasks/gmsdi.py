@@ -98,7 +98,7 @@ class Single(Guided, Alone):
         from gmsdi.sampling.guidance import Prompt
 
         prompts = [Prompt(label, self.negatives.get(label)) for label in bars]
-        return system.sample(prompts, seeds=seeds, callback=callback, **self._options()).numpy()
+        return system.sample(prompts, seeds=seeds, callback=callback, **self._options()).unsqueeze(1).numpy()
 
     def evaluations_of(self, bars: Sequence[str]) -> int:
         """See `Task.evaluations_of`."""

@@ -1,0 +1,206 @@
+"""Regenerate the tables of docs/pretrained.md: what pretrained models cost, by the sizes of their classes.
+
+`python -m benchmarks.pretrained`, in the repository's root, takes a minute. It builds the networks and autoencoders of
+diffusers at their default sizes, those of the published models, without memory (torch's device meta), counts their
+operations and parameters, and converts them to time at an assumed throughput, `--teraflops`. With `--measure` it
+also times a part of one on this machine's CPU. Each table replaces the text between `<!-- name -->` and the next
+`<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.scaling import fill, number, table
+from gmsdi.models.adapters.parts import latents
+from gmsdi.study import latents as taken
+from gmsdi.study.config import load, validate
+from gmsdi.study.study import Study
+
+ROOT = Path(__file__).parents[1]
+PAGE, CONFIG = ROOT / "docs" / "pretrained.md", ROOT / "config" / "pretrained.yaml"
+TERAFLOPS = 100.0
+"""Assumed throughput of a GPU, in 10¹² operations per second."""
+CHANNELS = 2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A pretrained model at its real size, with random weights or none.
+
+    Attributes:
+        transformer: the network.
+        vae: the autoencoder.
+        denoise: denoises one signal.
+        space: of one signal.
+        samples: of its window.
+        rate: in Hz.
+    """
+
+    transformer: torch.nn.Module
+    vae: torch.nn.Module
+    denoise: Callable[[], Any]
+    space: Any
+    samples: int
+    rate: int
+
+
+def stable_audio(device: str, layers: int = 24, length: int = 1024) -> Parts:
+    """Stable Audio Open 1.0, whose prompts have 128 tokens and two of the duration."""
+    from diffusers import AutoencoderOobleck, StableAudioDiTModel
+    from diffusers.models.embeddings import get_1d_rotary_pos_embed
+
+    with torch.device(device):
+        net, vae = StableAudioDiTModel(num_layers=layers).eval(), AutoencoderOobleck().eval()
+        cos, sin = get_1d_rotary_pos_embed(
+            net.config.attention_head_dim // 2, length + 1, use_real=True, repeat_interleave_real=False
+        )
+        given = (torch.zeros(1, net.config.in_channels, length), torch.zeros(1))
+        attended, state = torch.zeros(1, 130, 768), torch.zeros(1, 1, 1536)
+    hop = vae.hop_length
+
+    def denoise() -> Any:
+        return net(
+            *given,
+            encoder_hidden_states=attended,
+            global_hidden_states=state,
+            rotary_embedding=(cos.to(device), sin.to(device)),
+        )
+
+    space = latents(lambda audio: vae.encode(audio).latent_dist.mode(), lambda x: vae.decode(x).sample, 64, hop)
+    return Parts(net, vae, denoise, space, hop * length, 44100)
+
+
+def stable_audio_3(device: str, layers: int | None = None, length: int = 506) -> Parts:
+    """Stable Audio 3 medium with the small SAME, 256 tokens of a prompt and one of the duration."""
+    from diffusers import AutoencoderSAME, StableAudio3DiTModel
+
+    own = {} if layers is None else {"depth": layers}
+    with torch.device(device):
+        net, vae = StableAudio3DiTModel(**own).eval(), AutoencoderSAME().eval()
+        given = (torch.zeros(1, net.config.io_channels, length), torch.zeros(1))
+        attended, mask = torch.zeros(1, 257, net.config.cond_token_dim), torch.ones(1, 257, dtype=torch.bool)
+        state = torch.zeros(1, net.config.global_cond_dim)
+
+    def denoise() -> Any:
+        return net(*given, encoder_hidden_states=attended, encoder_attention_mask=mask, global_hidden_states=state)
+
+    hop, dim = vae.downsampling_ratio, vae.config.latent_dim
+    space = latents(lambda audio: vae.encode(audio).latents, lambda x: vae.decode(x).sample, dim, hop)
+    return Parts(net, vae, denoise, space, hop * length, 44100)
+
+
+MODELS: dict[str, Callable[..., Parts]] = {
+    "Stable Audio Open 1.0": stable_audio,
+    "Stable Audio 3 medium base, with the small autoencoder": stable_audio_3,
+}
+"""By the default sizes of their classes; those of ACE-Step's autoencoder are another model's."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Operations of one signal of a window; a multiplication and an addition count as two."""
+
+    denoising: int
+    encoding: int
+    decoding: int
+    transformer: int
+    vae: int
+    seconds: float
+
+
+def works(parts: Parts, audio: torch.Tensor) -> list[Callable[[], Any]]:
+    """What is counted and timed of a model: a signal denoised, and audio `[1, C, T]` encoded and decoded."""
+    with torch.no_grad():
+        state = parts.space.encode(audio)
+    return [parts.denoise, lambda: parts.space.encode(audio), lambda: parts.space.decode(state)]
+
+
+def _operations(run: Callable[[], Any]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        run()
+    return int(flops.get_total_flops())
+
+
+@cache
+def counted(name: str) -> Counted:
+    """The operations and parameters of a model, from shapes alone."""
+    parts = MODELS[name]("meta")
+    found = [_operations(run) for run in works(parts, torch.zeros(1, CHANNELS, parts.samples, device="meta"))]
+    sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (parts.transformer, parts.vae)]
+    return Counted(*found, *sizes, parts.samples / parts.rate)
+
+
+def operations() -> list[str]:
+    """The table of operations."""
+    head = ["", "window", "denoise", "encode", "decode", "weights on the device, float32"]
+    rows = []
+    for name in MODELS:
+        one = counted(name)
+        amounts = [f"{value / 1e12:.2f} T" for value in (one.denoising, one.encoding, one.decoding)]
+        rows.append([name, f"{one.seconds:.2f} s", *amounts, f"{4 * (one.transformer + one.vae) / 1e9:.1f} GB"])
+    return table(head, rows)
+
+
+def hours(teraflops: float = TERAFLOPS) -> list[str]:
+    """What the rows and tasks of config/pretrained.yaml take for one chunk or clip."""
+    one = counted("Stable Audio Open 1.0")
+    study = Study(validate(load(CONFIG)))
+    batch = study.config["jobs"]["batch"]
+    runs = {row.title: (taken.of_row(row, batch, batch), batch) for row in study.rows.values()}
+    for name in ("single", "total", "partial"):
+        task = study.tasks[name]
+        bars = task.bars()[:1] * batch
+        runs[f"Figure {3 if task.mixed else 2}, {name}"] = (taken.of_task(task, bars, batch), batch)
+    rows = []
+    for title, (own, items) in runs.items():
+        work = own.evaluations * one.denoising + own.encoded * one.encoding + own.decoded * one.decoding
+        counts = [number(count / items) for count in (own.evaluations, own.encoded, own.decoded)]
+        rows.append([title, *counts, f"{work / items / 1e15:.2f} P", f"{work / items / teraflops / 1e12:.0f} s"])
+    return table(["for one window", "denoised", "encoded", "decoded", "operations", f"at {teraflops:g} T/s"], rows)
+
+
+def measured(repetitions: int = 1) -> list[str]:
+    """Operations per second of one core's time here, of two layers of the network and 1.5 s of audio."""
+    name = next(iter(MODELS))
+    parts = MODELS[name]("cpu", layers=2, length=1024)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cells = []
+    for run in works(parts, torch.randn(1, CHANNELS, parts.samples // 32)):
+        spent = []
+        for _ in range(repetitions):
+            start = time.process_time()
+            with torch.no_grad():
+                run()
+            spent.append(time.process_time() - start)
+        cells.append(f"{_operations(run) / statistics.median(spent) / 1e9:.0f} G/s")
+    torch.set_num_threads(before)
+    return table(["", "denoise", "encode", "decode"], [[name, *cells]])
+
+
+def main() -> None:
+    """Update the tables of the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teraflops", type=float, default=TERAFLOPS, help="throughput of a GPU (default: %(default)s)")
+    parser.add_argument("--measure", action="store_true", help="also time parts of the models on this machine's CPU")
+    given = parser.parse_args()
+    fill("operations", operations(), PAGE)
+    fill("hours", hours(given.teraflops), PAGE)
+    if given.measure:
+        fill("measured", measured(), PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""What the folder of a pipeline of diffusers says of itself, read from its small files alone.
+
+Nothing is opened, no weights are read, and neither torch nor diffusers is needed: so much is known before a download of
+gigabytes and before the first job of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gmsdi.errors import UserError
+
+INDEX = "model_index.json"
+"""What makes a folder a pipeline of diffusers."""
+SIGMA_DATA = {"DanceDiffusionPipeline": 0.1}
+"""Standard deviation of a family's clean states, where it is not 1, that of latents."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A pipeline, before it is opened.
+
+    Attributes:
+        kind: the class of the pipeline.
+        sample_rate: in Hz.
+        channels: of its audio.
+        hop: samples of a state's step, of which its windows are multiples.
+        longest: samples of the longest window; None is any.
+        usual: samples of its window unless told otherwise.
+        prompted: whether it takes prompts.
+        latent: channels of its latents; None of a model of waveforms.
+        parameters: of each part whose weights are here, by the part's name.
+    """
+
+    kind: str
+    sample_rate: int
+    channels: int
+    hop: int
+    longest: int | None
+    usual: int
+    prompted: bool = True
+    latent: int | None = None
+    parameters: dict[str, int] = field(default_factory=dict)
+
+    def refusal(self, window: int) -> str | None:
+        """Why it cannot have windows of so many samples; None if it can."""
+        if window % self.hop:
+            near = max(self.hop, round(window / self.hop) * self.hop)
+            return f"not a multiple of the {self.hop} samples of its latents; {near} is"
+        if self.longest is not None and window > self.longest:
+            return f"longer than the {self.longest} ({self.longest / self.sample_rate:.2f} s) that it was trained at"
+        return None
+
+
+def is_pipeline(folder: str | Path) -> bool:
+    """Whether a folder holds a pipeline."""
+    return (Path(folder) / INDEX).is_file()
+
+
+def describe(folder: str | Path, name: str | None = None) -> Described:
+    """What a pipeline's folder says.
+
+    Args:
+        folder: with `model_index.json` and the parts' configurations; weights may be missing.
+        name: for messages; None is the folder.
+
+    Raises:
+        UserError: if its files are damaged, or it is of no family that can be a model.
+    """
+    folder, name = Path(folder), name or str(folder)
+    kind = str(_json(folder / INDEX, name).get("_class_name"))
+    if kind not in _FAMILIES:
+        raise UserError(f"{name}: a {kind}; models can be made of {', '.join(_FAMILIES)}")
+    try:
+        found = _FAMILIES[kind](folder, name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{name}: the configuration of a part lacks {error}; fetch it again") from error
+    return Described(kind=kind, parameters=_parameters(folder), **found)
+
+
+def _stable_audio(folder: Path, name: str) -> dict[str, Any]:
+    vae, net = (_json(folder / part / "config.json", name) for part in ("vae", "transformer"))
+    hop = math.prod(vae["downsampling_ratios"])
+    longest = hop * int(net["sample_size"])
+    return {**_audio(vae), "hop": hop, "longest": longest, "usual": longest, "latent": net["in_channels"]}
+
+
+def _stable_audio_3(folder: Path, name: str) -> dict[str, Any]:
+    vae = _json(folder / "vae" / "config.json", name)
+    hop = int(vae["patch_size"]) * math.prod(vae["encoder_strides"])
+    return {**_audio(vae), **_free(hop, 47.0, vae["sampling_rate"]), "latent": vae["latent_dim"]}
+
+
+def _ace_step(folder: Path, name: str) -> dict[str, Any]:
+    vae, net = (_json(folder / part / "config.json", name) for part in ("vae", "transformer"))
+    hop = math.prod(vae["downsampling_ratios"])
+    return {**_audio(vae), **_free(hop, 60.0, vae["sampling_rate"]), "latent": net["audio_acoustic_hidden_dim"]}
+
+
+def _dance_diffusion(folder: Path, name: str) -> dict[str, Any]:
+    net = _json(folder / "unet" / "config.json", name)
+    hop = 2 ** len(net["up_block_types"])
+    usual = net["sample_size"] - net["sample_size"] % hop
+    shape = {"sample_rate": net["sample_rate"], "channels": net["in_channels"]}
+    return {**shape, "hop": hop, "longest": None, "usual": usual, "prompted": False}
+
+
+_FAMILIES = {
+    "StableAudioPipeline": _stable_audio,
+    "StableAudio3Pipeline": _stable_audio_3,
+    "AceStepPipeline": _ace_step,
+    "DanceDiffusionPipeline": _dance_diffusion,
+}
+
+
+def _audio(vae: dict[str, Any]) -> dict[str, Any]:
+    return {"sample_rate": int(vae["sampling_rate"]), "channels": int(vae["audio_channels"])}
+
+
+def _free(hop: int, seconds: float, rate: int) -> dict[str, Any]:
+    """Windows of any length."""
+    return {"hop": hop, "longest": None, "usual": hop * max(1, round(seconds * rate / hop))}
+
+
+def _json(file: Path, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: no readable {file.parent.name}/{file.name} there; fetch it again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{name}: {file.parent.name}/{file.name} is no mapping; fetch it again")
+    return found
+
+
+def _parameters(folder: Path) -> dict[str, int]:
+    """Parameters of the parts, from the headers of their safetensors files."""
+    counts: dict[str, int] = {}
+    for file in sorted(folder.glob("*/*.safetensors")):
+        if ".fp16." not in file.name:
+            counts[file.parent.name] = counts.get(file.parent.name, 0) + _count(file)
+    return counts
+
+
+def _count(file: Path) -> int:
+    """Numbers in a safetensors file; 0 if it is damaged."""
+    try:
+        with file.open("rb") as opened:
+            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, MemoryError):
+        return 0
