@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import gmsdi
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
 from gmsdi.study import cost
 from gmsdi.study.study import Study
