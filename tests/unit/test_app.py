@@ -61,8 +61,11 @@ def test_other_tasks_have_their_own_arguments():
     [
         ({"steps": None}, "steps is empty; give a number"),
         ({"w": None}, "w is empty; give a number"),
-        ({"interval": "all"}, "guidance between 'all': write two noise levels, as \"0.1, inf\""),
-        ({"negatives": "Bass=Drums"}, "negative prompt 'Bass=Drums': write one a line, as \"Bass: Drums, Guitar\""),
+        ({"interval": "all"}, "guidance between 'all': write two noise levels, such as \"0.1, inf\""),
+        (
+            {"negatives": "Bass=Drums"},
+            "negative prompt 'Bass=Drums': write one per line, such as \"Bass: Drums, Guitar\"",
+        ),
         ({"gamma_x": "wide"}, 'gamma_x \'wide\': write a number, "inf", or "2*sigma" (also "2*sigma above 0.1")'),
     ],
 )
