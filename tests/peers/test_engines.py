@@ -43,12 +43,12 @@ def test_laion_clap_embeds_as_ours_on_transformers(laion, tmp_path, monkeypatch)
     texts = ["Bass", "Drums, Guitar, Piano", "B"]
     expected = ours.embed_text(texts)
     np.testing.assert_allclose(theirs.embed_text(texts), expected, rtol=0, atol=1e-4)
-    assert np.abs(expected[0] - expected[1]).max() > 0.01  # the texts differ by more than the encoders
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3  # ten times what the encoders may differ by
     for seconds, rate in ((3.3, 22050), (11.9, 22050)):
         audio = clips(seconds, rate)[:, None]
         expected = ours.embed_audio(audio, rate)
         np.testing.assert_allclose(theirs.embed_audio(audio, rate), expected, rtol=0, atol=1e-4)
-        assert np.abs(expected[0] - expected[1]).max() > 0.01
+        assert np.abs(expected[0] - expected[1]).max() > 1e-3
     with pytest.raises(UserError, match="longer than 77 tokens"):
         theirs.embed_text(["B" * 80])
     with pytest.raises(UserError, match=r"is a folder, but laion-clap reads the file"):
