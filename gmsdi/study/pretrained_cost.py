@@ -18,7 +18,6 @@ from gmsdi.study.counting import CALL
 from gmsdi.study.setups import GMSDI
 
 if TYPE_CHECKING:
-    from gmsdi.study.cost.estimates import Cost
     from gmsdi.study.study import Study
 
 ON_DEVICE = ("transformer", "vae", "unet")
@@ -31,8 +30,8 @@ def weights_of(parameters: dict[str, int]) -> int:
     return BYTES * sum(count for part, count in parameters.items() if part in ON_DEVICE)
 
 
-def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable[[str], Any]) -> Cost:
-    """Time a pretrained model, see `gmsdi.study.cost.measure`.
+def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable[[str], Any]) -> dict[str, Any]:
+    """Time a pretrained model: what its `gmsdi.study.cost.Cost` has.
 
     Args:
         study: whose `model.folder` is one.
@@ -47,7 +46,6 @@ def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable
 
     from gmsdi.models import registry
     from gmsdi.sampling.solver import Guidance, Solver
-    from gmsdi.study.cost.estimates import Cost, Seconds
 
     config, folder = study.config, study.config["model"]["folder"]
     options = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
@@ -63,7 +61,7 @@ def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable
     evaluation, memory = own.seconds(system.evaluations / steps), own.memory()
     pipeline = system.pipeline
     audio = torch.randn(1, pipeline.channels, pipeline.window, device=pipeline.device)
-    timed: dict[str, Seconds] = {}
+    timed: dict[str, Any] = {}
     with torch.no_grad():
         state = pipeline.model.space.encode(audio)
         work = {"encoding": lambda: pipeline.model.space.encode(audio)}
@@ -75,10 +73,10 @@ def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable
                 coding.tick()
             timed[name] = coding.seconds(1)
     parts = describe(registry.folder_of(folder), folder).parameters
-    return Cost(evaluation, parameters=sum(parts.values()), memory=memory, **timed)
+    return {"evaluation": evaluation, "parameters": sum(parts.values()), "memory": memory, **timed}
 
 
-def with_weights(costs: dict[str, Cost], study: Study) -> tuple[dict[str, Cost], list[str]]:
+def with_weights(costs: dict[str, Any], study: Study) -> tuple[dict[str, Any], list[str]]:
     """Costs that were not measured with what the files of a pretrained model say of its memory, and how it is known."""
     folder, cost = study.config["model"]["folder"], costs.get(GMSDI)
     if not study.coded or not folder or cost is None or cost.memory is not None:

@@ -5,7 +5,6 @@ from dataclasses import fields
 
 import pytest
 
-import gmsdi
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
 from gmsdi.study import cost
 from gmsdi.study.study import Study

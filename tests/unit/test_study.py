@@ -145,7 +145,7 @@ GUIDED = {
 PLAIN = {"consistent": False, "by_power": None}
 BEYOND = {"paper": None, "published": False, "chosen_on": "validation"}
 PAPERS = {"published": True, "chosen_on": "test"}
-SYSTEM = {"kind": "gmsdi", "labels": tuple(LABELS)}
+SYSTEM = {"kind": "gmsdi", "labels": tuple(LABELS), "prompts": {}, "seconds": 4.096}
 
 
 @pytest.mark.parametrize(

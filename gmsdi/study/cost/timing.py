@@ -69,7 +69,7 @@ def measure(
             if network == GMSDI and study.pretrained:
                 if progress is not None:
                     progress(f"{network}: sampling, {CALL} signals at a time, and its autoencoder")
-                costs[network] = time_pretrained(study, device, repetitions, _Clock)
+                costs[network] = Cost(**time_pretrained(study, device, repetitions, _Clock))
                 continue
             if progress is not None:
                 progress(f"{network}: sampling, {CALL} signals at a time")
