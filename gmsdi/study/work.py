@@ -445,8 +445,15 @@ class Works:
     def generation(self, task: str, shard: int, shards: int) -> Work:
         """Generating one shard of a task's clips."""
         own, batch = self.study.tasks[task], self.config["jobs"]["batch"]
-        coded, shares = self.study.coded and own.system.kind == GMSDI, {"shard": (shard, shards)}
-        return Generating(self._figure(own), network=own.system.kind, tasks=[own], batch=batch, coded=coded, **shares)
+        kind = own.system.kind
+        return Generating(
+            self._figure(own),
+            network=kind,
+            tasks=[own],
+            batch=batch,
+            coded=self.study.coded and kind == GMSDI,
+            shard=(shard, shards),
+        )
 
     def embedding(self, task: str | None) -> Work:
         """Embedding a task's clips and comparing their stems a few at a time; None means the references' clips."""

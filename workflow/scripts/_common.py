@@ -108,9 +108,9 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
             f"{rate}; change one of them"
         )
     channels = snakemake.config["data"]["channels"]
-    if getattr(system, "channels", 1) != channels:
+    if (known := getattr(system, "channels", 1)) != channels:
         raise UserError(
-            f"{', '.join(map(str, folders))}: the model has {system.channels} channels, but data.channels is "
+            f"{', '.join(map(str, folders))}: the model has {known} channels, but data.channels is "
             f"{channels}; change it"
         )
     return system
