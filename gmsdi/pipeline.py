@@ -62,9 +62,10 @@ def load(
     Raises:
         UserError: if the folder does not hold a valid model of mixtures, or the device does not exist.
     """
-    folder, batch = registry.folder_of(path), {"max_batch": max_batch, "fixed_batch": fixed_batch}
+    folder = registry.folder_of(path)
+    batch: dict[str, Any] = {"max_batch": max_batch, "fixed_batch": fixed_batch}
     if is_pipeline(folder):
-        own = registry.load(path, device=device, precision=precision, seconds=seconds)
+        own: Any = registry.load(path, device=device, precision=precision, seconds=seconds)
         known = {"sample_rate": own.sample_rate, "window": own.window}
         return Pipeline(own, known, device=own.device, **batch)
     model = registry.open_folder(folder, device=device, precision=precision)

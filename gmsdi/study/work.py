@@ -445,8 +445,9 @@ class Works:
     def generation(self, task: str, shard: int, shards: int) -> Work:
         """A share of the clips of a task."""
         own, batch = self.study.tasks[task], self.config["jobs"]["batch"]
-        coded, shares = self.study.coded and own.system.kind == GMSDI, {"shard": (shard, shards)}
-        return Generating(self._figure(own), network=own.system.kind, tasks=[own], batch=batch, coded=coded, **shares)
+        coded, kind = self.study.coded and own.system.kind == GMSDI, own.system.kind
+        part = self._figure(own)
+        return Generating(part, network=kind, tasks=[own], batch=batch, shard=(shard, shards), coded=coded)
 
     def embedding(self, task: str | None) -> Work:
         """Embeddings of the clips of a task and of their stems, compared a few at a time, or of the references."""
