@@ -60,7 +60,8 @@ def stable_audio(device: str, layers: int = 24, length: int = 1024) -> Parts:
     from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
     with torch.device(device):
-        net, vae = StableAudioDiTModel(num_layers=layers), AutoencoderOobleck()
+        net: Any = StableAudioDiTModel(num_layers=layers)
+        vae: Any = AutoencoderOobleck()
         cos, sin = get_1d_rotary_pos_embed(
             net.config.attention_head_dim // 2, length + 1, use_real=True, repeat_interleave_real=False
         )
@@ -86,7 +87,8 @@ def stable_audio_3(device: str, layers: int | None = None, length: int = 506) ->
 
     own = {} if layers is None else {"depth": layers}
     with torch.device(device):
-        net, vae = StableAudio3DiTModel(**own), AutoencoderSAME()
+        net: Any = StableAudio3DiTModel(**own)
+        vae: Any = AutoencoderSAME()
         given = (torch.zeros(1, net.config.io_channels, length), torch.zeros(1))
         attended, mask = torch.zeros(1, 257, net.config.cond_token_dim), torch.ones(1, 257, dtype=torch.bool)
         state = torch.zeros(1, net.config.global_cond_dim)
