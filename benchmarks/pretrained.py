@@ -60,7 +60,8 @@ def stable_audio(device: str, layers: int = 24, length: int = 1024) -> Parts:
     from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
     with torch.device(device):
-        net, vae = StableAudioDiTModel(num_layers=layers).eval(), AutoencoderOobleck().eval()
+        net: Any = StableAudioDiTModel(num_layers=layers)
+        vae: Any = AutoencoderOobleck()
         cos, sin = get_1d_rotary_pos_embed(
             net.config.attention_head_dim // 2, length + 1, use_real=True, repeat_interleave_real=False
         )
@@ -86,7 +87,8 @@ def stable_audio_3(device: str, layers: int | None = None, length: int = 506) ->
 
     own = {} if layers is None else {"depth": layers}
     with torch.device(device):
-        net, vae = StableAudio3DiTModel(**own).eval(), AutoencoderSAME().eval()
+        net: Any = StableAudio3DiTModel(**own)
+        vae: Any = AutoencoderSAME()
         given = (torch.zeros(1, net.config.io_channels, length), torch.zeros(1))
         attended, mask = torch.zeros(1, 257, net.config.cond_token_dim), torch.ones(1, 257, dtype=torch.bool)
         state = torch.zeros(1, net.config.global_cond_dim)
@@ -138,8 +140,9 @@ def counted(name: str) -> Counted:
     """The operations and parameters of a model, from shapes alone."""
     parts = MODELS[name]("meta")
     found = [_operations(run) for run in works(parts, torch.zeros(1, CHANNELS, parts.samples, device="meta"))]
-    sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (parts.transformer, parts.vae)]
-    return Counted(*found, *sizes, parts.samples / parts.rate)
+    network, vae = (sum(one.numel() for one in part.parameters()) for part in (parts.transformer, parts.vae))
+    denoising, encoding, decoding = found
+    return Counted(denoising, encoding, decoding, network, vae, parts.samples / parts.rate)
 
 
 def operations() -> list[str]:

@@ -102,7 +102,7 @@ def _run(
         before: signals that are decoded before the first.
         last: signals that are decoded after the last.
     """
-    w: Any = getattr(own, "w", None) if isinstance(own, methods.Row) else own.guidance["w"]
+    w = own.w if isinstance(own, methods.Guided) else own.guidance["w"]
     times = len(evaluation_sigmas(own.solver))
     denoised = passes(own.solver, own.guidance, w) * sum(filled(rows * items) for rows in calls)
     return Taken(denoised, times * encoded * items, (times * decoded + before + last) * items)
