@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.io.audio import SUFFIXES, Encoding, Samples, Source, opened, writing
+from gmsdi.io.audio import SUFFIXES, Encoding, Samples, Source, Target, mark_of, marked, opened, writing
 from gmsdi.io.files import require_space, require_writable
 from gmsdi.song import Separation
 from gmsdi.types import Progress, file_names
@@ -78,6 +77,8 @@ def plan(
     residual: str | None = None,
     name: str = NAME,
     model: str = "",
+    again: bool = True,
+    unusable: Callable[[Path, UserError], None] | None = None,
 ) -> list[Job]:
     """The songs and their files, checked as far as they can be without the model.
 
@@ -90,6 +91,9 @@ def plan(
         residual: what the file of the residual is called; None is without.
         name: of the files below `out`, with the fields track, stem, ext and model.
         model: the model's name, for that field.
+        again: whether songs whose files are there are separated again.
+        unusable: called with each song of a folder that cannot be used, and why, in place of the error; a song that is
+            named itself is refused.
 
     Raises:
         UserError: if a song cannot be read or is cut off, there is none, two files would have one name or one that of a
@@ -105,20 +109,30 @@ def plan(
             below = Path(name.format(**told))
             if below.is_absolute() or ".." in below.parts or not below.name.strip(". "):
                 raise UserError(f"--name {name!r} makes {str(below)!r}, which is not inside the folder of --out")
+            if (suffix := below.suffix.lower()) in SUFFIXES and suffix != f".{encoding.format}":
+                raise UserError(
+                    f"--name {name!r} makes {str(below)!r}, but {encoding.format} is written; end it with .{{ext}}, or "
+                    "choose another --format"
+                )
             files[stem] = out / below
         jobs.append((path, track, found, files))
-    written = {os.path.realpath(file) for *_, files in jobs for file in files.values()}
-    # What an earlier run has written into a folder of songs is no song.
-    jobs = [job for job in jobs if not (job[2] and os.path.realpath(job[0]) in written)]
-    songs = {(status.st_dev, status.st_ino) for path, *_ in jobs if path.exists() and (status := path.stat())}
+    marks, below_out = {mark_of(path) for path, *_ in jobs}, Path(os.path.realpath(out))
+    # What an earlier run has written into a folder of songs is no song, and is marked as such.
+    jobs = [
+        (path, track, found, files)
+        for path, track, found, files in jobs
+        if not (found and Path(os.path.realpath(path)).is_relative_to(below_out) and marked(path) in marks)
+    ]
+    songs = {(status.st_dev, status.st_ino) for path, *_ in jobs if os.path.exists(path) and (status := path.stat())}
     taken: dict[str, Path] = {}
     result = []
-    for path, track, _, files in jobs:
+    for path, track, found, files in jobs:
         for file in files.values():
             real = os.path.realpath(file)
-            if file.exists() and (file.stat().st_dev, file.stat().st_ino) in songs:
+            if os.path.exists(file) and (file.stat().st_dev, file.stat().st_ino) in songs:
                 raise UserError(
-                    f"{file}: this song would be overwritten by its own stem; choose another place with --out or --name"
+                    f"{file}: this song would be overwritten by a stem of {path}; choose another place with --out or "
+                    "--name, or name the songs instead of their folder"
                 )
             if (other := taken.setdefault(real.casefold(), path)) is not path:
                 raise UserError(
@@ -126,17 +140,21 @@ def plan(
                 )
         if len({os.path.realpath(file).casefold() for file in files.values()}) < len(files):
             raise UserError(f"--name {name!r} gives several stems of {path} the same name; add {{stem}}")
-        source = opened(path)
-        encoding.require(source.sample_rate, source.channels, str(path))
+        try:
+            source = opened(path)
+            encoding.require(source.sample_rate, source.channels, str(path))
+        except UserError as error:
+            if unusable is None or not found:
+                raise
+            unusable(path, error)
+            continue
         job = Job(source, track, files, residual)
-        if not job.done:
+        if again or not job.done:
             whole += len(files) * encoding.size(source.frames, source.sample_rate, source.channels)
         result.append(job)
-    for file in {file.parent: file for job in result for file in job.files.values()}.values():
-        require_writable(file)
-    require_space(
-        out.absolute(), whole, f"the stems of {len(result)} songs", advice="or choose another folder with --out"
-    )
+    require_writable(*(file for job in result if again or not job.done for file in job.files.values()))
+    stems_of = "the stems of 1 song" if len(result) == 1 else f"the stems of {len(result)} songs"
+    require_space(out.absolute(), whole, stems_of, advice="or choose another folder with --out")
     return result
 
 
@@ -221,11 +239,12 @@ def _done(job: Job, status: str, took: float) -> Outcome:
 
 def _write(job: Job, made: Separation, encoding: Encoding, progress: Progress) -> None:
     source, channels = job.source, made.channels(job.source)
-    with ExitStack() as stack:
-        add = {
-            stem: stack.enter_context(writing(file, source.sample_rate, channels, source.frames, encoding))
-            for stem, file in job.files.items()
-        }
+    mark = mark_of(source.name)
+    targets = [
+        Target(file, source.sample_rate, channels, source.frames, stem, mark) for stem, file in job.files.items()
+    ]
+    with writing(targets, encoding) as functions:
+        add = dict(zip(job.files, functions, strict=True))
         song = _Pieces(made.mixture(source))
         for stems in made(source, progress):
             for label, part in zip(made.labels, stems, strict=True):
@@ -253,7 +272,7 @@ def _songs(paths: Sequence[Path]) -> Iterator[tuple[Path, str, bool]]:
     """Songs, their tracks, and whether they were found in a folder; each song once."""
     seen = set()
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # which, unlike `Path.is_dir`, takes names of any length
             found = [(path, path.stem, False)]
         else:
             inside = sorted(

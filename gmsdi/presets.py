@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from gmsdi.errors import UserError
 from gmsdi.sampling.solver import Guidance, Solver, changed
-from gmsdi.settings import Count, Flag, Share, check
+from gmsdi.settings import Flag, Share, Steps, check
 
 Method: TypeAlias = Literal["consistent", "extractor", "projected", "separator"]
 METHODS: dict[str, str] = {
@@ -92,7 +92,7 @@ class Preset:
     solver: Solver
     guidance: Guidance = field(default_factory=Guidance)
     constrained: str | None = None
-    runs: Annotated[int, *get_args(Count)[1:]] = 1
+    runs: Annotated[int, *get_args(Steps)[1:]] = 1
     inverted: Flag = False
     by_power: Share = 0.0
     filtered: Share = 0.0

@@ -109,6 +109,8 @@ Flag: TypeAlias = Annotated[bool, Switch()]
 Whole: TypeAlias = Annotated[int, Bounded(whole=True)]
 Natural: TypeAlias = Annotated[int, Bounded(whole=True, ge=0)]
 Count: TypeAlias = Annotated[int, Bounded(whole=True, ge=1)]
+Steps: TypeAlias = Annotated[int, Bounded(whole=True, ge=1, le=10_000)]
+"""Steps of a run, or runs; more of them are a slip of the pen."""
 Number: TypeAlias = Annotated[float, Bounded()]
 NonNegative: TypeAlias = Annotated[float, Bounded(ge=0)]
 Positive: TypeAlias = Annotated[float, Bounded(gt=0)]

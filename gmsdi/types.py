@@ -85,9 +85,11 @@ class Labels(tuple[str, ...]):
         """Negative texts by label, as the model writes it.
 
         Raises:
-            UserError: if one is for none of these stems.
+            UserError: if one is for none of these stems, or a stem has two.
         """
         found = dict(zip(self.spelled(negatives or {}), (negatives or {}).values(), strict=True))
+        if len(found) < len(negatives or {}):
+            raise UserError(f"negative texts for {', '.join(negatives or {})}: a stem is named twice; give each one")
         if unknown := [label for label in found if label not in set(stems)]:
             raise UserError(f"negative text for {unknown[0]!r}, which is none of the stems {', '.join(stems)}")
         return found
@@ -177,17 +179,18 @@ class Stems:
             UserError: for another format, or one that cannot hold the audio; if the parts' labels cannot name files
                 (`file_names`), or the folder cannot be written to.
         """
-        from gmsdi.io.audio import Audio, Encoding, write
+        from gmsdi.io.audio import Audio, Encoding, write_all
 
-        Encoding(format, bits)
+        encoding = Encoding(format, bits)
         signals = {"mixture": self.mixture} if mixture else {}
         if residual:
             signals["residual"] = self.residual
         names = file_names([*self.parts, *signals])
-        return [
-            write(Path(folder) / f"{names[label]}.{format}", Audio(samples, self.sample_rate), bits=bits)
+        files = {
+            Path(folder) / f"{names[label]}.{format}": Audio(samples, self.sample_rate)
             for label, samples in [*self.parts.items(), *signals.items()]
-        ]
+        }
+        return write_all(files, encoding)
 
 
 def file_names(labels: Iterable[str]) -> dict[str, str]:

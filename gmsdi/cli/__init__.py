@@ -16,14 +16,19 @@
 stems may be separated by commas. Labels may be written in upper or lower case.
 
 Exit status: 0 for success, 1 for an error (one line says what) or a song that failed, 2 for wrong usage, 130 after
-Ctrl-C.
+Ctrl-C, 143 after SIGTERM; neither leaves half-written files.
 """
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -31,12 +36,13 @@ import typer
 import gmsdi
 from gmsdi.cli import models, music, songs, study
 from gmsdi.cli.options import Device, Model
+from gmsdi.cli.output import say
 from gmsdi.cli.values import spread
 from gmsdi.errors import UserError
 
 app = typer.Typer(
     help="Separate, generate and accompany music with a text-conditioned diffusion model trained on mixtures.",
-    epilog="Exit status: 0 success, 1 an error or a song that failed, 2 wrong usage, 130 interrupted.",
+    epilog="Exit status: 0 success, 1 an error or a song that failed, 2 wrong usage, 130 or 143 interrupted.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -99,16 +105,53 @@ app.command()(study.cost)
 app.add_typer(workflow, name="workflow")
 
 
+_OF_THE_SYSTEM = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+)
+"""Errors of a file that a user can do something about."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 0, 1 for a `UserError`, 2 for wrong usage."""
-    words = spread(sys.argv[1:] if arguments is None else arguments)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"gmsdi: warning: {message}", file=sys.stderr)
+    """Run the command line; the exit status is 0, 1 for a `UserError`, 2 for wrong usage, 128 + n for signal n."""
+    with warnings.catch_warnings(), _ended() as ended:
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:
-            app(words, prog_name="gmsdi")
+            app(spread(sys.argv[1:] if arguments is None else arguments), prog_name="gmsdi")
         except UserError as error:
-            print(f"gmsdi: {error}", file=sys.stderr)
+            say(str(error))
+            return 1
+        except OSError as error:
+            if error.errno not in _OF_THE_SYSTEM or error.filename is None:
+                raise
+            say(f"{error.filename}: {error.strerror}")
             return 1
         except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 0
+            status = end.code if isinstance(end.code, int) else 0
+            return 128 + ended[0] if ended and status == 130 else status
     return 0
+
+
+@contextmanager
+def _ended() -> Iterator[list[int]]:
+    """Have a request to end, and a terminal that is closed, be like Ctrl-C; which signals have come."""
+    came: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:  # not one that nohup has had ignored
+            signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from gmsdi.types import Progress
 
 
+def say(text: str) -> None:
+    """A line for the user, above the progress bars if there are any."""
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is None:
+        print(f"gmsdi: {text}", file=sys.stderr)
+    else:
+        tqdm.tqdm.write(f"gmsdi: {text}", file=sys.stderr)
+
+
 @contextmanager
 def bar(name: str) -> Iterator[Progress]:
     """A progress bar, as a callback. Ctrl-C ends the command with a one-line message."""
@@ -30,7 +39,7 @@ def bar(name: str) -> Iterator[Progress]:
         try:
             yield update
         except KeyboardInterrupt:
-            print("gmsdi: interrupted; nothing was written", file=sys.stderr)
+            say("interrupted; nothing was written")
             raise typer.Exit(130) from None
 
 

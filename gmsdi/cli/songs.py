@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from json import dumps
@@ -34,7 +33,7 @@ from gmsdi.cli.options import (
     Steps,
     Strength,
 )
-from gmsdi.cli.output import Bars
+from gmsdi.cli.output import Bars, say
 from gmsdi.cli.values import labels_of, listed, pairs_of
 from gmsdi.errors import UserError
 
@@ -88,6 +87,8 @@ def separate(
     wanted: Sequence[str] | None = stems
     rest: Sequence[str] | None = ()
     if two_stems is not None:
+        if len(listed([two_stems]) or []) != 1:
+            raise UserError(f"--two-stems {two_stems!r}: one stem is to be named, the rest is the other")
         wanted, rest, residual = [two_stems], stems, True
     _songs(
         songs,
@@ -195,8 +196,24 @@ def _songs(
     written = Encoding(*encoding)
     labels, opened = labels_of(model, device)
     wanted = labels.chosen(listed(stems), at_least=1)
+    if not extracting and not rest and rest is not None and len(wanted) == 1:
+        raise UserError(
+            f"the song consists of {wanted[0]} alone, but at least 2 stems are needed; name the others, too, or use "
+            f"--two-stems {wanted[0]!r}, or the command extract"
+        )
     where = Path(model).name.replace(":", "_")
-    jobs = batch.plan(paths, wanted, out=out, encoding=written, residual=residual, name=name, model=where)
+    refused: list[batch.Outcome] = []
+    jobs = batch.plan(
+        paths,
+        wanted,
+        out=out,
+        encoding=written,
+        residual=residual,
+        name=name,
+        model=where,
+        again=not skip_existing,
+        unusable=lambda path, error: refused.append(batch.Outcome(str(path), "failed", error=str(error))),
+    )
     outcomes = [batch.skipped(job) for job in jobs if skip_existing and job.done]
     jobs = [job for job in jobs if not (skip_existing and job.done)]
     took: dict[str, Any] = {}
@@ -209,6 +226,7 @@ def _songs(
         took = {"preset": made.preset.name, "settings": made.preset.as_dict(), "runs": made.average.runs}
         with Bars(len(jobs)) as bars:
             outcomes += batch.run(jobs, made, written, at_once=at_once, watch=bars.watch, finished=bars.finished)
+    outcomes += refused
     if json:
         report = {
             "gmsdi": gmsdi.__version__,
@@ -224,13 +242,11 @@ def _songs(
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         error = str(outcome.error)
-        print(f"gmsdi: {error if outcome.song in error else f'{outcome.song}: {error}'}", file=sys.stderr)
+        say(error if outcome.song in error else f"{outcome.song}: {error}")
     left = sum(outcome.status == "left" for outcome in outcomes)
     if left:
-        print(
-            f"gmsdi: interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command "
-            "with --skip-existing",
-            file=sys.stderr,
+        say(
+            f"interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command with --skip-existing"
         )
         raise typer.Exit(130)
     if failed:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +23,22 @@ SPREADING = ("--stems", "--rest", "--given", "--groups")
 
 
 def spread(words: Sequence[str]) -> list[str]:
-    """Repeat an option of `SPREADING` before each value that follows it. An existing file is not taken for a label."""
+    """Repeat an option of `SPREADING` before each value that follows it; songs and folders are not labels.
+
+    Raises:
+        UserError: if a word is empty, such as an unset shell variable in quotes.
+    """
+    for before, word in zip(["gmsdi", *words], words, strict=False):
+        name, sign, value = word.partition("=")
+        valued = bool(sign) and name.startswith("--")
+        if not (value if valued else word).strip():
+            raise UserError(f"an empty value after {name if valued else before}; give one, or leave it out")
     result: list[str] = []
-    option, values = None, 0
+    option: str | None = None
+    values = 0
     for word in [*words, "-"]:  # which ends the values of the last
-        if option is not None and (word.startswith("-") or (option in ("--stems", "--rest") and Path(word).is_file())):
+        ends = word.startswith("-") or (option in ("--stems", "--rest") and _is_song(word, words))
+        if option is not None and ends:
             if not values:
                 result.append(option)  # without a value, for the parser to refuse
             option = None
@@ -37,6 +50,21 @@ def spread(words: Sequence[str]) -> list[str]:
         else:
             result.append(word)
     return result[:-1]
+
+
+def _is_song(word: str, words: Sequence[str]) -> bool:
+    """Whether a word among labels is a song, even one that is not there, or a folder."""
+    from gmsdi.io.audio import SUFFIXES
+    from gmsdi.models import registry
+
+    if word.lower().endswith(SUFFIXES) or os.path.isfile(word):
+        return True
+    if not os.path.isdir(word):
+        return False
+    # A folder may be called like a stem.
+    model = next((value for name, value in pairwise(words) if name in ("--model", "-m")), "mini")
+    labels = (registry.config_of(model) or {}).get("labels") or ()
+    return word.lower() not in {str(label).lower() for label in labels}
 
 
 def labels_of(model: str, device: tuple[str, str]) -> tuple[Labels, AnyModel | None]:
@@ -69,9 +97,9 @@ def require_place(
     encoding = Encoding(format, bits)
     for source in given:
         encoding.require(source.sample_rate, source.channels, str(out))
-    for name in file_names([*labels, "mixture"]).values():
-        file = out / f"{name}.{format}"
-        require_writable(file)
+    files = [out / f"{name}.{format}" for name in file_names([*labels, "mixture"]).values()]
+    require_writable(*files)
+    for file in files:
         if file.exists() and any(file.samefile(source.name) for source in given):
             raise UserError(f"{file}: a given stem, which would be overwritten; choose another folder with --out")
 
@@ -82,10 +110,9 @@ def pairs_of(items: Sequence[str], option: str) -> dict[str, str]:
     for item, (key, _, value) in zip(items, pairs, strict=True):
         if not key.strip() or not value.strip():
             raise UserError(f"{option} {item!r}: write LABEL=VALUE")
-    found = {key.strip(): value.strip() for key, _, value in pairs}
-    if len(found) < len(items):
+    if len({key.strip().casefold() for key, *_ in pairs}) < len(items):
         raise UserError(f"{option} names one stem twice ({', '.join(key for key, *_ in pairs)}); give each once")
-    return found
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def sampling(

@@ -199,9 +199,11 @@ def gamma_from_text(text: str, name: str = "gamma") -> Gamma:
     try:
         value = float(number)
         limits = {key: float(level) for key, level in zip(words[::2], words[1::2], strict=True)}
-    except ValueError:
-        raise UserError(f'{name} {text!r}: write a number, "inf", or "2*sigma" (also "2*sigma above 0.1")') from None
-    return gamma_from_config({"sigma": value, **limits} if star else value)
+        return gamma_from_config({"sigma": value, **limits} if star else value)
+    except (ValueError, UserError):
+        raise UserError(
+            f'{name} {text!r}: write a positive number, "inf", or "2*sigma" (also "2*sigma above 0.1 below 1")'
+        ) from None
 
 
 def _is_number(value: object) -> TypeGuard[float]:

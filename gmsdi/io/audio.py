@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import re
 import shutil
+import stat
 import struct
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmsdi.errors import UserError
-from gmsdi.io.files import atomic
+from gmsdi.io.files import together
 
 Samples: TypeAlias = NDArray[np.float32]
+Order: TypeAlias = Literal["little", "big"]
 FORMATS: dict[str, dict[str, str]] = {
     "wav": {"float": "FLOAT", "24": "PCM_24", "16": "PCM_16"},
     "flac": {"16": "PCM_16", "24": "PCM_24"},
@@ -38,7 +43,9 @@ MAX_CHANNELS = 32
 """An array with more channels than this is taken for one whose axes are the wrong way round."""
 _LOUDEST = 1e6  # a sample beyond it is no audio: floats of 16-bit integers are within 2¹⁵
 _BLOCK = 1 << 18  # samples that are read at a time
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # bytes with their bits from the other end
 _SLACK = 0.1  # seconds by which a file may end before its header says: encoders round and pad lengths in their own ways
+_CONTAINED = 0.5  # the same of a container that ffmpeg reads, whose lengths are rougher
 
 
 @dataclass(frozen=True)
@@ -92,12 +99,17 @@ def opened(path: str | Path) -> Source:
     import soundfile
 
     path = Path(path)
-    if str(path) == "-" or path.is_fifo():
+    try:
+        mode = None if str(path) == "-" else path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = "no such audio file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", error)
+        raise UserError(f"{path}: {reason}") from error
+    if mode is None or stat.S_ISFIFO(mode):
         raise UserError(f"{path}: a pipe, which cannot be read twice; save it to a file first")
-    if path.is_dir():
+    if stat.S_ISDIR(mode):
         raise UserError(f"{path}: a folder, where an audio file is expected")
-    if not path.is_file():
-        raise UserError(f"{path}: no such audio file")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: a device, where an audio file is expected; save what it holds to a file first")
     try:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
@@ -107,6 +119,8 @@ def opened(path: str | Path) -> Source:
         raise UserError(f"{path}: holds no audio")
     if (missing := _missing(path)) * frames > _SLACK * rate:
         raise UserError(f"{path}: {missing:.0%} of what its header says is missing, it is cut off; fetch it again")
+    if fault := _fault(path, info):
+        raise UserError(f"{path}: {fault}; fetch it again")
 
     def blocks() -> Iterator[Samples]:
         read = 0
@@ -303,20 +317,49 @@ class Encoding:
             ) from error
 
 
+@dataclass(frozen=True)
+class Target:
+    """A file of audio that is to be written.
+
+    Attributes:
+        path: where.
+        sample_rate: in Hz.
+        channels: their number.
+        frames: samples of a channel, about.
+        title: what it says that it is; None says nothing.
+        mark: how it is known again, see `mark_of`.
+    """
+
+    path: Path
+    sample_rate: int
+    channels: int
+    frames: int
+    title: str | None = None
+    mark: str | None = None
+
+
 @contextmanager
-def writing(
-    path: Path, sample_rate: int, channels: int, frames: int, encoding: Encoding
-) -> Iterator[Callable[[Samples], None]]:
-    """A file that appears when it is complete: a function that takes its blocks `[C, n]`. Warns if it clips.
+def writing(targets: Sequence[Target], encoding: Encoding) -> Iterator[list[Callable[[Samples], None]]]:
+    """Files that appear together when all are complete: functions that take their blocks `[C, n]`. Warns if one clips.
 
     A WAV of more than 4 GB is written as RF64.
 
     Raises:
-        UserError: if the place cannot be written to.
+        UserError: if a place cannot be written to.
     """
+    with together([target.path for target in targets]) as temporaries, ExitStack() as stack:
+        yield [
+            stack.enter_context(_encoded(temporary, target, encoding))
+            for temporary, target in zip(temporaries, targets, strict=True)
+        ]
+
+
+@contextmanager
+def _encoded(temporary: Path, target: Target, encoding: Encoding) -> Iterator[Callable[[Samples], None]]:
+    """One of the files, under its temporary name."""
     import soundfile
 
-    large = encoding.format == "wav" and encoding.size(frames, sample_rate, channels) > 4_000_000_000
+    large = encoding.format == "wav" and encoding.size(target.frames, target.sample_rate, target.channels) > 4e9
     container = "RF64" if large else encoding.format.upper()
     peak, scale = 0.0, {"PCM_16": 1 << 15, "PCM_24": 1 << 23}.get(encoding.subtype)
 
@@ -329,16 +372,50 @@ def writing(
             data = steps.astype(np.int16) if scale == 1 << 15 else steps << 8
         file.write(data)
 
-    with atomic(path) as temporary:
-        try:
-            with soundfile.SoundFile(
-                temporary, "w", sample_rate, channels, subtype=encoding.subtype, format=container
-            ) as file:
-                yield write
-        except soundfile.LibsndfileError as error:
-            raise UserError(f"{path}: cannot be written ({str(error).rstrip('.')}); is the disk full?") from error
+    try:
+        with soundfile.SoundFile(
+            temporary, "w", target.sample_rate, target.channels, subtype=encoding.subtype, format=container
+        ) as file:
+            for key, text in (("title", target.title), ("comment", target.mark)):
+                if text is not None:
+                    setattr(file, key, text)
+            yield write
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{target.path}: cannot be written ({str(error).rstrip('.')}); is the disk full?") from error
+    _timeless(temporary)
     if peak > 1 and encoding.subtype != "FLOAT":
-        warnings.warn(f"{path.name} clips (peak {peak:.2f}); write WAV in float to keep it", stacklevel=3)
+        warnings.warn(f"{target.path.name} clips (peak {peak:.2f}); write WAV in float to keep it", stacklevel=3)
+
+
+def _timeless(path: Path) -> None:
+    """Take out the time that libsndfile puts beside the peaks of a WAV in float: same samples, same bytes."""
+    with path.open("r+b") as file:
+        head = file.read(12)
+        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+            return
+        while len(chunk := file.read(8)) == 8 and chunk[:4] != b"data":
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"PEAK":  # version, time, then the peaks
+                file.seek(4, io.SEEK_CUR)
+                file.write(bytes(4))
+                return
+            file.seek(length + length % 2, io.SEEK_CUR)
+
+
+def mark_of(song: str | Path) -> str:
+    """What a song's stems are marked with: its name, in a form that every format can hold."""
+    return f"gmsdi: part of {zlib.crc32(os.fsencode(Path(song).name)):08x}"
+
+
+def marked(path: Path) -> str | None:
+    """What a file is marked with; None if it is not."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            return str(file.comment) or None
+    except (soundfile.LibsndfileError, RuntimeError, TypeError):
+        return None
 
 
 def write(path: str | Path, audio: Audio, *, bits: str | None = None) -> Path:
@@ -347,12 +424,25 @@ def write(path: str | Path, audio: Audio, *, bits: str | None = None) -> Path:
     Raises:
         UserError: for another suffix, if the format cannot hold the audio, or the place cannot be written to.
     """
-    path, (channels, frames) = Path(path), audio.samples.shape
-    encoding = Encoding.of(path, bits)
-    encoding.require(audio.sample_rate, channels, str(path))
-    with writing(path, audio.sample_rate, channels, frames, encoding) as add:
-        add(audio.samples)
+    (path,) = write_all({Path(path): audio}, Encoding.of(Path(path), bits))
     return path
+
+
+def write_all(files: Mapping[Path, Audio], encoding: Encoding) -> list[Path]:
+    """Write several, of one format; all of them appear, or none does.
+
+    Raises:
+        UserError: see `write`.
+    """
+    targets = []
+    for path, audio in files.items():
+        channels, frames = audio.samples.shape
+        encoding.require(audio.sample_rate, channels, str(path))
+        targets.append(Target(path, audio.sample_rate, channels, frames))
+    with writing(targets, encoding) as add:
+        for put, audio in zip(add, files.values(), strict=True):
+            put(audio.samples)
+    return list(files)
 
 
 def _require_rate(rate: Any, name: str) -> int:
@@ -388,18 +478,24 @@ def _amplitudes(source: Any, name: str) -> Samples:
 
 
 def _missing(path: Path) -> float:
-    """The share of a WAV or MP3 file that is missing by what its header says; 0 if it does not say."""
+    """The share of a file that is missing by what its header says; 0 if it does not say.
+
+    For WAV, RF64, W64, AIFF, AU, and MP3 with the header of an encoder.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            while len(chunk := file.read(8)) == 8:
-                length = int.from_bytes(chunk[4:], "little")
-                if chunk[:4] == b"data":  # a length that was not known when the file was begun is 0 or the highest
-                    known = 0 < length < 0xFFFF0000
-                    return max(0.0, 1 - (size - file.tell()) / length) if known else 0.0
-                file.seek(length + length % 2, 1)
-            return 0.0
+        head = file.read(40)
+        kind, form = head[:4], head[8:12]
+        if kind in (b"RIFF", b"RF64", b"BW64") and form == b"WAVE":
+            return _missing_data(file, size, start=12, id=4, length=4, order="little")
+        if kind == b"FORM" and form in (b"AIFF", b"AIFC"):
+            return _missing_data(file, size, start=12, id=4, length=4, order="big")
+        if kind == b"riff" and head[24:28] == b"wave":
+            return _missing_data(file, size, start=40, id=16, length=8, order="little")
+        if kind in (b".snd", b"dns."):
+            order: Order = "big" if kind == b".snd" else "little"
+            start, length = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
+            return _share(size - start, length, 4)
         start = 0
         if head[:3] == b"ID3":
             start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -412,17 +508,89 @@ def _missing(path: Path) -> float:
     return 0.0
 
 
+def _missing_data(file: BinaryIO, size: int, *, start: int, id: int, length: int, order: Order) -> float:
+    """The same of a file of chunks, by the one with the samples.
+
+    Args:
+        file: the file.
+        size: of it, in bytes.
+        start: of the first chunk.
+        id: bytes of a chunk's name.
+        length: bytes of its length. Of 8 bytes, it counts the chunk's head, too.
+        order: of these bytes.
+    """
+    large = 0  # what an RF64 says in place of its data's length, which has too few bytes
+    file.seek(start)
+    while len(head := file.read(id + length)) == id + length:
+        name, body = head[:4], int.from_bytes(head[id:], order) - (id + length if length == 8 else 0)
+        if name == b"ds64":
+            large = int.from_bytes(file.read(16)[8:], order)
+            file.seek(-16, io.SEEK_CUR)
+        elif name in (b"data", b"SSND"):
+            return _share(size - file.tell(), large or body, 8 if large else length)
+        if body < 0:
+            break
+        file.seek(body + -body % length if length == 8 else body + body % 2, io.SEEK_CUR)
+    return 0.0
+
+
+def _share(there: int, declared: int, bytes: int) -> float:
+    """The share that is missing. A length that was not known when a file was begun is 0 or the highest of its bytes."""
+    known = 0 < declared < (1 << 8 * bytes - 1 if bytes == 8 else 0xFFFF0000)
+    return max(0.0, 1 - there / declared) if known else 0.0
+
+
+def _fault(path: Path, info: Any) -> str | None:
+    """What is wrong with an Ogg or FLAC file, as far as can be told without decoding it."""
+    if info.format == "OGG":
+        return _ogg_fault(path)
+    if info.format == "FLAC":
+        import soundfile
+
+        try:
+            with soundfile.SoundFile(path) as file:
+                file.seek(info.frames - 1)
+                there = len(file.read(1)) == 1
+        except (soundfile.LibsndfileError, RuntimeError):
+            there = False
+        return None if there else "has no end, it is cut off or damaged"
+    return None
+
+
+def _ogg_fault(path: Path) -> str | None:
+    """The same of an Ogg file, page by page (RFC 3533): each has a checksum, and the last says that it is the last."""
+    with path.open("rb") as file:
+        last = False
+        while head := file.read(27):
+            if head[:4] != b"OggS":
+                if last:  # a tag after the end
+                    break
+                return "is damaged"
+            lengths = file.read(head[26] if len(head) == 27 else 0)
+            body = file.read(sum(lengths))
+            if len(head) < 27 or len(lengths) < head[26] or len(body) < sum(lengths):
+                return "has no end, it is cut off"
+            page = (head[:22] + bytes(4) + head[26:] + lengths + body).translate(_MIRRORED)
+            # Of the same polynomial as that of zlib, which begins and ends with all bits set, and from the other end.
+            checksum = (zlib.crc32(page, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_MIRRORED)
+            if checksum != head[22:26]:
+                return "is damaged"
+            last = bool(head[5] & 4)
+    return None if last else "has no end, it is cut off"
+
+
 def _decoded(path: Path, error: Exception) -> Iterator[Any]:
     """A file that libsndfile does not know, as ffmpeg decodes it: sample rate and channels, then blocks `[C, n]`.
 
     Raises:
-        UserError: if there is no ffmpeg, or it does not know the file either.
+        UserError: if there is no ffmpeg, or it does not know the file either; at the end, if the file was cut off.
     """
     ffmpeg, known = shutil.which("ffmpeg"), path.suffix.lower() in CONTAINERS
     if ffmpeg is None:
         what = "it needs ffmpeg, which is not on the PATH" if known else "is it damaged?"
         raise UserError(f"{path}: not a readable audio file ({str(error).rstrip('.')}); {what}") from error
-    words = [ffmpeg, "-nostdin", "-v", "error", "-xerror", "-i", f"file:{path}", "-vn", "-c:a", "pcm_f32le"]
+    words = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info", "-xerror"]
+    words += ["-i", f"file:{path}", "-vn", "-c:a", "pcm_f32le"]
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen([*words, "-f", "wav", "-"], stdout=subprocess.PIPE, stderr=said) as process,
@@ -430,18 +598,40 @@ def _decoded(path: Path, error: Exception) -> Iterator[Any]:
         assert process.stdout is not None
         try:
             process.stdout.read(12)
-            channels = 0
+            channels = rate = frames = 0
             while (chunk := process.stdout.read(8)) and chunk[:4] != b"data":
                 body = process.stdout.read(int.from_bytes(chunk[4:], "little"))
                 if chunk[:4] == b"fmt ":
                     channels, rate = struct.unpack("<HI", body[2:8])
                     yield rate, channels
             while channels and (data := process.stdout.read(4 * channels * _BLOCK)):
-                yield np.frombuffer(data, "<f4").reshape(-1, channels).T
+                block = np.frombuffer(data, "<f4").reshape(-1, channels).T
+                frames += block.shape[1]
+                yield block
             failed = process.wait() or not channels
         finally:
             process.kill()
+        said.seek(0)
+        lines = said.read().decode(errors="replace").splitlines()
         if failed:
-            said.seek(0)
-            reason = (said.read().decode(errors="replace").strip().splitlines() or ["no audio"])[-1]
+            reasons = [line.strip() for line in lines if line.strip() and not line.startswith("[info]")]
+            reason = reasons[-1].replace("[error] ", "").replace("[fatal] ", "") if reasons else "no audio"
             raise UserError(f"{path}: not a readable audio file ({reason}); is it damaged?") from error
+        if any("ended prematurely" in line for line in lines):
+            raise UserError(f"{path}: ends after {frames / rate:.1f} s, before its end; fetch it again")
+        declared = _duration(lines)
+        if declared is not None and frames < (declared - _CONTAINED) * rate:
+            raise UserError(
+                f"{path}: holds {frames / rate:.1f} of {declared:.1f} s, it is cut off or damaged; fetch it again"
+            )
+
+
+def _duration(lines: Sequence[str]) -> float | None:
+    """The seconds that a container declares, by what ffmpeg says about it; None if it does not, or for a video."""
+    text = "\n".join(lines).partition("Output #0")[0]
+    videos = [line for line in text.splitlines() if ": Video:" in line and "(attached pic)" not in line]
+    found = re.search(r"Duration: (\d+):(\d\d):(\d\d\.\d+)", text)
+    if found is None or videos or "Estimating duration" in text:
+        return None
+    hours, minutes, seconds = found.groups()
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gmsdi.errors import UserError
 
-_RESERVE = 64 << 20  # bytes of a disk that are never counted on
+_RESERVE = 64 << 20  # bytes of a disk that are not counted on, at most
 _LONGEST = 230  # bytes of a file's name: most file systems take 255, and the temporary one is longer
 _log = logging.getLogger(__name__)
+_lock = threading.Lock()
+_made: set[Path] = set()  # folders that this process has created
+_users: Counter[Path] = Counter()  # how many writers need a folder
 
 
 @contextmanager
@@ -28,53 +34,165 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: if the parent folder cannot be created or written to.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(temporary)
-        except PermissionError:
-            raise
-        except OSError as error:  # a file where the folder should be, a name that is too long
-            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    with together([path]) as (temporary,):
         yield temporary
-        if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+
+
+@contextmanager
+def together(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+    """The same of several files: all of them get their final names, or none does.
+
+    On failure, what was there before is there again, and folders that were created for the files are gone.
+
+    Raises:
+        UserError: see `atomic`.
+    """
+    finals = [Path(path) for path in paths]
+    temporaries = [_beside(path, "partial") for path in finals]
+    used: list[Path] = []
+    complete = False
+    try:
+        for path, temporary in zip(finals, temporaries, strict=True):
+            with _told(path):
+                used.append(path.parent.absolute())
+                _enter(used[-1])
+                _remove(temporary)
+        with _told(finals[0], begun=True):
+            yield temporaries
+        _rename(temporaries, finals)
+        complete = True
+    finally:
+        for temporary in temporaries:
+            with suppress(NotADirectoryError, PermissionError):
+                _remove(temporary)
+        for folder in used:
+            _leave(folder, complete)
+
+
+def _rename(temporaries: Sequence[Path], finals: Sequence[Path]) -> None:
+    """Give files their final names, and if one cannot have it, put back what the others have replaced."""
+    kept: list[tuple[Path, Path]] = []
+    new: list[Path] = []
+    try:
+        for k, (temporary, path) in enumerate(zip(temporaries, finals, strict=True)):
+            with _told(path):
+                if path.is_file() and k + 1 < len(finals):  # after the last, nothing can fail
+                    kept.append((_kept(path), path))
+                elif temporary.is_dir() and path.is_dir():
+                    shutil.rmtree(path)
+                elif not path.exists():
+                    new.append(path)
+                os.replace(temporary, path)
+    except BaseException:
+        for path in new:
+            _remove(path)
+        for before, path in kept:
+            os.replace(before, path)
+        raise
+    for before, _ in kept:
+        before.unlink(missing_ok=True)
+
+
+def _kept(path: Path) -> Path:
+    """Another name for a file, which may lose its own."""
+    before = _beside(path, "before.partial")
+    _remove(before)
+    try:
+        os.link(path, before)
+    except OSError:  # a file system without links
+        os.replace(path, before)
+    return before
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.{what}{path.suffix}")
+
+
+def _enter(folder: Path) -> None:
+    """Create a folder, if need be, and keep it until `_leave`."""
+    with _lock:
+        _users[folder] += 1
+        place = folder
+        while not place.exists():
+            _made.add(place)
+            place = place.parent
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _leave(folder: Path, complete: bool) -> None:
+    """Unless something is complete there, remove a folder that was created here, is empty and in nobody's use."""
+    with _lock:
+        _users[folder] -= 1
+        for place in () if complete else (folder, *folder.parents):
+            if place not in _made or _users[place]:
+                break
+            try:
+                place.rmdir()
+            except OSError:  # it is not empty
+                break
+            _made.discard(place)
+
+
+@contextmanager
+def _told(path: Path, *, begun: bool = False) -> Iterator[None]:
+    """Errors of a file system as UserErrors. Once the writing has begun, only those that a user can cause."""
+    try:
+        yield
     except PermissionError as error:
         raise UserError(f"{error.filename or path}: no permission to write; choose another folder") from error
     except OSError as error:
-        if error.errno in (28, 30, 122):  # ENOSPC, EROFS, EDQUOT
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
             raise UserError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from error
-        raise
-    finally:
-        with suppress(NotADirectoryError, PermissionError):
-            _remove(temporary)
+        if begun:
+            raise
+        # A file where the folder should be, or a folder where the file should be, a name that is too long.
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def require_writable(path: Path) -> None:
-    """Try whether a file could be written, without leaving anything behind.
+def require_writable(*paths: Path) -> None:
+    """Try whether files could be written, without leaving anything behind.
 
     Raises:
-        UserError: if a folder on its way is a file or cannot be written to, it is a folder itself, or a name is longer
-            than a file system takes.
+        UserError: if a folder on its way is a file or cannot be written to, something that is no file is in its place
+            or a file that cannot be replaced, or a name is longer than a file system takes.
     """
-    for part in path.parts:
-        if len(os.fsencode(part)) > _LONGEST:
-            raise UserError(f"{path}: a name of more than {_LONGEST} bytes; choose a shorter one")
-    if path.is_dir():
-        raise UserError(f"{path}: a folder is in its place; choose another name")
-    folder = path.parent
-    while not os.path.lexists(folder):
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UserError(f"{folder}: a file, where {path} needs a folder; choose another with --out")
+    tried = set()
+    for path in paths:
+        for part in path.parts:
+            if len(os.fsencode(part)) > _LONGEST:
+                raise UserError(f"{path}: a name of more than {_LONGEST} bytes; choose a shorter one")
+        if os.path.isdir(path):
+            raise UserError(f"{path}: a folder is in its place; choose another name")
+        if path.exists():
+            _require_replaceable(path)
+        folder = path.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        if not folder.is_dir():
+            raise UserError(f"{folder}: a file, where {path} needs a folder; choose another with --out")
+        if folder in tried:
+            continue
+        tried.add(folder)
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another with --out") from error
+
+
+def _require_replaceable(path: Path) -> None:
+    """Refuse what a file cannot take the place of.
+
+    Raises:
+        UserError: if it is no file, or immutable. A file without permission to write can be replaced.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: something that is no file is in its place; choose another name")
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        os.close(os.open(path, os.O_WRONLY))
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another with --out") from error
+        if error.errno in (errno.EPERM, errno.EROFS):
+            raise UserError(f"{path}: is there and cannot be replaced ({error.strerror}); choose another") from error
 
 
 def remove_partials(path: str | Path) -> None:
@@ -118,15 +236,23 @@ def require_space(
     *,
     advice: str = "choose another folder or fewer tracks, or do not store the archive",
 ) -> None:
-    """Raise a UserError if the disk that holds `folder` has not this many bytes free."""
+    """Raise a UserError if the disk that holds `folder` has not this many bytes free, and a tenth more, up to 64 MB."""
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free - _RESERVE
-    if free < needed:
+    free = shutil.disk_usage(folder).free
+    if free < needed + min(needed // 10, _RESERVE):
         raise UserError(
-            f"{folder}: {max(free, 0) / 1e9:.1f} GB are free, and {name} needs {needed / 1e9:.1f} GB here; free space, "
-            f"{advice}"
+            f"{folder}: {sized(free)} are free, and {name} needs {sized(needed)} here; free space, {advice}"
         )
+
+
+def sized(count: float) -> str:
+    """A number of bytes for people: 1.5 GB."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def _remove(path: Path) -> None:

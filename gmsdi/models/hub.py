@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ _ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 def is_id(where: str | Path) -> bool:
     """Whether this could be a name on the hub, `owner/name` or `owner/name@revision`, not a local file or folder."""
-    return isinstance(where, str) and _ID.fullmatch(where) is not None and not Path(where).exists()
+    return isinstance(where, str) and _ID.fullmatch(where) is not None and not os.path.exists(where)
 
 
 def download(where: str, files: Sequence[str] = FILES, unwanted: Sequence[str] = ()) -> Path:

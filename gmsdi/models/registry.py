@@ -9,6 +9,7 @@ of other models registers a name and how it is opened:
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,11 +83,11 @@ def folder_of(where: str | Path) -> Path:
     Raises:
         UserError: if there is none.
     """
-    if not Path(where).exists() and str(where) in bundled():
+    if not os.path.exists(where) and str(where) in bundled():
         return BUNDLED / str(where)
     if hub.is_id(where):
         return pipelines.fetch(str(where))
-    if not Path(where).is_dir():
+    if not os.path.isdir(where):
         known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES)), "owner/name on the Hugging Face Hub"]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
     return Path(where)
@@ -120,9 +121,9 @@ def config_of(where: str | Path) -> dict[str, Any] | None:
     Raises:
         UserError: if it is unusable.
     """
-    bundled_folder = not Path(where).exists() and str(where) in bundled()
+    bundled_folder = not os.path.exists(where) and str(where) in bundled()
     folder = BUNDLED / str(where) if bundled_folder else Path(where)
-    return read_config(folder) if all((folder / name).is_file() for name in (CONFIG, WEIGHTS)) else None
+    return read_config(folder) if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)) else None
 
 
 def families() -> list[str]:

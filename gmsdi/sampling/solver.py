@@ -17,7 +17,7 @@ from annotated_types import Len
 
 from gmsdi.errors import UserError
 from gmsdi.sampling.schedules import karras
-from gmsdi.settings import About, Count, Level, NonNegative, Number, Positive, check
+from gmsdi.settings import About, Level, NonNegative, Number, Positive, Steps, check
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ class _Scheduled(Solver):
     """The settings that all samplers have; the name comes first."""
 
     name: str
-    steps: Annotated[Count, About("steps of the noise schedule")] = 25
+    steps: Annotated[Steps, About("steps of the noise schedule")] = 25
     sigma_min: Annotated[Positive, About("last noise level above 0")] = 2e-3
     sigma_max: Annotated[Positive, About("first noise level")] = 0.5
     rho: Annotated[Positive, About("curvature of the Karras schedule")] = 7.0
@@ -102,7 +102,7 @@ class Euler(_Scheduled):
 
     name: Annotated[Literal["euler"], About("sampler")] = "euler"
     s_churn: Annotated[NonNegative, About(CHURN)] = 0.0
-    resamples: Annotated[Count, About("how often each step is taken")] = 1
+    resamples: Annotated[Steps, About("how often each step is taken")] = 1
     last: Annotated[
         Literal["step", "estimate"],
         About(

@@ -23,6 +23,7 @@ from gmsdi.song.signals import (
     at_rate_of,
     require_plausible,
     require_room,
+    require_seconds,
     session_of,
 )
 from gmsdi.tasks import GivenNoise, TotalNoise
@@ -80,8 +81,8 @@ def generate(
     """
     session = session_of(model, solver, guidance, batch)
     labels, rate = session.labels.chosen(stems, at_least=1), session.model.sample_rate
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise UserError(f"seconds is {seconds}; it must be a positive number")
+    if seconds is not None:
+        require_seconds(seconds, "seconds")
     samples = session.model.window if seconds is None else max(1, round(seconds * rate))
     joint = None if groups is None else [session.labels.spelled(group) for group in groups]
     if method not in ("total", "sequential", "extracted"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ from gmsdi.presets import METHODS, Method, Preset, preset_of
 from gmsdi.sampling.session import Batch, Session
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.song.blocks import BLOCK, Separation
-from gmsdi.song.signals import AnyModel, AnySource, opened_model, session_of
+from gmsdi.song.signals import AnyModel, AnySource, opened_model, require_seconds, session_of
 from gmsdi.tasks import Average
 from gmsdi.types import Labels, Negatives, Progress, Stems
 
@@ -70,12 +69,13 @@ def separation(
     Raises:
         UserError: for unusable stems or settings, or steps that are too few.
     """
+    require_seconds(block, "block")
     opened = opened_model(model)
     inner = opened.model if isinstance(opened, Session) else opened
     if constrained is not None and method is None and preset is None:
         method = "separator"
     names = {"separator": "paper-separator", "projected": "projected"}
-    chosen = preset_of(inner, preset or names.get(method or "", "best"))
+    chosen = preset_of(inner, names.get(method or "", "best") if preset is None else preset)
     if consistent is not None and chosen.method in ("extractor", "consistent"):
         method = "consistent" if consistent else "extractor"
     chosen = chosen.changed(
@@ -86,6 +86,8 @@ def separation(
     labels = Labels(inner.labels)
     wanted = labels.chosen(stems, at_least=1)
     others = [x for x in labels if x not in wanted] if rest is None else labels.spelled(rest)
+    if len(set(others)) < len(others):
+        raise UserError(f"the rest names {', '.join(others)}: each can be named once")
     if twice := set(wanted) & set(others):
         raise UserError(f"{min(twice)!r} is named both as a stem and as the rest; name it once")
     prompts = [*wanted, *([labels.join(others).text] if others else [])]
@@ -109,8 +111,6 @@ def separation(
     # A prompt that the model cannot take is refused here.
     joint = [labels.join(prompts[:k] + prompts[k + 1 :]).text for k in range(len(prompts))]
     inner.embed([*prompts, *told.values(), *joint])
-    if not (isinstance(block, int | float) and 0 < block < math.inf):
-        raise UserError(f"block is {block!r}; it must be a positive number of seconds")
     rate, waveform = inner.sample_rate, isinstance(inner.space, Waveform)
     longest = inner.window / rate / 2  # of a spectrogram's windows
     how = consistent if isinstance(consistent, ShareOut) else chosen.method == "consistent"

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from numpy.typing import ArrayLike
 
 from gmsdi import level
+from gmsdi.errors import UserError
 from gmsdi.io.audio import Audio, Samples, Source, fit, resample
 from gmsdi.io.memory import require_memory
 from gmsdi.models import registry
@@ -19,8 +20,19 @@ from gmsdi.sampling.solver import Guidance, Solver
 
 AnySource: TypeAlias = str | Path | Audio | Source | ArrayLike
 AnyModel: TypeAlias = Model | Session | str | Path
+_LONGEST = 86_400  # seconds
 _ARRAYS = 28
 """Copies of the state of all rows that sampling holds at most, results included (measured by `benchmarks.songs`)."""
+
+
+def require_seconds(value: float, name: str) -> None:
+    """Refuse what is no length of time.
+
+    Raises:
+        UserError: if it is not positive, or of more than a day.
+    """
+    if not (isinstance(value, int | float) and 0 < value <= _LONGEST):
+        raise UserError(f"{name} is {value!r}; it must be above 0 and at most {_LONGEST} (a day)")
 
 
 def opened_model(model: AnyModel) -> Model | Session:

@@ -35,15 +35,15 @@ class Average:
             network makes of the polarity, which is no property of a sound.
 
     Raises:
-        UserError: if there is no run.
+        UserError: if there is no run, or there are too many.
     """
 
     runs: int = 1
     inverted: bool = False
 
     def __post_init__(self) -> None:
-        if self.runs < 1:
-            raise UserError(f"samples is {self.runs}; it must be at least 1")
+        if not 1 <= self.runs <= 10_000:
+            raise UserError(f"samples is {self.runs}; it must be at least 1 and at most 10000")
 
     def repeated(self, y: Tensor) -> Tensor:
         """The runs of each item `[B, C, T]` in a row, each with its polarity: `[B · runs, C, T]`."""
@@ -183,6 +183,9 @@ def _separated(
         return found
     heard = mixture.cpu()
     filtered = wiener(found, heard)
-    pieces = level.levels_of(heard, session.model.sample_rate) if levels is None else levels
+    own = level.levels_of(heard, session.model.sample_rate)
+    pieces = own if levels is None else levels
     rests = Rests.of(heard, pieces, session.model.sample_rate)  # into which the filter leaks
-    return filtered if rests is None else torch.where(rests.mask.unsqueeze(1), found, filtered)
+    silent = torch.tensor([mine < level.SILENCE for mine in own]).reshape(-1, 1, 1, 1)
+    kept = silent if rests is None else silent | rests.mask.unsqueeze(1)
+    return torch.where(kept, found, filtered)

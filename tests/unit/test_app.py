@@ -66,7 +66,10 @@ def test_other_tasks_have_their_own_arguments():
             {"negatives": "Bass=Drums"},
             "negative prompt 'Bass=Drums': write one per line, such as \"Bass: Drums, Guitar\"",
         ),
-        ({"gamma_x": "wide"}, 'gamma_x \'wide\': write a number, "inf", or "2*sigma" (also "2*sigma above 0.1")'),
+        (
+            {"gamma_x": "wide"},
+            'gamma_x \'wide\': write a positive number, "inf", or "2*sigma" (also "2*sigma above 0.1 below 1")',
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(said, line):

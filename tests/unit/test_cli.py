@@ -3,8 +3,11 @@
 import json
 import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +141,9 @@ def test_models_are_listed_with_their_presets(model, capsys):
     assert capsys.readouterr().out.startswith("mini: 8000 Hz")
 
 
+LONG = "x" * 300
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -168,7 +174,29 @@ def test_models_are_listed_with_their_presets(model, capsys):
         (["generate", "--groups", "bass, drums", "drums, piano"], "once"),
         (["generate", "--seconds", "nan"], "seconds is nan"),
         (["generate", "--seconds", "inf"], "seconds is inf"),
-        (["generate", "--seconds", "1e12"], "GB of memory"),
+        (["generate", "--seconds", "80000"], "GB of memory"),
+        (["generate", "--seconds", "1e308"], "at most 86400"),
+        (["separate", "SONG", "--block", "1e308"], "at most 86400"),
+        (["separate", "SONG", "--steps", "1000000000"], "at most 10000"),
+        (["generate", "--steps", "1000000000"], "at most 10000"),
+        (["separate", "SONG", "--samples", "1000000000"], "at most 10000"),
+        (["separate", ""], "an empty value after separate"),
+        (["separate", "SONG", "--preset", ""], "an empty value after --preset"),
+        (["separate", "SONG", "--preset="], "an empty value after --preset"),
+        (["separate", "SONG", "--stems", "Bass", LONG], "230 bytes"),
+        (["separate", "SONG", "--out", LONG], "230 bytes"),
+        (["separate", "SONG", "--model", LONG], "no model folder"),
+        (["separate", LONG], "File name too long"),
+        (["accompany", "--given", f"bass={LONG}.wav"], "File name too long"),
+        (["separate", "/dev/zero"], "a device"),
+        (["separate", "SONG", "--stems", "Bass", "drums", "none.wav"], "none.wav: no such audio file"),
+        (["separate", "--stems", "Bass", "drums", "none.flac"], "none.flac: no such audio file"),
+        (["separate", "SONG", "--stems", "Bass"], "--two-stems 'Bass'"),
+        (["separate", "SONG", "--two-stems", "Bass, Drums"], "one stem"),
+        (["separate", "SONG", "--name", "{track}/{stem}.mp3"], "but wav is written"),
+        (["separate", "SONG", "--negative", "Bass=Drums", "--negative", "bass=Piano"], "twice"),
+        (["extract", "SONG", "--stems", "bass", "--rest", "drums", "Drums"], "once"),
+        (["generate", "--gamma-x", "-1"], "--gamma-x '-1'"),
         (["generate", "--stems", "bass", "mixture"], "mixture"),
         (["generate", "--negative", "kazoo=Bass"], "'kazoo'"),
         (["accompany", "--given", "SONG"], "LABEL=VALUE"),
@@ -217,12 +245,102 @@ def test_usage(capsys):
     assert capsys.readouterr().out.strip()
 
 
-def test_spread():
+def test_spread(tmp_path, monkeypatch):
     assert spread(["separate", "a.wav", "--stems", "x", "y", "--w", "3"]) == [
         *("separate", "a.wav", "--stems", "x", "--stems", "y", "--w", "3")
     ]
     assert spread(["extract", "--stems", "x", __file__]) == ["extract", "--stems", "x", __file__]
     assert spread(["--given", "a=1", "--given", "b=2"]) == ["--given", "a=1", "--given", "b=2"]
+    # Songs, also one that is not there, and folders are no labels; a folder that is called like a label is one.
+    monkeypatch.chdir(tmp_path)
+    for folder in ("music", "drums"):
+        Path(folder).mkdir()
+    stems = ["--stems", "Bass", "--stems", "drums"]
+    for song in ("music", "music/", "none.wav", "none.FLAC"):
+        assert spread(["separate", "--stems", "Bass", "drums", song]) == ["separate", *stems, song]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("at_once", ["1", "2"])
+def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number, status, at_once):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name in "abc":
+        shutil.copy(song, folder / f"{name}.wav")
+    words = [
+        "separate",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--model",
+        model,
+        "-j",
+        at_once,
+        "--steps",
+        "9999",
+    ]
+    words += ["--preset", "best", "--precision", "float32"]
+    command = [sys.executable, "-m", "gmsdi.cli", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "out").rglob("*.partial.wav")) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "interrupted with 3 of 3 songs left; go on with the same command and --skip-existing" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatch, capsys):
+    """A disk of 64 kB, whose size is not known beforehand."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        long = tmp_path / "long.wav"
+        samples = np.random.default_rng(0).normal(scale=0.05, size=(1, 8000)).astype(np.float32)
+        write(long, Audio(samples, 8000))
+        monkeypatch.setattr("gmsdi.batch.require_space", lambda *_, **__: None)
+        words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(disk)]
+        assert main(["separate", str(long), *words]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
+        assert "free space" in line or "is the disk full" in line
+        assert os.listdir(disk) == []
+        assert main(["generate", "--seconds", "1", *words, "--steps", "12", "--w", "0.5"]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
+        assert "free space" in line or "is the disk full" in line
+        assert os.listdir(disk) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_an_unknown_label_is_warned_of_on_a_line_of_its_own(model, song, tmp_path, capsys):
+    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    assert main(["separate", song, "--stems", "Bass", "Flute", *words]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("gmsdi: warning: the model was not trained with 'Flute'") for line in lines)
+
+
+def test_a_bad_song_of_a_folder_does_not_hold_up_the_others(model, song, tmp_path, capsys):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    shutil.copy(song, folder / "good.wav")
+    (folder / "cut.wav").write_bytes(Path(song).read_bytes()[:40])
+    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path / "out")]
+    assert main(["separate", str(folder), *words]) == 1
+    assert "cut.wav" in [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")][-1]
+    assert sorted(os.listdir(tmp_path / "out")) == ["good"]
+    assert (
+        main(["separate", str(folder / "good.wav"), str(folder / "cut.wav"), *words[:-1], str(tmp_path / "new")]) == 1
+    )
+    assert not (tmp_path / "new").exists()
 
 
 def test_help_needs_no_torch():

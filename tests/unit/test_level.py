@@ -273,6 +273,14 @@ def test_silence_gives_silence_and_asks_no_network(door, known):
         assert runner.evaluations == 0
 
 
+@pytest.mark.parametrize("preset", ["best", "fast", "slow", "paper-separator"])
+def test_a_song_below_silence_is_silent_with_every_preset(preset):
+    """Also with those that filter the song, which would share it out."""
+    pipe = Pipeline(GaussianDenoiser(scale=0.1), {"sample_rate": RATE, "window": WINDOW, "labels": LABELS})
+    result = pipe.separate(noise(1, 3 * WINDOW, scale=1e-5), sample_rate=RATE, preset=preset)
+    assert not any(part.any() for part in result.parts.values())
+
+
 @pytest.mark.parametrize("known", [None, KNOWN])
 def test_a_silent_window_in_a_batch_leaves_the_others_alone(known):
     config = {**tiny.CONFIG, "level": known}

@@ -354,5 +354,5 @@ def test_memory_does_not_grow_with_the_number_of_tracks(tmp_path):
 def test_a_disk_that_is_too_small_is_named_at_once(tmp_path, monkeypatch):
     _write_many(tmp_path / "slakh", 2, 1)
     monkeypatch.setattr(files_module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    with pytest.raises(UserError, match=r"free, and cutting windows needs .* GB here; free space, or cut fewer tracks"):
+    with pytest.raises(UserError, match=r"free, and cutting windows needs .*B here; free space, or cut fewer tracks"):
         _build(tmp_path / "slakh", tmp_path / "out")
