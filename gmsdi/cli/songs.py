@@ -246,7 +246,8 @@ def _songs(
     left = sum(outcome.status == "left" for outcome in outcomes)
     if left:
         say(
-            f"interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command with --skip-existing"
+            f"interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command with "
+            "--skip-existing"
         )
         raise typer.Exit(130)
     if failed:
