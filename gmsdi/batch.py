@@ -153,8 +153,8 @@ def plan(
             whole += len(files) * encoding.size(source.frames, source.sample_rate, source.channels)
         result.append(job)
     require_writable(*(file for job in result if again or not job.done for file in job.files.values()))
-    stems_of = "the stems of 1 song" if len(result) == 1 else f"the stems of {len(result)} songs"
-    require_space(out.absolute(), whole, stems_of, advice="or choose another folder with --out")
+    separating = "separating 1 song" if len(result) == 1 else f"separating {len(result)} songs"
+    require_space(out.absolute(), whole, separating, advice="or choose another folder with --out")
     return result
 
 

@@ -84,7 +84,7 @@ def test_no_file_is_lost_under_anothers_name():
     os.mkfifo("pipe")
     wav("nine.wav", channels=9), wav("quick.wav", rate=768000)
     for says, paths, options in (
-        ("overwritten by its own stem", ["bass.wav"], {"name": "{stem}.{ext}"}),
+        ("overwritten by a stem of bass.wav", ["bass.wav"], {"name": "{stem}.{ext}"}),
         ("both be written", ["a/song.wav", "b/song.wav"], {}),
         ("both be written", ["a/song.wav", "b/song.wav", "bass.wav"], {"name": "{stem}/x.{ext}"}),
         ("would both be written to bass", ["song.flac"], {"stems": ["Bass!", "bass?"]}),
@@ -148,7 +148,7 @@ def test_only_what_an_earlier_run_has_written_is_no_song(encoding):
 )
 def test_a_song_in_the_place_of_a_stem_is_not_lost(songs, name):
     before = {path: wav(f"music/{path}", seconds=0.2).read_bytes() for path in songs}
-    with pytest.raises(UserError, match=r"one of the songs.*--out"):
+    with pytest.raises(UserError, match=r"this song would be overwritten.*--out"):
         plan("music", out=Path("music"), stems=["Bass", "Drums"], name=name)
     # Nor if it is a stem of another song, or of another name.
     done("music/song.wav" if "song.wav" in songs else "music/bass.wav", out="elsewhere")
@@ -182,7 +182,7 @@ def test_a_full_or_closed_disk_is_found_before_the_work(monkeypatch):
     with monkeypatch.context() as full:
         needed = 3 * (4 * 800 + 4096)
         full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
-        with pytest.raises(UserError, match=r"21\.9 kB are free, and what 1 song becomes needs 21\.9 kB"):
+        with pytest.raises(UserError, match=r"21\.9 kB are free, and separating 1 song needs 21\.9 kB"):
             plan("song.wav", out=Path("out"))
         full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + needed // 10))
         assert plan("song.wav", out=Path("out"))  # what fits is not refused

@@ -157,7 +157,7 @@ LONG = "x" * 300
         (["separate", "SONG", "--constrained", "drums", "--steps", "3"], "or more"),
         (["separate", "SONG", "--preset", "best", "--constrained", "drums"], "paper-separator"),
         (["separate", "SONG", "--two-stems", "bass", "--stems", "bass", "drums"], "name it once"),
-        (["separate", "SONG", "--name", "all/{track}.{ext}"], "one name"),
+        (["separate", "SONG", "--name", "all/{track}.{ext}"], "the same name"),
         (["separate", "SONG", "--name", "{artist}/{stem}"], "{artist}"),
         (["separate", "SONG", "--name", "../{stem}.{ext}"], "not inside the folder"),
         (["extract", "SONG", "--preset", "paper-separator"], "use separate"),
@@ -290,7 +290,7 @@ def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number,
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == status
-    assert "interrupted with 3 of 3 songs left; go on with the same command and --skip-existing" in said
+    assert "interrupted with 3 of 3 songs left; to continue, repeat the command with --skip-existing" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
 
