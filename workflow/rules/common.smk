@@ -305,6 +305,11 @@ def task_folders(*names):
     return [folder for name in names for folder in system_folders(STUDY.tasks[name].system)]
 
 
+def engine_folder(name):
+    """The folder of an engine's distances: the chosen engine's are where figures and tables read them."""
+    return "<results>" if name == config["fad"]["engine"] else f"<results>/engines/{name}"
+
+
 def stems_of(task):
     """The stems of a task's mixtures."""
     return task.rows if task.mixed else []

@@ -1,7 +1,7 @@
 # The Fréchet audio distances by the package frechet-audio-distance, if fad.engine or fad.compare_engines asks for it.
 
 # The arguments of gmsdi.metrics.fad_library.LibraryEmbedding.
-LIBRARY = APART["frechet_audio_distance"]
+LIBRARY = engine_folder("frechet_audio_distance")
 LIBRARY_EMBEDDING = {"name": config["fad"]["embedding"], **{key: config["fad"][key] for key in ["folder", "sha256"]}}
 
 
@@ -11,7 +11,7 @@ rule embed_generated_by_library:
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
     output:
-        f"<results>{LIBRARY}/embeddings/{{task}}.npz",
+        f"{LIBRARY}/embeddings/{{task}}.npz",
     log:
         "<results>/logs/embed_by_library/{task}.log",
     benchmark:
@@ -33,7 +33,7 @@ rule embed_references_by_library:
     input:
         windows=TEST,
     output:
-        f"<results>{LIBRARY}/embeddings/references.npz",
+        f"{LIBRARY}/embeddings/references.npz",
     log:
         "<results>/logs/embed_by_library/references.log",
     benchmark:
@@ -56,12 +56,12 @@ rule embed_references_by_library:
 
 rule fad_by_library:
     input:
-        generated=expand("<results>{apart}/embeddings/{task}.npz", apart=LIBRARY, task=list(STUDY.tasks)),
-        references=f"<results>{LIBRARY}/embeddings/references.npz",
+        generated=expand(f"{LIBRARY}/embeddings/{{task}}.npz", task=list(STUDY.tasks)),
+        references=f"{LIBRARY}/embeddings/references.npz",
     output:
-        stems=f"<results>{LIBRARY}/scores/fad_stems.csv",
-        mixtures=f"<results>{LIBRARY}/scores/fad_mixtures.csv",
-        curve=f"<results>{LIBRARY}/scores/fad_curve.csv",
+        stems=f"{LIBRARY}/scores/fad_stems.csv",
+        mixtures=f"{LIBRARY}/scores/fad_mixtures.csv",
+        curve=f"{LIBRARY}/scores/fad_curve.csv",
     log:
         "<results>/logs/fad_by_library.log",
     conda:
@@ -83,8 +83,8 @@ rule fad_by_library:
 # Both engines on the same clips, side by side.
 rule compare_engines:
     input:
-        ours=[f"<results>{OURS}/scores/fad_{part}.csv" for part in ["stems", "mixtures"]],
-        library=[f"<results>{LIBRARY}/scores/fad_{part}.csv" for part in ["stems", "mixtures"]],
+        ours=[f"{OURS}/scores/fad_{part}.csv" for part in ["stems", "mixtures"]],
+        library=[f"{LIBRARY}/scores/fad_{part}.csv" for part in ["stems", "mixtures"]],
     output:
         report(
             "<results>/tables/engines.csv",

@@ -115,10 +115,7 @@ if EMBEDDING["checkpoint"] and not Path(EMBEDDING["checkpoint"]).is_file():
     )
 
 
-# The distances of the engine that is chosen lie where figures and tables read them; another's lie apart.
-CHOSEN = config["fad"]["engine"]
-APART = {name: "" if name == CHOSEN else f"/engines/{name}" for name in ["gmsdi", "frechet_audio_distance"]}
-OURS = APART["gmsdi"]
+OURS = engine_folder("gmsdi")
 
 
 rule embed_generated:
@@ -128,7 +125,7 @@ rule embed_generated:
         tables=shards("generation", "<results>/generation/{task}/{shard}-of-{shards}.csv"),
         windows=f"<data>/{part('test')}/windows/info.json",
     output:
-        f"<results>{OURS}/embeddings/{{task}}.npz",
+        f"{OURS}/embeddings/{{task}}.npz",
     log:
         "<results>/logs/embed/{task}.log",
     benchmark:
@@ -151,7 +148,7 @@ rule embed_references:
         checkpoint=EMBEDDING["checkpoint"] or [],
         windows=TEST,
     output:
-        f"<results>{OURS}/embeddings/references.npz",
+        f"{OURS}/embeddings/references.npz",
     log:
         "<results>/logs/embed/references.log",
     benchmark:
@@ -174,12 +171,12 @@ rule embed_references:
 
 rule fad:
     input:
-        generated=expand("<results>{apart}/embeddings/{task}.npz", apart=OURS, task=list(STUDY.tasks)),
-        references=f"<results>{OURS}/embeddings/references.npz",
+        generated=expand(f"{OURS}/embeddings/{{task}}.npz", task=list(STUDY.tasks)),
+        references=f"{OURS}/embeddings/references.npz",
     output:
-        stems=f"<results>{OURS}/scores/fad_stems.csv",
-        mixtures=f"<results>{OURS}/scores/fad_mixtures.csv",
-        curve=f"<results>{OURS}/scores/fad_curve.csv",
+        stems=f"{OURS}/scores/fad_stems.csv",
+        mixtures=f"{OURS}/scores/fad_mixtures.csv",
+        curve=f"{OURS}/scores/fad_curve.csv",
     log:
         "<results>/logs/fad.log",
     conda:
