@@ -260,6 +260,12 @@ def test_spread(tmp_path, monkeypatch):
         assert spread(["separate", "--stems", "Bass", "drums", song]) == ["separate", *stems, song]
 
 
+def heard():
+    """Let a process hear signals that nohup, or a shell for its jobs in the background, has it ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("at_once", ["1", "2"])
 def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number, status, at_once):
@@ -281,14 +287,18 @@ def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number,
     ]
     words += ["--preset", "best", "--precision", "float32"]
     command = [sys.executable, "-m", "gmsdi.cli", *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "out").rglob("*.partial.wav")) and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.1)
-        time.sleep(0.5)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+    started = {"stderr": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[2]}
+    with subprocess.Popen(command, preexec_fn=heard, **started) as process:  # noqa: PLW1509  # no threads here
+        try:
+            deadline = time.monotonic() + 120
+            while not list((tmp_path / "out").rglob("*.partial.wav")) and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.1)
+            time.sleep(0.5)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == status
     assert "interrupted with 3 of 3 songs left; to continue, repeat the command with --skip-existing" in said
     assert "Traceback" not in said
