@@ -57,7 +57,7 @@ def test_the_distances_of_both_engines_stand_side_by_side(tmp_path):
     run = tmp_path / "results" / "tiny"
     table = pd.read_csv(run / "tables/engines.csv")
     assert set(table["figure"]) == {2, 3}
-    # The engines resample from 8 to 16 kHz by filters of their own, which differ near 4 kHz, where only noise has power.
+    # The engines resample from 8 to 16 kHz with different filters, which matter near 4 kHz, where only noise has power.
     noise = table["series"] == "white noise"
     for rows, rtol in ((~noise, 0.15), (noise, 0.3)):
         np.testing.assert_allclose(table.loc[rows, "library"], table.loc[rows, "gmsdi"], rtol=rtol)

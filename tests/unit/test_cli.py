@@ -288,7 +288,7 @@ def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number,
     words += ["--preset", "best", "--precision", "float32"]
     command = [sys.executable, "-m", "gmsdi.cli", *words]
     started = {"stderr": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[2]}
-    with subprocess.Popen(command, preexec_fn=heard, **started) as process:  # noqa: PLW1509  # no threads here
+    with subprocess.Popen(command, preexec_fn=heard, **started) as process:
         try:
             deadline = time.monotonic() + 120
             while not list((tmp_path / "out").rglob("*.partial.wav")) and time.monotonic() < deadline:
