@@ -7,10 +7,11 @@ import pytest
 
 from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
 from gmsdi.study import cost
+from gmsdi.study.config.files import WEIGHTS as FOLDER
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
 
-BASELINES = WEIGHTS / "baselines"
+BASELINES = FOLDER / "baselines"
 STUDY = Study(cost.resolved([]))
 FOLDERS = {"gmsdi": bundled_model(), **{name: BASELINES / name for name in STUDY.baseline_models}}
 

@@ -273,8 +273,8 @@ def test_the_model_learns_from_shards_and_is_measured_on_other_data():
     config = configured()
     config["model"]["config"]["text"] = {"kind": "tiny"}
     for wrong, message in (
-        (config, "model.config.text.kind is tiny, which learns from labels"),
-        (configured(shards={"train": [3, 2]}), r"training_data\.shards\.train: the first is after the last"),
+        (config, "model.config.text.kind is tiny, which needs labels"),
+        (configured(shards={"train": [3, 2]}), r"training_data\.shards\.train: the first shard is after the last"),
         (configured(shards={"train": [0, 98]}), r"training_data\.shards: shard 98 is in both splits"),
     ):
         with pytest.raises(UserError, match=message):

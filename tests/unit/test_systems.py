@@ -179,5 +179,7 @@ def test_models_of_other_labels_or_targets_are_refused(folders):
     for kind in SETUPS:
         with pytest.raises(UserError, match="model of mixtures"):
             GmsdiSetup(labels=LABELS).open(folders[kind][:1], device="cpu")
-    with pytest.raises(UserError, match="the model of msdm has Bass, Drums, Piano, the data Bass, Drums"):
+    with pytest.raises(
+        UserError, match="the model of msdm has the labels Bass, Drums, Piano, but the data Bass, Drums"
+    ):
         SETUPS["msdm"](labels=["Bass", "Drums"]).open(folders["msdm"], device="cpu")
