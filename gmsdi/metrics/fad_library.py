@@ -137,6 +137,7 @@ def library_distance(reference_frames: Any, frames: Any) -> float:
 
 def _imported(*, clap: bool = False) -> Any:
     """The package, without what only its other networks need."""
+    laion_clap = laion.imported() if clap else None  # first, since the package would import all of it
     try:
         with left_out(("encodec", *(() if clap else ("laion_clap", "torchlibrosa")))):
             from frechet_audio_distance import fad
@@ -146,7 +147,7 @@ def _imported(*, clap: bool = False) -> Any:
             "envs/fad.post-deploy.sh does; or set fad.engine to gmsdi"
         ) from error
     if clap:
-        fad.laion_clap = laion.imported()  # which it may have been imported without before
+        fad.laion_clap = laion_clap  # which it may have been imported without before
     return fad
 
 
