@@ -44,6 +44,7 @@ def test_the_readme_has_the_scores_of_the_published_runs():
 
 def test_all_pages_are_looked_at():
     assert set(PUBLISHED) <= set(TITLES)
+    assert all((DOCS.parent / "config" / f"{run}.yaml").is_file() for run in TITLES)
 
 
 def test_a_page_that_hides_that_it_mixes_runs_is_rejected(folder):
