@@ -56,7 +56,7 @@ TINY = {
             **dict.fromkeys(["weak_msdm", "msdm", "msdm_gaussian"]),
         }
     },
-    "grid": {"w": [3, 7.5], "chunks": 2},
+    "grid": {"w": [3, 7.5], "chunks": 2, "solver": {"steps": 2}},
     "jobs": {"separation": 1, "threads": 1},
 }
 
