@@ -46,7 +46,7 @@ cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-pr
 	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: snakemake --workflow-profile slurm"
 
 test: $(PEERS)  ## unit, integration and peer tests
-	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required OMP_NUM_THREADS=1 python -m pytest --numprocesses $(CORES) --dist loadfile
+	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required OMP_NUM_THREADS=1 python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 test_browser: $(APP)  ## the page in Chromium, apt-get install chromium; FIGURE=docs/figures/app.png: takes its picture, too
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps playwright==1.65.2
