@@ -48,7 +48,8 @@ def compared(ours: Sequence[pd.DataFrame], library: Sequence[pd.DataFrame]) -> p
 
 
 def engines_sheet(table: pd.DataFrame) -> Sheet:
-    """The rows of `compared` as read."""
+    """The table of engines for readers: the rows of `compared`."""
+    table = table.assign(bar=table["bar"].fillna(""))  # empty in a table that was read from a file
     rows: list[list[Cell | str]] = [
         [
             f"Figure {row['figure']}: {', '.join(filter(None, [row['bar'], row['series']]))}",

@@ -117,6 +117,7 @@ def test_page_renders_what_it_is_given(tmp_path):
         "settings": [("run", "seed: 1")],
         "training": None,
         "codecs": [],
+        "engines": ["<table>6</table>"],
         "costs": None,
     }
     page = report.render(TEMPLATE, context)
@@ -128,6 +129,7 @@ def test_page_renders_what_it_is_given(tmp_path):
     assert "<table>1</table>" in page
     assert "<table>4</table>\n<table>3</table>" in page
     assert "<table>5</table>" in page
+    assert "<table>6</table>" in page
     assert "http" not in page
     assert "short training" not in page.lower()
 

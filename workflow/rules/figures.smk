@@ -113,6 +113,7 @@ rule page:
         negatives="<results>/tables/negative_prompts.csv" if config["generation"]["negatives"] else [],
         costs="<results>/scores/costs.csv" if config["costs"]["steps"] else [],
         codecs="<results>/tables/codecs.csv" if STUDY.codecs else [],
+        engines="<results>/tables/engines.csv" if config["fad"]["compare_engines"] else [],
         gallery="<results>/gallery",
         model=model_inputs(MAIN),
         others=model_inputs(OTHERS),

@@ -13,6 +13,7 @@ from gmsdi.io.files import atomic
 from gmsdi.study import figures as plots
 from gmsdi.study import report
 from gmsdi.study.codecs import codecs_sheet
+from gmsdi.study.engines import engines_sheet
 from gmsdi.study.methods import load_rows
 from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
@@ -102,6 +103,7 @@ with job(snakemake):
         "table2": [sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),
         "codecs": [sheet_html(codecs_sheet(pd.read_csv(files.codecs)))] if files.codecs else [],
+        "engines": [sheet_html(engines_sheet(pd.read_csv(files.engines)))] if files.engines else [],
         "costs": costs,
         "figures": figures,
         "stems": sheet_html(stems_sheet(pd.read_csv(files.stems))),
