@@ -167,7 +167,7 @@ def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
         stems = song.generate(model, labels, progress=progress, **settings.generation(values, model))
         return studio.publish("generated", stems, model, values)
 
-    methods = [("Together (Eq. 10)", "total"), ("One by one", "sequential"), ("A mixture, then separated", "extracted")]
+    methods = [("A mixture, then separated", "extracted"), ("One by one", "sequential"), ("Together (Eq. 10)", "total")]
     groups = {"placeholder": "Bass, Drums\nGuitar, Piano", "lines": 2, "info": "One signal per line"}
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
@@ -175,7 +175,7 @@ def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
             seconds = gr.Slider(1, 60, value=_seconds(model), step=0.1, label="Seconds")
             controls: Controls = {"stems": stems, "seconds": seconds}
             with gr.Accordion("All settings", open=False):
-                controls["method"] = gr.Radio(methods, value="total", label="Method")
+                controls["method"] = gr.Radio(methods, value="extracted", label="Method")
                 controls["groups"] = gr.Textbox(label="Groups (Eq. 11)", **groups)
                 controls["noise"] = gr.Radio(["independent", "coupled"], value="independent", label="Noise")
                 controls |= _gammas()

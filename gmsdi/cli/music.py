@@ -33,12 +33,13 @@ def generate(
     seconds: Annotated[float | None, typer.Option(help="Length in seconds.", show_default="the model's window")] = None,
     out: Out = Path("generated"),
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="total (Eq. 10), or beyond the paper: sequential (one stem after the other) or extracted (a mixture "
-            "that is then separated)."
+            help="total (Eq. 10), or beyond the paper: extracted (a mixture that is then separated) or sequential (one "
+            "stem after the other).",
+            show_default="extracted; total if --groups, --gamma-x, --gamma-y or --noise is given",
         ),
-    ] = "total",
+    ] = None,
     groups: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,7 +65,7 @@ def generate(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate stems that belong together, and their mixture (total generation, Eq. 10 and 11).
+    """Generate stems that belong together, and their mixture (total generation).
 
     They are as loud as the music that the model was trained on.
     """

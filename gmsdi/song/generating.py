@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def generate(
     model: AnyModel,
     stems: Sequence[str] | None = None,
     *,
-    method: GenerationMethod = "total",
+    method: GenerationMethod | None = None,
     groups: Sequence[Sequence[str]] | None = None,
     seconds: float | None = None,
     gamma_x: Gamma | None = None,
@@ -57,8 +57,9 @@ def generate(
     Args:
         model: see `gmsdi.song`.
         stems: the labels; None means all that the model knows.
-        method: "total" (Eq. 10 and 11), or beyond the paper "sequential" (`tasks.generate_sequential`) or "extracted"
-            (`tasks.generate_extracted`, with the settings of `extract`, consistent).
+        method: "total" (Eq. 10 and 11), or beyond the paper "extracted" (`tasks.generate_extracted`, with the settings
+            of `extract`, consistent) or "sequential" (`tasks.generate_sequential`). None is "total" if `groups`,
+            `gamma_x`, `gamma_y` or `noise` is given, otherwise "extracted", whose mixture is the most like real music.
         groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
         seconds: length; None means the model's window.
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
@@ -85,10 +86,12 @@ def generate(
         require_seconds(seconds, "seconds")
     samples = session.model.window if seconds is None else max(1, round(seconds * rate))
     joint = None if groups is None else [session.labels.spelled(group) for group in groups]
-    if method not in ("total", "sequential", "extracted"):
-        raise UserError(f"method is {method!r}; choose total, sequential or extracted")
-    if method != "total" and (groups is not None or gamma_x is not None or gamma_y != math.inf):
-        raise UserError(f"groups, gamma_x and gamma_y belong to method total, not to {method}; choose one")
+    coupled = groups is not None or gamma_x is not None or gamma_y != math.inf or noise != "independent"
+    method = method or ("total" if coupled else "extracted")
+    if method not in get_args(GenerationMethod):
+        raise UserError(f"method is {method!r}; choose {', '.join(get_args(GenerationMethod))}")
+    if method != "total" and coupled:
+        raise UserError(f"groups, gamma_x, gamma_y and noise belong to method total, not to {method}; choose one")
     require_room(session, len(labels) + 1, samples, f"{samples / rate:.4g} s of {len(labels)} stems")
     common: dict[str, Any] = {
         "seeds": [seed],

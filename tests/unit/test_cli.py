@@ -71,6 +71,8 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
         assert main(["generate", "--method", method, "--out", method, "--stems", "bass", "piano", *common]) == 0
         bass, mixture, piano = (read(f"{method}/{name}.wav").samples for name in ("bass", "mixture", "piano"))
         np.testing.assert_allclose(bass + piano, mixture, atol=1e-5)
+    assert main(["generate", "--out", "default", "--stems", "bass", "piano", *common]) == 0
+    np.testing.assert_array_equal(read("default/bass.wav").samples, read("extracted/bass.wav").samples)
     gammas = ["--gamma-x", "2*sigma", "--gamma-y", "inf"]
     assert main(["accompany", "--given", f"bass={song}", "--stems", "drums", *gammas, *common]) == 0
     assert sorted(os.listdir("accompaniment")) == ["drums.wav", "mixture.wav"]
