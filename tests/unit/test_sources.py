@@ -39,7 +39,8 @@ class Shape:
 DEEP = 1
 """,
     "lazy.py": "import importlib\ndef late(x):\n    return importlib.import_module('gmsdi.named').build(x)\n",
-    "named.py": "def build(x):\n    return x\n",
+    "named.py": "from gmsdi.behind import shown\ndef build(x):\n    return x\n",
+    "behind.py": "def shown():\n    return 1\n\ndef hidden():\n    return 2\n",
     "checkers.py": "class Checked:\n    pass\n",
     "side_effects.py": """
 from gmsdi.registry import register
@@ -84,6 +85,7 @@ def digests(places):
         ("gmsdi/constants.py", "USED, PAIR = 1, 2", "USED, PAIR = 1, 3", True),
         ("gmsdi/relative.py", "DEEP = 1", "DEEP = 2", True),
         ("gmsdi/named.py", "return x", "return -x", True),
+        ("gmsdi/behind.py", "return 1", "return 3", True),
         ("gmsdi/side_effects.py", "TABLE['x'] = 1", "TABLE['x'] = 2", True),
         ("gmsdi/side_effects.py", "return 1", "return 3", True),
         ("gmsdi/registry.py", "return f", "return None", True),
@@ -98,6 +100,7 @@ def digests(places):
         ("gmsdi/checkers.py", "pass", "x = 1", False),
         ("gmsdi/registry.py", "return 1", "return 2", False),
         ("gmsdi/side_effects.py", "return 2", "return 3", False),
+        ("gmsdi/behind.py", "return 2", "return 3", False),
         ("gmsdi/apart.py", "return 1", "return 2", False),
         ("gmsdi/__init__.py", '"1"', '"2"', False),
         ("scripts/_common.py", "return 1", "return 2", False),
@@ -178,3 +181,28 @@ def test_the_stages_of_the_workflow_are_apart(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ast, "parse", read_again)
     assert Sources(REPO / "workflow" / "scripts", tmp_path / "kept.json").digests() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("separate", ["gmsdi.song.separating:separate", "gmsdi.inference.separation:Separator"]),
+        ("generate", ["gmsdi.song.generating:generate", "gmsdi.inference.generation"]),
+        ("load", ["gmsdi.models.registry:load", "gmsdi.models.edm.unet"]),
+        ("GMSDI", ["gmsdi.models.published:GMSDI"]),
+    ],
+)
+def test_names_of_the_package_lead_to_what_is_behind_them(tmp_path, name, runs):
+    (tmp_path / "job.py").write_text(f"import gmsdi\nprint(gmsdi.{name})\n")
+    used = Sources(tmp_path).used("job.py")
+    for place in runs:
+        assert any(one == place or one.startswith(f"{place}:") for one in used), place
+
+
+def test_no_module_is_imported_by_a_name_that_is_put_together():
+    """Sources follow imports, and strings that begin with the package's name, but no others."""
+    for folder in ("gmsdi", "workflow", "benchmarks"):
+        for path in (REPO / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+                assert called.rpartition(".")[2] not in ("import_module", "__import__"), f"{path}:{node.lineno}"
