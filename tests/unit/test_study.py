@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from gmsdi.errors import UserError
+from gmsdi.study import midi
 from gmsdi.study.config import load, validate
 from gmsdi.study.methods import load_row, without_steps
 from gmsdi.study.study import CLAP_KEYS, Study
@@ -406,7 +407,7 @@ def test_two_sources_of_a_kind_have_different_songs(config):
     tracks = {"tracks": {"train": 2}}
     kinds = ["drawn", "composed", "drawn", "drawn"]
     changed["data"]["midi"]["songs"] = [{"kind": kind, **tracks} for kind in kinds]
-    seeds = {name: source["seed"] for name, source in Study(changed).song_sources().items()}
+    seeds = {name: source["seed"] for name, source in midi.composed(changed["data"]).items()}
     assert list(seeds) == ["drawn-1", "composed-2", "drawn-3", "drawn-4"]
     assert seeds["drawn-1"] == seeds["composed-2"] == changed["data"]["seed"]
     assert len({seeds["drawn-1"], seeds["drawn-3"], seeds["drawn-4"]}) == 3
