@@ -15,7 +15,8 @@ import yaml
 from gmsdi.cli import main
 from gmsdi.errors import UserError
 from gmsdi.study import cost, work
-from gmsdi.study.cost import timing
+from gmsdi.study.cost import networks
+from gmsdi.study.midi import settings as midi_settings
 from gmsdi.study.study import Study
 from tests.unit import rows, tiny
 
@@ -144,7 +145,7 @@ def test_midi_songs_are_as_long_as_their_tracks(tmp_path, kind):
     lengths, note = cost.track_frames(Study(config), "test-all", tmp_path)
     assert "looked at" in note
     listed = list_songs(
-        [tmp_path / "songs"], MidiConfig.of(Study(config).midi("test")), seed=0, split="test", workers=1
+        [tmp_path / "songs"], MidiConfig.of(midi_settings(config["data"], "test")), seed=0, split="test", workers=1
     )
     rate = config["data"]["sample_rate"]
     assert sorted(lengths) == pytest.approx(sorted([*(listed["seconds"] * rate)] * 2), abs=0.1 * rate)
@@ -320,9 +321,9 @@ def test_costs_need_no_torch(tmp_path):
 
 def test_a_timing_on_a_loaded_processor_is_named(monkeypatch):
     walls, worked = iter([0.0, 2.0, 5.0]), iter([0.0, 1.0, 2.0])
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(walls))
-    monkeypatch.setattr(timing.time, "process_time", lambda: next(worked))
-    clock = timing._Clock("cpu")
+    monkeypatch.setattr(networks.time, "perf_counter", lambda: next(walls))
+    monkeypatch.setattr(networks.time, "process_time", lambda: next(worked))
+    clock = networks.Clock("cpu")
     for _ in range(3):
         clock.tick()
     with pytest.warns(UserWarning, match="40% of a core"):

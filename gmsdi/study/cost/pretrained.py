@@ -7,18 +7,17 @@ passes through stays on the CPU, once for each prompt, and is not timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.models.described import describe, is_pipeline
+from gmsdi.study.cost.networks import Clock, Cost
 from gmsdi.study.counting import CALL
 from gmsdi.study.setups import GMSDI
-
-if TYPE_CHECKING:
-    from gmsdi.study.study import Study
+from gmsdi.study.study import Study
 
 ON_DEVICE = ("transformer", "vae", "unet")
 """The parts of a pipeline whose weights are on the device."""
@@ -30,14 +29,13 @@ def weights_of(parameters: dict[str, int]) -> int:
     return BYTES * sum(count for part, count in parameters.items() if part in ON_DEVICE)
 
 
-def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable[[str], Any]) -> dict[str, Any]:
-    """Time a pretrained model: what its `gmsdi.study.cost.Cost` has.
+def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
+    """Time a pretrained model.
 
     Args:
         study: whose `model.folder` is one.
         device: to run on.
         repetitions: timed steps of each kind.
-        clock: makes the clock of a device.
 
     Raises:
         UserError: if it cannot be opened.
@@ -50,7 +48,7 @@ def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable
     config, folder = study.config, study.config["model"]["folder"]
     options = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
     system: Any = study.systems[GMSDI].open([folder], device=device, **options)
-    own, steps = clock(device), repetitions + 1
+    own, steps = Clock(device), repetitions + 1
     system.sample(
         [study.labels[0]] * CALL,
         seeds=list(range(CALL)),
@@ -67,16 +65,16 @@ def time_pretrained(study: Study, device: str, repetitions: int, clock: Callable
         work = {"encoding": lambda: pipeline.model.space.encode(audio)}
         work["decoding"] = lambda: pipeline.model.space.decode(state)
         for name, run in work.items():
-            coding = clock(device)
+            coding = Clock(device)
             for _ in range(steps):
                 run()
                 coding.tick()
             timed[name] = coding.seconds(1)
     parts = describe(registry.folder_of(folder), folder).parameters
-    return {"evaluation": evaluation, "parameters": sum(parts.values()), "memory": memory, **timed}
+    return Cost(evaluation, parameters=sum(parts.values()), memory=memory, **timed)
 
 
-def with_weights(costs: dict[str, Any], study: Study) -> tuple[dict[str, Any], list[str]]:
+def with_weights(costs: Mapping[str, Cost], study: Study) -> tuple[Mapping[str, Cost], list[str]]:
     """Costs that were not measured with what the files of a pretrained model say of its memory, and how it is known."""
     folder, cost = study.config["model"]["folder"], costs.get(GMSDI)
     if not study.coded or not folder or cost is None or cost.memory is not None:
