@@ -27,8 +27,7 @@ from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.samplers import adpm2, dpmpp_2m, euler, heun
 from gmsdi.sampling.schedules import karras
 from gmsdi.study.figures import save
-from tests.peers import oracles
-from tests.unit.closed_form import (
+from tests.helpers.closed_form import (
     Normal,
     World,
     errors_by_steps,
@@ -38,6 +37,7 @@ from tests.unit.closed_form import (
     posterior,
     probe,
 )
+from tests.peers import oracles
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, FIGURE = DOCS / "fidelity.md", DOCS / "figures" / "posterior_gap.svg"

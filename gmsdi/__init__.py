@@ -9,7 +9,6 @@
 used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,10 +18,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["GMSDI", "accompany", "extract", "generate", "load", "separate"]
-_HOMES = {"GMSDI": "gmsdi.models.published", "load": "gmsdi.models.registry"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "gmsdi.song")), name)
+    # Imports rather than names in strings, so that `gmsdi.study.sources` follows them.
+    if name == "GMSDI":
+        from gmsdi.models.published import GMSDI
+
+        return GMSDI
+    if name == "load":
+        from gmsdi.models.registry import load
+
+        return load
+    from gmsdi import song
+
+    return getattr(song, name)

@@ -57,8 +57,8 @@ def _describe_pipeline(where: str) -> None:
     from types import SimpleNamespace
 
     from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
+    from gmsdi.study.cost.pretrained import weights_of
     from gmsdi.study.pretrained import find
-    from gmsdi.study.pretrained_cost import weights_of
 
     found = find("--model", where)
     if found is None or not is_pipeline(found.folder):

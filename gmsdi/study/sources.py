@@ -6,10 +6,10 @@ functions, classes and constants, then to the names that those use, and so on, i
 Changing a definition that is not reached has no effect. Digests do not depend on where the files are, so a repository
 can be moved together with its results.
 
-Always counted as used: all methods of a class; the whole module, if it is used as a value (as by `getattr`) or named in
-a string ("gmsdi.systems.gibbs"); statements of an imported module that are not imports, definitions or plain
-assignments, since they run; and functions with a decorator of the package, which may register them. Not counted:
-imports for type checkers only, and annotations of functions and their variables.
+Always counted as used: all methods of a class; the whole module, with what it imports for others to use, if it is used
+as a value (as by `getattr`) or named in a string ("gmsdi.systems.gibbs"); statements of an imported module that are not
+imports, definitions or plain assignments, since they run; and functions with a decorator of the package, which may
+register them. Not counted: imports for type checkers only, and annotations of functions and their variables.
 
 `python -m gmsdi.study.sources workflow/scripts/separate.py` lists what a script depends on.
 """
@@ -54,6 +54,11 @@ class Module:
     definitions: dict[str, tuple[str, list[list[str]]]] = field(default_factory=dict)
     bindings: dict[str, list[str]] = field(default_factory=dict)
     loads: list[str] = field(default_factory=list)
+
+    def reexports(self) -> set[str]:
+        """The names that are imported at the top level and not used by the file itself."""
+        uses = (names for _, found in self.definitions.values() for module, names in found if not module)
+        return self.bindings.keys() - {names.partition(".")[0] for names in uses}
 
 
 class Sources:
@@ -108,6 +113,8 @@ class Sources:
                 todo.append((name, ALWAYS))
             if wanted == EVERYTHING:
                 todo += [(name, one) for one in module.definitions]
+                for one in module.reexports():
+                    todo += self._resolve(name, one)
             elif wanted in module.definitions:
                 digest, uses = module.definitions[wanted]
                 found[f"{name}:{wanted}"] = digest

@@ -211,33 +211,6 @@ class Study:
         shared |= {"channels": data["channels"]} if data["channels"] > 1 else {}
         return f"{kind}-{digest([shared, own])}"
 
-    def midi(self, split: str) -> dict[str, Any]:
-        """Arguments of `gmsdi.data.midi_dataset.MidiConfig` for a split."""
-        data = self.config["data"]
-        settings = {key: value for key, value in data["midi"].items() if key != "songs"}
-        settings["soundfonts"] = settings["soundfonts"][split]
-        return {**settings, "sample_rate": data["sample_rate"], "classes": data["classes"]}
-
-    def song_sources(self) -> dict[str, dict[str, Any]]:
-        """The sources of composed songs by folder name, such as "arranged-1", each with its `seed`.
-
-        The first source of a kind gets the data's seed; further ones get others, or they would repeat its songs.
-        """
-        found: dict[str, dict[str, Any]] = {}
-        kinds: list[str] = []
-        for number, source in enumerate(self.config["data"]["midi"]["songs"], 1):
-            if (kind := source["kind"]) != "files":
-                seed = self.config["data"]["seed"]
-                if again := kinds.count(kind):
-                    seed = int(digest([seed, kind, again]), 16)
-                kinds.append(kind)
-                found[f"{kind}-{number}"] = {**source, "seed": seed}
-        return found
-
-    def song_folders(self) -> list[str]:
-        """The folders of MIDI files."""
-        return [source["root"] for source in self.config["data"]["midi"]["songs"] if source["kind"] == "files"]
-
     @property
     def learns_from_data(self) -> bool:
         """Whether the text-conditioned model, or the CLAP that embeds its training data, is trained on `data`."""

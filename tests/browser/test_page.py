@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from gmsdi.models.checkpoint import build_model, save_model
-from tests.unit.tiny import CONFIG
+from tests.helpers.tiny import CONFIG
 
 STEMS = ["Bass", "Drums", "Guitar", "Piano"]
 LEVELS = "Object.fromEntries(mixer.lanes.map(lane => [lane.label, mixer.level(lane)]))"

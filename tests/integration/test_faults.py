@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from tests.helpers.rows import ALONE
 from tests.integration.test_workflow import command, snakemake, write_config, write_model
-from tests.unit.rows import ALONE
 
 # Loaded by every Python process: kills all processes of the run when half of a file is written.
 FAULT = """

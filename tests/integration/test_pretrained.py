@@ -9,8 +9,8 @@ import soundfile
 import yaml
 
 from gmsdi.data.windows import WindowSet
+from tests.helpers import tiny_pipelines
 from tests.integration.test_workflow import REPO, snakemake
-from tests.peers import tiny_pipelines
 
 pytest.importorskip("diffusers")
 RATE, LATENTS = 4410, 448  # of 32 samples each, which the embedding hears 3 s of

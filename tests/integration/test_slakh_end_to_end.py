@@ -16,7 +16,7 @@ from scipy.signal import resample_poly
 
 from gmsdi.data.mini import MiniConfig, compose_dataset
 from gmsdi.data.versions import VERSIONS
-from tests.unit.file_server import serve
+from tests.helpers.file_server import serve
 
 REPO = Path(__file__).parents[2]
 VERSION = VERSIONS["slakh2100"]

@@ -30,7 +30,7 @@ from gmsdi.sampling.samplers import euler
 from gmsdi.sampling.session import Session
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.types import Prompt
-from tests.peers import tiny_pipelines
+from tests.helpers import tiny_pipelines
 
 FAMILIES = ("stable_audio", "stable_audio_3", "ace_step", "dance_diffusion")
 SECONDS = {"stable_audio_3": 0.3, "ace_step": 0.3}

@@ -20,7 +20,7 @@ from gmsdi.io.audio import Audio, Encoding, as_source, opened, read, resample, r
 from gmsdi.level import levels_of
 from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.solver import Solver
-from tests.unit.gaussians import GaussianDenoiser
+from tests.helpers.gaussians import GaussianDenoiser
 
 RATE, WINDOW = 8000, 64
 LABELS = ["Bass", "Drums", "Piano"]

@@ -24,9 +24,9 @@ from gmsdi.systems.demucs_gibbs import GibbsSeparator
 from gmsdi.systems.gmsdi import Gmsdi
 from gmsdi.systems.msdm import JointMSDM
 from gmsdi.systems.weak_msdm import WeakMSDM
-from tests.unit import tiny
-from tests.unit.gaussians import GaussianDenoiser
-from tests.unit.rows import make_row
+from tests.helpers import tiny
+from tests.helpers.gaussians import GaussianDenoiser
+from tests.helpers.rows import make_row
 
 LABELS = tiny.CONFIG["labels"]
 WINDOW = tiny.CONFIG["window"]

@@ -19,8 +19,8 @@ from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Guidance, Solver
-from tests.unit import tiny
-from tests.unit.gaussians import GaussianDenoiser
+from tests.helpers import tiny
+from tests.helpers.gaussians import GaussianDenoiser
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 WINDOW = 64

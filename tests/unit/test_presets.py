@@ -1,6 +1,5 @@
 """Presets: typed, stored with a model, those of the study's rows; the default is the best of them."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,9 +16,9 @@ from gmsdi.presets import DEFAULTS, preset_of, presets_of
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.study import cost
 from gmsdi.study.study import Study
-from tests.unit import tiny
+from tests import REPO
+from tests.helpers import tiny
 
-REPO = Path(__file__).parents[2]
 ROWS = {
     "best": "extractor_consistent",
     "fast": "extractor_few",

@@ -22,7 +22,7 @@ from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.study import pretrained
+from gmsdi.study import midi, pretrained
 from gmsdi.study.config.engines import require_engines
 from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
@@ -145,7 +145,7 @@ if config["data"]["kind"] == "stems":
 
 
 # MIDI songs: the folders that the configuration names, and those that are composed here.
-SONG_FOLDERS = STUDY.song_folders() if config["data"]["kind"] == "midi" else []
+SONG_FOLDERS = midi.folders(config["data"]) if config["data"]["kind"] == "midi" else []
 for folder in SONG_FOLDERS:
     if not Path(folder).expanduser().exists():
         sys.exit(f"config: data.midi.songs: no folder {folder}; set root to a folder of MIDI files")
@@ -158,11 +158,16 @@ def split_of(wildcards):
     return wildcards.part.split("-")[0]
 
 
+def composed_source(wildcards):
+    """The source of composed songs that a folder is of."""
+    return midi.composed(config["data"])[f"{wildcards.source}-{wildcards.number}"]
+
+
 def composed_songs(split):
     """The folders of the composed songs of a split."""
     return [
         f"<data>/songs/{name}/{split}"
-        for name, source in STUDY.song_sources().items()
+        for name, source in midi.composed(config["data"]).items()
         if source.get("tracks", {}).get(split)
     ]
 

@@ -35,10 +35,8 @@ rule compose_songs:
         "../../envs/core.yaml"
     threads: 8
     params:
-        tracks=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["tracks"][
-            wildcards.split
-        ],
-        seed=lambda wildcards: STUDY.song_sources()[f"{wildcards.source}-{wildcards.number}"]["seed"],
+        tracks=lambda wildcards: composed_source(wildcards)["tracks"][wildcards.split],
+        seed=lambda wildcards: composed_source(wildcards)["seed"],
         code=code("compose_songs.py"),
         work=Work(DATA),
     script:
@@ -56,7 +54,7 @@ rule list_songs:
         "../../envs/core.yaml"
     threads: 8
     params:
-        midi=STUDY.midi("train"),
+        midi=midi.settings(config["data"], "train"),
         split=None,
         seed=config["data"]["seed"],
         code=code("list_songs.py"),
@@ -73,7 +71,7 @@ use rule list_songs as list_composed_songs with:
     log:
         "<data>/songs/composed-{split}.log",
     params:
-        midi=STUDY.midi("train"),
+        midi=midi.settings(config["data"], "train"),
         split=lambda wildcards: wildcards.split,
         seed=config["data"]["seed"],
         code=code("list_songs.py"),
@@ -84,7 +82,7 @@ rule render:
     input:
         songs=lambda wildcards: song_lists(split_of(wildcards)),
         soundfonts=lambda wildcards: [
-            file for file in STUDY.midi(split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
+            file for file in midi.settings(config["data"], split_of(wildcards))["soundfonts"] if file != "TimGM6mb"
         ],
     output:
         directory("<data>/{part}/tracks"),
@@ -94,7 +92,7 @@ rule render:
         "../../envs/core.yaml"
     threads: 8
     params:
-        midi=lambda wildcards: STUDY.midi(split_of(wildcards)),
+        midi=lambda wildcards: midi.settings(config["data"], split_of(wildcards)),
         first=lambda wildcards: config["data"]["tracks"][split_of(wildcards)],
         seed=config["data"]["seed"],
         code=code("render.py"),

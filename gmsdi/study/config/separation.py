@@ -60,7 +60,7 @@ class JointGeneration(Model):
     """How the joint model generates."""
 
     solver: SolverChanges = section(SolverChanges, "overrides keys of `generation.solver`")
-    best_of: Count = choice(4, "number of samples from which partial generation keeps the one with the largest norm")
+    best_of: Count = choice(1, "number of samples from which partial generation keeps the one with the largest norm")
     partial: TaskSolver = section(TaskSolver, "settings of partial generation")
 
 

@@ -7,7 +7,8 @@ result. Only `measure` needs torch.
 """
 
 from gmsdi.study.cost.dag import Job, jobs, resolved
-from gmsdi.study.cost.estimates import Cost, Costs, Part, Seconds, estimate, given_costs, layout
+from gmsdi.study.cost.estimates import Costs, Part, estimate, given_costs, layout
+from gmsdi.study.cost.networks import Cost, Seconds
 from gmsdi.study.cost.sizes import counted, sizes_of, track_frames
 from gmsdi.study.cost.summary import text
 from gmsdi.study.cost.timing import measure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.study.cost.dag import Job, Overlay, jobs, resolved
+from gmsdi.study.cost.networks import Cost, Seconds
+from gmsdi.study.cost.pretrained import with_weights
 from gmsdi.study.cost.sizes import counted, sizes_of
-from gmsdi.study.pretrained_cost import with_weights
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.study.work import PARTS, EmbeddingWindows
@@ -21,43 +21,6 @@ from gmsdi.study.work import PARTS, EmbeddingWindows
 BACKWARD = 3
 """Cost of a training step that was not measured, in evaluations of its batch: the backward pass takes about twice as
 long as the forward pass."""
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Median and extremes of repeated timings, in seconds."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Seconds:
-        """Summarise one or more timings."""
-        return cls(statistics.median(values), min(values), max(values))
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network costs on a device.
-
-    Attributes:
-        evaluation: time to denoise one signal.
-        encoding: time in which the autoencoder of latents encodes one signal; None if there is none.
-        decoding: time in which it decodes one.
-        step: time of one training step; None assumes `BACKWARD` evaluations of each window of its batch.
-        parameters: number of parameters, text encoder included; None if unknown.
-        memory: peak memory in bytes while sampling; None if unknown.
-        training_memory: peak memory in bytes while training; None if unknown.
-    """
-
-    evaluation: Seconds
-    step: Seconds | None = None
-    encoding: Seconds | None = None
-    decoding: Seconds | None = None
-    parameters: int | None = None
-    memory: int | None = None
-    training_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +177,7 @@ def estimate(
     config = resolved(overlays)
     study, planned = Study(config), jobs(overlays) if planned is None else planned
     sizes, notes = sizes_of(study, planned, chunks=chunks, results=results)
-    costs, known = with_weights(dict(costs), study)
+    costs, known = with_weights(costs, study)
     notes += known
     every = counted(planned, sizes)
     lengths = {job.name: seconds(job, costs) / 3600 for job in every}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gmsdi.study.cost.estimates import Costs, Seconds
+from gmsdi.study.cost.estimates import Costs
+from gmsdi.study.cost.networks import Seconds
 
 
 def text(costs: Costs) -> str:

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
-import warnings
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
 from gmsdi.study.config import Config
 from gmsdi.study.config.files import WEIGHTS
-from gmsdi.study.cost.estimates import Cost, Seconds
+from gmsdi.study.cost.networks import Clock, Cost, Seconds
+from gmsdi.study.cost.pretrained import time_pretrained
 from gmsdi.study.counting import CALL
-from gmsdi.study.pretrained_cost import time_pretrained
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
-
-if TYPE_CHECKING:
-    import torch
-
-BUSY = 0.8
-"""Share of a core below which a timing on the CPU includes waiting for other programs."""
 
 
 def measure(
@@ -69,7 +60,7 @@ def measure(
             if network == GMSDI and study.pretrained:
                 if progress is not None:
                     progress(f"{network}: sampling, {CALL} signals at a time, and its autoencoder")
-                costs[network] = Cost(**time_pretrained(study, device, repetitions, _Clock))
+                costs[network] = time_pretrained(study, device, repetitions)
                 continue
             if progress is not None:
                 progress(f"{network}: sampling, {CALL} signals at a time")
@@ -143,7 +134,7 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
     from gmsdi.systems.weak_msdm import WeakMSDM
 
     model, labels = _model(study, network, device), study.labels
-    clock, rows = _Clock(device), CALL
+    clock, rows = Clock(device), CALL
     options: dict[str, Any] = {"device": device, "max_batch": rows, "fixed_batch": True}
     seeds, steps = list(range(rows)), repetitions + 1
     sampling: dict[str, Any] = {
@@ -205,7 +196,7 @@ def _time_training(
     module.log = lambda *_, **__: None  # type: ignore[method-assign]  # a trainer would do this
     module.setup("fit")
     optimizer = module.configure_optimizers()["optimizer"]
-    clock = _Clock(device)
+    clock = Clock(device)
     for step in range(repetitions + 1):
         optimizer.zero_grad()
         module.training_step(batch, step).backward()
@@ -216,48 +207,3 @@ def _time_training(
             average.update_parameters(built)
         clock.tick()
     return clock.seconds(1), clock.memory(), sum(parameter.numel() for parameter in built.parameters())
-
-
-class _Clock:
-    """Times repeated steps on a device, and their peak memory; the first step is a warm-up."""
-
-    def __init__(self, device: str) -> None:
-        import torch
-
-        self.cuda: torch.device | None = torch.device(device) if device.startswith("cuda") else None
-        if self.cuda is not None:
-            torch.cuda.reset_peak_memory_stats(self.cuda)
-        self.ticks: list[float] = []
-        self.worked: list[float] = []
-
-    def tick(self) -> None:
-        """Record the end of a step."""
-        if self.cuda is not None:
-            import torch
-
-            torch.cuda.synchronize(self.cuda)
-        self.ticks.append(time.perf_counter())
-        self.worked.append(time.process_time())
-
-    def seconds(self, units: float) -> Seconds:
-        """Time per unit, with `units` units in a step. Warns if other programs kept the processor busy."""
-        busy = (self.worked[-1] - self.worked[0]) / (self.ticks[-1] - self.ticks[0])
-        if self.cuda is None and busy < BUSY:
-            warnings.warn(
-                f"the processor gave this program {busy:.0%} of a core during the timing; the hours are those of a "
-                "machine as busy as this one",
-                stacklevel=2,
-            )
-        return Seconds.of([(after - before) / units for before, after in pairwise(self.ticks)])
-
-    def memory(self) -> int:
-        """Peak memory in bytes."""
-        if self.cuda is not None:
-            import torch
-
-            return int(torch.cuda.max_memory_allocated(self.cuda))
-        import resource
-        import sys
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak

@@ -91,7 +91,7 @@ class PartialMsdm(Accompanied):
 
     kind: Literal["partial_msdm"] = "partial_msdm"
     system: MsdmSetup
-    best_of: int = 1
+    best_of: int
 
     def accompany(
         self,

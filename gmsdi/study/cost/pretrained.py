@@ -1,0 +1,93 @@
+"""What a pretrained model costs: its memory by its parameters, and its time as it is measured here.
+
+The network, the encoder and the decoder are timed one by one, at the window of the configuration. A network works in
+float32 or, in part, bfloat16 (`jobs.precision`); its weights are float32 in both, and take 4 bytes each. What a prompt
+passes through stays on the CPU, once for each prompt, and is not timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gmsdi.errors import UserError
+from gmsdi.models.described import describe, is_pipeline
+from gmsdi.study.cost.networks import Clock, Cost
+from gmsdi.study.counting import CALL
+from gmsdi.study.setups import GMSDI
+from gmsdi.study.study import Study
+
+ON_DEVICE = ("transformer", "vae", "unet")
+"""The parts of a pipeline whose weights are on the device."""
+BYTES = 4
+
+
+def weights_of(parameters: dict[str, int]) -> int:
+    """Bytes that the weights of a pipeline's parts take on the device."""
+    return BYTES * sum(count for part, count in parameters.items() if part in ON_DEVICE)
+
+
+def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
+    """Time a pretrained model.
+
+    Args:
+        study: whose `model.folder` is one.
+        device: to run on.
+        repetitions: timed steps of each kind.
+
+    Raises:
+        UserError: if it cannot be opened.
+    """
+    import torch
+
+    from gmsdi.models import registry
+    from gmsdi.sampling.solver import Guidance, Solver
+
+    config, folder = study.config, study.config["model"]["folder"]
+    options = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
+    system: Any = study.systems[GMSDI].open([folder], device=device, **options)
+    own, steps = Clock(device), repetitions + 1
+    system.sample(
+        [study.labels[0]] * CALL,
+        seeds=list(range(CALL)),
+        solver=Solver("euler", steps=steps),
+        guidance=Guidance(w=1.0),
+        callback=lambda *_: own.tick(),
+    )
+    evaluation, memory = own.seconds(system.evaluations / steps), own.memory()
+    pipeline = system.pipeline
+    audio = torch.randn(1, pipeline.channels, pipeline.window, device=pipeline.device)
+    timed: dict[str, Any] = {}
+    with torch.no_grad():
+        state = pipeline.model.space.encode(audio)
+        work = {"encoding": lambda: pipeline.model.space.encode(audio)}
+        work["decoding"] = lambda: pipeline.model.space.decode(state)
+        for name, run in work.items():
+            coding = Clock(device)
+            for _ in range(steps):
+                run()
+                coding.tick()
+            timed[name] = coding.seconds(1)
+    parts = describe(registry.folder_of(folder), folder).parameters
+    return Cost(evaluation, parameters=sum(parts.values()), memory=memory, **timed)
+
+
+def with_weights(costs: Mapping[str, Cost], study: Study) -> tuple[Mapping[str, Cost], list[str]]:
+    """Costs that were not measured with what the files of a pretrained model say of its memory, and how it is known."""
+    folder, cost = study.config["model"]["folder"], costs.get(GMSDI)
+    if not study.coded or not folder or cost is None or cost.memory is not None:
+        return costs, []
+    path = Path(folder).expanduser()
+    try:
+        parts = describe(path, folder).parameters if is_pipeline(path) else {}
+    except UserError:
+        parts = {}
+    if not parts:
+        return costs, []
+    size = weights_of(parts)
+    counted = replace(cost, parameters=sum(parts.values()), memory=size)
+    told = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in sorted(parts.items()))
+    note = f"memory of {GMSDI}: its weights alone, in float32, by its files ({told}); activations come on top"
+    return {**costs, GMSDI: counted}, [note]

@@ -1,0 +1,361 @@
+"""The command line: files in, files out, one clear line when something is wrong."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gmsdi.cli import main, spread
+from gmsdi.io.audio import Audio, read, write
+from tests import REPO
+from tests.helpers import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(tiny.write(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+@pytest.fixture
+def song(tmp_path):
+    samples = np.random.default_rng(0).normal(scale=0.05, size=(2, 700)).astype(np.float32)
+    return str(write(tmp_path / "song.wav", Audio(samples, 8000)))
+
+
+def test_the_parts_of_a_song_sum_to_it(model, song, tmp_path, capsys):
+    """By default, with a residual, and as two stems; the report says what was done."""
+    common = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    assert main(["separate", song, "--stems", "bass", "drums", "Piano", *common]) == 0
+    files = sorted((tmp_path / "song").iterdir())
+    assert [file.name for file in files] == ["bass.wav", "drums.wav", "piano.wav"]
+    np.testing.assert_allclose(sum(read(file).samples for file in files), read(song).samples, atol=1e-5)
+    assert "3/3" in capsys.readouterr().err  # the progress bar
+
+    named = ["--name", "{stem}-{model}.{ext}", "--bits", "24", "--samples", "2", "--preset", "projected"]
+    assert main(["separate", song, "--two-stems", "bass", *named, *common, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["preset"], report["settings"]["runs"], report["settings"]["solver"]["steps"]) == ("projected", 2, 3)
+    (done,) = report["songs"]
+    assert (done["status"], done["seconds"]) == ("done", 0.087)
+    assert [Path(file).name for file in done["files"].values()] == ["bass-tiny.wav", "no_bass-tiny.wav"]
+    assert {soundfile.info(file).subtype for file in done["files"].values()} == {"PCM_24"}
+    parts = [read(file).samples for file in done["files"].values()]
+    np.testing.assert_allclose(sum(parts), read(song).samples, atol=2**-22)
+
+
+def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ["--model", model, "--steps", "3", "--w", "0.5"]
+    words = ["--rest", "drums", "--residual", "--format", "flac", "--negative", "bass=Drums"]
+    assert main(["extract", song, "--stems", "Bass", *words, *common]) == 0
+    bass, residual = (read(f"song/{name}.flac").samples for name in ("bass", "residual"))
+    np.testing.assert_allclose(bass + residual, read(song).samples, atol=1e-4)
+    common[3] = "12"
+    generate = ["generate", "--stems", "bass", "--stems", "piano", "--seconds", "0.05"]
+    assert main([*generate, *common]) == 0
+    stems = [read(f"generated/{name}.wav").samples for name in ("bass", "piano")]
+    mixture = read("generated/mixture.wav")
+    assert (mixture.samples.shape, mixture.sample_rate) == ((1, 400), 8000)
+    np.testing.assert_allclose(sum(stems), mixture.samples, atol=1e-5)
+    assert main(["generate", "--groups", "bass, piano", "drums", "--noise", "coupled", "--out", "groups", *common]) == 0
+    assert sorted(os.listdir("groups")) == ["bass_piano.wav", "drums.wav", "mixture.wav"]
+    for method in ("sequential", "extracted"):
+        assert main(["generate", "--method", method, "--out", method, "--stems", "bass", "piano", *common]) == 0
+        bass, mixture, piano = (read(f"{method}/{name}.wav").samples for name in ("bass", "mixture", "piano"))
+        np.testing.assert_allclose(bass + piano, mixture, atol=1e-5)
+    assert main(["generate", "--out", "default", "--stems", "bass", "piano", *common]) == 0
+    np.testing.assert_array_equal(read("default/bass.wav").samples, read("extracted/bass.wav").samples)
+    gammas = ["--gamma-x", "2*sigma", "--gamma-y", "inf"]
+    assert main(["accompany", "--given", f"bass={song}", "--stems", "drums", *gammas, *common]) == 0
+    assert sorted(os.listdir("accompaniment")) == ["drums.wav", "mixture.wav"]
+    beyond = ["--share", "0.4", "--out", "beyond"]
+    assert main(["accompany", "--given", f"bass={song}", "--stems", "drums, piano", *beyond, *common]) == 0
+    assert sorted(os.listdir("beyond")) == ["drums.wav", "mixture.wav", "piano.wav"]
+
+
+def test_same_seed_same_bytes(model, song, tmp_path):
+    def run(name, seed):
+        words = ["--out", str(tmp_path / name), "--model", model, "--preset", "fast", "--seed", seed]
+        assert main(["extract", song, "--stems", "bass", "--format", "flac", *words]) == 0
+        return (tmp_path / name / "song" / "bass.flac").read_bytes()
+
+    assert run("a", "1") == run("b", "1") != run("c", "2")
+
+
+def test_a_folder_song_by_song_once(model, song, tmp_path, capsys):
+    """What is there is left out, also a stem beside its song; a failed song does not hold up the others."""
+    samples = read(song).samples
+    for name in ("music/a.wav", "music/b/c.flac"):
+        write(tmp_path / name, Audio(samples, 8000))
+    folder = tmp_path / "music"
+    words = [
+        "extract",
+        str(folder),
+        "--stems",
+        "bass",
+        "--out",
+        str(folder),
+        "--model",
+        model,
+        "--steps",
+        "2",
+        "-j",
+        "2",
+    ]
+    assert main([*words, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert [outcome["status"] for outcome in first["songs"]] == ["done", "done"]
+    assert {str(file.relative_to(folder)) for file in folder.rglob("*.wav")} == {"a.wav", "a/bass.wav", "b/c/bass.wav"}
+    before = (folder / "a" / "bass.wav").stat().st_mtime_ns
+    (folder / "b" / "c" / "bass.wav").unlink()
+    assert main([*words, "--skip-existing", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {Path(outcome["song"]).name: outcome["status"] for outcome in again["songs"]} == {
+        "a.wav": "skipped",
+        "c.flac": "done",
+    }
+    assert (folder / "a" / "bass.wav").stat().st_mtime_ns == before
+
+
+def test_models_are_listed_with_their_presets(model, capsys):
+    config = Path(model) / "config.json"
+    plain = config.read_text()
+    assert main(["models", model]) == 0
+    assert "preset best: the Extractor, consistent, 12 steps of euler, w = 3" in capsys.readouterr().out
+    try:
+        config.write_text(json.dumps({**json.loads(plain), "presets": {"mine": {"guidance": {"w": 2}}}}))
+        assert main(["models", model]) == 0
+        assert "preset mine: the Extractor, consistent, 12 steps of euler, w = 2" in capsys.readouterr().out
+        config.write_text(json.dumps({**json.loads(plain), "sample_rate": math.nan}))
+        assert main(["models", model]) == 1
+        assert "sample_rate is nan" in capsys.readouterr().err
+    finally:
+        config.write_text(plain)
+    assert main(["--list-models"]) == 0
+    assert capsys.readouterr().out.startswith("mini: 8000 Hz")
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["separate", "none.wav"], "none.wav: no such audio file"),
+        (["separate", "-"], "a pipe"),
+        (["separate", "SONG", "--model", "nowhere"], "nowhere"),
+        (["separate", "SONG", "--format", "ogg"], "ogg"),
+        (["separate", "SONG", "--format", "flac", "--bits", "float"], "16 or 24"),
+        (["separate", "SONG", "--preset", "magic"], "the model has best, fast"),
+        (["separate", "SONG", "--stems", "bass", "--constrained", "piano"], "stems"),
+        (["separate", "SONG", "--constrained", "drums", "--steps", "3"], "or more"),
+        (["separate", "SONG", "--preset", "best", "--constrained", "drums"], "paper-separator"),
+        (["separate", "SONG", "--two-stems", "bass", "--stems", "bass", "drums"], "name it once"),
+        (["separate", "SONG", "--name", "all/{track}.{ext}"], "the same name"),
+        (["separate", "SONG", "--name", "{artist}/{stem}"], "{artist}"),
+        (["separate", "SONG", "--name", "../{stem}.{ext}"], "not inside the folder"),
+        (["extract", "SONG", "--preset", "paper-separator"], "use separate"),
+        (["extract", "SONG", "--negative", "bass"], "LABEL=VALUE"),
+        (["extract", "SONG", "--stems", "bass", "--rest", "drums", "--negative", "piano=Bass"], "'Piano'"),
+        (["extract", "SONG", "--negative", "bass=Drums", "--negative", "bass=Piano"], "twice"),
+        (["extract", "SONG", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
+        (["extract", "SONG", "--w", "1e30"], "diverged"),
+        (["generate", "--gamma-x", "many"], "--gamma-x"),
+        (["generate", "--gamma-x", "2*sigma above"], "--gamma-x"),
+        (["generate", "--gamma-x", "2*sigma*3"], "--gamma-x"),
+        (["generate", "--gamma-x", "0.5*sigma"], "unstable"),
+        (["generate", "--method", "magic"], "magic"),
+        (["generate", "--groups", "bass, drums", "drums, piano"], "once"),
+        (["generate", "--seconds", "nan"], "seconds is nan"),
+        (["generate", "--seconds", "inf"], "seconds is inf"),
+        (["generate", "--seconds", "80000"], "GB of memory"),
+        (["generate", "--seconds", "1e308"], "at most 86400"),
+        (["separate", "SONG", "--block", "1e308"], "at most 86400"),
+        (["separate", "SONG", "--steps", "1000000000"], "at most 10000"),
+        (["generate", "--steps", "1000000000"], "at most 10000"),
+        (["separate", "SONG", "--samples", "1000000000"], "at most 10000"),
+        (["separate", ""], "an empty value after separate"),
+        (["separate", "SONG", "--preset", ""], "an empty value after --preset"),
+        (["separate", "SONG", "--preset="], "an empty value after --preset"),
+        (["separate", "SONG", "--stems", "Bass", LONG], "230 bytes"),
+        (["separate", "SONG", "--out", LONG], "230 bytes"),
+        (["separate", "SONG", "--model", LONG], "no model folder"),
+        (["separate", LONG], "File name too long"),
+        (["accompany", "--given", f"bass={LONG}.wav"], "File name too long"),
+        (["separate", "/dev/zero"], "a device"),
+        (["separate", "SONG", "--stems", "Bass", "drums", "none.wav"], "none.wav: no such audio file"),
+        (["separate", "--stems", "Bass", "drums", "none.flac"], "none.flac: no such audio file"),
+        (["separate", "SONG", "--stems", "Bass"], "--two-stems 'Bass'"),
+        (["separate", "SONG", "--two-stems", "Bass, Drums"], "one stem"),
+        (["separate", "SONG", "--name", "{track}/{stem}.mp3"], "but wav is written"),
+        (["separate", "SONG", "--negative", "Bass=Drums", "--negative", "bass=Piano"], "twice"),
+        (["extract", "SONG", "--stems", "bass", "--rest", "drums", "Drums"], "once"),
+        (["generate", "--gamma-x", "-1"], "--gamma-x '-1'"),
+        (["generate", "--stems", "bass", "mixture"], "mixture"),
+        (["generate", "--negative", "kazoo=Bass"], "'kazoo'"),
+        (["accompany", "--given", "SONG"], "LABEL=VALUE"),
+        (["accompany", "--given", "bass=SONG", "bass=SONG"], "twice"),
+        (["accompany", "--given", "bass=SONG", "Bass=SONG"], "twice"),
+        (["accompany", "--given", "bass=SONG", "--alpha", "nan"], "alpha is nan"),
+        (["accompany", "--given", "bass=SONG", "--stems", "bass"], "both given"),
+        (["extract", "SONG", "--stems", "bass", "???"], "'???'"),
+        (["extract", "SONG", "--stems", "a b", "a/b"], "a_b"),
+        (["extract", "SONG", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_mistakes_end_in_one_line(model, song, words, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("SONG", song) for word in words]
+    if "--model" not in words:
+        words += ["--model", model]
+    assert main(words) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
+    assert len([line for line in lines if not line.startswith("gmsdi: warning")]) == 1
+    assert says in lines[-1]
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["song.wav"]
+
+
+@pytest.mark.parametrize("words", [["separate"], ["generate", "--stems"], ["generate", "--seed", str(2**64)]])
+def test_wrong_usage(words, capsys):
+    assert main(words) == 2
+
+
+def test_an_interruption_leaves_nothing_half_and_says_how_to_go_on(model, song, tmp_path, monkeypatch, capsys):
+    from gmsdi.sampling.session import Session
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "sample", interrupted)
+    monkeypatch.chdir(tmp_path)
+    assert main(["separate", song, "--model", model]) == 130
+    assert "--skip-existing" in capsys.readouterr().err
+    assert main(["generate", "--model", model]) == 130
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["song.wav"]
+
+
+def test_usage(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_spread(tmp_path, monkeypatch):
+    assert spread(["separate", "a.wav", "--stems", "x", "y", "--w", "3"]) == [
+        *("separate", "a.wav", "--stems", "x", "--stems", "y", "--w", "3")
+    ]
+    assert spread(["extract", "--stems", "x", __file__]) == ["extract", "--stems", "x", __file__]
+    assert spread(["--given", "a=1", "--given", "b=2"]) == ["--given", "a=1", "--given", "b=2"]
+    # Songs, also one that is not there, and folders are no labels; a folder that is called like a label is one.
+    monkeypatch.chdir(tmp_path)
+    for folder in ("music", "drums"):
+        Path(folder).mkdir()
+    stems = ["--stems", "Bass", "--stems", "drums"]
+    for song in ("music", "music/", "none.wav", "none.FLAC"):
+        assert spread(["separate", "--stems", "Bass", "drums", song]) == ["separate", *stems, song]
+
+
+def heard():
+    """Let a process hear signals that nohup, or a shell for its jobs in the background, has it ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("at_once", ["1", "2"])
+def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number, status, at_once):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name in "abc":
+        shutil.copy(song, folder / f"{name}.wav")
+    words = [
+        "separate",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--model",
+        model,
+        "-j",
+        at_once,
+        "--steps",
+        "9999",
+    ]
+    words += ["--preset", "best", "--precision", "float32"]
+    command = [sys.executable, "-m", "gmsdi.cli", *words]
+    started = {"stderr": subprocess.PIPE, "text": True, "cwd": REPO}
+    with subprocess.Popen(command, preexec_fn=heard, **started) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not list((tmp_path / "out").rglob("*.partial.wav")) and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.1)
+            time.sleep(0.5)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == status
+    assert "interrupted with 3 of 3 songs left; to continue, repeat the command with --skip-existing" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatch, capsys):
+    """A disk of 64 kB, whose size is not known beforehand."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        long = tmp_path / "long.wav"
+        samples = np.random.default_rng(0).normal(scale=0.05, size=(1, 8000)).astype(np.float32)
+        write(long, Audio(samples, 8000))
+        monkeypatch.setattr("gmsdi.batch.require_space", lambda *_, **__: None)
+        words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(disk)]
+        assert main(["separate", str(long), *words]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
+        assert "free space" in line or "is the disk full" in line
+        assert os.listdir(disk) == []
+        assert main(["generate", "--seconds", "1", *words, "--steps", "12", "--w", "0.5"]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
+        assert "free space" in line or "is the disk full" in line
+        assert os.listdir(disk) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_an_unknown_label_is_warned_of_on_a_line_of_its_own(model, song, tmp_path, capsys):
+    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    assert main(["separate", song, "--stems", "Bass", "Flute", *words]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("gmsdi: warning: the model was not trained with 'Flute'") for line in lines)
+
+
+def test_a_bad_song_of_a_folder_does_not_hold_up_the_others(model, song, tmp_path, capsys):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    shutil.copy(song, folder / "good.wav")
+    (folder / "cut.wav").write_bytes(Path(song).read_bytes()[:40])
+    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path / "out")]
+    assert main(["separate", str(folder), *words]) == 1
+    assert "cut.wav" in [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")][-1]
+    assert sorted(os.listdir(tmp_path / "out")) == ["good"]
+    assert (
+        main(["separate", str(folder / "good.wav"), str(folder / "cut.wav"), *words[:-1], str(tmp_path / "new")]) == 1
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from gmsdi.cli import main; main(['separate', '--help']); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=REPO)

@@ -1,0 +1,87 @@
+"""Published pages say of how many runs and tracks they are, and a page that hides it is found."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.publish import MIXED, ONE, TEST_SETS, TITLES, faults, headline, mixed, page
+from tests import REPO
+
+DOCS = REPO / "docs"
+PUBLISHED = sorted(path.parent.name for path in DOCS.glob("*/provenance.json"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A published page that may be tampered with."""
+    return Path(shutil.copytree(DOCS / "mini_full", tmp_path / "mini_full"))
+
+
+def edit(folder, change):
+    provenance = json.loads((folder / "provenance.json").read_text())
+    change(provenance)
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+
+
+@pytest.mark.parametrize("run", PUBLISHED)
+def test_published_pages_claim_no_more_than_their_provenance(run):
+    assert faults(DOCS / run) == []
+    assert (DOCS / run / "README.md").read_text() == page(run, DOCS / run), f"python -m benchmarks.publish --page {run}"
+
+
+def test_the_readme_has_the_scores_of_the_published_runs():
+    text = (DOCS.parent / "README.md").read_text()
+    assert headline(DOCS) in text
+    for run in set(TEST_SETS) & set(PUBLISHED):
+        table = pd.read_csv(DOCS / run / "table2_separation.csv")
+        best = table[(table["stem"] == "All") & (table["status"] == "run")].set_index("model")["active"]
+        (row,) = (line for line in text.splitlines() if line.startswith("| Extractor, consistent, mean of 4 runs |"))
+        score = next(value for model, value in best.items() if "mean of 4" in model)
+        assert f"| {score:.1f} [" in row
+
+
+def test_all_pages_are_looked_at():
+    assert set(PUBLISHED) <= set(TITLES)
+    assert all((DOCS.parent / "config" / f"{run}.yaml").is_file() for run in TITLES)
+
+
+def test_a_page_that_hides_that_it_mixes_runs_is_rejected(folder):
+    def whole(provenance):
+        for title in set(provenance) - {"Model", "Data", "Software", "Time"}:
+            provenance.pop(title)
+        provenance["Run"] = {"seed": 1}
+
+    edit(folder, whole)
+    (folder / "README.md").write_text(page("mini_full", folder))
+    assert ONE in (folder / "README.md").read_text()
+    assert faults(folder) == []
+    edit(folder, lambda provenance: provenance.update({"Added on 2026-11-25": {"a row": "of another day"}}))
+    hidden = faults(folder)
+    assert len(hidden) == 3
+    assert all("Added on 2026-11-25 (a row)" in fault for fault in hidden)
+    text = page("mini_full", folder)
+    assert MIXED in text
+    assert ONE not in text
+    (folder / "README.md").write_text(text)
+    assert faults(folder) == []
+    # At the bottom alone it does not count.
+    (folder / "README.md").write_text(text.replace("Added on 2026-11-25 (a row)", "", 1))
+    assert faults(folder) != []
+
+
+def test_missing_sections_are_no_single_run(folder):
+    assert mixed({"Model": {}, "Data": {}, "Software": {}, "Time": {}}) == ["no section Run"]
+    edit(folder, lambda provenance: provenance.update({"Run": {"seed": 2}}))
+    assert "different seeds" in " ".join(faults(folder))
+
+
+def test_number_of_tracks_and_unequal_w_are_said(folder):
+    text = page("mini_full", folder)
+    assert "Test split: 10 tracks, 135 chunks" in text
+    table = pd.read_csv(folder / "fad_stems.csv").set_index(["bar", "series"])["fad"]
+    before, after = (table["Bass", f"{word} negative prompts"] for word in ("without", "with"))
+    assert f"Bass {before:.1f} to {after:.1f} (farther)" in text
+    assert "w = 3 without them, w = 1 with them" in text

@@ -1,0 +1,60 @@
+"""The README's examples run as they stand, with models whose answer is known."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests import REPO
+
+README = REPO / "README.md"
+VARIANCE = 0.04
+
+
+class Bank:
+    def select(self, index):
+        return self
+
+
+def denoiser(x, sigma, cond):
+    """The exact denoiser of white noise: its samples are white noise of that variance."""
+    return x * (VARIANCE / (VARIANCE + sigma**2))[:, None, None]
+
+
+def network(scaled, time, cond):
+    """The same as a prediction of v, from D = α²·x − s·α·v."""
+    sigma = torch.tan(time * math.pi / 2)
+    alpha = (1 + sigma[:, None, None] ** 2).rsqrt()
+    x = scaled / alpha
+    return (alpha**2 * x - denoiser(x, sigma, cond)) / (sigma[:, None, None] * alpha**2)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(found) == 2
+    return found
+
+
+def test_a_model_of_ones_own_separates_a_song(examples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    song = 0.2 * np.random.default_rng(0).standard_normal((4410, 2))
+    soundfile.write("song.wav", song, 44100, subtype="FLOAT")
+    # Windows of the example's length would take minutes.
+    example = examples[0].replace("2**18", "4096")
+    exec(example, {"network": network, "embed": lambda texts: Bank()})
+    stems = [soundfile.read(tmp_path / "song" / f"{name}.flac")[0] for name in ("bass", "drums", "piano")]
+    np.testing.assert_allclose(sum(stems), song, atol=2e-4)  # of 16 bits each
+
+
+def test_step_by_step_the_stems_sum_to_the_mixture(examples):
+    mixture = 0.2 * torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
+    names = {"denoiser": denoiser, "encode": lambda texts: Bank(), "mixture": mixture, "seeds": [1, 2]}
+    exec(examples[1], names)
+    stems = names["stems"]
+    assert stems.shape == (2, 3, 1, 4096)
+    torch.testing.assert_close(stems.sum(1), mixture, rtol=0, atol=1e-5)
+    assert 0.02 < stems.std() < 0.4

@@ -1,0 +1,178 @@
+"""What rows and tasks count, against the networks' own counters."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from gmsdi.models.demucs import ConditionalSeparator
+from gmsdi.pipeline import Pipeline
+from gmsdi.sampling import samplers
+from gmsdi.sampling.solver import Solver
+from gmsdi.study import methods
+from gmsdi.study.config import load, validate
+from gmsdi.study.config.rows import section_of
+from gmsdi.study.counting import CALL, evaluation_sigmas, passes, share
+from gmsdi.study.generation import clips_of, generate
+from gmsdi.study.methods import gmsdi as of_gmsdi
+from gmsdi.study.separation import separate
+from gmsdi.study.table_rows import Rows
+from gmsdi.systems.demucs_gibbs import GibbsSeparator
+from gmsdi.systems.gmsdi import Gmsdi
+from gmsdi.systems.msdm import JointMSDM
+from gmsdi.systems.weak_msdm import WeakMSDM
+from tests import REPO
+from tests.helpers.rows import make_row, make_task
+
+LABELS = ["Bass", "Drums", "Guitar", "Piano"]
+WINDOW = 32
+EULER = {"name": "euler", "steps": 3, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7, "s_churn": 1.0}
+ADPM2 = {"name": "adpm2", "steps": 4, "sigma_min": 0.01, "sigma_max": 0.5, "rho": 7}
+HEUN = {**EULER, "name": "heun"}
+TWICE = {**EULER, "resamples": 2}
+MULTISTEP = {**ADPM2, "name": "dpmpp_2m"}
+
+
+class Halving:
+    """A denoiser of any signal and text."""
+
+    def encode(self, texts):
+        return SimpleNamespace(select=lambda index: None)
+
+    def __call__(self, x, sigma, cond):
+        return x / 2
+
+
+def system(kind):
+    config = {"sample_rate": 8000, "window": WINDOW, "labels": LABELS}
+    options = {"max_batch": CALL, "fixed_batch": True}
+    if kind == "msdm":
+        return JointMSDM(Halving(), config, **options)
+    if kind == "weak_msdm":
+        return WeakMSDM(dict.fromkeys(LABELS, Halving()), config, **options)
+    if kind == "demucs_gibbs":
+        net = torch.nn.Sequential(torch.nn.Conv1d(9, 4, 1), torch.nn.Unflatten(1, (4, 1)))
+        return GibbsSeparator(ConditionalSeparator(net, config), **options)
+    return Gmsdi(Pipeline(Halving(), config, **options), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        *(("extractor", {"w": 2.0, "solver": EULER, "guidance": x}) for x in ({}, {"interval": [0.02, 0.3]})),
+        ("extractor", {"w": 1.0, "solver": TWICE, "consistent": True, "samples": 2, "guidance": {"convention": "adp"}}),
+        ("separator", {"w": 0.0, "solver": HEUN, "constrained": "Drums"}),
+        ("projected", {"w": -1.0, "solver": MULTISTEP, "samples": 3}),
+        ("msdm", {"solver": EULER, "constrained": "Piano"}),
+        ("msdm_gaussian", {"solver": {**EULER, "steps": 12}}),
+        ("weak_msdm", {"solver": TWICE, "constrained": "Bass"}),
+        ("demucs_gibbs", {"steps": 3}),
+    ],
+)
+def test_separation_takes_the_evaluations_that_are_counted(windows, kind, settings):
+    row = make_row(kind, LABELS, **settings)
+    for items, batch in ((7, 3), (5, 8), (1, 1)):
+        runner = system(row.system.kind)
+        separate(row, runner, windows, range(items), seed=1, batch=batch)
+        assert row.evaluations(items, batch) == runner.evaluations
+
+
+SIGMA = {"sigma": 3.0}
+EXTRACTION = {
+    **{"name": "extraction", "title": "", "system": {"labels": LABELS}, "w": 2.0, "samples": 2, "consistent": True},
+    **{"solver": {**TWICE, "last": "estimate"}, "by_power": {"amount": 0.25, "seconds": 0.001}},
+}
+TASKS = {
+    "single": {},
+    "total": {"gamma_x": SIGMA, "gamma_y": SIGMA},
+    "total_groups": {"gamma_x": SIGMA, "gamma_y": SIGMA, "groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]]},
+    "total_sequential": {"share": 0.4},
+    "total_extracted": {"extraction": EXTRACTION},
+    "partial": {"gamma_x": SIGMA, "gamma_y": SIGMA},
+    "partial_conditioned": {"share": 0.4},
+    "single_weak_msdm": None,
+    "total_msdm": None,
+    "partial_msdm": None,
+}
+
+
+@pytest.mark.parametrize("interval", [None, [0.02, 0.3]])
+@pytest.mark.parametrize("solver", [EULER, ADPM2], ids=lambda solver: solver["name"])
+@pytest.mark.parametrize("kind", TASKS)
+def test_generation_takes_the_evaluations_that_are_counted(windows, kind, solver, interval):
+    own = TASKS[kind]
+    if own is None:  # no guidance
+        own = {"best_of": 5} if kind == "partial_msdm" else {}
+    else:
+        own = {**own, "guidance": {"w": 1.0, "interval": interval}}
+    task = make_task(kind, LABELS, **own, solver=solver, clips=5)
+    every = clips_of(task, windows)
+    assert task.bars() * 5 == every["bar"].tolist()
+    for shard, batch in ((1, 3), (2, 8)):
+        clips = every.iloc[list(share(range(len(every)), shard, 2))]
+        runner = system(task.system.kind)
+        audio = generate(task, runner, clips, seed=1, batch=batch, windows=windows)
+        assert audio.shape == (len(clips), task.signals, WINDOW)
+        assert audio.any(axis=(1, 2)).all()
+        assert task.evaluations(clips["bar"].tolist(), batch) == runner.evaluations
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        *(EULER, {**EULER, "s_churn": 100.0}, TWICE),
+        *(HEUN, {**HEUN, "steps": 1}),
+        *(ADPM2, {**ADPM2, "midpoint_rho": 3.0}, {**ADPM2, "midpoint": "geometric"}),
+        MULTISTEP,
+    ],
+)
+def test_noise_levels_are_those_of_the_samplers(solver):
+    seen = []
+
+    def derivative(x, sigma):
+        seen.append(sigma)
+        return torch.zeros_like(x)
+
+    made = Solver(**solver)
+    made.sample(derivative, torch.zeros(1), noise=torch.zeros_like)
+    assert evaluation_sigmas(solver) == pytest.approx(seen)
+    assert len(seen) == made.evaluations
+    assert pytest.approx(2**0.5 - 1) == samplers.MAX_CHURN
+
+
+def test_open_guidance_counts_as_guidance():
+    assert passes(EULER, {}, None) == passes(EULER, {}, 3.0) == 2 * passes(EULER, {}, 0.0)
+
+
+def test_the_worked_example_of_a_method_is_true(windows, monkeypatch):
+    """The class in CONTRIBUTING.md is a row: a configuration has it, it separates, counts and says itself."""
+    page = (REPO / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(class .*?)```", page, re.DOTALL)
+    names = dict(vars(of_gmsdi))
+    exec(code, names)
+    settings = {"system": {"labels": LABELS}, "solver": EULER, "w": 1.0}
+    row = names["Turns"](name="turns", title="Turns", **settings)
+    runner = system("gmsdi")
+    found = separate(row, runner, windows, range(5), seed=1, batch=4)
+    assert row.evaluations(5, 4) == runner.evaluations
+    parts = [
+        separate(
+            make_row("separator", **settings, constrained=label), system("gmsdi"), windows, range(5), seed=1, batch=4
+        )
+        for label in LABELS
+    ]
+    np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
+    assert [cell.w for cell in row.cells([0, 2], {})] == [0, 2]
+    assert row.summary() == "w = 1, 3 steps"
+
+    monkeypatch.setitem(methods.METHODS, "turns", names["Turns"])
+    (example,) = re.findall(r"```yaml\n(separation:.*?)```", page, re.DOTALL)
+    config, given = validate(load()), yaml.safe_load(example)["separation"]["rows"]["turns"]
+    config["separation"]["rows"]["turns"] = section_of(names["Turns"]).model_validate(given).model_dump()
+    row = Rows(config).table["turns"]
+    assert (type(row), row.title, row.w, row.paper) == (names["Turns"], "GMSDI Separator, every stem in turn", 3, None)
+    assert row.solver == {**Rows(config).table["extractor"].solver, "steps": 20}
+    assert Rows(config).cells(row, "test")[-1].w == 24
