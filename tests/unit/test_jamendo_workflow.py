@@ -21,7 +21,7 @@ from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit import jamendo_shards as shards
 from tests.unit.file_server import Stall, serve
-from tests.unit.rows import ALONE
+from tests.unit.rows import WHOLE
 from tests.unit.test_slakh_workflow import FAULT, NO_TORCH, cpu_seconds, rules_run
 
 REPO = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ def site(tmp_path, monkeypatch):
                 "download": download,
             },
             "model": {"train": True, "config": {"text": {"kind": "none"}}},
-            "separation": ALONE,
+            **WHOLE,
             "demo_training": {"enabled": False},
         }
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))

@@ -17,7 +17,7 @@ from gmsdi.study import cost
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit.multitracks import MUSDB, write_moisesdb, write_musdb
-from tests.unit.rows import ALONE
+from tests.unit.rows import WHOLE
 from tests.unit.test_slakh_workflow import NO_TORCH
 
 REPO = Path(__file__).parents[2]
@@ -66,9 +66,9 @@ def test_settings_are_those_of_slakh2100_but_for_what_depends_on_the_stems(name)
 @pytest.mark.parametrize("name", READY)
 def test_ready_configurations_are_planned_as_they_run(name, tmp_path):
     (tmp_path / "root.yaml").write_text(yaml.safe_dump({"data": {"root": str(stand_in(name, tmp_path / "data"))}}))
-    (tmp_path / "window.yaml").write_text(
-        yaml.safe_dump({"data": {"window": 2048}, "model": {"config": {"unet": {"patch_factor": 4}}}})
-    )  # the stand-ins are short
+    short = {"data": {"window": 2048}, "grid": {"chunks": None}}
+    short["model"] = {"config": {"unet": {"patch_factor": 4}}}
+    (tmp_path / "window.yaml").write_text(yaml.safe_dump(short))  # the stand-ins are short
     files = [REPO / "config" / f"{name}.yaml", tmp_path / "root.yaml", tmp_path / "window.yaml"]
     words = [sys.executable, "-c", NO_TORCH, Path(__file__).with_name("dag.py"), REPO, *files]
     result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
@@ -133,7 +133,7 @@ def configure(folder, root, **stems):
     data |= {"classes": {**MUSDB, "Guitar": None, "Piano": None}, "tracks": {"train": 2}}
     data |= {"root": str(root)} if root else {}
     config = {"run": "own", "data": data, "model": {"train": True}, "demo_training": {"enabled": False}}
-    config["separation"] = ALONE
+    config |= WHOLE
     config["generation"] = {"negatives": {"Guitar": None, "Piano": None}}
     (folder / "own.yaml").write_text(yaml.safe_dump(config))
     return [folder / "own.yaml"]

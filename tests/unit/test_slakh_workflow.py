@@ -20,7 +20,7 @@ from gmsdi.data.windows import build_windows
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.unit.file_server import serve
-from tests.unit.rows import ALONE
+from tests.unit.rows import WHOLE
 
 REPO = Path(__file__).parents[2]
 ARCHIVE = VERSIONS["slakh2100"].archive
@@ -151,7 +151,7 @@ if pattern:
     sys.addaudithook(hook)
 """
 RATE, WINDOW = 22050, 16384
-NO_MODELS = {"separation": ALONE, "demo_training": {"enabled": False}}
+NO_MODELS = {**WHOLE, "demo_training": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
