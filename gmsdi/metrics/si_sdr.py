@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.metrics import HOP, SUBWINDOW
 
 EPSILON = 1e-8
 SILENCE = 1.5e-5  # a signal of N samples is silent if ‖x‖₂ / N is below this
@@ -52,8 +53,8 @@ def si_sdri_windows(
     sample_rate: int,
     *,
     labels: Sequence[str],
-    seconds: float = 4.0,
-    hop: float = 2.0,
+    seconds: float = SUBWINDOW,
+    hop: float = HOP,
     silence: float = SILENCE,
 ) -> pd.DataFrame:
     """Score one track (or a batch of equally long ones) by MSDM's protocol.
@@ -180,6 +181,18 @@ def _require_finite(signals: Mapping[str, np.ndarray]) -> None:
             raise UserError(f"SI-SDRi: the {name} hold values that are not finite; check where they were made")
 
 
+def require_scores(table: pd.DataFrame) -> None:
+    """Refuse a table of `si_sdri_windows` without rows.
+
+    Raises:
+        UserError: if it has none.
+    """
+    if table.empty:
+        raise UserError(
+            "SI-SDRi: nothing to score, since no sub-window has two active stems; use longer or denser chunks"
+        )
+
+
 def mean_ci(values: Any, groups: Any = None, *, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t interval of a mean, with the jackknife's standard error over clusters.
 
@@ -225,10 +238,7 @@ def summarize(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     Raises:
         UserError: if the table is empty.
     """
-    if table.empty:
-        raise UserError(
-            "SI-SDRi: nothing to score, since no sub-window has two active stems; use longer or denser chunks"
-        )
+    require_scores(table)
     cluster = next((name for name in ("track", "item") if name in table), "sub")
     clusters = pd.factorize(table[cluster], sort=True)[0]
     stem_codes, stems = pd.factorize(table["stem"])

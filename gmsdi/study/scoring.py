@@ -27,13 +27,18 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
     Returns:
         DataFrame with `track` and `offset` (in samples) of the first joined chunk, then the columns of
         `si_sdri_windows`.
+
+    Raises:
+        UserError: if there is nothing to score: no sub-window has two active stems.
     """
-    from gmsdi.metrics.si_sdr import si_sdri_windows
+    from gmsdi.metrics.si_sdr import require_scores, si_sdri_windows
 
     def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
         return si_sdri_windows(estimate, target, None, windows.sample_rate * windows.channels, labels=windows.labels)
 
-    return _score_joined(score, windows, ids, estimates)
+    scores = _score_joined(score, windows, ids, estimates)
+    require_scores(scores)
+    return scores
 
 
 def score_bss_eval(

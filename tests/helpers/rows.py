@@ -10,6 +10,8 @@ from gmsdi.study.tasks import Task, load_task
 
 ALONE: dict[str, Any] = {"rows": dict.fromkeys(["demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian"])}
 """What `separation` of an overlay has to have of the demo the rows of the text-conditioned model alone."""
+WHOLE: dict[str, Any] = {"separation": {**ALONE, "chunks": None}, "grid": {"chunks": None}}
+"""The same, with whole tracks scored, for chunks that are too short to be scored one by one."""
 
 
 def make_row(kind: str, labels: Sequence[str] = ("Bass", "Drums", "Guitar", "Piano"), **settings: Any) -> Row:

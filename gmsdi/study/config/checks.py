@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gmsdi.data.settings import INSTRUMENTS, MidiConfig
 from gmsdi.errors import UserError
+from gmsdi.metrics import HOP, SUBWINDOW
 from gmsdi.models.clap import CLAPS
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
@@ -40,8 +41,8 @@ def check_all(config: Config) -> None:
         UserError: for the first mistake, in one line.
     """
     for check in (
-        _labels, _classes, _fad, _named_labels, _solvers, _rows, _guidance, _generation, _training_data, _trainings,
-        _networks, _channels, _bundled, refuse_local,
+        _labels, _classes, _lengths, _fad, _named_labels, _solvers, _rows, _guidance, _generation, _training_data,
+        _trainings, _networks, _channels, _bundled, refuse_local,
     ):  # fmt: skip
         check(config)
 
@@ -106,6 +107,28 @@ def _classes(config: Config) -> None:
     for where, pair in pairs.items():
         if pair and pair[0] > pair[1]:
             raise UserError(f"config: data.{where} is {pair}; write the smaller number first")
+
+
+def _lengths(config: Config) -> None:
+    """Chunks that are drawn one by one are long enough for the sub-windows in which they are scored."""
+    data, grid = config["data"], config["grid"]
+    overlap = SUBWINDOW - HOP
+    if data["window"] > int(overlap * data["sample_rate"]):
+        return
+    drawn = {
+        "separation.chunks": config["separation"]["chunks"],
+        "grid.chunks": grid["chunks"],
+        "grid.validation.chunks": grid["validation"]["chunks"],
+        "costs.chunks": config["costs"]["chunks"] if config["costs"]["steps"] else None,
+    }
+    for key, count in drawn.items():
+        if count is not None:
+            mend = "leaves that grid out" if key == "grid.validation.chunks" else "scores whole tracks"
+            raise UserError(
+                f"config: {key} is {count}, but single chunks of {data['window'] / data['sample_rate']:.3g} s cannot "
+                f"be scored, since sub-windows of {SUBWINDOW:g} s overlap by {overlap:g} s; make data.window longer "
+                f"than {overlap:g} s, or set {key} to null, which {mend}"
+            )
 
 
 def _fad(config: Config) -> None:

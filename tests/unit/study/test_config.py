@@ -172,6 +172,8 @@ def test_mistakes_are_named_in_one_line(change, message):
         ("generation: {guidance: {interval: [3, 1]}}", "generation.guidance: guidance interval is [3, 1]"),
         ("separation: {solver: {last: estimate}}", "separation.solver.last is estimate, which only Extractors"),
         ("data: {window: 65535}", "data.window is 65535"),
+        ("data: {window: 16384, sample_rate: 8192}", "separation.chunks is 16, but single chunks of 2 s"),
+        ("{data: {window: 8192}, separation: {chunks: null}}", "grid.chunks is 6, but single chunks of 1.02 s"),
         ("data: {sample_rate: 16000}", "model.folder was trained with 8000 Hz"),
         ("data: {classes: {All: [Bass]}}", "the label 'All' is reserved for all stems together"),
         ("data: {classes: {'Bass, Drums': [Bass]}}", "must be one line of text without commas"),

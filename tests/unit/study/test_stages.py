@@ -560,6 +560,14 @@ def test_scores_of_shards_are_those_of_the_whole_and_read_a_run_at_a_time(tmp_pa
     assert peak < 5 * run + 250_000 < estimates.nbytes + 250_000  # and the rows of the result
 
 
+def test_chunks_of_two_seconds_are_scored_only_where_they_follow_one_another():
+    windows = Windows(tracks=1, chunks=4, window=1000, sample_rate=500)
+    estimates = windows.audio[:, :, 0]
+    assert score_separation(windows, [0, 1], estimates)["sub"].tolist() == [0] * 4
+    with pytest.raises(UserError, match="SI-SDRi: nothing to score"):
+        score_separation(windows, [0, 2], estimates)
+
+
 def test_bss_eval_of_shards_is_that_of_the_whole(tmp_path, monkeypatch):
     windows = Windows(tracks=2, chunks=2, window=600, sample_rate=600)
     estimates = windows.audio[:, :, 0] * np.float32(0.5)

@@ -22,7 +22,7 @@ from gmsdi.study.study import Study
 from tests import REPO
 from tests.helpers import jamendo_shards as shards
 from tests.helpers.file_server import Stall, serve
-from tests.helpers.rows import ALONE
+from tests.helpers.rows import WHOLE
 from tests.helpers.runs import FAULT, cpu_seconds, dry_run, rules_run
 
 CONFIG = REPO / "config" / "mtg_jamendo.yaml"
@@ -102,7 +102,7 @@ def site(tmp_path, monkeypatch):
                 "download": download,
             },
             "model": {"train": True, "config": {"text": {"kind": "none"}}},
-            "separation": ALONE,
+            **WHOLE,
             "demo_training": {"enabled": False},
         }
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))

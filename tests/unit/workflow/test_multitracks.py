@@ -17,7 +17,7 @@ from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests import REPO
 from tests.helpers.multitracks import MUSDB, write_moisesdb, write_musdb
-from tests.helpers.rows import ALONE
+from tests.helpers.rows import WHOLE
 from tests.helpers.runs import dry_run
 
 READY = {"musdb18hq": write_musdb, "moisesdb": write_moisesdb}
@@ -65,9 +65,9 @@ def test_settings_are_those_of_slakh2100_but_for_what_depends_on_the_stems(name)
 @pytest.mark.parametrize("name", READY)
 def test_ready_configurations_are_planned_as_they_run(name, tmp_path):
     (tmp_path / "root.yaml").write_text(yaml.safe_dump({"data": {"root": str(stand_in(name, tmp_path / "data"))}}))
-    (tmp_path / "window.yaml").write_text(
-        yaml.safe_dump({"data": {"window": 2048}, "model": {"config": {"unet": {"patch_factor": 4}}}})
-    )  # the stand-ins are short
+    short = {"data": {"window": 2048}, "grid": {"chunks": None}}
+    short["model"] = {"config": {"unet": {"patch_factor": 4}}}
+    (tmp_path / "window.yaml").write_text(yaml.safe_dump(short))  # the stand-ins are short
     files = [REPO / "config" / f"{name}.yaml", tmp_path / "root.yaml", tmp_path / "window.yaml"]
     jobs = dry_run(tmp_path, *files)
     rules = Counter(job["rule"] for job in jobs)
@@ -129,7 +129,7 @@ def configure(folder, root, **stems):
     data |= {"classes": {**MUSDB, "Guitar": None, "Piano": None}, "tracks": {"train": 2}}
     data |= {"root": str(root)} if root else {}
     config = {"run": "own", "data": data, "model": {"train": True}, "demo_training": {"enabled": False}}
-    config["separation"] = ALONE
+    config |= WHOLE
     config["generation"] = {"negatives": {"Guitar": None, "Piano": None}}
     (folder / "own.yaml").write_text(yaml.safe_dump(config))
     return [folder / "own.yaml"]

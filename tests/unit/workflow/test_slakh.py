@@ -20,7 +20,7 @@ from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests import REPO
 from tests.helpers.file_server import serve
-from tests.helpers.rows import ALONE
+from tests.helpers.rows import WHOLE
 from tests.helpers.runs import FAULT, cpu_seconds, dry_run, rules_run
 
 ARCHIVE = VERSIONS["slakh2100"].archive
@@ -128,7 +128,7 @@ def test_chunks_are_shared_by_what_they_depend_on():
 # --- From the server to windows ---------------------------------------------------------------------------------------
 
 RATE, WINDOW = 22050, 16384
-NO_MODELS = {"separation": ALONE, "demo_training": {"enabled": False}}
+NO_MODELS = {**WHOLE, "demo_training": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
