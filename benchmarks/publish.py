@@ -44,7 +44,7 @@ ROWS = {
     "extractor": "GMSDI Extractor",
     "ensemble": "Ensemble of these two",
     "extractor_consistent": "Extractor, consistent",
-    "extractor_mean4": "Extractor, consistent, mean of 4 runs",
+    "extractor_mean": "Extractor, consistent, mean of 2 runs",
 }
 """Rows of Table 2 that the README shows, with its words for them; the numbers of steps differ from run to run."""
 UNTITLED = {"separator": "GMSDI Separator", "extractor": "GMSDI Extractor", "ensemble": "Ensemble"}
