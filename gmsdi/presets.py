@@ -148,7 +148,7 @@ def presets_of(model: Any) -> dict[str, Preset]:
     own = getattr(model, "presets", None) or {}
     if not isinstance(own, Mapping):
         raise UserError(f"the model's presets are {own!r}; they must be a mapping, name to settings")
-    scale = float(getattr(model, "sigma_data", _SIGMA_DATA)) / _SIGMA_DATA
+    scale = sigma_data_of(model) / _SIGMA_DATA
     low, high = getattr(model, "sigma_range", (0.0, float("inf")))
     found = {}
     for name in dict.fromkeys([*DEFAULTS, *own]):
@@ -159,6 +159,11 @@ def presets_of(model: Any) -> dict[str, Preset]:
         }
         found[name] = _preset(name, settings, own.get(name, {}))
     return found
+
+
+def sigma_data_of(model: Any) -> float:
+    """The standard deviation of the signals that a model was trained on; if it does not say, that of the defaults."""
+    return float(getattr(model, "sigma_data", _SIGMA_DATA))
 
 
 def preset_of(model: Any, name: str | Preset) -> Preset:

@@ -82,21 +82,31 @@ def check_separator(solver: Solver, sources: int) -> None:
     Raises:
         UserError: if it does, with a number of steps that does not.
     """
-    left = _left(solver, sources)
+    left = noise_left(solver, sources)
     if left > LOUDEST:
-        tried = (replace(solver, steps=steps) for steps in range(solver.steps + 1, 1001))
-        enough = next((other.steps for other in tried if _left(other, sources) <= LOUDEST), None)
-        advice = f"take {enough} steps or more" if enough else "change the schedule"
         raise UserError(
             f"{solver.steps} steps are too few for the Separator of {sources} stems, which leaves noise of up to "
-            f"{left:.3g} times full scale in them; {advice}, or the consistent Extractor (preset best or fast)"
+            f"{left:.3g} times full scale in them; {more_steps(solver, sources, LOUDEST)}, or the consistent Extractor "
+            "(preset best or fast)"
         )
 
 
-def _left(solver: Solver, sources: int) -> float:
-    """The loudest that noise of the size of σ, at whichever step, comes out of the steps from there."""
+def noise_left(solver: Solver, rows: int) -> float:
+    """The most that noise of the size of σ, at whichever step, leaves in the stems after all the later steps.
+
+    Args:
+        solver: how they are sampled.
+        rows: what takes the place of K in `check_separator`: the number of stems of the Separator, or 2.
+    """
     one, loudest, gain = torch.ones(1, dtype=torch.float64), 0.0, 1.0
     for sigma, sigma_next in reversed(list(pairwise(solver.sigmas()))):
-        gain *= abs(solver.step(lambda e, s: sources * e / s, one, [sigma, sigma_next]).item())
+        gain *= abs(solver.step(lambda e, s: rows * e / s, one, [sigma, sigma_next]).item())
         loudest = max(loudest, sigma * gain)
     return loudest
+
+
+def more_steps(solver: Solver, rows: int, limit: float) -> str:
+    """Advice on how many steps leave no more noise than `limit`, see `noise_left`."""
+    tried = (replace(solver, steps=steps) for steps in range(solver.steps + 1, 1001))
+    enough = next((other.steps for other in tried if noise_left(other, rows) <= limit), None)
+    return f"take {enough} steps or more" if enough else "change the schedule"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
-from gmsdi.inference.stability import check_separator
+from gmsdi.inference.stability import check_separator, more_steps, noise_left
 from gmsdi.io.audio import as_source
 from gmsdi.models.protocol import Waveform
-from gmsdi.presets import METHODS, Method, Preset, preset_of
+from gmsdi.presets import METHODS, Method, Preset, preset_of, sigma_data_of
 from gmsdi.sampling.session import Batch, Session
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.song.blocks import BLOCK, Separation
@@ -104,6 +105,7 @@ def separation(
         if constrained not in prompts:
             raise UserError(f"constrained stem {constrained!r} is not among the stems {', '.join(prompts)}")
         check_separator(chosen.solver, len(prompts))
+    _warn_of_noise(chosen.solver, len(prompts) if chosen.method == "separator" else 2, sigma_data_of(inner))
     if negatives is None:
         told = {label: text for label, text in chosen.negatives.items() if label in prompts}
     else:
@@ -130,6 +132,17 @@ def separation(
         wiener=wiener,
         block=block,
     )
+
+
+def _warn_of_noise(solver: Solver, rows: int, sigma_data: float) -> None:
+    """Warn of steps that leave noise as loud as music, which the stems' sum does not show."""
+    limit = sigma_data / 2
+    if (left := noise_left(solver, rows)) > limit:
+        warnings.warn(
+            f"{solver.steps} steps leave noise in the stems, up to {left / sigma_data:.0%} of the music's level; "
+            f"{more_steps(solver, rows, limit)}",
+            stacklevel=3,
+        )
 
 
 def separate(

@@ -1,5 +1,6 @@
 """Presets: typed, stored with a model, those of the study's rows; the default is the best of them."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_schedules_that_blow_up_the_separator_are_told_from_those_that_do_not():
         else:
             check_separator(solver, 4)
     check_separator(Solver("euler", steps=12, sigma_max=2.0, s_churn=8.0), 3)  # fewer stems pull less
+
+
+@pytest.mark.parametrize(
+    ("preset", "few", "enough"),
+    [("best", 4, 5), ("projected", 6, 7), ("paper-extractor", 6, 8), ("paper-separator", 20, 25)],
+)
+def test_steps_that_leave_noise_are_warned_of(preset, few, enough):
+    """Three steps of "best" left stems of noise that cancelled in their sum, with twice the song's power."""
+    model = gmsdi.load("mini", device="cpu")
+    with pytest.warns(UserWarning, match=rf"{few} steps leave noise in the stems, .*; take \d+ steps or more"):
+        song.separation(model, preset=preset, steps=few)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        song.separation(model, preset=preset, steps=enough)
+        song.separation(model, preset=preset)
 
 
 def test_the_default_is_the_best_preset_of_the_bundled_model():
