@@ -17,10 +17,12 @@ APP := $(VENV)/.app
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help demo mini_full tune app publish cluster test test_browser lint format docs site wheels unlock clean clean_results
+.PHONY: help install demo mini_full tune app publish cluster test test_browser lint format docs site wheels unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
+
+install: $(INSTALLED)  ## the packages into .venv; then source .venv/bin/activate
 
 demo: $(INSTALLED)  ## the whole study at small scale, in minutes: results/mini/report.html
 	@$(SNAKEMAKE) $(QUIETLY)

@@ -53,7 +53,7 @@ def serve(
         import uvicorn
     except ImportError as error:
         raise UserError(
-            f"the page needs gradio ({error}); install it: pip install 'gmsdi[app]', or make app in a checkout"
+            f"the page needs gradio ({error}); run: pip install 'gradio>=6.30,<7'; or make app, in a checkout"
         ) from error
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="gmsdi-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")

@@ -135,7 +135,7 @@ def card(folder: str | Path, name: str, *, licence: str, results: str | Path | N
     known = f"Its stems are {', '.join(labels)}." if labels else "It takes free text."
     parts = [
         f"# {name.partition('/')[2]}",
-        "A text-conditioned diffusion model of music for gmsdi (`pip install gmsdi`): it separates, extracts, "
+        "A text-conditioned diffusion model of music for gmsdi: it separates, extracts, "
         f"generates and accompanies stems. {known} Audio: {config['sample_rate']} Hz, windows of {seconds:.1f} s.",
         f'```python\nimport gmsdi\n\nmodel = gmsdi.load("{name}")\nstems = gmsdi.separate(model, "song.wav")\n'
         'stems.save("song")\n```',

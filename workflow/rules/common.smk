@@ -281,7 +281,7 @@ def system_folders(system):
     missing = [] if known else [file for file in files if not Path(file).is_file()]
     if missing:
         if Path(missing[0]).is_relative_to(WEIGHTS / "baselines"):
-            mend = f"their weights are a package of their own, pip install gmsdi-baselines; or {mend}"
+            mend = f"their weights are a package of their own, install the wheel gmsdi-baselines; or {mend}"
         sys.exit(f"config: {key}: no {missing[0]}; {mend}")
     return folders
 

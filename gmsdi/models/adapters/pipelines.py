@@ -165,7 +165,7 @@ def _library(name: str) -> Any:
         import diffusers
     except ImportError as error:
         raise UserError(
-            f"{name}: a pipeline of diffusers, which is not installed; run: pip install 'gmsdi[pretrained]'"
+            f"{name}: a pipeline of diffusers, which is not installed; run: pip install diffusers"
         ) from error
     return diffusers
 

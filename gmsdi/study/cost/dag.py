@@ -80,7 +80,7 @@ def jobs(overlays: Sequence[Overlay]) -> list[Job]:
         from snakemake.exceptions import WorkflowError
         from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
     except ImportError as error:
-        raise UserError("counting costs needs Snakemake: pip install 'gmsdi[workflow]'") from error
+        raise UserError("counting costs needs Snakemake: pip install snakemake") from error
     data = resolved(overlays)["data"]  # reports mistakes before Snakemake starts
     known = Path(".snakemake").exists()
     try:

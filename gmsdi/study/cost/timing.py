@@ -175,7 +175,7 @@ def _time_training(
         from gmsdi.training.config import TrainingConfig
         from gmsdi.training.module import Training
     except ImportError as error:
-        raise UserError(f"timing a training needs {error.name}: pip install 'gmsdi[train]'") from error
+        raise UserError(f"timing a training needs {error.name}: pip install lightning tensorboard") from error
     config = TrainingConfig(**training)
     built = _fresh(study, model).to(device)
     n, channels = config.batch, len(study.labels) if target_of(built.config) == STEMS else 1
