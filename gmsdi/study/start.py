@@ -33,7 +33,7 @@ base: {base}
 run: {run}
 """
 NO_BASELINES = """\
-# The weights of the paper's other systems are not installed. Once you have installed the wheel gmsdi-baselines, remove this.
+# The weights of the paper's other systems, the wheel gmsdi-baselines, are not installed. Remove this once they are.
 separation: {{rows: {{{rows}}}}}
 """
 OTHERS = ("demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian")
