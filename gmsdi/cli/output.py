@@ -31,16 +31,21 @@ def bar(name: str) -> Iterator[Progress]:
     from tqdm import tqdm
 
     with tqdm(desc=name, unit="step") as bar:
-
-        def update(step: int, steps: int) -> None:
-            bar.total = steps
-            bar.update(step - bar.n)
-
         try:
-            yield update
+            yield _progress(bar)
         except KeyboardInterrupt:
             say("interrupted; nothing was written")
             raise typer.Exit(130) from None
+
+
+def _progress(bar: Any) -> Progress:
+    """The callback that moves a bar."""
+
+    def update(step: int, steps: int) -> None:
+        bar.total = steps
+        bar.update(step - bar.n)
+
+    return update
 
 
 class Bars(ExitStack):
@@ -59,12 +64,7 @@ class Bars(ExitStack):
         with self.lock:
             bar = self.bar(desc=job.track, unit="step", leave=not self.several)
             self.bars[job.source.name] = self.enter_context(bar)
-
-        def update(step: int, steps: int) -> None:
-            bar.total = steps
-            bar.update(step - bar.n)
-
-        return update
+        return _progress(bar)
 
     def finished(self, job: Job, outcome: Outcome) -> None:
         """Close the bar of a song that is done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import logging
 import os
 import shutil
@@ -244,6 +245,12 @@ def require_space(
         raise UserError(
             f"{folder}: {sized(free)} are free, and {name} needs {sized(needed)} here; free space, {advice}"
         )
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sized(count: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ import yaml
 
 from gmsdi import __version__
 from gmsdi.errors import UserError
+from gmsdi.io.files import sha256_of
 from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, read_config
 
 PROVENANCE, CARD = "provenance.json", "README.md"
@@ -147,7 +147,7 @@ def card(folder: str | Path, name: str, *, licence: str, results: str | Path | N
     else:
         parts += ["## Training", "Not recorded."]
     if results is not None:
-        table, facts = _table2(Path(results), _digest(Path(folder) / WEIGHTS))
+        table, facts = _table2(Path(results), sha256_of(Path(folder) / WEIGHTS))
         data["model-index"] = [{"name": name.partition("/")[2], "results": _index(table, facts)}]
         parts += ["## Results", _scores(table, facts)]
     parts += ["## Licence", f"{licence}. The licence is that of the weights; gmsdi itself is under the MIT licence."]
@@ -213,11 +213,6 @@ def _told(facts: Mapping[str, Any]) -> str:
     """The facts of a provenance that fit on a line each, as a list."""
     plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float)}
     return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in plain.items())
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _table2(folder: Path, digest: str) -> tuple[pd.DataFrame, dict[str, Any]]:

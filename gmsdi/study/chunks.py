@@ -71,14 +71,13 @@ def draw(table: pd.DataFrame, ids: Iterable[int], count: int | None, *purpose: o
     return [chunk for *_, chunk in sorted(ranked)][:count]
 
 
-def select_chunks(table: pd.DataFrame, count: int | None, *, seed: int, least_active: int = 2) -> list[int]:
-    """Ids, in order, of `count` chunks in which at least `least_active` stems are active, drawn evenly from the tracks.
+def select_chunks(table: pd.DataFrame, count: int | None, *, seed: int) -> list[int]:
+    """Ids, in order, of `count` chunks in which two or more stems are active, drawn evenly from the tracks.
 
     Args:
         table: `WindowSet.table`.
         count: number of chunks; None takes the whole split, whatever is active.
         seed: the run's seed, see `draw`.
-        least_active: least number of active stems.
 
     Raises:
         UserError: if there are fewer such chunks.
@@ -86,11 +85,10 @@ def select_chunks(table: pd.DataFrame, count: int | None, *, seed: int, least_ac
     if count is None:
         return table.index.tolist()
     number = table["active"].map(lambda active: len(labels_in(active)))
-    eligible = table.index[number >= least_active]
+    eligible = table.index[number >= 2]
     if len(eligible) < count:
         raise UserError(
-            f"the configuration asks for {count} chunks with at least {least_active} active stems, but the test split "
-            f"has "
+            f"the configuration asks for {count} chunks with at least 2 active stems, but the test split has "
             f"{len(eligible)}; ask for fewer, or use more tracks"
         )
     return sorted(draw(table, eligible, count, seed, "chunks"))

@@ -57,9 +57,9 @@ def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | No
     return sum(2 if double and low <= sigma <= high else 1 for sigma in evaluation_sigmas(solver))
 
 
-def filled(rows: int, size: int = CALL) -> int:
-    """Number of signals in the calls, of `size` each, that denoise so many rows."""
-    return math.ceil(rows / size) * size
+def filled(rows: int) -> int:
+    """Number of signals in the calls, of `CALL` each, that denoise so many rows."""
+    return math.ceil(rows / CALL) * CALL
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import os
@@ -20,6 +19,7 @@ import pandas as pd
 import yaml
 
 from gmsdi import __version__
+from gmsdi.io.files import sha256_of
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "snakemake")
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
@@ -152,9 +152,7 @@ def _is_own(folder: str | Path) -> bool:
 
 def _weights(folder: str | Path) -> str:
     file = Path(folder) / "model.safetensors"
-    with file.open("rb") as weights:
-        digest = hashlib.file_digest(weights, "sha256").hexdigest()
-    return f"{file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
+    return f"{file.stat().st_size / 1e6:.1f} MB, sha256 {sha256_of(file)}"
 
 
 def _provenance(folder: str | Path) -> dict[str, Any]:

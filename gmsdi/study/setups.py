@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,9 +31,12 @@ class Setup(Frozen, ABC):
     """A system and how to open it.
 
     Attributes:
+        DENOISES: what the model denoises, if there is one: "mixture" or "stems".
         kind: name of the system in the configuration and in file names.
         labels: the K labels of the data.
     """
+
+    DENOISES: ClassVar[str] = STEMS
 
     kind: str
     labels: tuple[str, ...]
@@ -45,9 +48,9 @@ class Setup(Frozen, ABC):
         return cls(labels=labels, **own)
 
     @property
-    @abstractmethod
     def models(self) -> dict[str, str]:
         """The system's models by name, each with what it denoises: "mixture", "stems", or one label."""
+        return {self.kind: self.DENOISES}
 
     @abstractmethod
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
@@ -92,14 +95,11 @@ class GmsdiSetup(Setup):
         seconds: length of the window of a pretrained pipeline; other models have their own.
     """
 
+    DENOISES: ClassVar[str] = MIXTURE
+
     kind: Literal["gmsdi"] = "gmsdi"
     prompts: dict[str, str] = Field(default_factory=dict)
     seconds: float | None = None
-
-    @property
-    def models(self) -> dict[str, str]:
-        """One model, of mixtures."""
-        return {self.kind: MIXTURE}
 
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
         """See `Setup.open`; a model of free text accepts any labels."""
@@ -117,11 +117,6 @@ class MsdmSetup(Setup):
 
     kind: Literal["msdm"] = "msdm"
     clamp: float | None = None
-
-    @property
-    def models(self) -> dict[str, str]:
-        """One model, of all stems."""
-        return {self.kind: STEMS}
 
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
         """See `Setup.open`."""
@@ -156,11 +151,6 @@ class DemucsGibbsSetup(Setup):
     """Demucs + Gibbs."""
 
     kind: Literal["demucs_gibbs"] = "demucs_gibbs"
-
-    @property
-    def models(self) -> dict[str, str]:
-        """One model, of all stems."""
-        return {self.kind: STEMS}
 
     def open(self, folders: Sequence[str | Path], **options: Any) -> System:
         """See `Setup.open`."""

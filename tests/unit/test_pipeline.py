@@ -13,7 +13,7 @@ import torch
 from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.inference.wiener import ShareOut
-from gmsdi.io.audio import Audio, as_audio, fit, read, resample, to_int16, write
+from gmsdi.io.audio import Audio, as_source, fit, read, resample, to_int16, write
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
@@ -476,9 +476,9 @@ def test_audio_files_keep_every_16_bit_sample(tmp_path):
 
 
 def test_arrays_as_audio():
-    assert as_audio([0.0, 0.5], 8000).samples.shape == (1, 2)
+    assert as_source([0.0, 0.5], 8000).whole().samples.shape == (1, 2)
     for kind, one in ((np.int16, 2**15), (np.int32, 2**31)):  # as soundfile reads them
-        np.testing.assert_array_equal(as_audio(np.array([one // 2, -one], kind), 8000).samples, [[0.5, -1.0]])
+        np.testing.assert_array_equal(as_source(np.array([one // 2, -one], kind), 8000).whole().samples, [[0.5, -1.0]])
     for array, rate, says in (
         (np.zeros((44100, 2)), 44100, "transpose"),
         (np.zeros((2, 3, 4)), 44100, "shape"),
@@ -488,7 +488,7 @@ def test_arrays_as_audio():
         *((np.zeros(8), rate, "sample rate is") for rate in (math.nan, math.inf, 0, -8000, 44100.5, "8000", True)),
     ):
         with pytest.raises(UserError, match=says):
-            as_audio(array, rate)
+            as_source(array, rate)
     samples = noise(2, 100)
     assert fit(samples, 120).shape == (2, 120)
     np.testing.assert_array_equal(fit(samples, 60), samples[:, :60])

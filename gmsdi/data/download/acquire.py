@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -51,9 +50,3 @@ def check_archive(archive: str) -> None:
     """Refuse a value of `archive` that there is not."""
     if archive not in get_args(Archive):
         raise UserError(f"archive {archive!r}: unknown; choose one of {', '.join(get_args(Archive))}")
-
-
-def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from gmsdi.data.archives import members, staged
-from gmsdi.data.download.acquire import Archive, acquire, check_archive, sha256_of
+from gmsdi.data.download.acquire import Archive, acquire, check_archive
 from gmsdi.data.registry import find_entry
 from gmsdi.data.versions import JAMENDO_SHARDS, JAMENDO_TRACKS, jamendo_shard
 from gmsdi.errors import UserError
-from gmsdi.io.files import claimed
+from gmsdi.io.files import claimed, sha256_of
 from gmsdi.io.transfer import Entry, Progress, Stream, WrongContent, fetch
 
 

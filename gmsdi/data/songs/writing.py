@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmsdi.data.settings import SPLITS
 from gmsdi.data.songs import arranged, composed, drawn, mma
 from gmsdi.data.songs.score import Song, write
 from gmsdi.errors import UserError
@@ -18,7 +19,6 @@ from gmsdi.io.processes import in_processes
 
 VERSION = 1  # of the music; raise it whenever the music changes, so that no folder mixes two versions
 KINDS = ("arranged", "composed", "drawn")
-SPLITS = ("train", "validation", "test")
 _ATTEMPTS = 40  # charts to try for one song before giving up
 _STAMP = "songs.json"
 

@@ -5,7 +5,7 @@ tells whether a file is cut off, `checks` what is taken for audio at all; `signa
 writes.
 """
 
-from gmsdi.io.audio.reading import SUFFIXES, Source, as_audio, as_source, opened, read
+from gmsdi.io.audio.reading import SUFFIXES, Source, as_source, opened, read
 from gmsdi.io.audio.signals import Audio, Samples, fit, resample, resampled, rounded, to_int16
 from gmsdi.io.audio.writing import Encoding, Target, mark_of, marked, write, write_all, writing
 
@@ -16,7 +16,6 @@ __all__ = [
     "Samples",
     "Source",
     "Target",
-    "as_audio",
     "as_source",
     "fit",
     "mark_of",

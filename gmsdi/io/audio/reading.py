@@ -141,19 +141,10 @@ def as_source(source: str | Path | Audio | Source | ArrayLike, sample_rate: int 
     return Source(name, rate, len(samples), samples.shape[1], blocks)
 
 
-def as_audio(source: str | Path | Audio | ArrayLike, sample_rate: int | None, name: str = "audio") -> Audio:
-    """The same, all of it.
-
-    Raises:
-        UserError: see `as_source`.
-    """
-    return as_source(source, sample_rate, name).whole()
-
-
 def read(path: str | Path) -> Audio:
     """All of an audio file.
 
     Raises:
         UserError: see `opened`.
     """
-    return as_audio(Path(path), None)
+    return opened(path).whole()

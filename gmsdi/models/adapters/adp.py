@@ -12,7 +12,6 @@ class, so that nothing the file asks for is called or imported.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gmsdi.errors import UserError
-from gmsdi.io.files import atomic
+from gmsdi.io.files import atomic, sha256_of
 from gmsdi.models.edm.unet import UNet1d, UNetConfig
 from gmsdi.models.folders import CONFIG, WEIGHTS
 
@@ -124,9 +123,12 @@ def import_msdm(
     taken = {name: hyper_parameters[name] for name in SETTINGS if name in hyper_parameters}
     assumed = {name: value for name, value in SETTINGS.items() if name not in taken}
     settings = {**SETTINGS, **taken}
-    with ckpt.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    provenance = {"checkpoint": ckpt.name, "sha256": digest, "read from it": taken, "taken for granted": assumed}
+    provenance = {
+        "checkpoint": ckpt.name,
+        "sha256": sha256_of(ckpt),
+        "read from it": taken,
+        "taken for granted": assumed,
+    }
     with atomic(out) as folder:
         folder.mkdir()
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
+from gmsdi.io.files import sha256_of
 from gmsdi.io.weights import pinned
 from gmsdi.models.clap.laion import LaionClap
 from gmsdi.models.clap.network import (
@@ -75,8 +75,7 @@ class Clap:
         if not self._small:
             return pinned(WEIGHTS, self._sha256).sha256
         assert self._path is not None
-        with (self._path / "model.safetensors").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self._path / "model.safetensors")
 
     @property
     def features(self) -> int:

@@ -117,9 +117,9 @@ def _overlay(base: Config, extra: Mapping[str, Any]) -> None:
             base[key] = copy.deepcopy(value)
 
 
-def digest(value: Any, length: int = 8) -> str:
+def digest(value: Any) -> str:
     """A short hexadecimal name for a configuration value; equal values get equal names, whatever their key order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def slug(label: str) -> str:

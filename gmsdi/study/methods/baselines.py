@@ -30,11 +30,21 @@ class Constrained(Solved):
         """See `Row.cells`: one row for each constrained stem; there is no guidance."""
         return [self.model_copy(update={"constrained": label}) for label in self.system.labels]
 
-    def _options(self) -> dict[str, Any]:
+    def separate(
+        self,
+        system: JointMSDM | WeakMSDM,
+        mixture: Tensor,
+        *,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """See `Row.separate`."""
         from gmsdi.sampling.solver import Solver
 
         assert self.constrained is not None
-        return {"solver": Solver(**self.solver), "constrained": self.constrained}
+        own: dict[str, Any] = {"solver": Solver(**self.solver), "constrained": self.constrained}
+        return system.separate(mixture, seeds=seeds, levels=levels, callback=callback, **own)
 
 
 class Msdm(Constrained):
@@ -46,18 +56,6 @@ class Msdm(Constrained):
 
     kind: Literal["msdm"] = "msdm"
     system: MsdmSetup
-
-    def separate(
-        self,
-        system: JointMSDM,
-        mixture: Tensor,
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """See `Row.separate`."""
-        return system.separate(mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
 
     def evaluations_of(self, items: int) -> int:
         """See `Row.evaluations_of`; the K stems count as one signal."""
@@ -102,18 +100,6 @@ class WeakMsdm(Constrained):
 
     kind: Literal["weak_msdm"] = "weak_msdm"
     system: WeakMsdmSetup
-
-    def separate(
-        self,
-        system: WeakMSDM,
-        mixture: Tensor,
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """See `Row.separate`."""
-        return system.separate(mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
 
     def evaluations_of(self, items: int) -> int:
         """See `Row.evaluations_of`; each label has its own network and therefore its own calls."""
