@@ -162,14 +162,14 @@ def require_writable(*paths: Path) -> None:
             if len(os.fsencode(part)) > _LONGEST:
                 raise UserError(f"{path}: a name of more than {_LONGEST} bytes; choose a shorter one")
         if os.path.isdir(path):
-            raise UserError(f"{path}: a folder is in its place; choose another name")
+            raise UserError(f"{path}: is a folder; choose another name")
         if path.exists():
             _require_replaceable(path)
         folder = path.parent
         while not os.path.lexists(folder):
             folder = folder.parent
         if not folder.is_dir():
-            raise UserError(f"{folder}: a file, where {path} needs a folder; choose another with --out")
+            raise UserError(f"{folder}: is a file, but {path} needs a folder there; choose another with --out")
         if folder in tried:
             continue
         tried.add(folder)
@@ -187,12 +187,12 @@ def _require_replaceable(path: Path) -> None:
         UserError: if that is not a file, or is immutable. A file without write permission can be replaced.
     """
     if not path.is_file():
-        raise UserError(f"{path}: something that is no file is in its place; choose another name")
+        raise UserError(f"{path}: exists and is not a file; choose another name")
     try:
         os.close(os.open(path, os.O_WRONLY))
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EROFS):
-            raise UserError(f"{path}: is there and cannot be replaced ({error.strerror}); choose another") from error
+            raise UserError(f"{path}: exists and cannot be replaced ({error.strerror}); choose another") from error
 
 
 def remove_partials(path: str | Path) -> None:

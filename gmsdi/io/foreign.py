@@ -22,7 +22,7 @@ class _Missing(type):
         return _missing(f"{cls.__qualname__}.{name}")
 
     def __call__(cls, *args: Any, **options: Any) -> NoReturn:
-        raise UserError(f"{cls.__qualname__} is asked for, but its package was left out on import")
+        raise UserError(f"{cls.__qualname__} is needed, but its package was left out on import")
 
 
 def _missing(name: str) -> type:

@@ -203,7 +203,7 @@ class Stream(io.RawIOBase):
                 view = view[self._file.write(view) :]
         except OSError as error:
             raise UserError(
-                f"{self._path}: cannot be written ({error.strerror}); free space, and the download goes on from here"
+                f"{self._path}: cannot be written ({error.strerror}); free space, and the download will be resumed"
             ) from error
 
     def _receive(self, n: int) -> bytes:
@@ -260,7 +260,7 @@ class Stream(io.RawIOBase):
             if self._position != self.total:
                 raise WrongContent(f"has no byte {self._position}, which should come next")
         elif response.status_code == 206 and not (given and int(given[1] or -1) == self._position):
-            raise _Refused("gives other bytes than were asked for")
+            raise _Refused("sends other bytes than were requested")
         elif response.status_code == 200:  # perhaps from a server without range requests
             left = self._position
             while left and (skipped := response.raw.read(min(left, _BLOCK), decode_content=False)):

@@ -119,7 +119,7 @@ class LibraryEmbedding:
         finally:
             np.random.set_state(state)  # noqa: NPY002
         if not frames.size:
-            raise UserError(f"{LABEL}: it makes no frame of a clip of {seconds:.2f} s; its own words are above")
+            raise UserError(f"{LABEL}: it makes no frame of a clip of {seconds:.2f} s; see its own message above")
         return frames.reshape(-1, frames.shape[-1])
 
 

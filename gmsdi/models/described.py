@@ -130,9 +130,11 @@ def _json(file: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{name}: no readable {file.parent.name}/{file.name} there; fetch it again") from error
+        raise UserError(
+            f"{name}: {file.parent.name}/{file.name} is missing or cannot be read; fetch it again"
+        ) from error
     if not isinstance(found, dict):
-        raise UserError(f"{name}: {file.parent.name}/{file.name} is no mapping; fetch it again")
+        raise UserError(f"{name}: {file.parent.name}/{file.name} is not a JSON object; fetch it again")
     return found
 
 

@@ -73,7 +73,7 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
     if (folder / pipelines.INDEX).is_file():
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
-        raise UserError(f"{where}: no pipeline of diffusers, and has its own window; leave out seconds")
+        raise UserError(f"{where}: not a diffusers pipeline, so that its window is fixed; leave out seconds")
     return open_folder(folder, device=device, precision=precision)
 
 

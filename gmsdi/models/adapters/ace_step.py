@@ -56,8 +56,8 @@ def check(folder: Path, name: str) -> None:
     told = config_of(folder, "transformer")
     if told.get("is_turbo") or told.get("model_version") == "turbo":
         raise UserError(
-            f"{name}: a distilled model (turbo), which predicts samples and not their expectation and has no guidance; "
-            "take the base model"
+            f"{name}: a distilled model (turbo), which predicts samples instead of their expectation and has no "
+            "guidance; use the base model"
         )
 
 

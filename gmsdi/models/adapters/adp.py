@@ -167,7 +167,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise UserError(f"{path}: neither a Lightning checkpoint nor a state dict")
     weights = content.get("state_dict", content)
     if not isinstance(weights, Mapping):
-        raise UserError(f"{path}: its state_dict is no dictionary")
+        raise UserError(f"{path}: its state_dict is not a dictionary")
     tensors = {name: value for name, value in weights.items() if isinstance(name, str) and isinstance(value, Tensor)}
     parameters = content.get("hyper_parameters", {})
     plain = parameters.items() if isinstance(parameters, Mapping) else ()
@@ -202,7 +202,7 @@ def convert(weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = 
     except KeyError as error:
         raise UserError(f"weight {error} is missing; not a complete network with time conditioning") from error
     except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"not a network that UNet1d can be: {error}") from error
+        raise UserError(f"not a network that UNet1d supports: {error}") from error
     with torch.device("meta"):
         net = UNet1d(config)
     expected = net.state_dict()
@@ -218,7 +218,7 @@ def convert(weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = 
         state[ours] = tensor.reshape(wanted)
     missing = sorted(expected.keys() - state.keys())
     if missing:
-        raise UserError(f"nothing in it becomes {missing[0]}; the network is not complete")
+        raise UserError(f"it has no counterpart of {missing[0]}; the network is not complete")
     net.load_state_dict(state, assign=True)
     return net.requires_grad_(False).eval(), text
 

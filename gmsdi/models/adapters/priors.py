@@ -60,7 +60,7 @@ def priors(models: Mapping[str, Model]) -> Adapted:
     def embed(texts: Sequence[str | None]) -> _Chosen:
         for text in texts:
             if text is None:
-                raise UserError("a model of no prompt is needed for guidance, and there is none: set w to 0")
+                raise UserError("guidance needs a model for no prompt, and there is none; set w to 0")
             if text not in models:
                 raise UserError(f"there is no model of {text!r}, only of {', '.join(labels)}")
         return _Chosen([labels.index(str(text)) for text in texts])

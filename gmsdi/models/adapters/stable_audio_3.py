@@ -33,8 +33,8 @@ def check(folder: Path, name: str) -> None:
     """
     if config_of(folder, "scheduler").get("stochastic_sampling"):
         raise UserError(
-            f"{name}: a distilled model, which predicts samples and not their expectation and has no guidance; take "
-            "the one that it was distilled from, such as stabilityai/stable-audio-3-medium-base"
+            f"{name}: a distilled model, which predicts samples instead of their expectation and has no guidance; "
+            "use the one that it was distilled from, such as stabilityai/stable-audio-3-medium-base"
         )
 
 

@@ -154,7 +154,7 @@ def imported() -> Any:
     except ImportError as error:
         raise UserError(
             f"laion-clap cannot be imported ({error}); run the workflow with --use-conda, or install what "
-            f"envs/clap.post-deploy.sh does; or let text.kind be clap"
+            f"envs/clap.post-deploy.sh does; or set text.kind to clap"
         ) from error
     return laion_clap
 

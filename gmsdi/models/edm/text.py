@@ -346,11 +346,11 @@ def _read_prompts(file: Path, max_length: int) -> tuple[list[str], Tensor, Tenso
             tokens, mask = stored.get_tensor("tokens"), stored.get_tensor("mask")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file}: not embeddings of prompts ({error}); remove the file, and they are computed again"
+            f"{file}: not embeddings of prompts ({error}); remove the file to have them computed again"
         ) from error
     if tokens.shape[:2] != (len(texts), max_length) or mask.shape != tokens.shape[:2]:
         raise UserError(
             f"{file}: embeddings {tuple(tokens.shape)} of {len(texts)} prompts, but text.max_length is {max_length}; "
-            "remove the file, and they are computed again"
+            "remove the file to have them computed again"
         )
     return texts, tokens, mask
