@@ -70,7 +70,7 @@ class Total(Derivative):
     Args:
         model: see `gmsdi.inference`.
         prompts: see there.
-        groups: the partition, lists of source indices from 0; None puts each source in a group of its own.
+        groups: the partition, lists of source indices from 0; None puts each source in a separate group.
         gamma_x: γ of the sources' likelihood.
         gamma_y: γ of the mixture's likelihood; the paper sets it to ∞ here.
         consistent: beyond the paper, `stems` moves all sources by the same amount so that they sum to the mixture row.

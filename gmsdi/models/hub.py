@@ -241,7 +241,7 @@ def _scores(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     ]
     head = ["| method | SI-SDRi over active stems (dB) | by MSDM's protocol |", "| --- | ---: | ---: |"]
     note = (
-        "All stems together, with 95% bootstrap intervals over tracks; the run's other systems are models of their own."
+        "All stems together, with 95% confidence intervals over tracks; the run's other systems have their own models."
     )
     return "\n".join([*head, *lines]) + "\n\n" + "\n\n".join([note, _told(facts)])
 

@@ -38,7 +38,7 @@ MAX_LENGTH = 77
 TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 """The files in a tokenizer's folder, as on the hub."""
 
-# Patterns of LAION's parameter names, and their names in transformers. The qkv matrices are split beforehand.
+# Patterns of LAION's parameter names, and their names in transformers. The qkv matrices have been split already.
 _AUDIO_NAMES = (
     (r"^audio_branch\.", "audio_model.audio_encoder."),
     (r"\.bn0\.", ".batch_norm."),
