@@ -1,15 +1,16 @@
 """Regenerate the tables of docs/pretrained.md: what pretrained models cost, by the sizes of their classes.
 
 `python -m benchmarks.pretrained`, in the repository's root, takes a minute. It builds the networks and autoencoders of
-diffusers at their default sizes, those of the published models, without memory (torch's device meta), counts their
-operations and parameters, and converts them to time at an assumed throughput, `--teraflops`. With `--measure` it
-also times a part of one on this machine's CPU. Each table replaces the text between `<!-- name -->` and the next
-`<!-- end -->`.
+diffusers at the sizes of the published models, without memory (torch's device meta), counts their operations and
+parameters, and converts them to time at an assumed throughput, `--teraflops`. With `--measure` it also times a part of
+one on this machine's CPU, into docs/pretrained_speed.csv, from which the table of measurements is made. Each table
+replaces the text between `<!-- name -->` and the next `<!-- end -->`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.scaling import fill, number, table
+from gmsdi.io.files import atomic
 from gmsdi.models.adapters.parts import latents
 from gmsdi.study import latents as taken
 from gmsdi.study.config import load, validate
@@ -28,6 +30,8 @@ from gmsdi.study.study import Study
 
 ROOT = Path(__file__).parents[1]
 PAGE, CONFIG = ROOT / "docs" / "pretrained.md", ROOT / "config" / "pretrained.yaml"
+SPEED = ROOT / "docs" / "pretrained_speed.csv"
+"""What `--measure` writes: operations and seconds of each part, at the sizes that it times."""
 TERAFLOPS = 100.0
 """Assumed throughput of a GPU, in 10¹² operations per second."""
 CHANNELS = 2
@@ -101,11 +105,34 @@ def stable_audio_3(device: str, layers: int | None = None, length: int = 506) ->
     return Parts(net, vae, denoise, space, hop * length, 44100)
 
 
+def ace_step(device: str, layers: int = 24, length: int = 1500) -> Parts:
+    """ACE-Step 1.5, base model: 256 tokens of a prompt, one of the timbre, and a dozen for empty lyrics.
+
+    The autoencoder's sizes are those of `vae/config.json` in ACE-Step/Ace-Step1.5 on the Hugging Face Hub; the class
+    defaults are Stable Audio Open's.
+    """
+    from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
+
+    with torch.device(device):
+        net: Any = AceStepTransformer1DModel(num_hidden_layers=layers)
+        vae: Any = AutoencoderOobleck(downsampling_ratios=[2, 4, 4, 6, 10], sampling_rate=48000)
+        dim = net.config.audio_acoustic_hidden_dim
+        state, t = torch.zeros(1, length, dim), torch.zeros(1)
+        attended, context = torch.zeros(1, 269, net.config.hidden_size), torch.zeros(1, length, 2 * dim)
+
+    def denoise() -> Any:
+        return net(state, t, t, encoder_hidden_states=attended, context_latents=context)
+
+    hop = vae.hop_length
+    space = latents(lambda audio: vae.encode(audio).latent_dist.mode(), lambda x: vae.decode(x).sample, dim, hop)
+    return Parts(net, vae, denoise, space, hop * length, 48000)
+
+
 MODELS: dict[str, Callable[..., Parts]] = {
     "Stable Audio Open 1.0": stable_audio,
     "Stable Audio 3 medium base, with the small autoencoder": stable_audio_3,
+    "ACE-Step 1.5 base": ace_step,
 }
-"""By the default sizes of their classes; those of ACE-Step's autoencoder are another model's."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +145,10 @@ class Counted:
     transformer: int
     vae: int
     seconds: float
+
+
+PARTS = ("denoise", "encode", "decode")
+"""What `works` returns, in its order."""
 
 
 def works(parts: Parts, audio: torch.Tensor) -> list[Callable[[], Any]]:
@@ -174,23 +205,44 @@ def hours(teraflops: float = TERAFLOPS) -> list[str]:
     return table(["for one window", "denoised", "encoded", "decoded", "operations", f"at {teraflops:g} T/s"], rows)
 
 
-def measured(repetitions: int = 1) -> list[str]:
-    """Operations per second of one core's time here, of two layers of the network and 1.5 s of audio."""
+def measure(repetitions: int = 3) -> None:
+    """Time two layers of the network and the autoencoder on 1.5 s of audio, on one core, into `SPEED`.
+
+    Args:
+        repetitions: runs of each part; the median of their processor times counts.
+    """
     name = next(iter(MODELS))
     parts = MODELS[name]("cpu", layers=2, length=1024)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    cells = []
-    for run in works(parts, torch.randn(1, CHANNELS, parts.samples // 32)):
+    rows = []
+    for part, run in zip(PARTS, works(parts, torch.randn(1, CHANNELS, parts.samples // 32)), strict=True):
         spent = []
         for _ in range(repetitions):
             start = time.process_time()
             with torch.no_grad():
                 run()
             spent.append(time.process_time() - start)
-        cells.append(f"{_operations(run) / statistics.median(spent) / 1e9:.0f} G/s")
+        rows.append([name, part, _operations(run), f"{statistics.median(spent):.3f}"])
     torch.set_num_threads(before)
-    return table(["", "denoise", "encode", "decode"], [[name, *cells]])
+    with atomic(SPEED) as path, path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([["model", "part", "operations", "seconds"], *rows])
+
+
+def measured() -> list[str]:
+    """The table of measurements: operations per second, and what a whole window would take at that speed."""
+    with SPEED.open(newline="", encoding="utf-8") as file:
+        found = {(row["model"], row["part"]): row for row in csv.DictReader(file)}
+    rows = []
+    for name in sorted({model for model, _ in found}):
+        one = counted(name)
+        speeds = [int(found[name, part]["operations"]) / float(found[name, part]["seconds"]) for part in PARTS]
+        whole = zip((one.denoising, one.encoding, one.decoding), speeds, strict=True)
+        rows += [
+            [f"{name}: operations per second", *(f"{speed / 1e9:.0f} G" for speed in speeds)],
+            [f"a window of {one.seconds:.2f} s at that speed", *(f"{work / speed:.0f} s" for work, speed in whole)],
+        ]
+    return table(["", *PARTS], rows)
 
 
 def main() -> None:
@@ -202,7 +254,8 @@ def main() -> None:
     fill("operations", operations(), PAGE)
     fill("hours", hours(given.teraflops), PAGE)
     if given.measure:
-        fill("measured", measured(), PAGE)
+        measure()
+    fill("measured", measured(), PAGE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Decoding audio files block by block, to one or two channels at another rate, in little memory however long."""
+"""Decoding audio files block by block, to one or two channels at another rate; memory does not grow with the length."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def header(path: Path) -> tuple[int, int]:
 
 
 def stream(path: Path, frames: int, source: int, target: int, channels: int = 1) -> Iterator[np.ndarray]:
-    """Decode a file block by block, bring it to so many channels (`to_channels`), and resample it.
+    """Decode a file block by block, convert it to C channels (`to_channels`), and resample it.
 
     Args:
         path: the file.
@@ -73,7 +73,7 @@ def stream(path: Path, frames: int, source: int, target: int, channels: int = 1)
 
 
 def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
-    """Audio `[n, any]` as `[n, C]`: one channel counts for all, and others that are not C are averaged."""
+    """Convert audio `[n, any]` to `[n, C]`: one channel is copied to all; if there are others, their mean is."""
     if audio.shape[1] == channels:
         return audio
     mono = audio.mean(axis=1, keepdims=True) if audio.shape[1] > 1 else audio

@@ -156,7 +156,7 @@ def read_song(data: bytes, limits: Limits | None = None) -> Song:
     except Exception as error:  # mido raises many unrelated types on malformed input
         raise Unplayable(f"malformed MIDI file ({type(error).__name__})") from error
     if file.type == 2:
-        raise Unplayable("MIDI file of type 2, whose tracks are songs of their own")
+        raise Unplayable("MIDI file of type 2, whose tracks are separate songs")
     if not 0 < file.ticks_per_beat < 0x8000:
         raise Unplayable("has no beats (SMPTE time)")
     return _played(_events(file), file.ticks_per_beat, limits)

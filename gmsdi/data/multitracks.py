@@ -5,9 +5,9 @@ work as in a shell, but ignore case: `*`, `?` and `[...]` match within a name, `
 anywhere below the root is a track if one of its files matches a class. Files that match no class, such as a mixture,
 are left out, and a class that a track lacks is silent.
 
-Files of a track may differ in sample rate, number of channels and length. Each is brought to the channels that are
-asked for (`gmsdi.data.decoding.to_channels`) and resampled from its own rate; all start together, and shorter files are
-padded with silence to the length of the longest.
+Files of a track may differ in sample rate, number of channels and length. Each is converted to the requested channels
+(`gmsdi.data.decoding.to_channels`) and resampled from its own rate; all start together, and shorter files are padded
+with silence to the length of the longest.
 
 Where a class sounds is measured on the audio itself, see `active_spans`.
 """

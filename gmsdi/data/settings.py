@@ -109,7 +109,7 @@ class MidiConfig:
         sample_rate: of the audio, in Hz.
         versions: number of versions of each song, by split.
         variety: how the versions differ.
-        split_shares: shares of the splits among the songs of sources without splits of their own.
+        split_shares: shares of the splits among the songs of sources that are not sorted into splits.
         limits: limits on the size of a song.
     """
 

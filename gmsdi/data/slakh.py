@@ -42,7 +42,7 @@ class Track:
 
     Attributes:
         path: the track's folder.
-        sample_rate: of all its audio files, in Hz.
+        sample_rate: sample rate of all its audio files in Hz.
         frames: number of samples common to all its audio files.
         mix: the audio file of the mix.
         stems: the audio files of each label that has any, in the order of the classes.

@@ -17,17 +17,18 @@ Throughout,
 - `prompts` are the K prompts of the sources, the same for every item, or a list of B such lists;
 - a mixture that is given is a signal `[B, C, T]`, and `Derivative.signals` gives the sources as signals;
 - sums of sources are those of `space` (`gmsdi.models.protocol.Space`), for a waveform Σ. In a space that is not
-  additive they are taken of decoded signals, see `gmsdi.models.codecs.Latent`. An evaluation then decodes and encodes
-  so many signals for each item:
+  additive they are taken of decoded signals, see `gmsdi.models.codecs.Latent`. For each item, an evaluation then
+  decodes and encodes this many signals:
 
       Total       K decoded, 1 encoded; none with γ_x = γ_y = ∞
       Partial     J decoded, 1 encoded; the I given ones are decoded once
       Separator   K − 1 decoded, 1 encoded; two calls of the model
       Extractor   K decoded, K encoded; two calls of the model; consistent ones twice as many signals
       Projected   K decoded, K encoded
-      Conditioned J + 2 decoded, 3 encoded, for J = 1 and for γ_x = ∞ 2 and 2; two calls of the model
+      Conditioned J + 2 decoded, 3 encoded (2 and 2 if J = 1 or γ_x = ∞); two calls of the model
 
-  In an additive space none, but for an Extractor that is consistent by a function: K decoded, K encoded;
+  In an additive space nothing is decoded or encoded, except by an Extractor whose `consistent` is a function: K
+  decoded, K encoded;
 - γ is a float, `math.inf` (the term is dropped) or a function of σ.
 
 The results are `Derivative`s: callables `(x, sigma) -> dx/dσ` for any sampler of `gmsdi.sampling.samplers`.

@@ -27,12 +27,12 @@ WAVEFORM = Waveform()
 class Derivative(Protocol):
     """dx/dσ of a state `[B, S, ...]`: B independent items, each of S coupled rows.
 
-    A class that derives from it has no gain and no coupling unless it says so.
+    By default a derivative has neither a gain nor a coupling.
 
     Attributes:
         rows: S.
-        gain: g of a derivative d = g·(x − D)/σ that is led by estimates D of its signals; None of any other.
-        space: of the state.
+        gain: g of a derivative of the form d = g·(x − D)/σ, with estimates D of its signals; None for other forms.
+        space: the space of the state.
     """
 
     rows: int
@@ -48,7 +48,7 @@ class Derivative(Protocol):
         ...
 
     def signals(self, x: Tensor) -> Tensor:
-        """The sources of a final state as signals `[B, K, C, T]`; what sums to a mixture does so in any space."""
+        """The sources of a final state as signals `[B, K, C, T]`; if they sum to a mixture, they do so in any space."""
         return decoded(self.space, self.stems(x))
 
     def coupling(self, sigma: float) -> float:
@@ -56,10 +56,10 @@ class Derivative(Protocol):
         return 0.0
 
     def estimate(self, x: Tensor, sigma: float) -> Tensor:
-        """The estimates D of the signals that the derivative is led by, `[B, S, ...]`.
+        """The estimates D of the signals in d = g·(x − D)/σ, `[B, S, ...]`.
 
         Raises:
-            UserError: if it is not led by any.
+            UserError: if the derivative does not have this form.
         """
         if self.gain is None:
             raise UserError(f"{type(self).__name__} implies no estimate of its signals")
@@ -67,7 +67,7 @@ class Derivative(Protocol):
 
 
 class Mixed(Derivative, Protocol):
-    """A derivative that also has a mixture."""
+    """A derivative whose states also contain a mixture."""
 
     def mixture_row(self, x: Tensor) -> Tensor:
         """The mixture `[B, ...]` of a final state."""
@@ -98,8 +98,8 @@ def reference(space: Space, mixture: Tensor) -> Tensor:
 def project(x: Tensor, mixture: Tensor, space: Space = WAVEFORM) -> Tensor:
     """The point nearest to the sources x `[B, K, ...]` that sums to the mixture, as `reference` gives it.
 
-    In a space that is not additive, nearest in the signals: they are decoded, get equal parts of what they lack, and
-    are encoded.
+    In a space that is not additive, the nearest signals are taken: the sources are decoded, each gets an equal part of
+    what their sum lacks, and they are encoded again.
     """
     if space.additive:
         return x + space.rest(mixture, x) / x.shape[1]
@@ -129,7 +129,7 @@ def expand(prompts: list[list[Prompt]], batch: int) -> list[list[Prompt]]:
 def with_given(
     given: Tensor, given_prompts: Prompts, prompts: Prompts
 ) -> tuple[list[list[Prompt]], list[list[Prompt]]]:
-    """The prompts of given and of other sources as `items_of`, as many lists of the ones as of the others."""
+    """The prompts of the given and of the other sources, see `items_of`; both have the same number of lists."""
     known, items = items_of(given_prompts), items_of(prompts)
     if given.ndim < 4 or given.shape[1] != len(known[0]):
         raise UserError(f"given sources of shape {tuple(given.shape)}, but {len(known[0])} prompts for them")
@@ -140,7 +140,7 @@ def with_given(
 
 
 def positive(name: str, gamma: Gamma) -> Gamma:
-    """γ, checked as far as it can be before it is asked for."""
+    """Check that γ is positive, unless it is a function of σ, and return it."""
     if not callable(gamma) and not gamma > 0:
         raise UserError(f"{name} is {gamma}; it must be positive (inf drops the term)")
     return gamma
@@ -160,9 +160,9 @@ def natural_gamma(sources: int) -> Gamma:
 def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
     """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
 
-    With c·σ the likelihood may be limited to noise levels: by `{"sigma": c, "above": s, "below": t}`, or one of them,
-    to s ≤ σ < t; elsewhere γ = ∞. What a clip is made of, its notes and their instruments, is settled at high noise
-    levels; further down a term only moves what each row's denoiser has to make of it.
+    With c·σ the likelihood may be limited to a range of noise levels: `{"sigma": c, "above": s, "below": t}` (or one of
+    the two) limits it to s ≤ σ < t; elsewhere γ = ∞. The notes of a clip and their instruments are settled at high
+    noise levels; at lower ones the term only shifts the input of each row's denoiser.
 
     Raises:
         UserError: for anything else, or if a number is not positive, or no noise level is left.

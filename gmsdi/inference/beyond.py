@@ -1,6 +1,6 @@
-"""Beyond the paper: separation by projection, and accompaniments that are heard with the clean given sources.
+"""Beyond the paper: separation by projection, and accompaniments that are judged with the clean given sources.
 
-The consistent Extractor, the third of this kind, is an option of Eq. 14 (`gmsdi.inference.separation.Extractor`).
+The consistent Extractor, also beyond the paper, is an option of Eq. 14 (`gmsdi.inference.separation.Extractor`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Projected(Derivative):
         model: see `gmsdi.inference`.
         mixture: y(0), see there.
         prompts: see there.
-        gain: factor of the derivative. 1 is the probability-flow ODE of D̃. Eq. 13 and 14 add to each source's residual
-            that of its counterpart, which amounts to 2; sources separate far better with it.
+        gain: factor of the derivative. 1 is the probability-flow ODE of D̃. Eq. 13 and 14 add the residual of each
+            source's counterpart to its own, which amounts to a gain of 2; this separates far better.
         space: see `gmsdi.inference`.
 
     Attributes:
@@ -79,7 +79,7 @@ class Projected(Derivative):
 
 
 class Conditioned(Derivative):
-    """Partial generation: an accompaniment that is heard together with the clean given sources.
+    """Partial generation: an accompaniment that is judged together with the clean given sources.
 
     Eq. 12 adds a row for the mixture and pulls it and the sources towards each other. But a model of mixtures can judge
     an accompaniment z = Σ_{l∈J} x_l directly, for z(σ) + Σ_{i∈I} x_i, with clean x_i, is the mixture at the same noise
@@ -89,12 +89,12 @@ class Conditioned(Derivative):
         d_z = (z − P·D̄)/σ
         d_j = (x_j − D(x_j, z_j))/σ − (σ/γ_x²)·(z − Σ_{l∈J} x_l)
 
-    so that z is to its sources what y is in total generation (Eq. 10 with γ_y = ∞). A single source is z itself.
-    `stems` shares out what several still lack to z.
+    so that z is to its sources what y is in total generation (Eq. 10 with γ_y = ∞). A single source is z itself; if
+    there are several, `stems` shares out among them what their sum still lacks to z.
 
-    The given sources once more, louder or softer or filtered, always make a likely mixture with themselves. P takes out
-    of D̄ such copies: its least-squares approximation Σ_i h_i∗x_i, with filters h_i of 2·lags + 1 coefficients, a little
-    regularised. The final z has none of them; real stems of one piece hardly have any.
+    A louder, softer or filtered copy of the given sources always makes a plausible mixture with them. P removes such
+    copies from D̄: it subtracts the least-squares approximation Σ_i h_i∗x_i, slightly regularised, with filters h_i of
+    2·lags + 1 coefficients. The final z contains no copies; the real stems of a piece hardly contain any of each other.
 
     In a space that is not additive, x_i, D̄ and P are of signals, and D̄ is encoded; z + Σ_i x_i is the encoded sum of
     Dec(D(z, ⊗_J z)) and x_i, with the noise z − D(z, ⊗_J z) added. This needs two calls of the model.
@@ -104,10 +104,10 @@ class Conditioned(Derivative):
         given: x_I, `[B, I, ...]`, clean.
         given_prompts: the I prompts of the given sources (or B lists of them).
         prompts: the J prompts of the sources to generate (or B lists of them).
-        share: a; 0 judges the accompaniment alone, 1 nothing but the whole mixture.
-        gamma_x: γ of the sources' likelihood; one source alone has none.
-        lags: steps of the state's time axis of the filters before and after 0, or samples where the space is not
-            additive; None leaves the copies in.
+        share: a; 0 judges the accompaniment alone, 1 only the whole mixture.
+        gamma_x: γ of the sources' likelihood; unused for a single source.
+        lags: how far the filters reach before and after 0, in steps of the state's time axis, or in samples if the
+            space is not additive; None leaves the copies in.
         join: ⊗, called with the given prompts followed by the others.
         space: see `gmsdi.inference`.
 
@@ -171,7 +171,7 @@ class Conditioned(Derivative):
         if not space.additive:
             given = decoded(space, given)
         self.given = given.sum(dim=1, keepdim=True)
-        # Item by item, each in memory of its own: the rounding of transforms depends on how many there are, and where.
+        # One item at a time, each in its own memory: the rounding of a transform depends on batch size and alignment.
         self.copies = None if lags is None else [Copies(item.clone(), lags) for item in given]
         self.share = share
         self.gamma_x = positive("gamma_x", gamma_x)
@@ -205,13 +205,13 @@ class Conditioned(Derivative):
 
 
 class Copies:
-    """What of a state is a copy of given sources, filtered: least squares over circular shifts of the sources.
+    """The part of a state that is a filtered copy of given sources: least squares over their circular shifts.
 
     Args:
         sources: `[I, ..., T]`; one filter for all channels of a source. Silent ones have no copies.
         lags: shifts by −lags to lags steps.
-        ridge: regularisation, relative to the energy of a source. Shifts of low notes hardly differ, and nothing is
-            gained by what little they differ in.
+        ridge: regularisation, relative to the energy of a source. The shifts of a low note hardly differ, so that the
+            problem would be nearly singular without it.
     """
 
     def __init__(self, sources: Tensor, lags: int, ridge: float = 1e-3) -> None:

@@ -70,12 +70,12 @@ class Total(Derivative):
     Args:
         model: see `gmsdi.inference`.
         prompts: see there.
-        groups: the partition, lists of source indices from 0; None puts each source in a group of its own.
+        groups: the partition, lists of source indices from 0; None puts each source in a separate group.
         gamma_x: γ of the sources' likelihood.
         gamma_y: γ of the mixture's likelihood; the paper sets it to ∞ here.
-        consistent: beyond the paper, `stems` moves the sources, all alike, to where they sum to the mixture row. The
-            last step leaves them apart by what noise its σ still has in them, which schedules of few steps make
-            audible. It suits γ_y = ∞, where the mixture is sampled as if it were alone.
+        consistent: beyond the paper, `stems` moves all sources by the same amount so that they sum to the mixture row.
+            After the last step they still miss it by noise of that step's σ, which is audible with few steps. Suited to
+            γ_y = ∞, where the mixture is sampled as if it were alone.
         join: ⊗.
         space: see `gmsdi.inference`.
 

@@ -10,14 +10,14 @@ from gmsdi.level import Rests
 
 
 class Resting(Derivative):
-    """A derivative whose state decays to zero in the rests, by dx/dσ = gain·x/σ, whatever else it says there.
+    """Another derivative, except that its state decays to zero in the rests by dx/dσ = gain·x/σ.
 
-    Without it the stems of a rest are sampled like any others, and all that keeps them apart from music that takes
-    itself back is what the model makes of the noise.
+    Otherwise the stems would be sampled in a rest as anywhere else, and nothing but the model would keep them from
+    containing music that cancels out in their sum.
 
     Args:
-        derivative: of any procedure that separates, of waveforms.
-        rests: of its mixtures.
+        derivative: that of a separation of waveforms.
+        rests: the rests of its mixtures.
     """
 
     def __init__(self, derivative: Derivative, rests: Rests) -> None:
@@ -32,13 +32,13 @@ class Resting(Derivative):
         return torch.where(self.mask, self.slope / sigma * x, self.derivative(x, sigma))
 
     def stems(self, x: Tensor) -> Tensor:
-        """Those of the derivative."""
+        """The stems of the other derivative."""
         return self.derivative.stems(x)
 
     def signals(self, x: Tensor) -> Tensor:
-        """Those of the derivative."""
+        """The signals of the other derivative."""
         return self.derivative.signals(x)
 
     def coupling(self, sigma: float) -> float:
-        """That of the derivative."""
+        """The coupling of the other derivative."""
         return self.derivative.coupling(sigma)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gmsdi.sampling.solver import Solver
 
 LOUDEST = 2.0
-"""Relative to full scale: what noise may leave of itself in stems that have a use (measured in `check_separator`)."""
+"""The highest level of noise, relative to full scale, at which stems are still usable (see `check_separator`)."""
 
 
 def check_stability(
@@ -41,11 +41,11 @@ def check_stability(
     Args:
         derivative: of any procedure; those without a coupling pass.
         sigmas: the schedule.
-        step: the sampler, to test what its own stages make of e, called as `step(derivative, x, sigmas)` with
-            schedules of one step; None is Euler without churn.
+        step: the sampler, so that its own stages are tested, called as `step(derivative, x, sigmas)` with schedules of
+            one step; None is Euler without churn.
 
     Raises:
-        UserError: names the first step that diverges and a γ that does not.
+        UserError: if a step diverges; the message names the first such step and a stable γ.
     """
     coupling = derivative.coupling
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
@@ -70,17 +70,17 @@ def check_stability(
 def check_separator(solver: Solver, sources: int) -> None:
     """Refuse a schedule whose steps make the Separator of Eq. 13 diverge, before anything is sampled.
 
-    With the estimates D held, the derivative of its K − 1 free rows is (I + 11ᵀ)·x/σ + const., whose largest eigenvalue
-    is K/σ: an Euler step over Δσ multiplies what all rows have in common by 1 − K·Δσ/σ. The rows of the Extractor and
-    of the projected Separator have 2 in place of K, with which no step to a σ above 0 multiplies by more than 1. Noise
-    of the size of σ at one step must not come out louder than music through all the later ones.
+    With fixed estimates D, the derivative of its K − 1 free rows is (I + 11ᵀ)·x/σ + const., whose largest eigenvalue is
+    K/σ: an Euler step over Δσ multiplies what all rows have in common by 1 − K·Δσ/σ. The rows of the Extractor and of
+    the projected Separator have 2 in place of K, so that no step to a σ above 0 multiplies by more than 1 in magnitude.
+    Noise of the size of σ at any step must not be louder than music after all the later steps.
 
     Args:
-        solver: how it is sampled.
+        solver: the sampler and its schedule.
         sources: K.
 
     Raises:
-        UserError: if it does, with a number of steps that does not.
+        UserError: if it would be; the message names a number of steps that is enough.
     """
     left = noise_left(solver, sources)
     if left > LOUDEST:

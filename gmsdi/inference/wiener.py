@@ -1,4 +1,4 @@
-"""Beyond the paper, by the power that stems have in the cells of a spectrogram: Wiener filtering, and sharing out."""
+"""Beyond the paper: Wiener filtering, and sharing out a residual by the power of the stems in each spectrogram cell."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 
-_FLOOR = 1e-10  # power that each stem has at least, so that silence is shared out equally instead of dividing by zero
+_FLOOR = 1e-10  # least power of a stem, so that silence is shared out equally instead of dividing by zero
 
 
 @dataclass(frozen=True)
 class Wiener:
-    """Stems filtered out of their mixture, by the power that they have in each cell of its spectrogram.
+    """Filters stems out of their mixture, by the power that they have in each cell of its spectrogram.
 
         X̂_k(t, f) = |X_k(t, f)|² / Σ_l |X_l(t, f)|² · Y(t, f),   x_k ← (1 − amount)·x_k + amount·x̂_k
 
     The filter of locally stationary Gaussian sources whose powers are those of the estimates (Liutkus and Badeau 2015).
-    It takes away what an estimate has that is not in the mixture, and the mixture's phases come back, but what two
-    stems have in one cell it cannot tell apart; hence the amount.
+    It removes what an estimate has that is not in the mixture, and restores the mixture's phases, but it cannot tell
+    apart two stems in one cell; hence the amount.
 
     Attributes:
         sample_rate: in Hz.
@@ -48,13 +48,13 @@ class Wiener:
 
 @dataclass(frozen=True)
 class ShareOut:
-    """Stems to which what they lack to their mixture is added: a part of it by power, the rest in equal parts.
+    """Shares out the residual of stems, mixture minus sum: a part of it by their power, the rest in equal parts.
 
         e = y − Σ_l x_l,   Ê_k(t, f) = |X_k(t, f)|² / Σ_l |X_l(t, f)|² · E(t, f)
         x_k ← x_k + amount·ê_k + (1 − amount)·e/K
 
-    In equal parts it is the least change that makes the stems sum to the mixture (mixture consistency, Wisdom et al.
-    2019), the best guess if all stems are equally wrong everywhere. But a stem is rarely wrong where it is silent.
+    Equal parts are the least change that makes the stems sum to the mixture (mixture consistency, Wisdom et al. 2019),
+    and the best guess if all stems are equally wrong everywhere. But a stem is rarely wrong where it is silent.
 
     Attributes:
         sample_rate: in Hz.
@@ -81,7 +81,7 @@ class ShareOut:
 
 
 def _by_power(stems: Tensor, signal: Tensor, name: str, seconds: float, sample_rate: int) -> Tensor:
-    """`signal` `[..., C, T]` cut into K, in each cell of the spectrogram by the power of the stems `[..., K, C, T]`."""
+    """Split `signal` `[..., C, T]` into K parts by the power of the stems `[..., K, C, T]` in each spectrogram cell."""
     size = 1 << max(0, round(seconds * sample_rate) - 1).bit_length()
     if seconds <= 0 or not 4 <= size <= stems.shape[-1]:
         raise UserError(f"{name} window is {seconds} s, {size} samples; it must be shorter than the signal and above 0")

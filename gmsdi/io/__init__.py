@@ -1,1 +1,1 @@
-"""Files and audio: reading, writing, and what lies between a file and a tensor."""
+"""Files and audio: reading, writing, and the steps between a file and a tensor."""

@@ -8,7 +8,7 @@ from gmsdi.errors import UserError
 
 
 def resolve_device(device: str) -> str:
-    """The device that a torch device names, or "auto": CUDA if there is one, else Apple's MPS, else the CPU.
+    """Check a device name and resolve "auto": CUDA if there is one, else Apple's MPS, else the CPU.
 
     Raises:
         UserError: if it cannot be used here.
@@ -25,10 +25,10 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype | None:
-    """The network's autocast type for "auto", "bf16" or "float32"; "auto" takes bf16 where it is the faster one.
+    """The network's autocast type for "auto", "bf16" or "float32"; "auto" takes bf16 where it is faster.
 
-    Of CPUs, these are the ones with AMX, and AMD's with AVX-512 BF16. Intel's with AVX-512 BF16 and without AMX compute
-    bf16, but the bundled model takes 1.5 times as long as in float32.
+    Among CPUs, that is those with AMX, and AMD's with AVX-512 BF16. Intel's with AVX-512 BF16 but without AMX support
+    bf16, too, but the bundled model takes 1.5 times as long with it as in float32.
 
     Raises:
         UserError: for any other word.

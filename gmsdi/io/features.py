@@ -13,9 +13,9 @@ def clips_at(rate: int, audio: Any, sample_rate: int) -> np.ndarray:
     """Bring clips to a network's sample rate.
 
     Args:
-        rate: Of the result, in Hz.
+        rate: Sample rate of the result in Hz.
         audio: Waveforms, `[n, T]`, `[n, C, T]` (averaged to mono) or a single `[T]`; NumPy or torch.
-        sample_rate: Of `audio`, in Hz.
+        sample_rate: Sample rate of `audio` in Hz.
 
     Returns:
         float32 `[n, T']`.
@@ -58,7 +58,7 @@ def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 
 def _mono(audio: Any) -> np.ndarray:
-    """Any accepted shape -> float32 `[n, T]`, finite."""
+    """Convert audio of any accepted shape to float32 `[n, T]`, and check that it is finite."""
     if hasattr(audio, "detach"):
         audio = audio.detach().cpu().numpy()
     audio = np.asarray(audio, dtype=np.float32)

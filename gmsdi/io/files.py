@@ -17,8 +17,8 @@ from pathlib import Path
 
 from gmsdi.errors import UserError
 
-_RESERVE = 64 << 20  # bytes of a disk that are not counted on, at most
-_LONGEST = 230  # bytes of a file's name: most file systems take 255, and the temporary one is longer
+_RESERVE = 64 << 20  # most bytes of a disk that are kept in reserve
+_LONGEST = 230  # bytes of a file's name: most file systems allow 255, and the temporary name is longer
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _made: set[Path] = set()  # folders that this process has created
@@ -41,9 +41,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def together(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
-    """The same of several files: all of them get their final names, or none does.
+    """Like `atomic`, for several files: all of them get their final names, or none does.
 
-    On failure, what was there before is there again, and folders that were created for the files are gone.
+    On failure, files that were replaced are restored, and folders that were created are removed.
 
     Raises:
         UserError: see `atomic`.
@@ -71,7 +71,7 @@ def together(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
 
 
 def _rename(temporaries: Sequence[Path], finals: Sequence[Path]) -> None:
-    """Give files their final names, and if one cannot have it, put back what the others have replaced."""
+    """Give files their final names; if one of them fails, restore the files that the others have replaced."""
     kept: list[tuple[Path, Path]] = []
     new: list[Path] = []
     try:
@@ -95,7 +95,7 @@ def _rename(temporaries: Sequence[Path], finals: Sequence[Path]) -> None:
 
 
 def _kept(path: Path) -> Path:
-    """Another name for a file, which may lose its own."""
+    """Give a file a second name, so that its content survives when the first is replaced."""
     before = _beside(path, "before.partial")
     _remove(before)
     try:
@@ -110,7 +110,7 @@ def _beside(path: Path, what: str) -> Path:
 
 
 def _enter(folder: Path) -> None:
-    """Create a folder, if need be, and keep it until `_leave`."""
+    """Create a folder if it does not exist, and keep it until `_leave`."""
     with _lock:
         _users[folder] += 1
         place = folder
@@ -121,7 +121,7 @@ def _enter(folder: Path) -> None:
 
 
 def _leave(folder: Path, complete: bool) -> None:
-    """Unless something is complete there, remove a folder that was created here, is empty and in nobody's use."""
+    """Unless a file was completed, remove a folder that this process created, if it is empty and no longer needed."""
     with _lock:
         _users[folder] -= 1
         for place in () if complete else (folder, *folder.parents):
@@ -136,7 +136,7 @@ def _leave(folder: Path, complete: bool) -> None:
 
 @contextmanager
 def _told(path: Path, *, begun: bool = False) -> Iterator[None]:
-    """Errors of a file system as UserErrors. Once the writing has begun, only those that a user can cause."""
+    """Turn file system errors into UserErrors; once writing has begun, only those that the user can mend."""
     try:
         yield
     except PermissionError as error:
@@ -146,16 +146,16 @@ def _told(path: Path, *, begun: bool = False) -> Iterator[None]:
             raise UserError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from error
         if begun:
             raise
-        # A file where the folder should be, or a folder where the file should be, a name that is too long.
+        # A file in place of the folder, a folder in place of the file, or a name that is too long.
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def require_writable(*paths: Path) -> None:
-    """Try whether files could be written, without leaving anything behind.
+    """Check that files can be written, without leaving anything behind.
 
     Raises:
-        UserError: if a folder on its way is a file or cannot be written to, something that is no file is in its place
-            or a file that cannot be replaced, or a name is longer than a file system takes.
+        UserError: if one of the parent folders is a file or cannot be written to, if there is already something at the
+            path that cannot be replaced, or if a name is longer than file systems allow.
     """
     tried = set()
     for path in paths:
@@ -163,14 +163,14 @@ def require_writable(*paths: Path) -> None:
             if len(os.fsencode(part)) > _LONGEST:
                 raise UserError(f"{path}: a name of more than {_LONGEST} bytes; choose a shorter one")
         if os.path.isdir(path):
-            raise UserError(f"{path}: a folder is in its place; choose another name")
+            raise UserError(f"{path}: is a folder; choose another name")
         if path.exists():
             _require_replaceable(path)
         folder = path.parent
         while not os.path.lexists(folder):
             folder = folder.parent
         if not folder.is_dir():
-            raise UserError(f"{folder}: a file, where {path} needs a folder; choose another with --out")
+            raise UserError(f"{folder}: is a file, but {path} needs a folder there; choose another with --out")
         if folder in tried:
             continue
         tried.add(folder)
@@ -182,22 +182,22 @@ def require_writable(*paths: Path) -> None:
 
 
 def _require_replaceable(path: Path) -> None:
-    """Refuse what a file cannot take the place of.
+    """Check that a file may replace what is at a path.
 
     Raises:
-        UserError: if it is no file, or immutable. A file without permission to write can be replaced.
+        UserError: if that is not a file, or is immutable. A file without write permission can be replaced.
     """
     if not path.is_file():
-        raise UserError(f"{path}: something that is no file is in its place; choose another name")
+        raise UserError(f"{path}: exists and is not a file; choose another name")
     try:
         os.close(os.open(path, os.O_WRONLY))
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EROFS):
-            raise UserError(f"{path}: is there and cannot be replaced ({error.strerror}); choose another") from error
+            raise UserError(f"{path}: exists and cannot be replaced ({error.strerror}); choose another") from error
 
 
 def remove_partials(path: str | Path) -> None:
-    """Remove what killed processes have left of `path`. No process may be writing it."""
+    """Remove partial files that killed processes left beside `path`. No process may be writing it meanwhile."""
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
         _remove(left)
@@ -205,9 +205,10 @@ def remove_partials(path: str | Path) -> None:
 
 @contextmanager
 def claimed(target: Path) -> Iterator[None]:
-    """Hold a lock on `target`, which another process may be making: then this one waits until that has ended.
+    """Hold a lock on `target`; if another process is making it, wait until that process has finished.
 
-    The lock ends with the process that holds it, even if it is killed. Its file, hidden beside `target`, stays.
+    The lock is released when the process that holds it ends, even if it is killed. The lock file, hidden beside
+    `target`, remains.
 
     Raises:
         UserError: if the folder cannot be written to.
@@ -237,7 +238,7 @@ def require_space(
     *,
     advice: str = "choose another folder or fewer tracks, or do not store the archive",
 ) -> None:
-    """Raise a UserError if the disk that holds `folder` has not this many bytes free, and a tenth more, up to 64 MB."""
+    """Raise a UserError unless the disk of `folder` has this many bytes free and a tenth more (at most 64 MB more)."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -254,7 +255,7 @@ def sha256_of(file: Path) -> str:
 
 
 def sized(count: float) -> str:
-    """A number of bytes for people: 1.5 GB."""
+    """A number of bytes in readable form, such as 1.5 GB."""
     for unit in ("bytes", "kB", "MB"):
         if count < 999.5:
             return f"{count:.3g} {unit}"

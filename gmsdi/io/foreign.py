@@ -1,4 +1,4 @@
-"""Packages of others that import more than what is used of them here."""
+"""Third-party packages that import more than is needed here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gmsdi.errors import UserError
 
 
 class _Missing(type):
-    """Classes in place of what an absent package defines: they can be named, and inherited from, but not used."""
+    """Placeholder classes for those of an absent package: they can be referred to and inherited from, but not used."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
@@ -22,7 +22,7 @@ class _Missing(type):
         return _missing(f"{cls.__qualname__}.{name}")
 
     def __call__(cls, *args: Any, **options: Any) -> NoReturn:
-        raise UserError(f"{cls.__qualname__} is asked for, but its package was left out on import")
+        raise UserError(f"{cls.__qualname__} is needed, but its package was left out on import")
 
 
 def _missing(name: str) -> type:
@@ -30,7 +30,7 @@ def _missing(name: str) -> type:
 
 
 class _LeftOut(ModuleType):
-    """A module all of whose names stand for `_missing` classes."""
+    """A module in which every name refers to a `_missing` class."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -39,7 +39,7 @@ class _LeftOut(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds left-out packages, and all that would be in them."""
+    """Finds the packages that are left out, and all of their submodules."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -59,14 +59,14 @@ class _Finder(MetaPathFinder, Loader):
 
 @contextmanager
 def left_out(names: Sequence[str]) -> Iterator[None]:
-    """Within this, what is imported from these packages or modules is a name and no more.
+    """A context in which imports from these packages or modules give placeholders.
 
-    For packages that import at their top what only other parts of them use: data loaders, image networks, loggers. What
-    is not there need not be installed, and what is used after all raises a `UserError`. Modules that were imported
-    before keep what they have.
+    For packages that import at module level what only other parts of them use: data loaders, image networks, loggers.
+    These then need not be installed; using a placeholder raises a `UserError`. Modules that were imported earlier are
+    not affected.
 
     Args:
-        names: of packages ("torchvision") or modules ("laion_clap.training").
+        names: packages ("torchvision") or modules ("laion_clap.training") to leave out.
     """
     finder = _Finder([name for name in names if name not in sys.modules])
     sys.meta_path.insert(0, finder)

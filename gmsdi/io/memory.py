@@ -1,4 +1,4 @@
-"""How much memory there is, so that what will not fit is refused before it is begun."""
+"""How much memory is available, so that work that will not fit is refused before it starts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gmsdi.errors import UserError
 
 
 def available() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say.
+    """Bytes of memory that are available without swapping; None if the system does not say.
 
-    A limit of the process's control group, such as a cluster's job has, counts too.
+    A limit of the process's control group, which cluster jobs often have, is taken into account.
     """
     found = []
     try:
@@ -29,10 +29,10 @@ def available() -> int | None:
 
 
 def require_memory(needed: int, what: str, advice: str) -> None:
-    """Refuse what needs more memory than there is.
+    """Refuse work that needs more memory than is available.
 
     Raises:
-        UserError: if it does.
+        UserError: if too little memory is free.
     """
     free = available()
     if free is not None and needed > free:

@@ -11,12 +11,12 @@ _Result = TypeVar("_Result")
 
 
 def in_processes(function: Callable[[_Job], _Result], jobs: Sequence[_Job], workers: int) -> Iterator[_Result]:
-    """Yield the function of every job as it is done, in any order.
+    """Yield the result of `function` for every job as soon as it is ready, in any order.
 
     Args:
-        function: at the top of a module, so that other processes find it.
+        function: defined at module level, so that other processes can import it.
         jobs: its arguments.
-        workers: number of processes; with one, or one job, this process does the work.
+        workers: number of processes; with one worker or one job, this process does the work itself.
     """
     if workers > 1 and len(jobs) > 1:
         # "spawn", because the caller may have torch threads, which do not survive a fork.

@@ -1,8 +1,8 @@
 """Published files over unreliable connections: resumed, retried, taken from mirrors, and verified before use.
 
-What arrives is kept in a partial file, so that a cut connection, or a process that was killed, costs only the bytes
-that were on their way. The published digest is computed over all bytes, whenever and from wherever they came, and tells
-whether they belong together; a file of which no digest is known is not resumed.
+Bytes are kept in a partial file as they arrive, so that a broken connection or a killed process loses only those in
+transit. The published digest is computed over all bytes, whenever and from whichever server they came, and shows
+whether they belong together; a file without a known digest is not resumed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import requests
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes read so far, and the bytes in all or None."""
+"""Called with a file's name, the bytes read so far, and the total or None."""
 
-_BLOCK = 1 << 18  # bytes read at a time; what a cut connection can lose
-_TIMEOUT = (30.0, 60.0)  # seconds to connect, and without any byte
-_ATTEMPTS = 8  # in a row without a byte gained, before a server is given up
-_BACKOFF = 1.0  # seconds; the n-th pause is 2^n times as long, and what Retry-After asks for goes first
+_BLOCK = 1 << 18  # bytes read at a time; the most that a broken connection can lose
+_TIMEOUT = (30.0, 60.0)  # seconds to connect, and to wait for data
+_ATTEMPTS = 8  # attempts in a row without progress before a server is given up
+_BACKOFF = 1.0  # seconds; the n-th pause is 2^n times as long, unless the server sends Retry-After
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses worth another attempt
 
 _log = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ _T = TypeVar("_T")
 
 
 class WrongContent(Exception):
-    """The bytes are not those that were published; other bytes, or another server, may do."""
+    """The bytes are not those that were published; another attempt or another server may help."""
 
 
 class _Refused(Exception):
-    """This server will not give the file."""
+    """This server does not provide the file."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Entry:
         url: Where it is published.
         hash: "md5:…" or "sha256:…" with hexadecimal digits; None if nobody has published one.
         mirrors: Other URLs of the same content.
-        size: In bytes, if known.
-        unpacked: About how many bytes its members take, if known.
-        version: Of the data set.
-        licence: Of the content.
+        size: Size in bytes, if known.
+        unpacked: Approximate size of its unpacked members in bytes, if known.
+        version: Version of the data set.
+        licence: Licence of the content.
     """
 
     name: str
@@ -78,14 +78,14 @@ class Entry:
 
 
 class ProgressBar:
-    """A `Progress` that draws a bar on standard error, or a line a minute where that is a file."""
+    """A `Progress` that draws a bar on standard error, or writes a line per minute if that is a file."""
 
     def __init__(self) -> None:
         self._name = ""
         self._bar: Any = None
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        """Show how far a file is."""
+        """Show the progress of a file."""
         from tqdm import tqdm
 
         if name != self._name:
@@ -108,19 +108,19 @@ class Stream(io.RawIOBase):
 
     Args:
         entry: The file.
-        path: A copy, which is read first; None for none.
-        urls: Servers to ask for what the copy lacks, in this order, which is then added to it; entries are removed as
-            servers fail. None: the copy is all there is, and stays as it is.
-        failures: Takes a line on every server that has failed.
+        path: A complete or partial copy, which is read first; None if there is none.
+        urls: Servers to ask, in this order, for what the copy lacks, which is then appended to it; servers that fail
+            are removed from the list. None: only the copy is read, and not changed.
+        failures: A list to which a line is added for every server that fails.
         progress: See `Progress`.
 
     Attributes:
-        total: Bytes in all, if known.
-        pieces: How many times bytes have come, from the copy or a server.
+        total: Total number of bytes, if known.
+        pieces: Number of pieces that the bytes came in, from the copy or a server.
 
     Raises:
-        UserError: if the copy cannot be read or added to; while it is read, if no server gives the file.
-        WrongContent: while it is read, if what comes does not continue what has come.
+        UserError: if the copy cannot be read or appended to; while reading, if no server provides the file.
+        WrongContent: while reading, if the new bytes do not continue the earlier ones.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Stream(io.RawIOBase):
         self.total = self._stored if urls is None else entry.size
 
     def readable(self) -> bool:
-        """Yes: `read` and `readinto` work, seeking does not."""
+        """True: `read` and `readinto` work, seeking does not."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -174,10 +174,10 @@ class Stream(io.RawIOBase):
         return len(data)
 
     def finish(self) -> None:
-        """Read what is left and compare.
+        """Read the remaining bytes and verify the content.
 
         Raises:
-            WrongContent: if length or digest differ.
+            WrongContent: if the length or the digest differs.
         """
         buffer = bytearray(_BLOCK)
         while self.readinto(buffer):
@@ -189,7 +189,7 @@ class Stream(io.RawIOBase):
             raise WrongContent(f"has the {algorithm} {self._digest.hexdigest()}, not {expected}")
 
     def close(self) -> None:
-        """Close connection and copy; the copy stays."""
+        """Close the connection and the copy, without removing the copy."""
         for resource in (self._response, self._session, self._file):
             if resource is not None:
                 resource.close()
@@ -203,11 +203,11 @@ class Stream(io.RawIOBase):
                 view = view[self._file.write(view) :]
         except OSError as error:
             raise UserError(
-                f"{self._path}: cannot be written ({error.strerror}); free space, and the download goes on from here"
+                f"{self._path}: cannot be written ({error.strerror}); free space, and the download will be resumed"
             ) from error
 
     def _receive(self, n: int) -> bytes:
-        """Bytes from a server, by as many connections as it takes."""
+        """Read from a server, with as many connections as necessary."""
         from urllib3.exceptions import HTTPError
 
         assert self._urls is not None
@@ -217,7 +217,7 @@ class Stream(io.RawIOBase):
             try:
                 if self._response is None:
                     self._connect()
-            except (OSError, HTTPError, _Refused) as error:  # the library has tried again where that could help
+            except (OSError, HTTPError, _Refused) as error:  # the library has already retried where that could help
                 self._give_up(error)
                 continue
             if self._position == self.total:
@@ -230,17 +230,17 @@ class Stream(io.RawIOBase):
             except (OSError, HTTPError) as error:
                 self._cut(error)
                 continue
-            if not data:  # the server did not say how long the file is, and has closed the connection in good order
+            if not data:  # the server did not send a length, and has closed the connection properly
                 break
             self._cuts = 0
             return data if self.total is None else data[: self.total - self._position]
         return b""
 
     def _connect(self) -> None:
-        """Ask for the bytes from the present position on."""
+        """Request the bytes from the current position on."""
         assert self._urls is not None
         self._session = self._session or _session()
-        # Transparent compression would change the bytes that ranges and digests count.
+        # Transparent compression would change the bytes that ranges and digests refer to.
         headers = {"Accept-Encoding": "identity"}
         if self._position:
             headers["Range"] = f"bytes={self._position}-"
@@ -260,14 +260,14 @@ class Stream(io.RawIOBase):
             if self._position != self.total:
                 raise WrongContent(f"has no byte {self._position}, which should come next")
         elif response.status_code == 206 and not (given and int(given[1] or -1) == self._position):
-            raise _Refused("gives other bytes than were asked for")
-        elif response.status_code == 200:  # perhaps of a server without ranges
+            raise _Refused("sends other bytes than were requested")
+        elif response.status_code == 200:  # perhaps from a server without range requests
             left = self._position
             while left and (skipped := response.raw.read(min(left, _BLOCK), decode_content=False)):
                 left -= len(skipped)
 
     def _cut(self, error: Exception) -> None:
-        """Wait before the next connection, or turn to the next server."""
+        """Wait before the next attempt, or turn to the next server."""
         if not self.entry.hash:
             raise WrongContent(_reason(error)) from error
         self._cuts += 1
@@ -301,18 +301,18 @@ def transfer(
     reserve: int = 0,
     progress: Progress | None = None,
 ) -> _T:
-    """Hand the bytes of a published file to `consume`, again from the start while they turn out wrong.
+    """Pass the bytes of a published file to `consume`, and start again if they turn out to be wrong.
 
-    Bytes that came in pieces (a partial file, several connections) get a second chance from the same server, since
-    they need not be of one version; after that the next mirror is asked.
+    If the bytes came in pieces (a partial file, several connections), the same server gets a second chance, since the
+    pieces may be of different versions; after that the next mirror is used.
 
     Args:
         entry: The file.
-        partial: Where the bytes are kept as they come; it is left for the caller to rename. None keeps nothing, which
-            survives cut connections but not the end of the process.
-        consume: Reads the stream, calls its `finish` before anything it made gets a final name, and returns the result.
-            It leaves nothing behind when it raises WrongContent.
-        folder: Where the space is needed.
+        partial: Where the bytes are kept as they arrive; the caller renames it. None keeps nothing, so that a download
+            survives broken connections but not the end of the process.
+        consume: Reads the stream, calls its `finish` before any of its output gets a final name, and returns the
+            result. If it raises WrongContent, it leaves nothing behind.
+        folder: The folder whose disk needs the space.
         reserve: Bytes that `consume` will write there.
         progress: See `Progress`.
 
@@ -340,18 +340,18 @@ def transfer(
 
 
 def fetch(entry: Entry, target: str | Path, *, progress: Progress | None = None) -> Path:
-    """Download a file to `target`, unless it is there; a download that was interrupted goes on where it stopped.
+    """Download a file to `target` unless it exists; an interrupted download is resumed.
 
     Args:
         entry: The file.
-        target: Its path here, which appears when the content is complete and verified.
+        target: Its local path; the file appears there when it is complete and verified.
         progress: See `Progress`.
 
     Returns:
         `target`.
 
     Raises:
-        UserError: if `target` has another content, no server has the file, or it cannot be stored.
+        UserError: if `target` has different content, no server has the file, or it cannot be stored.
     """
     target = Path(target)
     with claimed(target):
@@ -363,7 +363,7 @@ def fetch(entry: Entry, target: str | Path, *, progress: Progress | None = None)
 
 
 def download(entry: Entry, target: Path, *, reserve: int = 0, progress: Progress | None = None) -> None:
-    """What `fetch` does if the file is not there, for one who holds the claim on it."""
+    """Download a file that does not exist yet; the caller holds the lock on `target` (see `claimed`)."""
     partial = target.with_name(f".{entry.name}.partial")
     try:
         transfer(entry, partial, Stream.finish, folder=target.parent, reserve=reserve, progress=progress)
@@ -374,10 +374,10 @@ def download(entry: Entry, target: Path, *, reserve: int = 0, progress: Progress
 
 
 def check(entry: Entry, path: Path, remedy: str, *, progress: Progress | None = None) -> None:
-    """Compare a copy of a file with what was published.
+    """Compare a copy of a file with the published content.
 
     Raises:
-        UserError: if it cannot be read or has another content; it ends with the remedy.
+        UserError: if it cannot be read or differs; the message ends with `remedy`.
     """
     with Stream(entry, path, progress=progress) as stream:
         try:
@@ -387,7 +387,7 @@ def check(entry: Entry, path: Path, remedy: str, *, progress: Progress | None = 
 
 
 def _session() -> requests.Session:
-    """A session that tries again to connect, and as long as a server says that it is busy."""
+    """A session that retries failed connections, and requests while the server says that it is busy."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
@@ -403,7 +403,7 @@ def _session() -> requests.Session:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost of the exceptions that HTTP libraries wrap around each other."""
+    """The message of the innermost exception, since HTTP libraries wrap one exception in another."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -34,13 +34,13 @@ class Weights:
         return self.url.rsplit("/", 1)[-1]
 
     def file(self, path: str | Path | None = None) -> Path:
-        """Return a file of this content: `path`, or else a download, which is kept.
+        """Return a file with this content: `path`, or else a download, which is kept.
 
-        Downloads lie where PyTorch keeps those of `torch.hub` (`~/.cache/torch/hub/checkpoints`; the environment
-        variable TORCH_HOME moves it), so that a file that another library has fetched is used.
+        Downloads are in the cache of `torch.hub` (`~/.cache/torch/hub/checkpoints`, or below TORCH_HOME), so that a
+        file that another library has downloaded is reused.
 
         Raises:
-            UserError: if `path` is no file, the content has another digest, or the download fails.
+            UserError: if `path` is not a file, the content has a different digest, or the download fails.
         """
         entry = Entry(self.filename, self.url, f"sha256:{self.sha256}")
         if path is not None:
@@ -58,23 +58,23 @@ class Weights:
 
 
 def pinned(published: Weights, sha256: str | None) -> Weights:
-    """The same file with another digest, for weights that someone trained or converted; None changes nothing."""
+    """The same file with another digest, for weights trained or converted elsewhere; None keeps the digest."""
     return published if sha256 is None else replace(published, sha256=sha256.lower())
 
 
 def read_torch(file: Path, *, mmap: bool = False) -> Any:
-    """Read what `torch.save` wrote: tensors, containers and NumPy scalars, on the CPU; no other pickled object.
+    """Read a file by `torch.save`: tensors, containers and NumPy scalars, on the CPU; no other pickled objects.
 
     Args:
-        file: To read.
-        mmap: Leave the tensors in the file until they are used; needs the format of PyTorch 1.6 and later.
+        file: The file to read.
+        mmap: Leave the tensors in the file until they are used; needs the format of PyTorch 1.6 or later.
 
     Raises:
-        UserError: if it is not such a file or holds other objects.
+        UserError: if it is not such a file or contains other objects.
     """
     import torch
 
-    # Training scripts store losses and scores as NumPy scalars, whose types have had two names.
+    # Training scripts store losses and scores as NumPy scalars, whose type has had two names.
     scalar: Any = np.float64(0).__reduce__()[0]
     names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     dtypes = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)]

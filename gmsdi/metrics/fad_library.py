@@ -1,8 +1,8 @@
 """Fréchet audio distances by the package frechet-audio-distance: its loader, its networks and its formula.
 
-It stands beside our own (`gmsdi.metrics.frechet`, `vggish`, `clap`), which share no code with it. Where the two differ:
-it resamples with resampy, ours with soxr; of a clip longer than ten seconds its CLAP embeds a random part, ours every
-window; its CLAP does not round samples to 16 bits. Intervals and FAD∞ are ours in either case, as it has none.
+It is an alternative to our own (`gmsdi.metrics.frechet`, `vggish`, `clap`), which share no code with it. They differ in
+three ways: it resamples with resampy, ours with soxr; its CLAP embeds a random part of a clip longer than ten seconds,
+ours every window; and its CLAP does not round samples to 16 bits. Intervals and FAD∞ are always ours, as it has none.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from gmsdi.models.clap import laion, network
 
 LABEL = "frechet-audio-distance"
 HUB = "harritaylor/torchvggish"
-"""The repository that the package has PyTorch fetch and run for VGGish."""
+"""The repository whose code the package downloads and runs through `torch.hub` for VGGish."""
 
 
 @dataclass(frozen=True)
 class _Network:
-    """What the package calls one of our embeddings, and what its folder has to hold.
+    """One of our embeddings in the package: its options, and the files that its folder must contain.
 
     Attributes:
-        options: of `FrechetAudioDistance`.
-        weights: the published ones.
-        place: of their file in its folder.
-        others: files that it also reads.
+        options: options of `FrechetAudioDistance`.
+        weights: the published weights.
+        place: path of their file in the folder.
+        others: other files that it reads.
     """
 
     options: dict[str, Any]
@@ -45,7 +45,7 @@ class _Network:
 
     @property
     def clap(self) -> bool:
-        """Whether it is laion-clap's."""
+        """Whether it is the network of laion-clap."""
         return bool(self.options["model_name"] == "clap")
 
 
@@ -62,21 +62,21 @@ NETWORKS = {
         network.WEIGHTS.filename,
     ),
 }
-"""The embeddings that both engines have, by our names."""
+"""The embeddings that both engines have, by the names that they have here."""
 
 
 class LibraryEmbedding:
-    """An embedding as frechet-audio-distance takes it, with the interface of `gmsdi.metrics.embeddings.Embedding`.
+    """An embedding by frechet-audio-distance, with the interface of `gmsdi.metrics.embeddings.Embedding`.
 
-    Every clip is written as a WAV file of 32-bit floats, read by the package's loader and embedded by itself.
+    Every clip is written to a WAV file of 32-bit floats, read by the package's loader and embedded on its own.
 
     Args:
         name: a key of `NETWORKS`.
-        folder: where its weights lie, its `ckpt_dir`; None: where PyTorch keeps those of `torch.hub`.
+        folder: the folder of its weights (the package's `ckpt_dir`); None: the folder of `torch.hub`.
         sha256: digest that the weights must have, if they are not the published ones.
 
     Raises:
-        UserError: if the package is not installed, it does not have the embedding, or its weights are not there.
+        UserError: if the package is not installed, it lacks the embedding, or the weights are missing.
     """
 
     def __init__(self, name: str, *, folder: str | Path | None = None, sha256: str | None = None) -> None:
@@ -112,21 +112,21 @@ class LibraryEmbedding:
         state = np.random.get_state()  # noqa: NPY002
         np.random.seed(0)  # noqa: NPY002  # from which laion-clap draws the part of a long clip
         try:
-            # On an error the package prints it and goes on without the clip, here with nothing to put together.
+            # The package prints errors and leaves the clip out; without any clip it then fails to concatenate.
             frames = np.asarray(self._library.get_embeddings([clip], self.sample_rate), np.float32)
         except ValueError:
             frames = np.empty((0, 0), np.float32)
         finally:
             np.random.set_state(state)  # noqa: NPY002
         if not frames.size:
-            raise UserError(f"{LABEL}: it makes no frame of a clip of {seconds:.2f} s; its own words are above")
+            raise UserError(f"{LABEL}: it makes no frame of a clip of {seconds:.2f} s; see its own message above")
         return frames.reshape(-1, frames.shape[-1])
 
 
 def library_distance(reference_frames: Any, frames: Any) -> float:
     """The package's distance between two sets of frames `[N, D]`, by SciPy's matrix square root."""
     library = _imported().FrechetAudioDistance
-    # Neither method uses what an instance would have to load networks for.
+    # The methods used here need no network, which creating an instance would load.
     moments = [
         moment
         for one in (reference_frames, frames)
@@ -137,7 +137,7 @@ def library_distance(reference_frames: Any, frames: Any) -> float:
 
 def _imported(*, clap: bool = False) -> Any:
     """The package, without what only its other networks need."""
-    laion_clap = laion.imported() if clap else None  # first, since the package would import all of it
+    laion_clap = laion.imported() if clap else None  # first, since the package would import laion-clap as a whole
     try:
         with left_out(("encodec", *(() if clap else ("laion_clap", "torchlibrosa")))):
             from frechet_audio_distance import fad
@@ -147,12 +147,12 @@ def _imported(*, clap: bool = False) -> Any:
             "envs/fad.post-deploy.sh does; or set fad.engine to gmsdi"
         ) from error
     if clap:
-        fad.laion_clap = laion_clap  # which it may have been imported without before
+        fad.laion_clap = laion_clap  # an earlier import may have been without it
     return fad
 
 
 def _loaded(own: _Network, root: Path, file: Path) -> Any:
-    """The package's class with its network, of weights that have been verified."""
+    """An instance of the package's class, with its network loaded from verified weights."""
     import torch
 
     before = torch.hub.get_dir()
@@ -171,9 +171,9 @@ def _loaded(own: _Network, root: Path, file: Path) -> Any:
 
 
 def _weights(own: _Network, root: Path, sha256: str | None) -> Path:
-    """The file of the weights; all that the package would fetch is there.
+    """The file of the weights, after checking that everything is there that the package would otherwise download.
 
-    It fetches code of a repository, too, and asks first whether that is trusted, which no job can answer.
+    For VGGish it also downloads a repository's code, and first asks whether that is trusted, which a job cannot answer.
     """
     name = HUB.replace("/", "_")
     repositories = [root / f"{name}_{branch}" for branch in ("main", "master")]

@@ -59,9 +59,9 @@ def si_sdri_windows(
 ) -> pd.DataFrame:
     """Score one track (or a batch of equally long ones) by MSDM's protocol.
 
-    The track is cut into sub-windows of `seconds` every `hop` seconds; the last one may be shorter. A sub-window with
-    fewer than two active targets is skipped; in the others all stems are scored, including silent ones:
-    SI-SDRi = SI-SDR(estimate, target) − SI-SDR(mixture, target).
+    The track is cut into sub-windows of `seconds` every `hop` seconds; the last one may be shorter, and a track that is
+    no longer than their overlap has none. A sub-window with fewer than two active targets is skipped; in the others all
+    stems are scored, including silent ones: SI-SDRi = SI-SDR(estimate, target) − SI-SDR(mixture, target).
 
     Every sample is read once: the scores follow from inner products, which are computed for the blocks between the ends
     of sub-windows and summed over each sub-window. Time is linear in the track's length, and no signal is copied as a

@@ -1,15 +1,15 @@
-"""The models of kind "codec": a small autoencoder, whose latents a diffusion model can be of.
+"""The models of kind "codec": a small autoencoder on whose latents a diffusion model can be trained.
 
 Encoder and decoder are each a linear part and a network that corrects it, both at the rate of frames:
 
     E(x) = A·x + f(x),   Dec(z) = B·z + g(z)
 
-A and B are strided convolutions. They start as a modified discrete cosine transform that keeps the lowest bands, and
-f and g at zero, so that training begins with a codec that cuts off high frequencies and improves on it. Neither f nor g
-has a bias or a normalisation, and both are piecewise linear: a louder signal has larger latents, by the same factor.
+A and B are strided convolutions. They are initialised as a modified discrete cosine transform that keeps the lowest
+bands, and f and g as zero, so that training starts from a codec that cuts off high frequencies. Neither f nor g has
+biases or normalisation, and both are piecewise linear: scaling a signal scales its latents by the same factor.
 
-The reference for latent diffusion of audio is Stable Audio's Oobleck (Evans et al. 2024), which works at the rate of
-samples in its outer layers. At 8 kHz on a CPU that costs three times as much as this at a twelfth of its parameters.
+The usual autoencoder for latent diffusion of audio is Stable Audio's Oobleck (Evans et al. 2024), whose outer layers
+work at the sample rate. At 8 kHz on a CPU, one with a twelfth of the parameters costs three times as much as this one.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from gmsdi.models.trainable import TrainableModel, builder, kind_of, register_ki
 
 KIND = "codec"
 FRAMES = 128
-"""Frames that a training takes of each window: a network sees 13 at a time by default."""
+"""Frames of each window that are used in training: by default a network sees 13 at a time."""
 QUIET = 1e-8
-"""Power that is added to that of a signal, where an error is divided by it."""
+"""Added to the power of a signal by which an error is divided."""
 
 
 class Codec(TrainableModel):
     """An autoencoder of signals of one channel.
 
     Args:
-        settings: of the networks.
-        config: what the model's `config.json` holds, the settings among it.
+        settings: settings of the networks.
+        config: content of the model's `config.json`, which includes the settings.
 
     Attributes:
         settings: as given.
-        hop: samples of a frame.
+        hop: samples per frame.
     """
 
     def __init__(self, settings: CodecConfig, config: dict[str, Any]) -> None:
@@ -79,11 +79,11 @@ class Codec(TrainableModel):
 
     @property
     def linear(self) -> bool:
-        """Whether the latents of a sum of signals are the sum of their latents, without having been trained for it."""
+        """Whether the codec is linear by construction, so that the latents of a sum are the sum of the latents."""
         return self.encoder is None
 
     def shape(self, samples: int) -> tuple[int, int]:
-        """The shape of the latents of a signal of so many samples, a multiple of `hop`."""
+        """The shape of the latents of a signal with this number of samples, a multiple of `hop`."""
         return self.settings.latents, samples // self.hop
 
     def encode(self, audio: Tensor) -> Tensor:
@@ -102,13 +102,14 @@ class Codec(TrainableModel):
             return result + network(x).to(result.dtype)
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """The error of reconstruction of each window, `[n]`, and, as far as `additive` asks for it, of additivity.
+        """The reconstruction error of each window, `[n]`, plus its additivity error weighted by `additive`.
 
-        Every window x_i is added up with the one before it by gains a_i and b_i from −1 to 1, and
+        Every window x_i is mixed with the one before it, with gains a_i and b_i from −1 to 1, and
 
             ‖E(a·x_i + b·x_{i−1}) − a·E(x_i) − b·E(x_{i−1})‖²,   ‖Dec(a·z_i + b·z_{i−1}) − a·Dec(z_i) − b·Dec(z_{i−1})‖²
 
-        count relative to the norms of these sums. All errors are relative, so that soft windows count as loud ones do.
+        are taken relative to the norms of these sums. All errors are relative, so that soft windows count as much as
+        loud ones.
         """
         x = batch["clean"][..., : FRAMES * self.hop]
         z = self.encode(x)
@@ -127,7 +128,7 @@ class Codec(TrainableModel):
 
 
 class _Block(nn.Module):
-    """A residual block of frames `[N, width, L]`."""
+    """A residual block on frames `[N, width, L]`."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
@@ -145,9 +146,9 @@ def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def spectral_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """How the magnitudes of spectrograms differ, relative to their sum: `[N, 1, T]` to `[N]`, the mean of two sizes.
+    """Difference of spectrogram magnitudes relative to their sum, the mean over two window sizes: `[N, 1, T]` to `[N]`.
 
-    An error that keeps what the squared one gives up, since most of the energy of music is low.
+    Most of the energy of music is at low frequencies; this error preserves the high ones, which a squared one neglects.
     """
     errors = []
     for size in (128, 512):
@@ -163,7 +164,7 @@ def build(config: dict[str, Any], prompts: Path | None = None) -> Codec:
     """A codec with fresh weights.
 
     Args:
-        config: `codec` (see `CodecConfig`), and what all models have.
+        config: `codec` (see `CodecConfig`), and the keys of all models.
         prompts: not used.
 
     Raises:
@@ -174,7 +175,7 @@ def build(config: dict[str, Any], prompts: Path | None = None) -> Codec:
 
 
 def load_codec(folder: str | Path) -> Codec:
-    """Read the folder of a codec, or of a model of latents, whose codec it is.
+    """Read a codec from its own folder, or from that of a latent model that uses it.
 
     Raises:
         UserError: if a file is missing or damaged, or there is no codec.
@@ -188,7 +189,7 @@ def load_codec(folder: str | Path) -> Codec:
 
 
 def settings_of(given: Mapping[str, Any], window: int) -> CodecConfig:
-    """The settings of a codec for windows of so many samples.
+    """The settings of a codec for windows of this number of samples.
 
     Raises:
         UserError: see `build`.

@@ -32,9 +32,9 @@ def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> Train
         config: `kind`, "diffusion" (the default), "latent", "codec", "clap" or "gibbs"; `target`, see `target_of`;
             `sample_rate` in Hz, `window` in samples, `labels`; `level`, which training measures, see `gmsdi.level`; and
             for a diffusion model `unet` (see `UNetConfig`), `text` (see `models.edm.text.build_text`) and `sigma_data`;
-            if it is of latents, `codec`, too (see `CodecConfig`), which is all that a codec has; for the other kinds
-            what `models.clap.training.build` and `models.demucs.build` take.
-        prompts: embeddings of prompts that are known already, see `models.edm.text.build_text`.
+            for a model of latents also `codec` (see `CodecConfig`), and for a codec only that; for the other kinds the
+            keys that `models.clap.training.build` and `models.demucs.build` take.
+        prompts: file of embeddings of known prompts, see `models.edm.text.build_text`.
 
     Raises:
         UserError: if the settings contradict each other, or a pretrained text encoder is not available.

@@ -12,19 +12,19 @@ from torch import Tensor
 class Latent:
     """The space of an autoencoder's latents.
 
-    If the autoencoder is linear, so that latents add up like signals, the space is additive. If not, the clean part of
-    a sum goes through the signals and the noise, which is linear in any space, is added up as it is: for sources
-    x_l(σ) with denoised D_l
+    If the autoencoder is linear, latents add up like signals, and the space is additive. If not, the clean part of a
+    sum is taken of the signals, and the noise, which adds up in any space, of the latents: for sources x_l(σ) with
+    denoised D_l
 
         Σ_l x_l  becomes  E(Σ_l Dec(D_l)) + Σ_l (x_l(σ) − D_l),
         y − Σ_l x_l  becomes  E(y − Σ_l Dec(D_l)) − Σ_l (x_l(σ) − D_l),
 
-    which is the sum itself where the autoencoder is linear.
+    which is the sum itself if the autoencoder is linear.
 
     Attributes:
         encoder: E, `[N, C, T] -> [N, ...]`, with time last.
         decoder: Dec, `[N, ...] -> [N, C, T]`.
-        shape_of: samples to the shape of one state.
+        shape_of: number of samples to the shape of one state.
         additive: whether E and Dec are linear.
     """
 
@@ -34,15 +34,15 @@ class Latent:
     additive: bool = False
 
     def shape(self, samples: int) -> tuple[int, ...]:
-        """The shape of the state of a signal of so many samples."""
+        """The shape of the state of a signal with this number of samples."""
         return self.shape_of(samples)
 
     def encode(self, audio: Tensor) -> Tensor:
-        """E."""
+        """Encode signals, E."""
         return self.encoder(audio)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Dec."""
+        """Decode states, Dec."""
         return self.decoder(x)
 
     def mix(self, rows: Tensor, denoised: Tensor | None = None) -> Tensor:

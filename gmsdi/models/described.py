@@ -1,7 +1,7 @@
-"""What the folder of a pipeline of diffusers says of itself, read from its small files alone.
+"""The properties of a diffusers pipeline, read from the small files of its folder.
 
-Nothing is opened, no weights are read, and neither torch nor diffusers is needed: so much is known before a download of
-gigabytes and before the first job of a run.
+No weights are read, and neither torch nor diffusers is needed, so that the properties are known before gigabytes are
+downloaded and before the first job of a run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from gmsdi.errors import UserError
 
 INDEX = "model_index.json"
-"""What makes a folder a pipeline of diffusers."""
+"""The file that makes a folder a diffusers pipeline."""
 SIGMA_DATA = {"DanceDiffusionPipeline": 0.1}
-"""Standard deviation of a family's clean states, where it is not 1, that of latents."""
+"""Standard deviation of the clean states of a family; for others it is 1, as for latents."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Described:
     """A pipeline, before it is opened.
 
     Attributes:
-        kind: the class of the pipeline.
+        kind: name of the pipeline's class.
         sample_rate: in Hz.
-        channels: of its audio.
-        hop: samples of a state's step, of which its windows are multiples.
-        longest: samples of the longest window; None is any.
-        usual: samples of its window unless told otherwise.
+        channels: number of audio channels.
+        hop: samples per step of a state; windows are multiples of it.
+        longest: samples of the longest window; None means any length.
+        usual: samples of the default window.
         prompted: whether it takes prompts.
-        latent: channels of its latents; None of a model of waveforms.
-        parameters: of each part whose weights are here, by the part's name.
+        latent: channels of its latents; None for a model of waveforms.
+        parameters: number of parameters of each part whose weights are in the folder, by the part's name.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Described:
     parameters: dict[str, int] = field(default_factory=dict)
 
     def refusal(self, window: int) -> str | None:
-        """Why it cannot have windows of so many samples; None if it can."""
+        """Why windows cannot have this number of samples; None if they can."""
         if window % self.hop:
             near = max(self.hop, round(window / self.hop) * self.hop)
             return f"not a multiple of the {self.hop} samples of its latents; {near} is"
@@ -57,19 +57,19 @@ class Described:
 
 
 def is_pipeline(folder: str | Path) -> bool:
-    """Whether a folder holds a pipeline."""
+    """Whether a folder contains a pipeline."""
     return (Path(folder) / INDEX).is_file()
 
 
 def describe(folder: str | Path, name: str | None = None) -> Described:
-    """What a pipeline's folder says.
+    """Describe a pipeline by its folder.
 
     Args:
-        folder: with `model_index.json` and the parts' configurations; weights may be missing.
-        name: for messages; None is the folder.
+        folder: a folder with `model_index.json` and the parts' configurations; weights may be missing.
+        name: name for messages; None means the folder.
 
     Raises:
-        UserError: if its files are damaged, or it is of no family that can be a model.
+        UserError: if its files are damaged, or its family is not supported.
     """
     folder, name = Path(folder), name or str(folder)
     kind = str(_json(folder / INDEX, name).get("_class_name"))
@@ -130,14 +130,16 @@ def _json(file: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{name}: no readable {file.parent.name}/{file.name} there; fetch it again") from error
+        raise UserError(
+            f"{name}: {file.parent.name}/{file.name} is missing or cannot be read; fetch it again"
+        ) from error
     if not isinstance(found, dict):
-        raise UserError(f"{name}: {file.parent.name}/{file.name} is no mapping; fetch it again")
+        raise UserError(f"{name}: {file.parent.name}/{file.name} is not a JSON object; fetch it again")
     return found
 
 
 def _parameters(folder: Path) -> dict[str, int]:
-    """Parameters of the parts, from the headers of their safetensors files."""
+    """Number of parameters of each part, from the headers of the safetensors files."""
     counts: dict[str, int] = {}
     for file in sorted(folder.glob("*/*.safetensors")):
         if ".fp16." not in file.name:
@@ -146,7 +148,7 @@ def _parameters(folder: Path) -> dict[str, int]:
 
 
 def _count(file: Path) -> int:
-    """Numbers in a safetensors file; 0 if it is damaged."""
+    """Number of elements in a safetensors file; 0 if it is damaged."""
     try:
         with file.open("rb") as opened:
             header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))

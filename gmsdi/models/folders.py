@@ -22,7 +22,7 @@ _NUMBERS = {
     "window": Bounded(whole=True, ge=1, le=2**31),
     "sigma_data": Bounded(gt=0, le=1e6),
 }
-"""Of every kind of model that has them."""
+"""Requirements on numbers in the configuration, for every kind of model that has them."""
 
 Result = TypeVar("Result")
 AnyModel = TypeVar("AnyModel", bound=TrainableModel)
@@ -53,7 +53,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def described(folder: str | Path, use: Callable[[], Result]) -> Result:
-    """Call `use`, which reads a folder's configuration.
+    """Call `use`, which builds something from a folder's configuration, and turn its errors into a UserError.
 
     Raises:
         UserError: if settings are missing or wrong.

@@ -74,12 +74,12 @@ def push(
     """Upload a model folder with a model card; the repository is created if it does not exist.
 
     Args:
-        folder: of the model, see `gmsdi.models.checkpoint`.
+        folder: the model folder, see `gmsdi.models.checkpoint`.
         repository: `owner/name`. The token is that of `hf auth login`, or of HF_TOKEN.
-        licence: of the weights, by its name on the hub, such as "mit" or "cc-by-nc-4.0".
+        licence: licence of the weights, by its name on the hub, such as "mit" or "cc-by-nc-4.0".
         results: see `card`.
         private: make the repository private, if it is created now.
-        message: of the commit.
+        message: commit message.
 
     Returns:
         The address of the repository.
@@ -102,7 +102,7 @@ def push(
         try:
             api.upload_folder(repo_id=repository, folder_path=temporary, commit_message=message)
         except ValueError as error:
-            if isinstance(error, OSError):  # an answer of the hub, which is explained
+            if isinstance(error, OSError):  # a response of the hub, which `_explained` handles
                 raise
             raise UserError(f"{repository}: the hub refused the model card ({' '.join(str(error).split())})") from error
     return str(address)
@@ -112,14 +112,14 @@ def card(folder: str | Path, name: str, *, licence: str, results: str | Path | N
     """The card of a model: what it is, how to use it, how it was trained, what it scores, and its licence.
 
     Args:
-        folder: of the model; what it was trained on is in its `provenance.json`.
-        name: on the hub.
-        licence: of the weights.
+        folder: the model folder; the training data are named in its `provenance.json`.
+        name: name on the hub.
+        licence: licence of the weights.
         results: folder of a run that evaluated the model, `results/<run>` or a published copy of it; its Table 2 goes
             into the card, and the rows of the paper's methods into the card's metadata.
 
     Raises:
-        UserError: if the folder holds no model, or the run no Table 2.
+        UserError: if the folder contains no model, or the run has no Table 2.
     """
     config = read_config(folder)
     if not licence.strip():
@@ -156,13 +156,13 @@ def card(folder: str | Path, name: str, *, licence: str, results: str | Path | N
 
 @contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """Turn the errors of the hub's client into one line.
+    """Turn the errors of the hub's client into UserErrors of one line.
 
     Args:
         where: `owner/name`, or `owner/name@revision`.
 
     Raises:
-        UserError: in place of what is raised inside.
+        UserError: in place of any error of the client.
     """
     import huggingface_hub.errors as hub
     from huggingface_hub import constants
@@ -195,7 +195,7 @@ def _explained(where: str) -> Iterator[None]:
         status = error.response.status_code
         mend = "run `hf auth login` with a token that may write" if status in (401, 403) else "try again later"
         raise UserError(f"{where}: the Hugging Face Hub answered {status}; {mend}") from error
-    except (hub.HTTPError, OSError) as error:  # the base of what the hub's own client of HTTP raises
+    except (hub.HTTPError, OSError) as error:  # the base classes of all errors of the hub's HTTP client
         raise UserError(f"{where}: the Hugging Face Hub cannot be reached ({error}); try again later") from error
 
 
@@ -210,13 +210,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _told(facts: Mapping[str, Any]) -> str:
-    """The facts of a provenance that fit on a line each, as a list."""
+    """The simple values of a provenance as a Markdown list."""
     plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float)}
     return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in plain.items())
 
 
 def _table2(folder: Path, digest: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The rows of a run's Table 2 for all stems together, and what its test split consists of."""
+    """The rows of a run's Table 2 for all stems together, and a description of its test split."""
     provenance = _read(folder / PROVENANCE)
     for file in (folder / "tables" / "table2_separation.csv", folder / "table2_separation.csv"):
         if file.is_file():
@@ -236,13 +236,13 @@ def _scores(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     ]
     head = ["| method | SI-SDRi over active stems (dB) | by MSDM's protocol |", "| --- | ---: | ---: |"]
     note = (
-        "All stems together, with 95% bootstrap intervals over tracks; the run's other systems are models of their own."
+        "All stems together, with 95% confidence intervals over tracks; the run's other systems have their own models."
     )
     return "\n".join([*head, *lines]) + "\n\n" + "\n\n".join([note, _told(facts)])
 
 
 def _index(table: pd.DataFrame, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The paper's methods, which ran on this model, as the hub's metadata has results."""
+    """The scores of the paper's methods with this model, in the form of the hub's metadata."""
     data = {"name": str(facts.get("test split", "the run's test split")), "type": "multitrack"}
     return [
         {

@@ -1,4 +1,4 @@
-"""What all pretrained text encoders need: tokens, and plain words where files are missing."""
+"""What all pretrained text encoders need: tokens, and plain messages about missing files."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gmsdi.errors import UserError
 def as_tokens(vectors: Tensor) -> Tensor:
     """Unit vectors of a CLAP `[n, F]` as sequences of one token `[n, 1, F]`.
 
-    Times √F, so that the F numbers have a mean square of 1, as those of z* have at first.
+    They are multiplied by √F, so that the F numbers have a mean square of 1, like those of a newly initialised z*.
     """
     return vectors[:, None] * vectors.shape[-1] ** 0.5
 
 
 @contextmanager
 def explained(what: str, name: str, *, key: str, files: Sequence[str], kind: str) -> Iterator[None]:
-    """One line instead of what transformers says about missing or damaged files.
+    """Turn the errors of transformers about missing or damaged files into UserErrors of one line.
 
     Args:
-        what: is read, for the message.
-        name: of a local folder, or on the hub.
-        key: of the configuration that has the name.
-        files: that the folder has to hold.
-        kind: of what the folder should hold.
+        what: what is read, for the message.
+        name: a local folder, or a name on the hub.
+        key: the configuration key that has the name.
+        files: files that the folder must contain.
+        kind: kind of model that the folder should contain.
 
     Raises:
-        UserError: in place of what is raised inside.
+        UserError: in place of the errors of transformers.
     """
     folder, needed = Path(name).expanduser(), " ".join(files)
     if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
@@ -64,7 +64,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[Ten
     Raises:
         UserError: if a prompt has more than `max_length` tokens.
     """
-    # Tensors afterwards: prompts that are too long are not padded, and make no matrix.
+    # Converted to tensors only below, since prompts that are too long are not padded and do not form a matrix.
     encoded = tokenizer(list(texts), padding="max_length", max_length=max_length)
     for text, ids in zip(texts, encoded["input_ids"], strict=True):
         if len(ids) > max_length:

@@ -1,4 +1,4 @@
-"""Models of this package by the names that the users of Hugging Face's libraries know."""
+"""Models of this package with the methods that users of Hugging Face's libraries know, such as `from_pretrained`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class GMSDI(TextDenoiser):
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a model folder with weights of the type `stored`, see `gmsdi.models.checkpoint.save_model`."""
+        """Write a model folder with weights of dtype `stored`, see `gmsdi.models.checkpoint.save_model`."""
         save_model(folder, self, {hub.PROVENANCE: self.provenance} if self.provenance else None, dtype=self.stored)
 
     def push_to_hub(self, repository: str, **settings: Any) -> str:
@@ -62,7 +62,7 @@ class GMSDI(TextDenoiser):
             settings: those of `gmsdi.models.hub.push`; `licence` is needed.
 
         Raises:
-            UserError: if one may not write there, or there is no connection.
+            UserError: if the repository may not be written to, or there is no connection.
         """
         with tempfile.TemporaryDirectory() as temporary:
             self.save_pretrained(Path(temporary) / "model")

@@ -42,7 +42,7 @@ _FAMILIES: dict[str, Loader] = {}
 
 
 def register(name: str, loader: Loader) -> None:
-    """Make a family of models known, by a name that `load` takes before a colon or alone."""
+    """Register a family of models under a name; `load` takes it alone or followed by a colon."""
     _FAMILIES[name] = loader
 
 
@@ -60,8 +60,8 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
             of a registered family, with what the family takes after a colon.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
-        seconds: length of the windows in which a pipeline of diffusers denoises; None is the length that it was trained
-            at, or one that its family says if it takes any.
+        seconds: length of the windows in which a diffusers pipeline denoises; None means the length that it was trained
+            at, or the default of its family if it takes any length.
 
     Raises:
         UserError: if there is no such model, or the device does not exist.
@@ -73,12 +73,12 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
     if (folder / pipelines.INDEX).is_file():
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
-        raise UserError(f"{where}: no pipeline of diffusers, and has its own window; leave out seconds")
+        raise UserError(f"{where}: not a diffusers pipeline, so that its window is fixed; leave out seconds")
     return open_folder(folder, device=device, precision=precision)
 
 
 def folder_of(where: str | Path) -> Path:
-    """The folder of a model, of one that comes with the package, or of one from the hub.
+    """The folder of a model, given a folder, the name of a bundled model, or a name on the hub.
 
     Raises:
         UserError: if there is none.
@@ -113,13 +113,13 @@ def open_folder(path: str | Path, *, device: str = "auto", precision: str = "aut
 
 
 def config_of(where: str | Path) -> dict[str, Any] | None:
-    """The `config.json` of a model folder or of a model that comes with the package, which is not opened.
+    """The `config.json` of a model folder or of a bundled model, without opening the model.
 
     Returns:
-        None of what has to be opened, or fetched, to know more.
+        The configuration; None for models that have to be downloaded or opened first.
 
     Raises:
-        UserError: if it is unusable.
+        UserError: if the configuration cannot be used.
     """
     bundled_folder = not os.path.exists(where) and str(where) in bundled()
     folder = BUNDLED / str(where) if bundled_folder else Path(where)

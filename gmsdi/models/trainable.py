@@ -1,4 +1,4 @@
-"""What all models of this package have in common, whatever they are trained for."""
+"""What all models of this package have in common."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ _KINDS: dict[str, Build] = {}
 def register_kind(kind: str, build: Build) -> None:
     """Register a `kind` of models, as named in their `config.json`. A family registers itself where it is defined.
 
-    Code that builds or loads models of a kind has to import its family; `gmsdi.models.checkpoint` imports all that
-    there are.
+    Code that builds or loads models of a kind has to import its family; `gmsdi.models.checkpoint` imports all of them.
     """
     _KINDS[kind] = build
 

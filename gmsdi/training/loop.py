@@ -87,8 +87,7 @@ def train(
         train_embeddings: for a model whose text encoder is a CLAP, the folder of E(y) of the training windows, see
             `gmsdi.models.clap.windows`; the model is then trained on these instead of labels.
         validation_embeddings: the same for validation.
-        codec: for a model of latents, the folder of the codec whose latents they are; None leaves the codec as it is
-            made, without training.
+        codec: for a model of latents, the folder of its trained codec; None keeps the codec's initial weights.
 
     Returns:
         True in the first process, which has written the folder; the others have nothing more to do.
@@ -124,7 +123,7 @@ def train(
     torch.manual_seed(seed)
     if model_config.get("kind") != "clap":
         model_config = {**model_config, "level": level_of_windows(train_set)}
-    # Of a CLAP that is not installed here, the prompts are enough.
+    # If the CLAP is not installed here, the stored embeddings of its prompts are enough.
     model = build_model(model_config, prompts=next((one.prompts for one in embedded if one and one.prompts), None))
     if config.initial is not None:
         _copy_weights(config.initial, model)
@@ -310,7 +309,7 @@ def _copy_weights(folder: str, model: TrainableModel) -> None:
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any], part: str) -> bool:
-    """Whether two models' configurations differ in a part. A setting that only one of them spells out is a default."""
+    """Whether two models' configurations differ in a part. Settings that only one of them contains are not compared."""
     parts = [config.get(part, "diffusion" if part == "kind" else None) for config in (one, other)]
     if part == "unet" and None not in parts:
         parts = [asdict(UNetConfig(**settings)) for settings in parts]

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.peers import tiny_pipelines
+
 REPO = Path(__file__).parents[2]
 STANDIN = REPO / "tests" / "conda" / "bin"
 CONFIG = {
@@ -55,7 +57,7 @@ def prefixes(folder):
 
 def python(prefix, code, **environment):
     command = [prefix / "bin" / "python", "-c", code]
-    return subprocess.run(command, cwd=prefix, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=prefix, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow
@@ -63,10 +65,10 @@ def test_every_environment_is_made_with_what_is_installed_afterwards(folder):
     made = prefixes(folder)
     assert sorted(made) == sorted(path.stem for path in (REPO / "envs").glob("*.yaml"))
     find = "import importlib.util as u; print(*[name for name in {names} if u.find_spec(name)])"
-    names = ["torch", "demucs", "museval", "pandas", "laion_clap", "frechet_audio_distance", "pytest"]
+    names = ["torch", "demucs", "diffusers", "museval", "pandas", "laion_clap", "frechet_audio_distance", "pytest"]
     found = {name: python(prefix, find.format(names=names)).stdout.split() for name, prefix in made.items()}
     assert found == {
-        "core": ["torch", "demucs", "pandas"],
+        "core": ["torch", "demucs", "diffusers", "pandas"],
         "bss_eval": ["museval", "pandas"],
         "clap": ["torch", "pandas", "laion_clap"],
         "fad": ["torch", "pandas", "laion_clap", "frechet_audio_distance"],
@@ -78,6 +80,17 @@ def test_every_environment_is_made_with_what_is_installed_afterwards(folder):
         assert result.returncode == 0, result.stderr[-4000:]
     assert "No module named 'gmsdi'" in python(made["core"], "import gmsdi").stderr
     assert python(made["core"], "import gmsdi.study.config", PYTHONPATH=str(REPO)).returncode == 0
+
+
+@pytest.mark.slow
+def test_pretrained_models_open_in_the_environment_of_their_jobs(folder, tmp_path):
+    pytest.importorskip("diffusers")
+    tiny_pipelines.stable_audio(tmp_path / "pipeline")
+    code = "from pathlib import Path; from gmsdi.models.adapters.pipelines import open_pipeline; "
+    code += f"print(open_pipeline(Path({str(tmp_path / 'pipeline')!r}), 'pipeline', device='cpu').sample_rate)"
+    result = python(prefixes(folder)["core"], code, PYTHONPATH=str(REPO))
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stdout.split() == ["4410"]
 
 
 @pytest.mark.slow

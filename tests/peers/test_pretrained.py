@@ -349,7 +349,7 @@ def test_what_cannot_be_a_model_says_why(opened, tmp_path):
     with pytest.raises(UserError, match=r"a distilled model.*stable-audio-3-medium-base"):
         gmsdi.load(tmp_path / "distilled")
     tiny_pipelines.ace_step(tmp_path / "turbo", turbo=True)
-    with pytest.raises(UserError, match=r"a distilled model \(turbo\).*take the base model"):
+    with pytest.raises(UserError, match=r"a distilled model \(turbo\).*use the base model"):
         gmsdi.load(tmp_path / "turbo")
     whole = opened("stable_audio").folder
     with pytest.raises(UserError, match=r"AudioLDM2Pipeline works on mel spectrograms, which have no phase"):

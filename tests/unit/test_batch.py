@@ -90,9 +90,9 @@ def test_no_file_is_lost_under_anothers_name():
         ("would both be written to bass", ["song.flac"], {"stems": ["Bass!", "bass?"]}),
         ("would both be written to residual", ["song.flac"], {"stems": ["Residual"], "residual": "residual"}),
         ("no letter or digit", ["song.flac"], {"stems": ["???"]}),
-        ("a file, where", ["noext"], {}),  # its own default folder
-        ("a file, where", ["song.flac"], {"out": Path("file/deep")}),
-        ("a folder is in its place", ["song.flac"], {"name": "folder", "stems": ["Bass"]}),
+        ("is a file, but", ["noext"], {}),  # its own default folder
+        ("is a file, but", ["song.flac"], {"out": Path("file/deep")}),
+        ("is a folder; choose", ["song.flac"], {"name": "folder", "stems": ["Bass"]}),
         ("230 bytes", ["song.flac"], {"stems": ["x" * 240]}),
         ("a pipe", ["-"], {}),
         ("no such audio file", ["none.wav"], {}),

@@ -47,6 +47,6 @@ def acquire(
 
 
 def check_archive(archive: str) -> None:
-    """Refuse a value of `archive` that there is not."""
+    """Refuse an unknown value of `archive`."""
     if archive not in get_args(Archive):
         raise UserError(f"archive {archive!r}: unknown; choose one of {', '.join(get_args(Archive))}")

@@ -113,7 +113,7 @@ class Selection:
         if splits is not None and variant != "redux":
             raise UserError("splits: BabySlakh has no folders of splits; choose by tracks")
         if unknown := set(splits or ()) - set(_SPLITS):
-            raise UserError(f"split {min(unknown)!r}: unknown; choose of {', '.join(_SPLITS)}")
+            raise UserError(f"split {min(unknown)!r}: unknown; choose from {', '.join(_SPLITS)}")
         if outside := [number for number in tracks or () if not 1 <= number <= all_tracks]:
             raise UserError(f"track {outside[0]}: the tracks of this data set are 1 to {all_tracks}; name some of them")
         if any(value is not None and not value for value in (splits, tracks, classes)):

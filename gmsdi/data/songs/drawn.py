@@ -1,7 +1,7 @@
 """Songs drawn at random, for domain randomisation: any scale, density, register, length and style of playing.
 
-Most of it is not what people would write, but a model trained on it has seen the sounds and densities of much that
-people do write.
+Most of these songs are not what people would write, but a model trained on them has met the sounds and densities of
+much of the music that people do write.
 """
 
 from __future__ import annotations

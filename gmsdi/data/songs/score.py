@@ -85,8 +85,8 @@ def played(
     Args:
         rng: source of randomness.
         notes: as written.
-        jitter: standard deviation of the timing, in ticks. Notes that start together share it; each also has a
-            deviation of its own of a quarter of this.
+        jitter: standard deviation of the timing, in ticks. Notes that start together share the deviation; in addition,
+            each note is moved individually, with a quarter of this standard deviation.
         lag: ticks by which all notes are late (or, if negative, early).
         accent: standard deviation of the velocity.
         end: tick after which nothing sounds.

@@ -4,7 +4,7 @@ Building resamples every track once. The folder holds
 
 - `mix.npy` int16 `[total]`, all tracks end to end; in Slakh2100 a mixture is the sum of the stems of the classes,
 - `stems.npy` int16 `[K, total]`, only on request (evaluation, models of stems); zeros for classes that a track lacks;
-  of C channels the two are `[C, total]` and `[K · C, total]`,
+  with C > 1 channels, the two are `[C, total]` and `[K · C, total]`,
 - `tracks.csv` (track, start, length), in samples of `mix.npy`,
 - `activity.csv` (track, label, onset, offset), in seconds,
 - `windows.csv` (track, split, offset, active): windows without overlap, `offset` in samples within the track, `active`

@@ -55,7 +55,7 @@ def build_windows(
         stems: also store the stems.
         version: the version that defines the split's tracks, see `gmsdi.data.versions`.
         first: see `gmsdi.data.slakh.list_tracks`.
-        channels: of the windows; see `gmsdi.data.decoding.to_channels`.
+        channels: number of channels of the windows, see `gmsdi.data.decoding.to_channels`.
         workers: number of threads that read tracks; decoding and resampling release Python's lock.
         progress: called with (tracks done, tracks in all).
 

@@ -1,4 +1,4 @@
-"""Arrays that are filled track by track, and go on where a build was interrupted."""
+"""Arrays that are filled track by track, so that an interrupted build can be continued."""
 
 from __future__ import annotations
 

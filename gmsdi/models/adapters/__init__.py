@@ -1,7 +1,7 @@
-"""Models of others as models of this package: by their parameterisation, or by their checkpoints.
+"""Adapters for third-party models, by their parameterisation or from their checkpoints.
 
-`pipelines` opens those of diffusers, one module per family; `adp` takes over audio-diffusion-pytorch's; `priors` makes
-one model of several of single stems.
+`pipelines` opens those of diffusers, with one module per family; `adp` converts those of audio-diffusion-pytorch;
+`priors` combines several models of single stems into one.
 """
 
 from gmsdi.models.adapters.parameterisations import Adapted, from_eps, from_flow, from_v

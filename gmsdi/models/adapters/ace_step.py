@@ -1,11 +1,11 @@
-"""ACE-Step 1.5, its base model, as a model of text-to-music: diffusers' `AceStepPipeline`.
+"""The base model of ACE-Step 1.5 as a text-to-music model: diffusers' `AceStepPipeline`.
 
 A rectified flow on the latents of an Oobleck autoencoder, 64 for every 1920 samples of 48 kHz stereo. The prompt, empty
-lyrics and the timbre of silence become one sequence, of which every position is attended to, so that prompts of
-different lengths go through the network one after the other. No prompt is a learned vector. Silence and a mask of ones
-stand where the model's other tasks have audio.
+lyrics and the timbre of silence are embedded as one sequence. All of its positions are attended to (there is no mask),
+so that prompts of different lengths go through the network separately. No prompt is a learned vector. Where the
+model's other tasks have audio, there is silence with a mask of ones.
 
-Guidance is that of this package. The pipeline's own is another (adaptive projected guidance, with momentum).
+Guidance is that of this package; the pipeline itself uses adaptive projected guidance with momentum.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from gmsdi.models.adapters.parameterisations import Adapted, from_flow
 from gmsdi.models.adapters.parts import Opening, config_of, latents
 
 SECONDS = 60.0
-"""Length of a window, unless told otherwise: the pipeline's default."""
+"""Default length of a window, the same as the pipeline's."""
 
 Groups: TypeAlias = list[tuple[Tensor, Tensor]]
-"""Rows of a batch, and the sequences that they attend to, which have one length."""
+"""Rows of a batch with the sequences that they attend to; the sequences of a group have the same length."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """The sequences `[L, F]` that P prompts become, each of its own length."""
+    """The embedded sequences `[L, F]` of P prompts, whose lengths may differ."""
 
     tensors: list[Tensor]
 
     def select(self, index: Tensor) -> Groups:
-        """Those of a batch whose row i has prompt `index[i]`, by length."""
+        """The sequences of a batch whose row i has prompt `index[i]`, grouped by length."""
         chosen = [self.tensors[i] for i in index.tolist()]
         groups = []
         for length in dict.fromkeys(len(sequence) for sequence in chosen):
@@ -56,8 +56,8 @@ def check(folder: Path, name: str) -> None:
     told = config_of(folder, "transformer")
     if told.get("is_turbo") or told.get("model_version") == "turbo":
         raise UserError(
-            f"{name}: a distilled model (turbo), which predicts samples and not their expectation and has no guidance; "
-            "take the base model"
+            f"{name}: a distilled model (turbo), which predicts samples instead of their expectation and has no "
+            "guidance; use the base model"
         )
 
 
@@ -74,7 +74,7 @@ def adapt(pipeline: Any, opening: Opening) -> Adapted:
         return encoder(*parts, timbre, torch.zeros(1, dtype=torch.long))[0][0]
 
     def embed(texts: Sequence[str | None]) -> Sequences:
-        # Attention to equal vectors gives the same for any number of them.
+        # One vector is enough: attention to several equal ones gives the same result.
         found = [encoder.null_condition_emb[0] if text is None else sequence(text) for text in texts]
         return Sequences([tensor.to(device) for tensor in found])
 

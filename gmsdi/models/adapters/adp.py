@@ -1,13 +1,13 @@
-"""Models of audio-diffusion-pytorch 0.0.43, and MSDM's checkpoints of them, as models of this package.
+"""Conversion of audio-diffusion-pytorch 0.0.43's models, MSDM's checkpoints among them.
 
 The published classes `UNet1d` and `UNetConditional1d` compute what `gmsdi.models.edm.unet.UNet1d` computes with its
-default options; only the names differ (`RENAMES`). The widths, depths and factors are read off the shapes of the
-weights. What shapes do not show (`SETTINGS`) comes from the checkpoint's hyper-parameters; a plain state dict has none,
-and is taken to have MSDM's.
+default options; only the names differ (`RENAMES`). Widths, depths and factors follow from the shapes of the weights.
+Other settings (`SETTINGS`) come from the checkpoint's hyper-parameters; for a plain state dict, which has none, MSDM's
+are assumed.
 
-A checkpoint is a pickle, which can run code when it is read. Here it is read with `weights_only=True`, and whatever it
-names beyond PyTorch's own classes (such as the distribution of σ among the hyper-parameters) is replaced by an empty
-class, so that nothing the file asks for is called or imported.
+A checkpoint is a pickle, which can run code when it is read. Here it is read with `weights_only=True`, and every class
+that it names beyond PyTorch's own (such as the distribution of σ among the hyper-parameters) is replaced by an empty
+one, so that nothing that the file names is called or imported.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ SETTINGS = {
     "use_skip_scale": True,
     "diffusion_sigma_data": 0.2,
 }
-"""The published classes' arguments that no shape reveals, with MSDM's values."""
+"""The published classes' arguments that do not follow from shapes, with MSDM's values."""
 
 STEMS = ("Bass", "Drums", "Guitar", "Piano")
 """The order of the channels of MSDM's joint model."""
 
 T5 = {512: "t5-small", 768: "t5-base", 1024: "t5-large"}
-"""The text encoder that gives embeddings of so many features."""
+"""The text encoder for each width of embeddings."""
 
 _ENTRY = "to_in.module_list.0.block.block1.project.weight"
 _UNCONDITIONAL = "fixed_embedding.embedding.weight"
@@ -91,13 +91,13 @@ def import_msdm(
         ckpt: a Lightning checkpoint with a `UNet1d` or `UNetConditional1d` anywhere in its state dict, or a state dict.
         out: the folder to write.
         labels: names of the stems; by default MSDM's four, but none for an unconditional model of one channel, whose
-            stem only its file name may tell.
+            stem is not stored in the checkpoint.
         text_encoder: T5 model of a text-conditional network; by default the one whose embeddings have the same width.
-        sample_rate: of the training data, in Hz.
+        sample_rate: sample rate of the training data in Hz.
         window: training window in samples.
 
     Raises:
-        UserError: if the file cannot be read safely, or holds another kind of network, or the arguments do not fit it.
+        UserError: if the file cannot be read safely or contains another kind of network, or the arguments do not fit.
     """
     ckpt = Path(ckpt)
     weights, hyper_parameters = read_checkpoint(ckpt)
@@ -147,10 +147,10 @@ def import_msdm(
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights of a checkpoint and its hyper-parameters that are plain numbers, without running code of the file.
+    """Read the weights of a checkpoint and its numeric hyper-parameters, without running code from the file.
 
     Raises:
-        UserError: if the file is missing, is no checkpoint of PyTorch 1.6 or later, or asks for what is not allowed.
+        UserError: if the file is missing, is not a checkpoint of PyTorch 1.6 or later, or cannot be read safely.
     """
     path = Path(path)
     if not path.is_file():
@@ -169,7 +169,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise UserError(f"{path}: neither a Lightning checkpoint nor a state dict")
     weights = content.get("state_dict", content)
     if not isinstance(weights, Mapping):
-        raise UserError(f"{path}: its state_dict is no dictionary")
+        raise UserError(f"{path}: its state_dict is not a dictionary")
     tensors = {name: value for name, value in weights.items() if isinstance(name, str) and isinstance(value, Tensor)}
     parameters = content.get("hyper_parameters", {})
     plain = parameters.items() if isinstance(parameters, Mapping) else ()
@@ -177,18 +177,18 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def convert(weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None) -> tuple[UNet1d, Tensor | None]:
-    """The network with the weights of a published one.
+    """Convert a published network, with its weights.
 
     Args:
-        weights: a state dict that holds a `UNet1d` or `UNetConditional1d`, under any prefix.
-        settings: arguments of the published class; those of `SETTINGS` that are missing have MSDM's values.
+        weights: a state dict that contains a `UNet1d` or `UNetConditional1d`, under any prefix.
+        settings: arguments of the published class; missing ones of `SETTINGS` get MSDM's values.
 
     Returns:
         The network and, for a `UNetConditional1d`, its unconditional embedding z* `[L, F]`. Both share memory with
         `weights`.
 
     Raises:
-        UserError: if there is no such network, or it has parts that ours has not.
+        UserError: if there is no such network, or it has parts that ours lacks.
     """
     prefixes = [name.removesuffix(_ENTRY) for name in weights if name.endswith(_ENTRY)]
     if not prefixes:
@@ -197,14 +197,14 @@ def convert(weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = 
     prefix = min(prefixes, key=len)
     inner = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     text = inner.pop(_UNCONDITIONAL, None)
-    # The diffusion object, if it lies beside a network without prefix.
+    # Weights of the diffusion object, if the network beside it has no prefix.
     inner = {name: tensor for name, tensor in inner.items() if not name.startswith("diffusion.")}
     try:
         config = _config(inner, {**SETTINGS, **(settings or {})})
     except KeyError as error:
         raise UserError(f"weight {error} is missing; not a complete network with time conditioning") from error
     except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"not a network that UNet1d can be: {error}") from error
+        raise UserError(f"not a network that UNet1d supports: {error}") from error
     with torch.device("meta"):
         net = UNet1d(config)
     expected = net.state_dict()
@@ -214,13 +214,13 @@ def convert(weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = 
         if ours not in expected:
             raise UserError(f"weight {name} has no counterpart here; the network has a part that UNet1d lacks")
         wanted = expected[ours].shape
-        # A convolution over single frames is a linear map here, and a normalisation's gain has one dimension.
+        # Convolutions over single frames are linear layers here, and gains of normalisations have one dimension.
         if [n for n in tensor.shape if n > 1] != [n for n in wanted if n > 1]:
             raise UserError(f"weight {name} has shape {tuple(tensor.shape)} where {tuple(wanted)} is expected")
         state[ours] = tensor.reshape(wanted)
     missing = sorted(expected.keys() - state.keys())
     if missing:
-        raise UserError(f"nothing in it becomes {missing[0]}; the network is not complete")
+        raise UserError(f"it has no counterpart of {missing[0]}; the network is not complete")
     net.load_state_dict(state, assign=True)
     return net.requires_grad_(False).eval(), text
 
@@ -286,7 +286,7 @@ def _config(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> UNetC
 
 
 class _Inert:
-    """Takes the place of every class or function that a checkpoint names and PyTorch does not trust."""
+    """Stands in for every class or function that a checkpoint names and PyTorch does not allow."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
         return super().__new__(cls)
@@ -299,7 +299,7 @@ class _Inert:
 
 
 class _InertDict:
-    """The same for kinds of dictionaries, which the reader fills: a plain one."""
+    """Stands in for subclasses of dict, which the reader fills, as a plain dict."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return {}

@@ -21,7 +21,7 @@ def check(folder: Path, name: str) -> None:
     """Refuse a pipeline by its configuration alone.
 
     Raises:
-        UserError: if it is of another parameterisation.
+        UserError: if it has another parameterisation.
     """
     kind = config_of(folder, "scheduler").get("_class_name")
     if kind != "IPNDMScheduler":
@@ -29,9 +29,10 @@ def check(folder: Path, name: str) -> None:
 
 
 def parts(folder: Path) -> dict[str, Any]:
-    """The network, as the published checkpoints have it.
+    """The network as in the published checkpoints.
 
-    They are older than the setting `time_embedding_dim`, without which diffusers 0.42 makes a network of another width.
+    Their configurations predate the setting `time_embedding_dim`, without which diffusers 0.42 builds a network of
+    another width.
     """
     from diffusers import UNet1DModel
 

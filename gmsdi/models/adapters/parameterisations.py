@@ -36,7 +36,7 @@ def unconditional(texts: Sequence[str | None]) -> NoEmbeddings:
 
 
 class Properties(TypedDict, total=False):
-    """What a network does not say about itself, see `Adapted`."""
+    """The properties of a model that its network does not have itself, see `Adapted`."""
 
     embed: Embed
     sample_rate: int
@@ -53,21 +53,21 @@ class Properties(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Adapted:
-    """A `Model` from its parts. As a function it is D.
+    """A `Model` made from its parts; calling it computes D.
 
     Attributes:
         denoiser: `D(x [N, ...], sigma [N], embeddings)`.
         embed: texts to `Embeddings`.
-        sample_rate: of the audio, in Hz.
-        window: the length that it was trained at, in samples.
-        channels: of the audio.
-        labels: stem labels that it was trained with; none for a model of free text.
+        sample_rate: sample rate of the audio in Hz.
+        window: length of the training windows, in samples.
+        channels: number of audio channels.
+        labels: stem labels that it was trained with; empty for a model of free text.
         sigma_range: noise levels that it can denoise.
-        sigma_data: standard deviation of its clean states, which usual noise levels are relative to.
-        space: of its states; by default a waveform of so many channels.
-        level: of its training mixtures in dB relative to full scale (`gmsdi.level`), if known.
-        presets: of its own, see `gmsdi.presets`.
-        device: where the network is.
+        sigma_data: standard deviation of its clean states; default noise levels are relative to it.
+        space: the space of its states; by default waveforms with `channels` channels.
+        level: level of its training mixtures in dB relative to full scale (`gmsdi.level`), if known.
+        presets: its own presets, see `gmsdi.presets`.
+        device: the device of the network.
     """
 
     denoiser: Network
@@ -144,11 +144,11 @@ def from_flow(
 
         D = x_t − t·v(x_t, t),   x_t = x/(1 + σ),   t = σ/(1 + σ)
 
-    A network whose velocity points from noise to data is its negative.
+    For a network whose velocity points from noise to data, pass its negative.
 
     Args:
         net: `v(x_t [N, ...], t [N], embeddings)`.
-        to_time: maps σ `[N]` to what the network takes for t; the default is t itself.
+        to_time: maps σ `[N]` to the network's own time; the default is t itself.
         properties: see `Adapted`.
     """
 
@@ -161,5 +161,5 @@ def from_flow(
 
 
 def _like(sigma: Tensor, x: Tensor) -> Tensor:
-    """σ `[N]` with as many axes as x `[N, ...]`."""
+    """Reshape σ `[N]` to broadcast with x `[N, ...]`."""
     return sigma.reshape(-1, *[1] * (x.ndim - 1))

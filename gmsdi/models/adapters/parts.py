@@ -1,4 +1,4 @@
-"""What the pipelines of diffusers share as models: embedded prompts, codecs in pieces, and the network's precision."""
+"""What the adapters of diffusers pipelines share: embedded prompts, codecs in pieces, and the network's precision."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gmsdi.models.adapters.parameterisations import Network
 from gmsdi.models.codecs import Latent
 
 PIECE = 512
-"""Latents that an autoencoder takes at once, so that its memory does not grow with the length of a song."""
+"""Latents that an autoencoder processes at once, so that its memory does not grow with the length of a song."""
 CONTEXT = 32
-"""Latents before and after a piece that are computed with it: more than the real autoencoders see (10 and 12)."""
+"""Latents of context on each side of a piece: more than the receptive fields of the real autoencoders (10 and 12)."""
 
 
 def config_of(folder: Path, part: str) -> dict[str, Any]:
@@ -34,10 +34,11 @@ class Opening:
     """How a pipeline is opened.
 
     Attributes:
-        name: of the folder or repository, for messages.
-        device: of the network and the autoencoder. What a prompt passes through stays on the CPU: it is used once.
-        autocast: the network's type; None is float32.
-        seconds: of the window; None is what the family says.
+        name: name of the folder or repository, for messages.
+        device: device of the network and the autoencoder. Text encoders stay on the CPU, since each prompt is embedded
+            only once.
+        autocast: dtype of the network; None means float32.
+        seconds: length of the window; None means the default of the family.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Opening:
     seconds: float | None = None
 
     def network(self, net: Network) -> Network:
-        """The network in the precision that was asked for. Its states, σ and D stay float32."""
+        """The network in the requested precision; its states, σ and D stay float32."""
 
         def run(x: Tensor, t: Tensor, embeddings: Any) -> Tensor:
             with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
@@ -55,29 +56,29 @@ class Opening:
         return run
 
     def conditions(self, *tensors: Tensor) -> Conditions:
-        """The inputs of P prompts, where the network is."""
+        """The inputs of P prompts, on the network's device."""
         return Conditions(tuple(tensor.to(self.device) for tensor in tensors))
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The inputs of a network that come from its prompt, each with one row per prompt."""
+    """The inputs of a network that derive from the prompts, each with one row per prompt."""
 
     tensors: tuple[Tensor, ...]
 
     def select(self, index: Tensor) -> tuple[Tensor, ...]:
-        """Those of a batch whose row i has prompt `index[i]`."""
+        """The inputs of a batch whose row i has prompt `index[i]`."""
         return tuple(tensor[index] for tensor in self.tensors)
 
 
 def latents(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor], channels: int, hop: int) -> Latent:
-    """The space of an autoencoder, which takes signals of any length and rounds them up to whole latents.
+    """The space of an autoencoder's latents; signals of any length are padded to whole latents.
 
     Args:
         encode: `[1, C, T] -> [1, channels, T / hop]`, without noise.
         decode: `[1, channels, L] -> [1, C, L · hop]`.
-        channels: of a latent.
-        hop: samples of a latent.
+        channels: channels of a latent.
+        hop: samples per latent.
     """
 
     def encoded(audio: Tensor) -> Tensor:
@@ -90,17 +91,17 @@ def latents(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tenso
 def in_pieces(
     function: Callable[[Tensor], Tensor], x: Tensor, steps_in: int, steps_out: int, *, piece: int = PIECE
 ) -> Tensor:
-    """A function of `[1, ..., T]` that looks no further than `CONTEXT` latents, row by row and piece by piece.
+    """Apply a function of `[1, ..., T]` row by row and in pieces; its receptive field is at most `CONTEXT` latents.
 
     Args:
         function: for instance an autoencoder's decoder.
         x: `[N, ..., latents · steps_in]`.
-        steps_in: steps of `x` of a latent.
-        steps_out: steps of the result of a latent.
-        piece: latents of a piece.
+        steps_in: steps of `x` per latent.
+        steps_out: steps of the result per latent.
+        piece: latents per piece.
 
     Returns:
-        What the function makes of the whole, `[N, ..., latents · steps_out]`.
+        The same as the function of the whole, `[N, ..., latents · steps_out]`.
     """
     count = x.shape[-1] // steps_in
     rows = []

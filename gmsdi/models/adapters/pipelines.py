@@ -1,8 +1,8 @@
 """Pipelines of diffusers, in a folder or on the Hugging Face Hub, as models of this package.
 
-Each family has a module with `adapt`. The library is imported when a pipeline is opened. Nothing that a repository
-brings is run: classes come from diffusers and transformers, and weights are safetensors, or tensors alone where a
-family was published as a pickle.
+Each family has a module with `adapt`. The library is imported when a pipeline is opened. No code of a repository is
+run: classes come from diffusers and transformers, and weights are safetensors; of families that were published as
+pickles, only tensors are read.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Family:
     """A class of pipelines.
 
     Attributes:
-        adapt: a pipeline to the model.
+        adapt: makes the model from a pipeline.
         check: refuses a folder by its configuration, before weights are downloaded and read.
-        safetensors: whether its weights are published as these.
-        parts: those of a folder that are not opened as diffusers would.
+        safetensors: whether its weights are published in this format.
+        parts: opens the parts of a folder that diffusers would open differently.
     """
 
     adapt: Callable[[Any, Opening], Adapted]
@@ -51,7 +51,7 @@ FAMILIES = {
         dance_diffusion.adapt, dance_diffusion.check, safetensors=False, parts=dance_diffusion.parts
     ),
 }
-"""By the name of the pipeline's class, as `model_index.json` has it."""
+"""The families by the names of their pipelines' classes in `model_index.json`."""
 
 MEL = (
     "works on mel spectrograms, which have no phase: nothing in it takes a waveform, and signals with one spectrogram, "
@@ -61,21 +61,21 @@ REFUSED = {"AudioLDMPipeline": MEL, "AudioLDM2Pipeline": MEL, "MusicLDMPipeline"
 """Classes that cannot be models here, and why."""
 
 UNUSED = ("*.ckpt", "*.fp16.*", "*.h5", "*.msgpack", "*.onnx*")
-"""Files of a pipeline's parts that are other forms of the same weights."""
+"""Files of a pipeline's parts that contain the same weights in other formats."""
 
 
 def fetch(where: str) -> Path:
     """The folder of a repository: from the Hugging Face cache, or downloaded there.
 
-    Of a pipeline of diffusers the parts that its index lists are fetched, else a model folder of this package.
+    For a diffusers pipeline, the parts that its index lists are downloaded; otherwise a model folder of this package.
 
     Args:
         where: see `gmsdi.models.hub.download`.
 
     Raises:
-        UserError: if it is not there, not for everybody, neither of the two, or a pipeline that cannot be a model.
+        UserError: if it does not exist, may not be read, is neither of the two, or is a pipeline that is not supported.
     """
-    # One request first, since others are repeated for most of a minute where there is no connection.
+    # A single request first, since without a connection the others would be retried for most of a minute.
     told = hub.download(where, [INDEX, CONFIG, "*/*config.json"])
     if not (told / INDEX).is_file():
         _require_model(told, where)
@@ -87,10 +87,10 @@ def fetch(where: str) -> Path:
 
 
 def refuse(folder: Path, name: str) -> None:
-    """Refuse a pipeline as `open_pipeline` does before it reads weights.
+    """Make the checks of `open_pipeline` that need no weights.
 
     Raises:
-        UserError: if it cannot be a model, or diffusers is not installed.
+        UserError: if the pipeline is not supported, or diffusers is not installed.
     """
     _, family = _read(folder, name)
     _library(name)
@@ -98,7 +98,7 @@ def refuse(folder: Path, name: str) -> None:
 
 
 def _require_model(folder: Path, name: str) -> None:
-    """Check that the configuration of a folder that is no pipeline is that of a model."""
+    """Check that a folder that is not a pipeline has the configuration of a model."""
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError):
@@ -113,17 +113,17 @@ def _require_model(folder: Path, name: str) -> None:
 def open_pipeline(
     folder: Path, name: str, *, device: str = "auto", precision: str = "auto", seconds: float | None = None
 ) -> Adapted:
-    """The model of a pipeline's folder.
+    """Open the folder of a pipeline as a model.
 
     Args:
-        folder: with `model_index.json`.
-        name: for messages.
+        folder: a folder with `model_index.json`.
+        name: name for messages.
         device: see `gmsdi.models.registry.load`.
         precision: see there.
         seconds: see there.
 
     Raises:
-        UserError: if it is a pipeline that cannot be a model, something is missing, or diffusers is not installed.
+        UserError: if the pipeline is not supported, something is missing, or diffusers is not installed.
     """
     parts, family = _read(folder, name)
     if seconds is not None and not seconds > 0:
@@ -135,7 +135,7 @@ def open_pipeline(
     if kind is None:
         raise UserError(f"{name}: diffusers {diffusers.__version__} has no {parts['_class_name']}; install a newer one")
     try:
-        # Its scheduler is not used, and may need libraries of its own.
+        # The scheduler is not used, and may need further libraries.
         pipeline = kind.from_pretrained(
             folder,
             scheduler=None,
@@ -171,10 +171,10 @@ def _library(name: str) -> Any:
 
 
 def _read(folder: Path, name: str) -> tuple[dict[str, Any], Family]:
-    """The index of a pipeline and its family.
+    """Read the index of a pipeline and find its family.
 
     Raises:
-        UserError: if it is none that can be a model.
+        UserError: if there is none, or it is not supported.
     """
     try:
         parts = json.loads((folder / INDEX).read_text())

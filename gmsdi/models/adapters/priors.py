@@ -1,4 +1,4 @@
-"""Models of one kind of sound each as one model of their labels, for Eq. 4."""
+"""Several models, each of one kind of sound, combined into one that is prompted by their labels, for Eq. 4."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gmsdi.models.protocol import Model
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Which model each of P prompts names."""
+    """The model that each of P prompts names."""
 
     places: list[int]
 
@@ -29,18 +29,20 @@ class _Chosen:
 
 
 def priors(models: Mapping[str, Model]) -> Adapted:
-    """Models of single stems as one that its labels prompt: the Separator (Eq. 13) is then Eq. 4, without guidance.
+    """Combine models of single stems into one that is prompted by their labels.
+
+    With it, the Separator (Eq. 13) is Eq. 4, without guidance:
 
         model = priors({"Piano": gmsdi.load("harmonai/maestro-150k"), "Drums": gmsdi.load("my/drums")})
         gmsdi.separate(model, "song.wav", guidance=Guidance(w=0))
 
-    There is no model of mixtures among them, which guidance, the Extractor and total generation would need.
+    None of them is a model of mixtures, which guidance, the Extractor and total generation would need.
 
     Args:
         models: label to a model of that stem; one with text is prompted with the label.
 
     Raises:
-        UserError: if there is no model, they do not belong together, or a prompt is none of the labels.
+        UserError: if there is no model, their properties differ, or a prompt is not one of the labels.
     """
     if not models:
         raise UserError("no model is given; name one per stem")
@@ -58,7 +60,7 @@ def priors(models: Mapping[str, Model]) -> Adapted:
     def embed(texts: Sequence[str | None]) -> _Chosen:
         for text in texts:
             if text is None:
-                raise UserError("a model of no prompt is needed for guidance, and there is none: set w to 0")
+                raise UserError("guidance needs a model for no prompt, and there is none; set w to 0")
             if text not in models:
                 raise UserError(f"there is no model of {text!r}, only of {', '.join(labels)}")
         return _Chosen([labels.index(str(text)) for text in texts])

@@ -1,12 +1,12 @@
 """Stable Audio Open 1.0 (Evans et al. 2024) as a model: diffusers' `StableAudioPipeline`.
 
 A diffusion transformer on the latents of the autoencoder Oobleck, 64 × 1024 for 47.55 s of 44.1 kHz stereo, which
-predicts v at t = (2/π)·atan σ. Cross-attention sees the tokens of T5, zero where a prompt is shorter, and two tokens
-for the seconds at which the audio begins and ends; these two also reach the network as its global state. Without a
-negative prompt, guidance leads away from cross-attention that is zero throughout, with the same global state.
+predicts v at t = (2/π)·atan σ. Cross-attention sees the tokens of T5, padded with zeros, and two tokens for the seconds
+at which the audio begins and ends; these two are also the network's global state. Without a negative prompt, guidance
+leads away from cross-attention to zeros, with the same global state.
 
-The network was trained at one length. Windows have it unless they are told otherwise, and their seconds are 0 to that
-length. The encoder's result is its mean, not a sample, so that the same song is the same state.
+The network was trained at one length, which is the default of windows; they begin at 0 seconds and end at their length.
+The encoder's mean is used instead of a sample, so that the same song always has the same state.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def check(folder: Path, name: str) -> None:
     """Refuse a pipeline by its configuration alone.
 
     Raises:
-        UserError: if it is of another parameterisation.
+        UserError: if it has another parameterisation.
     """
     told = config_of(folder, "scheduler")
     if told.get("prediction_type") != "v_prediction" or told.get("sigma_data") != 1:

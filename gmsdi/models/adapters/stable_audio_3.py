@@ -1,11 +1,11 @@
-"""Stable Audio 3, its base models, as a model: diffusers' `StableAudio3Pipeline`.
+"""The base models of Stable Audio 3 as models: diffusers' `StableAudio3Pipeline`.
 
-A rectified flow on the latents of the autoencoder SAME, 256 for every 4096 samples of 44.1 kHz stereo. The tokens of
-T5Gemma, with a learned vector in the place of padding, and a token for the duration are attended to; the duration also
-modulates the network. No prompt is the empty prompt. Any length will do, so that the window is a choice.
+A rectified flow on the latents of the autoencoder SAME, 256 for every 4096 samples of 44.1 kHz stereo. The network
+attends to the tokens of T5Gemma, padded with a learned vector, and to a token for the duration, which also modulates
+it. No prompt is the empty prompt. Windows may have any length.
 
-The models that are not called base are distilled to sample in eight steps without guidance: what they predict at a
-noise level is a sample, not the expectation D that Eq. 10 to 14 are made of.
+The models without "base" in their names are distilled to sample in eight steps without guidance: at a noise level they
+predict a sample, not the expectation D that Eq. 10 to 14 need.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gmsdi.models.adapters.parameterisations import Adapted, from_flow
 from gmsdi.models.adapters.parts import Conditions, Opening, config_of, latents
 
 SECONDS = 47.0
-"""Length of a window, unless told otherwise."""
+"""Default length of a window."""
 
 
 def check(folder: Path, name: str) -> None:
@@ -33,8 +33,8 @@ def check(folder: Path, name: str) -> None:
     """
     if config_of(folder, "scheduler").get("stochastic_sampling"):
         raise UserError(
-            f"{name}: a distilled model, which predicts samples and not their expectation and has no guidance; take "
-            "the one that it was distilled from, such as stabilityai/stable-audio-3-medium-base"
+            f"{name}: a distilled model, which predicts samples instead of their expectation and has no guidance; "
+            "use the one that it was distilled from, such as stabilityai/stable-audio-3-medium-base"
         )
 
 

@@ -1,4 +1,4 @@
-"""LAION's CLAP through the package laion-clap itself, beside `gmsdi.models.clap.encoder.Clap` through transformers."""
+"""LAION's CLAP by the package laion-clap, as an alternative to `gmsdi.models.clap.encoder.Clap` by transformers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ UNUSED = (
     *("PIL", "braceexpand", "ftfy", "h5py", "sklearn", "timm", "torchaudio", "torchvision", "wandb", "webdataset"),
     "wget",
 )
-"""What laion-clap imports for its training, its image networks and its other text encoders."""
+"""Packages that laion-clap imports only for its training, its image networks and its other text encoders."""
 
 
 class LaionClap:
     """Embeds audio and texts by laion-clap's own `CLAP_Module`, with the interface of `encoder.Clap`.
 
-    Its front end, networks and rounding are the package's; the weights are read without running code from a pickle, and
-    nothing is downloaded on import. As with `encoder.Clap`, of a window longer than ten seconds the middle is embedded,
-    and a text that is too long is refused; the package takes a random part, and cuts texts.
+    Front end, networks and rounding are the package's, but the weights are read without running code from a pickle, and
+    nothing is downloaded on import. As in `encoder.Clap`, the middle of a window longer than ten seconds is embedded,
+    and a text that is too long is refused; the package itself would take a random part, and truncate the text.
 
     Args:
         checkpoint: file of the weights as published by LAION; None: that file, downloaded once.
@@ -40,7 +40,7 @@ class LaionClap:
         device: the device that it runs on.
 
     Raises:
-        UserError: if `batch` is not positive, or `checkpoint` is a folder. All else is reported at the first use.
+        UserError: if `batch` is not positive, or `checkpoint` is a folder. Other faults are reported at the first use.
     """
 
     features = FEATURES
@@ -76,7 +76,7 @@ class LaionClap:
 
     @property
     def prompt_features(self) -> int:
-        """D, once the networks are there, so that what is missing is reported at once."""
+        """D. The networks are loaded, so that missing files are reported at once."""
         self._module  # noqa: B018
         return self.features
 
@@ -84,11 +84,11 @@ class LaionClap:
     def _module(self) -> Any:
         """The package's `CLAP_Module`, ready for inference."""
         package = imported()
-        tokenizer = roberta_tokenizer(self._tokenizer)  # before 2.4 GB are read or even downloaded
+        tokenizer = roberta_tokenizer(self._tokenizer)  # first, before 2.4 GB are read or even downloaded
         file = self._weights.file(self._path)
         with weightless(file, tokenizer) as state:
             module = package.CLAP_Module(enable_fusion=False, amodel="HTSAT-base", device=self._device)
-        # A constant that transformers has ceased to store; laion-clap drops it, too.
+        # A constant that transformers no longer stores; laion-clap drops it, too.
         state.pop("text_branch.embeddings.position_ids", None)
         try:
             module.model.load_state_dict(state)
@@ -130,18 +130,18 @@ class LaionClap:
             UserError: if the package, the weights or the tokenizer are not available, or a text is too long.
         """
         module = self._module
-        tokenize(module.tokenize, texts, MAX_LENGTH)  # refuses what the package would cut
+        tokenize(module.tokenize, texts, MAX_LENGTH)  # refuses texts that the package would truncate
         with torch.inference_mode():
             return np.concatenate([module.get_text_embedding([text]) for text in texts])
 
 
 def imported() -> Any:
-    """Import laion-clap without what it makes no use of here, and without the three tokenizers that it fetches.
+    """Import laion-clap without the packages that are not needed here, and without downloading its three tokenizers.
 
     Raises:
-        UserError: if it, or something that it needs, is not installed.
+        UserError: if it, or a package that it needs, is not installed.
     """
-    # First, so that they are complete.
+    # Imported before anything is left out, so that they are complete.
     from transformers import BartModel, BartTokenizer, BertModel, BertTokenizer, RobertaModel, RobertaTokenizer
 
     del BartModel, BertModel, RobertaModel
@@ -154,21 +154,21 @@ def imported() -> Any:
     except ImportError as error:
         raise UserError(
             f"laion-clap cannot be imported ({error}); run the workflow with --use-conda, or install what "
-            f"envs/clap.post-deploy.sh does; or let text.kind be clap"
+            f"envs/clap.post-deploy.sh does; or set text.kind to clap"
         ) from error
     return laion_clap
 
 
 @contextmanager
 def weightless(file: Path, tokenizer: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """Within this, `CLAP_Module` fetches no weights, which a checkpoint then fills.
+    """A context in which `CLAP_Module` is built without downloading weights; a checkpoint then provides them.
 
     Args:
-        file: the checkpoint, already verified. RoBERTa gets the sizes of what it holds.
-        tokenizer: that `CLAP_Module` gets.
+        file: the checkpoint, already verified. RoBERTa's sizes are taken from it.
+        tokenizer: the tokenizer for `CLAP_Module`.
 
     Yields:
-        The checkpoint's parameters by the names of laion-clap.
+        The checkpoint's parameters, by laion-clap's names.
 
     Raises:
         UserError: if the weights belong to another network.
@@ -187,7 +187,7 @@ def weightless(file: Path, tokenizer: Any) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def _roberta(state: Mapping[str, torch.Tensor]) -> Any:
-    """The configuration of the RoBERTa that a checkpoint holds; RoBERTa's heads have 64 features."""
+    """The configuration of the RoBERTa in a checkpoint; RoBERTa's heads have 64 features."""
     from transformers import RobertaConfig
 
     prefix = "text_branch.embeddings."
@@ -213,7 +213,7 @@ def _not_ours(file: Path) -> str:
 
 @contextmanager
 def _answering(kind: type, answer: Any) -> Iterator[None]:
-    """Within this, `kind.from_pretrained` returns `answer`; afterwards it is what it was."""
+    """A context in which `kind.from_pretrained` returns `answer`; it is restored afterwards."""
     own = vars(kind).get("from_pretrained")
     kind.from_pretrained = staticmethod(lambda *_, **__: answer)  # type: ignore[attr-defined]
     try:

@@ -1,9 +1,9 @@
 """CLAP, contrastive language-audio pretraining: audio and text as unit vectors of one space (Wu et al. 2023).
 
 There are two kinds: LAION's published checkpoint, whose networks run in transformers, and the small one trained by
-`gmsdi.models.clap.training`. `gmsdi.models.clap.encoder.Clap` is the interface to both. The laion-clap package itself
-is an engine beside it (`gmsdi.models.clap.laion`, `text.kind: laion_clap`) and no dependency: it asks for NumPy 1, and
-for a network connection to be imported.
+`gmsdi.models.clap.training`. `gmsdi.models.clap.encoder.Clap` is the interface to both. The package laion-clap is an
+alternative engine (`gmsdi.models.clap.laion`, `text.kind: laion_clap`), but not a dependency: it requires NumPy 1, and
+needs a network connection to be imported.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_LENGTH = 77
 TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 """The files in a tokenizer's folder, as on the hub."""
 
-# Patterns of LAION's parameter names, and their names in transformers. The qkv matrices are split beforehand.
+# Patterns of LAION's parameter names, and their names in transformers. The qkv matrices have been split already.
 _AUDIO_NAMES = (
     (r"^audio_branch\.", "audio_model.audio_encoder."),
     (r"\.bn0\.", ".batch_norm."),
@@ -92,7 +92,7 @@ class FrontEnd:
 
         Args:
             audio: `[n, T]`, `[n, C, T]` (averaged to mono) or `[T]`; NumPy or torch.
-            sample_rate: of `audio`, in Hz.
+            sample_rate: sample rate of `audio` in Hz.
 
         Returns:
             float32 `[n, T']`.

@@ -1,4 +1,4 @@
-"""Denoisers D(x, σ, z), built from networks. Samplers and inference see nothing else of a model."""
+"""Denoisers D(x, σ, z), built from networks; nothing else of a model is used by samplers and inference."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def build(config: dict[str, Any], prompts: Path | None = None) -> TextDenoiser:
 
     Args:
         config: see `gmsdi.models.checkpoint.build_model`.
-        prompts: a file of embeddings that were computed before, see `gmsdi.models.edm.text.build_text`.
+        prompts: a file of embeddings of known prompts, see `gmsdi.models.edm.text.build_text`.
 
     Raises:
         UserError: if the settings contradict each other, or a pretrained text encoder is not available.
@@ -30,7 +30,7 @@ def build(config: dict[str, Any], prompts: Path | None = None) -> TextDenoiser:
 
 
 def build_parts(config: dict[str, Any], prompts: Path | None, length: int, unit: str) -> tuple[UNet1d, nn.Module]:
-    """The network and the text encoder of a configuration, for states of so many steps of a unit; see `build`."""
+    """The network and the text encoder of a configuration, for states of `length` steps; see `build`."""
     text = build_text(config["text"], prompts=prompts)
     try:
         unet_config = UNetConfig(**{**config["unet"], "text_features": text.features})

@@ -1,4 +1,4 @@
-"""The models of kind "latent": an EDM denoiser of the latents of a codec, which its folder holds, too."""
+"""The models of kind "latent": an EDM denoiser of the latents of a codec, which is stored in the same folder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class LatentDenoiser(TextDenoiser):
     """An EDM denoiser of latents: a `gmsdi.models.protocol.Model` whose space is a codec's.
 
     Its states are the codec's latents, scaled to the standard deviation σ_data over the training windows, so that noise
-    levels mean what they mean of a waveform.
+    levels mean the same as for waveforms.
 
     Args:
         net: see `EDMDenoiser`.
         text: see `TextDenoiser`.
-        codec: whose weights stay as they are. It runs in float32, since its errors add to those of every stem.
-        config: see `TextDenoiser`; with `codec`, `latent_std` (the codec's own latents', 1 until it is measured), and
-            `additive`, see `space`.
+        codec: the codec, which is not trained. It runs in float32, since its errors add to those of every stem.
+        config: see `TextDenoiser`; with `codec`, `latent_std` (standard deviation of the codec's latents, 1 until it is
+            measured), and `additive`, see `space`.
     """
 
     def __init__(self, net: nn.Module, text: nn.Module, codec: Codec, config: dict[str, Any]) -> None:
@@ -40,12 +40,12 @@ class LatentDenoiser(TextDenoiser):
 
     @property
     def channels(self) -> int:
-        """Of the signals."""
+        """Number of audio channels."""
         return 1
 
     @property
     def space(self) -> Latent:  # type: ignore[override]
-        """Of its states: additive if the configuration says so, or else if the codec is linear or was trained to be."""
+        """Space of its states; additive as configured, or by default if the codec is linear or was trained to be."""
         additive = self.config.get("additive")
         if additive is None:
             additive = self.codec.linear or self.codec.settings.additive > 0
@@ -58,7 +58,7 @@ class LatentDenoiser(TextDenoiser):
         )
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """See `TextDenoiser`; the noise of the latents is the first of the batch's."""
+        """See `TextDenoiser`; the noise of the latents is the beginning of the batch's noise."""
         with torch.no_grad():
             clean = self.space.encode(batch["clean"])
         noise = batch["noise"].flatten(1)[:, : clean[0].numel()].reshape(clean.shape)
@@ -68,7 +68,7 @@ class LatentDenoiser(TextDenoiser):
         """Take the weights of a trained codec.
 
         Raises:
-            UserError: if it is of other settings or of another rate.
+            UserError: if its settings or its sample rate differ.
         """
         for key in ("codec", "sample_rate"):
             if codec.config[key] != self.config[key]:
@@ -89,10 +89,10 @@ def build(config: dict[str, Any], prompts: Path | None = None) -> LatentDenoiser
     Args:
         config: see `gmsdi.models.checkpoint.build_model`, with `codec`, see `CodecConfig`; the network's `in_channels`
             are its latents.
-        prompts: embeddings of prompts that are known already, see `gmsdi.models.edm.text.build_text`.
+        prompts: a file of embeddings of known prompts, see `gmsdi.models.edm.text.build_text`.
 
     Raises:
-        UserError: if the settings contradict each other, or a pretrained text encoder cannot be had.
+        UserError: if the settings contradict each other, or a pretrained text encoder is not available.
     """
     codec = build_codec(config)
     latents, frames = codec.shape(config["window"])

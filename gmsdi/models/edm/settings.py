@@ -126,4 +126,4 @@ class CodecConfig:
         if self.hop % 2 or self.hop < self.latents:
             raise ValueError(f"hop is {self.hop}; it must be even and at least latents, {self.latents}")
         if self.kernel % 2 == 0:
-            raise ValueError(f"kernel is {self.kernel}, which is no odd number of frames")
+            raise ValueError(f"kernel is {self.kernel}, which is not an odd number of frames")

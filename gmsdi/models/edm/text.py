@@ -86,7 +86,7 @@ class PretrainedT5:
         """Load the encoder and its tokenizer.
 
         Raises:
-            UserError: if they are neither in the folder or cache nor downloadable, or are damaged, or not of a T5.
+            UserError: if they are neither in the folder or cache nor downloadable, or are damaged, or are not a T5.
         """
         if self._loaded is None:
             from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
@@ -307,9 +307,9 @@ def write_clap_prompts(text: dict[str, Any], file: Path, labels: Sequence[str]) 
     """Store a CLAP's embeddings of the labels and their combinations, see `FrozenText.write_prompts`.
 
     Args:
-        text: a model's `text`.
-        file: to write.
-        labels: of the model.
+        text: the section `text` of a model's configuration.
+        file: the file to write.
+        labels: labels of the model.
 
     Raises:
         UserError: if the CLAP is not available.
@@ -346,11 +346,11 @@ def _read_prompts(file: Path, max_length: int) -> tuple[list[str], Tensor, Tenso
             tokens, mask = stored.get_tensor("tokens"), stored.get_tensor("mask")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file}: not embeddings of prompts ({error}); remove the file, and they are computed again"
+            f"{file}: not embeddings of prompts ({error}); remove the file to have them computed again"
         ) from error
     if tokens.shape[:2] != (len(texts), max_length) or mask.shape != tokens.shape[:2]:
         raise UserError(
             f"{file}: embeddings {tuple(tokens.shape)} of {len(texts)} prompts, but text.max_length is {max_length}; "
-            "remove the file, and they are computed again"
+            "remove the file to have them computed again"
         )
     return texts, tokens, mask

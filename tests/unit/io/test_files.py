@@ -70,8 +70,8 @@ def test_what_cannot_be_replaced_is_found_before_the_work(tmp_path):
     readable.write_text("")
     readable.chmod(0o444)
     require_writable(fine, readable, tmp_path / "deep" / "f")
-    for file in (folder, pipe):
-        with pytest.raises(UserError, match="in its place"):
+    for file, why in ((folder, "b: is a folder"), (pipe, "c: exists and is not a file")):
+        with pytest.raises(UserError, match=why):
             require_writable(fine, file)
     if subprocess.run(["chattr", "+i", str(immutable)], capture_output=True, check=False).returncode:
         pytest.skip("no file can be made immutable here")

@@ -73,7 +73,7 @@ def _cut_short(path):
         (_pickled, "not a checkpoint that can be read safely"),
         (_cut_short, "not a checkpoint that can be read safely"),
         (lambda path: torch.save([1, 2], path), "neither a Lightning checkpoint nor a state dict"),
-        (lambda path: torch.save({"state_dict": 3}, path), "its state_dict is no dictionary"),
+        (lambda path: torch.save({"state_dict": 3}, path), "its state_dict is not a dictionary"),
         (checkpoint, "no UNet1d of audio-diffusion-pytorch"),
     ],
 )

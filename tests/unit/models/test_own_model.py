@@ -42,5 +42,5 @@ def test_refusals_come_before_anything_is_opened(tmp_path, monkeypatch):
             gmsdi.load(pipeline(tmp_path / kind, kind))
     with pytest.raises(UserError, match="seconds is -1; it must be positive"):
         gmsdi.load(tmp_path / "audio", seconds=-1)
-    with pytest.raises(UserError, match="mini: no pipeline of diffusers, and has its own window; leave out seconds"):
+    with pytest.raises(UserError, match="mini: not a diffusers pipeline, so that its window is fixed; leave out"):
         gmsdi.load("mini", seconds=3)

@@ -79,6 +79,7 @@ def test_the_page_has_the_operations_of_the_classes():
 
     assert shown("operations") == pretrained.operations()
     assert shown("hours") == pretrained.hours()
+    assert shown("measured") == pretrained.measured()
     one = pretrained.counted("Stable Audio Open 1.0")
     # A transformer's operations are about two for each of its parameters and tokens.
     assert one.denoising == pytest.approx(2 * one.transformer * 1025, rel=0.15)
