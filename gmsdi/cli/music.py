@@ -72,6 +72,10 @@ def generate(
     from gmsdi import song as songs
     from gmsdi.presets import preset_of
 
+    settings = gammas(gamma_x, gamma_y)
+    settings |= sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative)
+    if seconds is not None:
+        songs.require_seconds(seconds, "--seconds")
     labels, opened = labels_of(model, (device, precision))
     joint = [labels.spelled(group) for group in groups or []]
     # Groups that come without stems say what they are.
@@ -89,8 +93,7 @@ def generate(
             seconds=seconds,
             separation_solver=preset_of(opened, "best").changed(steps=steps).solver,
             progress=progress,
-            **gammas(gamma_x, gamma_y),
-            **sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative),
+            **settings,
         )
     echo(result.save(out, format=format, bits=bits, mixture=True))
 
@@ -132,9 +135,12 @@ def accompany(
     from gmsdi import song as songs
     from gmsdi.io.audio import as_source
 
-    labels, opened = labels_of(model, (device, precision))
+    settings = gammas(gamma_x, gamma_y)
+    settings |= sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative)
     pairs = pairs_of(given, "--given")
-    files = {label: as_source(path, None) for label, path in zip(labels.spelled(pairs), pairs.values(), strict=True)}
+    sources = [as_source(path, None) for path in pairs.values()]
+    labels, opened = labels_of(model, (device, precision))
+    files = dict(zip(labels.spelled(pairs), sources, strict=True))
     if len(files) < len(given):
         raise UserError(f"--given names one stem twice ({', '.join(pairs)}); give each once")
     chosen = labels.chosen(listed(stems) or [x for x in labels if x not in files], at_least=1)
@@ -149,7 +155,6 @@ def accompany(
             beta=beta,
             share=share,
             progress=progress,
-            **gammas(gamma_x, gamma_y),
-            **sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative),
+            **settings,
         )
     echo(result.save(out, format=format, bits=bits, mixture=True))

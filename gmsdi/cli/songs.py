@@ -34,7 +34,7 @@ from gmsdi.cli.options import (
     Strength,
 )
 from gmsdi.cli.output import Bars, say
-from gmsdi.cli.values import labels_of, listed, pairs_of
+from gmsdi.cli.values import labels_known, labels_of, listed, pairs_of
 from gmsdi.errors import UserError
 
 
@@ -193,7 +193,13 @@ def _songs(
     from gmsdi.io.audio import Encoding
     from gmsdi.song import require_extractor, separation
 
-    written = Encoding(*encoding)
+    written, where = Encoding(*encoding), Path(model).name.replace(":", "_")
+    places: dict[str, Any] = {
+        "out": out, "encoding": written, "residual": residual, "name": name, "model": where, "again": not skip_existing,
+    }  # fmt: skip
+    told = pairs_of(settings.pop("negatives") or [], "--negative") or None
+    if not labels_known(model):  # before a download: that the songs and places can be used
+        batch.plan(paths, listed(stems) or ["stem"], **places, unusable=lambda *_: None)
     labels, opened = labels_of(model, device)
     wanted = labels.chosen(listed(stems), at_least=1)
     if not extracting and not rest and rest is not None and len(wanted) == 1:
@@ -201,17 +207,11 @@ def _songs(
             f"the song consists of {wanted[0]} alone, but at least 2 stems are needed; name the others, too, or use "
             f"--two-stems {wanted[0]!r}, or the command extract"
         )
-    where = Path(model).name.replace(":", "_")
     refused: list[batch.Outcome] = []
     jobs = batch.plan(
         paths,
         wanted,
-        out=out,
-        encoding=written,
-        residual=residual,
-        name=name,
-        model=where,
-        again=not skip_existing,
+        **places,
         unusable=lambda path, error: refused.append(batch.Outcome(str(path), "failed", error=str(error))),
     )
     outcomes = [batch.skipped(job) for job in jobs if skip_existing and job.done]
@@ -219,7 +219,6 @@ def _songs(
     took: dict[str, Any] = {}
     if jobs:
         opened = opened or gmsdi.load(model, device=device[0], precision=device[1])
-        told = pairs_of(settings.pop("negatives") or [], "--negative") or None
         made = separation(opened, wanted, rest=rest and listed(rest), negatives=told, **settings)
         if extracting:
             require_extractor(made.preset)

@@ -67,6 +67,13 @@ def _is_song(word: str, words: Sequence[str]) -> bool:
     return word.lower() not in {str(label).lower() for label in labels}
 
 
+def labels_known(model: str) -> bool:
+    """Whether the labels of a model can be known without loading it."""
+    from gmsdi.models import registry
+
+    return registry.config_of(model) is not None
+
+
 def labels_of(model: str, device: tuple[str, str]) -> tuple[Labels, AnyModel | None]:
     """The labels of a model; and the model itself, if it had to be loaded to know them."""
     from gmsdi.models import registry

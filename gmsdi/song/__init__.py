@@ -15,7 +15,7 @@ batch are used.
 from gmsdi.song.blocks import BLOCK, Separation
 from gmsdi.song.generating import GENERATION, GENERATION_GUIDANCE, GenerationMethod, accompany, generate
 from gmsdi.song.separating import extract, require_extractor, separate, separation
-from gmsdi.song.signals import AnyModel, AnySource
+from gmsdi.song.signals import AnyModel, AnySource, require_seconds
 
 __all__ = [
     "BLOCK",
@@ -29,6 +29,7 @@ __all__ = [
     "extract",
     "generate",
     "require_extractor",
+    "require_seconds",
     "separate",
     "separation",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import gmsdi
 from gmsdi.cli import main, spread
 from gmsdi.io.audio import Audio, read, write
 from tests import REPO
@@ -80,6 +81,24 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     beyond = ["--share", "0.4", "--out", "beyond"]
     assert main(["accompany", "--given", f"bass={song}", "--stems", "drums, piano", *beyond, *common]) == 0
     assert sorted(os.listdir("beyond")) == ["drums.wav", "mixture.wav", "piano.wav"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["separate", "song.wav", "gone.wav"], "gone.wav: no such audio file"),
+        (["extract", "song.wav", "--stems", "drums", "--name", "../{stem}"], "not inside the folder of --out"),
+        (["separate", "song.wav", "--negative", "bass"], "--negative 'bass': write LABEL=VALUE"),
+        (["generate", "--stems", "drums", "--seconds", "nan"], "--seconds is nan"),
+        (["generate", "--stems", "drums", "--gamma-x", "2*sigma*3"], "gamma"),
+        (["accompany", "--given", "bass=gone.wav", "--stems", "drums"], "gone.wav: no such audio file"),
+    ],
+)
+def test_nothing_is_downloaded_for_a_command_that_cannot_work(words, line, song, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gmsdi, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    assert main([*words, "--model", "owner/name"]) == 1
+    assert line in capsys.readouterr().err
 
 
 def test_same_seed_same_bytes(model, song, tmp_path):
@@ -321,7 +340,7 @@ def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatc
         samples = np.random.default_rng(0).normal(scale=0.05, size=(1, 8000)).astype(np.float32)
         write(long, Audio(samples, 8000))
         monkeypatch.setattr("gmsdi.batch.require_space", lambda *_, **__: None)
-        words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(disk)]
+        words = ["--model", model, "--steps", "8", "--precision", "float32", "--out", str(disk)]
         assert main(["separate", str(long), *words]) == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
         assert "free space" in line or "is the disk full" in line
