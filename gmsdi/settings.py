@@ -106,7 +106,6 @@ class Switch:
 
 
 Flag: TypeAlias = Annotated[bool, Switch()]
-Whole: TypeAlias = Annotated[int, Bounded(whole=True)]
 Natural: TypeAlias = Annotated[int, Bounded(whole=True, ge=0)]
 Count: TypeAlias = Annotated[int, Bounded(whole=True, ge=1)]
 Steps: TypeAlias = Annotated[int, Bounded(whole=True, ge=1, le=10_000)]

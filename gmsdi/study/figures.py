@@ -194,11 +194,6 @@ def save(figure: Figure, *paths: str | Path) -> None:
             figure.savefig(path, dpi=160, metadata=undated.get(target.suffix))
 
 
-def _strength(series: str) -> str:
-    """The w in a series' name; empty if it has none."""
-    return series.partition(", w = ")[2]
-
-
 def _colour(series: str) -> str | None:
     return COLOURS.get(series.partition(", w = ")[0])
 

@@ -11,7 +11,6 @@ import numpy as np
 from gmsdi.data.notes import TICKS_PER_BEAT, Note
 from gmsdi.io.files import atomic
 
-CLASSES = ("Bass", "Drums", "Guitar", "Piano")
 PROGRAMS = {"Bass": range(32, 40), "Guitar": range(24, 32), "Piano": range(8)}  # General MIDI, counted from 0
 KITS = (0, 8, 16, 24, 25, 32, 40)  # kits on which General MIDI 2 and Roland GS agree
 DRUM_KEYS = range(27, 88)  # the percussion keys of General MIDI 2
