@@ -19,6 +19,7 @@ from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.sampling.windows import fills, overlap_of
 from tests.helpers import tiny
 from tests.helpers.gaussians import GaussianDenoiser
 
@@ -281,6 +282,18 @@ def test_only_derivatives_with_an_estimate_can_end_at_it(pipe):
 
 
 # Any length
+
+
+@pytest.mark.parametrize("window", [2, 7, 64])
+def test_lengths_that_windows_fill_are_those_that_a_model_takes(window):
+    model = over_windows(lambda x, s, p: x, window, overlap_of(window))
+    for length in range(window + 1, 4 * window):
+        if fills(length, window):
+            assert model(torch.zeros(1, 1, length), 1.0, ["a"]).shape[-1] == length
+        else:
+            with pytest.raises(ValueError, match="are not whole windows"):
+                model(torch.zeros(1, 1, length), 1.0, ["a"])
+    assert fills(window, window)
 
 
 def test_windows_are_cross_faded_linearly():
