@@ -18,8 +18,9 @@ from gmsdi.models import registry
 from gmsdi.models.adapters import Adapted
 from gmsdi.models.described import is_pipeline
 from gmsdi.models.protocol import Waveform
-from gmsdi.sampling.session import OVERLAP, Batch, Session, batched, over_windows
+from gmsdi.sampling.session import Batch, Session, batched, over_windows
 from gmsdi.sampling.solver import Callback, Guidance, Solver
+from gmsdi.sampling.windows import OVERLAP
 from gmsdi.song import GENERATION, GENERATION_GUIDANCE
 from gmsdi.tasks import Average, drawn_order
 from gmsdi.types import Labels, Stem, Stems

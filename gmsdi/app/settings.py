@@ -109,7 +109,9 @@ def accompaniment(values: Values, model: Model) -> dict[str, Any]:
     Raises:
         UserError: if a value makes no sense.
     """
-    own = {"given_noise": values["given_noise"], "share": values["share"] or None}
+    # The page cannot tell a default that was left from one that was chosen; `song.accompany` refuses others with share.
+    noise = None if values["given_noise"] == "coupled" else values["given_noise"]
+    own = {"given_noise": noise, "share": values["share"] or None}
     own |= {name: _filled(values, name) for name in ("alpha", "beta")}
     return own | _gammas(values) | _common(values, model)
 

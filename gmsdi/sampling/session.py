@@ -25,10 +25,8 @@ from gmsdi.models.protocol import Model, Waveform
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.sampling.windows import overlap_of
 from gmsdi.types import Labels, Progress, Stem
-
-OVERLAP = 0.25
-"""Overlap of neighbouring windows of a longer signal, as a share of the window."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ class Session:
 
     @property
     def _overlap(self) -> int:
-        return max(1, round(OVERLAP * self._window))
+        return overlap_of(self._window)
 
     def _embedded(self, texts: Sequence[str | None]) -> Any:
         """The model's embeddings of these texts, made once for all batches."""

@@ -63,11 +63,6 @@ class Solver:
         """The noise schedule, ending with 0."""
         return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the derivative in one run."""
-        return self.steps
-
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x`, the state at `sigma_max`, to 0.
 
@@ -116,11 +111,6 @@ class Euler(_Scheduled):
         if self.last not in ("step", "estimate"):
             raise UserError(f"solver last is {self.last!r}; choose step or estimate")
 
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the derivative in one run."""
-        return self.steps * self.resamples
-
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import euler
@@ -146,11 +136,6 @@ class Heun(_Scheduled):
 
     name: Annotated[Literal["heun"], About("sampler")] = "heun"
     s_churn: Annotated[NonNegative, About(CHURN)] = 0.0
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the derivative in one run."""
-        return 2 * self.steps - 1
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
@@ -181,11 +166,6 @@ class ADPM2(_Scheduled):
         super().__post_init__()
         if self.midpoint not in ("power", "geometric"):
             raise UserError(f"solver midpoint is {self.midpoint!r}; choose power or geometric")
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the derivative in one run."""
-        return 2 * self.steps - 1
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""

@@ -14,7 +14,8 @@ from gmsdi import level, tasks
 from gmsdi.inference import ShareOut, Wiener
 from gmsdi.io.audio import Samples, Source, fit, resampled
 from gmsdi.presets import Preset
-from gmsdi.sampling.session import OVERLAP, Session
+from gmsdi.sampling.session import Session
+from gmsdi.sampling.windows import overlap_of
 from gmsdi.song.signals import as_channels, require_room
 from gmsdi.tasks import Average
 from gmsdi.tasks.signals import part_of
@@ -120,7 +121,7 @@ class Separation:
     ) -> Iterator[Samples]:
         """The stems `[K, C, n]` at the model's rate, block by block, cross-faded."""
         session = self.session
-        rate, overlap = session.model.sample_rate, max(1, round(OVERLAP * session.model.window))
+        rate, overlap = session.model.sample_rate, overlap_of(session.model.window)
         size = session.padded(max(1, round(self.block * rate)))
         hop = size - overlap
         number = 1 if length <= size else math.ceil((length - overlap) / hop)

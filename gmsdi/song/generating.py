@@ -132,7 +132,7 @@ def accompany(
     gamma_y: Gamma | None = None,
     alpha: float = 1.0,
     beta: float = 1.0,
-    given_noise: GivenNoise = "coupled",
+    given_noise: GivenNoise | None = None,
     share: float | None = None,
     solver: Solver = GENERATION,
     guidance: Guidance = GENERATION_GUIDANCE,
@@ -158,7 +158,7 @@ def accompany(
         gamma_y: γ of the mixture; None is √(K + 1)·σ.
         alpha: scale of the given stems in the mixture that is sampled (not in the result).
         beta: scale of the generated ones there.
-        given_noise: see `tasks.accompany`.
+        given_noise: see `tasks.accompany`; None is "coupled".
         share: beyond the paper, in place of Eq. 12 with its γ_y, α, β and given noise: also denoise the sum of given
             and generated stems, and give it this weight (see `tasks.accompany_conditioned`).
         solver: how to integrate.
@@ -198,8 +198,8 @@ def accompany(
     told = session.labels.negatives(negatives, [*audios, *labels])
     common: dict[str, Any] = {"seeds": [seed], "negatives": told, "progress": progress}
     if share is not None:
-        if gamma_y is not None or (alpha, beta) != (1.0, 1.0):
-            raise UserError("gamma_y, alpha and beta belong to Eq. 12, share takes its place; choose one")
+        if gamma_y is not None or given_noise is not None or (alpha, beta) != (1.0, 1.0):
+            raise UserError("gamma_y, alpha, beta and given_noise belong to Eq. 12, share takes its place; choose one")
         generated, _ = tasks.accompany_conditioned(
             session, whole, list(audios), labels, share=share, gamma_x=gamma_x, **common
         )
@@ -214,7 +214,7 @@ def accompany(
             gamma_y=natural if gamma_y is None else gamma_y,
             alpha=alpha,
             beta=beta,
-            given_noise=given_noise,
+            given_noise="coupled" if given_noise is None else given_noise,
             **common,
         )
     found = {

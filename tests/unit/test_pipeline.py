@@ -19,6 +19,7 @@ from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.sampling.windows import fills, overlap_of
 from tests.helpers import tiny
 from tests.helpers.gaussians import GaussianDenoiser
 
@@ -262,8 +263,8 @@ def test_mean_of_runs_and_count_of_evaluations(pipe):
     options = {"solver": QUICK, "guidance": GUIDED, "consistent": True}
     before = pipe.evaluations
     mean = pipe.extract_windows(y, ["Bass", "Drums"], samples=3, seeds=seeds, **options)
-    # 2 items, 3 runs, 2 stems and their complements, guidance.
-    assert pipe.evaluations - before == QUICK.evaluations * 2 * 3 * 4 * 2
+    # 4 steps, 2 items, 3 runs, 2 stems and their complements, guidance.
+    assert pipe.evaluations - before == 4 * 2 * 3 * 4 * 2
     runs = torch.tensor(sample_seeds(seeds, 3)).unflatten(0, (2, 3)).T
     assert runs[0].tolist() == seeds
     assert len(set(runs.flatten().tolist())) == 6
@@ -281,6 +282,18 @@ def test_only_derivatives_with_an_estimate_can_end_at_it(pipe):
 
 
 # Any length
+
+
+@pytest.mark.parametrize("window", [2, 7, 64])
+def test_lengths_that_windows_fill_are_those_that_a_model_takes(window):
+    model = over_windows(lambda x, s, p: x, window, overlap_of(window))
+    for length in range(window + 1, 4 * window):
+        if fills(length, window):
+            assert model(torch.zeros(1, 1, length), 1.0, ["a"]).shape[-1] == length
+        else:
+            with pytest.raises(ValueError, match="are not whole windows"):
+                model(torch.zeros(1, 1, length), 1.0, ["a"])
+    assert fills(window, window)
 
 
 def test_windows_are_cross_faded_linearly():
@@ -379,11 +392,19 @@ def test_guidance_refuses(bad):
         Guidance(**bad)
 
 
-def test_solver_counts_its_evaluations(pipe):
-    for solver in (Solver("euler", 5, resamples=3), Solver("heun", 5), Solver("adpm2", 5), Solver("dpmpp_2m", 5)):
-        pipe.denoiser.rows.clear()
-        pipe.sample_windows(["Bass"], solver=solver, guidance=Guidance(), seeds=[0])
-        assert len(pipe.denoiser.rows) == solver.evaluations
+@pytest.mark.parametrize(
+    ("solver", "calls"),
+    [
+        (Solver("euler", 5, resamples=3), 15),
+        (Solver("heun", 5), 9),
+        (Solver("adpm2", 5), 9),
+        (Solver("dpmpp_2m", 5), 5),
+    ],
+)
+def test_solvers_evaluate_the_derivative_as_often_as_their_methods_say(pipe, solver, calls):
+    pipe.denoiser.rows.clear()
+    pipe.sample_windows(["Bass"], solver=solver, guidance=Guidance(), seeds=[0])
+    assert len(pipe.denoiser.rows) == calls
 
 
 def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
@@ -411,6 +432,10 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
         lambda: pipe.accompany({}, ["Piano"]),
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=1.1),
         lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, gamma_y=1.0),
+        lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, given_noise="redrawn"),
+        lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, given_noise="coupled"),
+        lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], share=0.4, given_noise="nonsense"),
+        lambda: pipe.accompany({"Bass": short["Bass"]}, ["Piano"], given_noise="nonsense"),
         lambda: pipe.separate(noise(1, 80), sample_rate=8000, seed=2**64),
         lambda: pipe.separate(noise(1, 80), sample_rate=8000, block=math.nan),
         lambda: pipe.separate(noise(1, 80), [""], sample_rate=8000),

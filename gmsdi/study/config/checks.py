@@ -17,6 +17,7 @@ from gmsdi.metrics import HOP, SUBWINDOW
 from gmsdi.models.clap import CLAPS
 from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
+from gmsdi.sampling.windows import fills
 from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
 from gmsdi.study.config.engines import check_engine, check_text
 from gmsdi.study.config.files import WEIGHTS, Config, slug
@@ -371,13 +372,20 @@ def _bundled(config: Config) -> None:
         if data["channels"] > 1:
             raise UserError(f"config: data.channels is 2, but the model of {where} has one channel; set it to 1")
         for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
-            if key in known and known[key] != data[key] and _fixed(key, known, data):
+            if key in known and known[key] != data[key] and not (key == "window" and _longer(where, known, data)):
                 raise UserError(
                     f"config: data.{key} is {data[key]}, but the model of {where} was trained with {known[key]} "
                     f"{unit}; change data.{key}, or train a model (model.train, baselines.train)"
                 )
 
 
-def _fixed(key: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether a value does not suit a model: a window may be a multiple of the model's."""
-    return key != "window" or bool(data["window"] % known["window"])
+def _longer(where: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether a model takes the chunks although its window is another: one that only separates, and where they fit.
+
+    The text-conditioned model of the study also generates clips, which are as long as its window. MSDM and weakly
+    supervised MSDM take their window alone. Demucs + Gibbs takes any length.
+    """
+    if known.get("kind") == "gibbs":
+        return True
+    separates = where.startswith("separation.rows") and known.get("kind", "diffusion") == "diffusion"
+    return separates and fills(data["window"], known["window"])

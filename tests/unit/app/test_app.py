@@ -54,6 +54,9 @@ def test_other_tasks_have_their_own_arguments():
     own = {"given_noise": "fixed", "share": 0, "alpha": 0.5, "beta": 2, "gamma_y": "inf"}
     made = settings.accompaniment(GENERATION | own, MODEL)
     assert (made["share"], made["alpha"], made["gamma_y"]) == (None, 0.5, float("inf"))
+    assert made["given_noise"] == "fixed"
+    left = {"given_noise": "coupled", "share": 0.4, "alpha": 1, "beta": 1, "gamma_y": ""}
+    assert settings.accompaniment(GENERATION | left, MODEL)["given_noise"] is None  # the default goes with share
 
 
 @pytest.mark.parametrize(

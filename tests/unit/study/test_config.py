@@ -172,6 +172,9 @@ def test_mistakes_are_named_in_one_line(change, message):
         ("generation: {guidance: {interval: [3, 1]}}", "generation.guidance: guidance interval is [3, 1]"),
         ("separation: {solver: {last: estimate}}", "separation.solver.last is estimate, which only Extractors"),
         ("data: {window: 65535}", "data.window is 65535"),
+        ("data: {window: 65536}", "data.window is 65536, but the model of model.folder was trained with 32768 samples"),
+        ("data: {window: 131072}", "data.window is 131072, but the model of model.folder was trained with 32768"),
+        ("{data: {window: 131072}, model: {train: true}}", "but the model of baselines.folder (weak_msdm_Bass) was"),
         ("data: {window: 16384, sample_rate: 8192}", "separation.chunks is 16, but single chunks of 2 s"),
         ("{data: {window: 8192}, separation: {chunks: null}}", "grid.chunks is 6, but single chunks of 1.02 s"),
         ("data: {sample_rate: 16000}", "model.folder was trained with 8000 Hz"),
@@ -204,6 +207,22 @@ def test_what_a_job_would_refuse_is_refused_before_it(tmp_path, overlay, message
         validate(load(file))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("window", "fits"), [(65536, False), (131072, True), (32768, True)])
+def test_a_row_may_have_a_model_whose_overlapping_windows_fill_the_chunks(tmp_path, window, fits):
+    """Demucs + Gibbs takes any length."""
+    file = tmp_path / "own.yaml"
+    row = "{kind: extractor, title: X, model: bundled, w: 3}"
+    file.write_text(
+        f"{{data: {{window: {window}}}, model: {{train: true}}, "
+        f"separation: {{rows: {{x: {row}, msdm: null, msdm_gaussian: null, weak_msdm: null}}}}}}"
+    )
+    if fits:
+        assert validate(load(file))["data"]["window"] == window
+    else:
+        with pytest.raises(UserError, match=f"data.window is {window}, but the model of separation.rows.x.model was"):
+            validate(load(file))
 
 
 def test_every_default_is_written_out(tmp_path):

@@ -195,8 +195,8 @@ def test_weak_separator_is_the_gmsdi_separator_of_its_denoisers(constrained):
     torch.testing.assert_close(ours, gmsdi.separate_windows(y, stems, guidance=Guidance(), **options))
     np.testing.assert_allclose(ours.sum(1), y, atol=1e-5)
     for denoiser in baseline.denoisers.values():
-        assert denoiser.rows == [2] * SOLVER.evaluations  # one batched forward per step and model
-    assert baseline.evaluations == 2 * 4 * SOLVER.evaluations
+        assert denoiser.rows == [2] * SOLVER.steps  # one batched forward per step and model
+    assert baseline.evaluations == 2 * 4 * SOLVER.steps
 
 
 def test_weak_models_generate_the_stem_that_each_item_asks_for():
@@ -216,7 +216,7 @@ def test_joint_separation_sums_to_the_mixture_in_one_forward_per_step():
         stems = world.baseline().separate(y, constrained=constrained, solver=SOLVER, seeds=[1, 2])
         assert stems.shape == (2, 3, 1, T)
         np.testing.assert_allclose(stems.sum(1), y, atol=1e-5)
-        assert world.forwards == [2] * SOLVER.evaluations
+        assert world.forwards == [2] * SOLVER.steps
 
 
 @pytest.mark.parametrize("given_noise", ["fixed", "redrawn"])
