@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, TypeVar
 
-from gmsdi.sampling.schedules import karras
+from gmsdi.sampling.solver import Solver
 
 CALL = 8
 """Signals in every network call of the workflow's jobs: a fixed size, so that sharding does not change results."""
@@ -24,23 +23,7 @@ def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
     Args:
         solver: settings of `gmsdi.sampling.solver.Solver`.
     """
-    name, steps = solver["name"], solver["steps"]
-    sigmas = karras(steps, *(float(solver[key]) for key in ("sigma_min", "sigma_max", "rho")))
-    churn = 1 + min(solver.get("s_churn", 0.0) / steps, math.sqrt(2) - 1) if name in ("euler", "heun") else 1.0
-    found: list[float] = []
-    for sigma, after in pairwise(sigmas):
-        found += [sigma * churn] * (solver.get("resamples", 1) if name == "euler" else 1)
-        if after == 0:
-            continue
-        if name == "heun":
-            found.append(after)
-        elif name == "adpm2":
-            down = after**2 / sigma  # σ_down of an ancestral step with η = 1
-            rho = solver.get("midpoint_rho", 1.0)
-            geometric = solver.get("midpoint") == "geometric"
-            power = ((sigma ** (1 / rho) + down ** (1 / rho)) / 2) ** rho
-            found.append(math.sqrt(sigma * down) if geometric else power)
-    return found
+    return Solver(**solver).evaluated_at()
 
 
 def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | None) -> int:

@@ -1,6 +1,8 @@
 """What rows and tasks count, against the networks' own counters."""
 
+import math
 import re
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +12,11 @@ import yaml
 
 from gmsdi.models.demucs import ConditionalSeparator
 from gmsdi.pipeline import Pipeline
-from gmsdi.sampling import samplers
-from gmsdi.sampling.solver import Solver
+from gmsdi.sampling import samplers, schedules
+from gmsdi.sampling import solver as solvers
+from gmsdi.sampling.solver import SAMPLERS, Solver
 from gmsdi.study import methods
-from gmsdi.study.config import load, validate
+from gmsdi.study.config import base, load, validate
 from gmsdi.study.config.rows import section_of
 from gmsdi.study.counting import CALL, evaluation_sigmas, passes, share
 from gmsdi.study.generation import clips_of, generate
@@ -123,13 +126,16 @@ def test_generation_takes_the_evaluations_that_are_counted(windows, kind, solver
 @pytest.mark.parametrize(
     "solver",
     [
-        *(EULER, {**EULER, "s_churn": 100.0}, TWICE),
-        *(HEUN, {**HEUN, "steps": 1}),
-        *(ADPM2, {**ADPM2, "midpoint_rho": 3.0}, {**ADPM2, "midpoint": "geometric"}),
-        MULTISTEP,
+        *({"name": name, "steps": steps} for name in SAMPLERS for steps in (1, 4)),
+        *(EULER, {**EULER, "s_churn": 100.0}, TWICE, HEUN),
+        *({**ADPM2, "midpoint_rho": 3.0}, {**ADPM2, "midpoint": "geometric"}),
     ],
 )
 def test_noise_levels_are_those_of_the_samplers(solver):
+    evaluates_where_it_says(solver)
+
+
+def evaluates_where_it_says(solver):
     seen = []
 
     def derivative(x, sigma):
@@ -138,9 +144,9 @@ def test_noise_levels_are_those_of_the_samplers(solver):
 
     made = Solver(**solver)
     made.sample(derivative, torch.zeros(1), noise=torch.zeros_like)
-    assert evaluation_sigmas(solver) == pytest.approx(seen)
+    assert evaluation_sigmas(solver) == made.evaluated_at() == seen
     assert len(seen) == made.evaluations
-    assert pytest.approx(2**0.5 - 1) == samplers.MAX_CHURN
+    assert pytest.approx(2**0.5 - 1) == schedules.MAX_CHURN
 
 
 def test_open_guidance_counts_as_guidance():
@@ -176,3 +182,31 @@ def test_the_worked_example_of_a_method_is_true(windows, monkeypatch):
     assert (type(row), row.title, row.w, row.paper) == (names["Turns"], "GMSDI Separator, every stem in turn", 3, None)
     assert row.solver == {**Rows(config).table["extractor"].solver, "steps": 20}
     assert Rows(config).cells(row, "test")[-1].w == 24
+
+
+def test_the_worked_example_of_a_sampler_is_true(windows, monkeypatch):
+    """The function and the class in CONTRIBUTING.md are a sampler that a configuration has."""
+    page = (REPO / "CONTRIBUTING.md").read_text()
+    function, settings = (
+        re.search(rf"```python\n({start}.*?)```", page, re.DOTALL)[1] for start in ("def midpoint", "@dataclass")
+    )
+    names, others = dict(vars(samplers)), dict(vars(solvers))
+    exec(function, names)
+    exec(settings, others)
+    monkeypatch.setattr(samplers, "midpoint", names["midpoint"], raising=False)
+    monkeypatch.setitem(SAMPLERS, "midpoint", others["Midpoint"])
+    own = {"name": "midpoint", "steps": 4, "sigma_min": 0.01, "sigma_max": 0.5}
+    evaluates_where_it_says(own)
+    made = Solver(**own)
+    sigmas = made.sigmas()
+    steps = made.step(lambda x, sigma: x, torch.ones(1, dtype=torch.float64), sigmas)  # dx/dσ = x
+    expected = math.prod(1 + h + h**2 / 2 * (b > 0) for a, b in pairwise(sigmas) if (h := b - a))
+    torch.testing.assert_close(steps, torch.tensor([expected], dtype=torch.float64))
+
+    row = make_row("extractor", LABELS, solver=own, w=1.0, guidance={"interval": [0.02, 0.3]})
+    runner = system("gmsdi")
+    separate(row, runner, windows, range(3), seed=1, batch=8)
+    assert row.evaluations(3, 8) == runner.evaluations
+
+    assert base._all_options()(name="midpoint", steps=4).model_dump() == {"name": "midpoint", "steps": 4}
+    assert base.model_of(others["Midpoint"]).model_validate(own).model_dump() == {**own, "rho": 7.0}
