@@ -1,12 +1,17 @@
 """Counts the signals that a network denoises: noise levels of solvers, passes of guidance, and padded calls.
 
 Counts are made without torch before anything runs, and equal those of the networks' own counters (`evaluations`).
+
+A model of latents whose space is not additive (`gmsdi.models.protocol.Space`) sums sources as decoded signals, so that
+its runs also encode and decode (`gmsdi.inference` says how often in an evaluation), and procedures whose rows depend on
+what others have become call it twice. A row or a task of the text-conditioned model says both by a `Run`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gmsdi.sampling.solver import Solver
@@ -15,6 +20,74 @@ CALL = 8
 """Signals in every network call of the workflow's jobs: a fixed size, so that sharding does not change results."""
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a job takes.
+
+    Attributes:
+        evaluations: signals that the network denoises, the rows that fill up a call included.
+        encoded: signals that the autoencoder encodes.
+        decoded: signals that it decodes.
+    """
+
+    evaluations: int = 0
+    encoded: int = 0
+    decoded: int = 0
+
+    def __add__(self, other: Taken) -> Taken:
+        return Taken(self.evaluations + other.evaluations, self.encoded + other.encoded, self.decoded + other.decoded)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of a solver does for each of the items that are sampled together.
+
+    Attributes:
+        calls: rows in each call of the model of an evaluation. A model whose states add up, such as one of waveforms,
+            denoises the rows of all calls in one.
+        encoded: signals that an evaluation encodes, if the model is of latents that do not add up.
+        decoded: signals that it decodes, likewise.
+        encoded_once: signals that are encoded before the first evaluation or after the last, likewise.
+        decoded_once: signals that are decoded then, likewise.
+    """
+
+    calls: Sequence[int]
+    encoded: int = 0
+    decoded: int = 0
+    encoded_once: int = 0
+    decoded_once: int = 0
+
+
+def taken_by(
+    runs: Iterable[Run],
+    items: int,
+    solver: Mapping[str, Any],
+    guidance: Mapping[str, Any],
+    w: float | None,
+    *,
+    coded: bool = False,
+) -> Taken:
+    """What runs of the text-conditioned model take.
+
+    Args:
+        runs: one after the other.
+        items: number of items that are sampled together.
+        solver: settings of `gmsdi.sampling.solver.Solver`.
+        guidance: see `passes`.
+        w: see `passes`.
+        coded: whether the model is of latents that do not add up.
+    """
+    times, denoised = len(evaluation_sigmas(solver)), passes(solver, guidance, w)
+    total = Taken()
+    for run in runs:
+        calls = run.calls if coded else [sum(run.calls)]
+        total += Taken(denoised * sum(filled(rows * items) for rows in calls))
+        if coded:
+            encoded, decoded = times * run.encoded + run.encoded_once, times * run.decoded + run.decoded_once
+            total += Taken(encoded=items * encoded, decoded=items * decoded)
+    return total
 
 
 def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
