@@ -24,7 +24,6 @@ import torch
 from benchmarks.scaling import fill, number, table
 from gmsdi.io.files import atomic
 from gmsdi.models.adapters.parts import latents
-from gmsdi.study import latents as taken
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 
@@ -192,11 +191,11 @@ def hours(teraflops: float = TERAFLOPS) -> list[str]:
     one = counted("Stable Audio Open 1.0")
     study = Study(validate(load(CONFIG)))
     batch = study.config["jobs"]["batch"]
-    runs = {row.title: (taken.of_row(row, batch, batch), batch) for row in study.rows.values()}
+    runs = {row.title: (row.taken(batch, batch, coded=True), batch) for row in study.rows.values()}
     for name in ("single", "total", "partial"):
         task = study.tasks[name]
         bars = task.bars()[:1] * batch
-        runs[f"Figure {3 if task.mixed else 2}, {name}"] = (taken.of_task(task, bars, batch), batch)
+        runs[f"Figure {3 if task.mixed else 2}, {name}"] = (task.taken(bars, batch, coded=True), batch)
     rows = []
     for title, (own, items) in runs.items():
         work = own.evaluations * one.denoising + own.encoded * one.encoding + own.decoded * one.decoding

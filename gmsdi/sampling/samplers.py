@@ -23,27 +23,11 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from gmsdi.sampling.schedules import ancestral, churned, middle
+
 Derivative: TypeAlias = Callable[[Tensor, float], Tensor]
 Noise: TypeAlias = Callable[[Tensor], Tensor]
 Callback: TypeAlias = Callable[[int, int], None]
-
-MAX_CHURN = math.sqrt(2) - 1
-"""Karras et al. 2022 at most double the noise variance: σ̂ ≤ √2·σ."""
-
-
-def churned(sigma: float, s_churn: float, steps: int) -> float:
-    """σ̂ = σ·(1 + min(s_churn/steps, √2 − 1)) of Karras et al. 2022, Algorithm 2."""
-    return sigma * (1 + min(s_churn / steps, MAX_CHURN))
-
-
-def ancestral(sigma: float, sigma_next: float, eta: float = 1.0) -> tuple[float, float]:
-    """Split a step into a deterministic part, to σ_down, and noise of standard deviation σ_up.
-
-    σ_down² + σ_up² = σ_next²; with `eta` = 1, σ_up² = σ_next²·(σ² − σ_next²)/σ², the variance of the exact reverse
-    transition given the clean signal; `eta` = 0 is deterministic.
-    """
-    up = min(sigma_next, eta * math.sqrt(max(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2, 0.0)))
-    return math.sqrt(sigma_next**2 - up**2), up
 
 
 def euler(
@@ -152,10 +136,7 @@ def adpm2(
         sigma_down, sigma_up = ancestral(sigma, sigma_next, eta)
         slope = derivative(x, sigma)
         if sigma_down > 0:
-            if midpoint == "geometric":
-                sigma_mid = math.sqrt(sigma * sigma_down)
-            else:
-                sigma_mid = ((sigma ** (1 / rho) + sigma_down ** (1 / rho)) / 2) ** rho
+            sigma_mid = middle(sigma, sigma_down, midpoint, rho)
             slope = derivative(x + (sigma_mid - sigma) * slope, sigma_mid)
         x = x + (sigma_down - sigma) * slope
         x = _add_noise(x, sigma_down, math.hypot(sigma_down, sigma_up), noise)

@@ -1,8 +1,14 @@
-"""Noise schedules: the σ of every step as Python floats, so that no step waits for the device."""
+"""Noise levels as Python floats, so that no step waits for the device: schedules, and levels within a step."""
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 from gmsdi.errors import UserError
+
+MAX_CHURN = math.sqrt(2) - 1
+"""Karras et al. 2022 at most double the noise variance: σ̂ ≤ √2·σ."""
 
 
 def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
@@ -35,3 +41,25 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     inner = [(high + i / (steps - 1) * (low - high)) ** rho for i in range(1, steps - 1)]
     return [float(sigma_max), *inner, float(sigma_min), 0.0]
+
+
+def churned(sigma: float, s_churn: float, steps: int) -> float:
+    """σ̂ = σ·(1 + min(s_churn/steps, √2 − 1)) of Karras et al. 2022, Algorithm 2."""
+    return sigma * (1 + min(s_churn / steps, MAX_CHURN))
+
+
+def ancestral(sigma: float, sigma_next: float, eta: float = 1.0) -> tuple[float, float]:
+    """Split a step into a deterministic part, to σ_down, and noise of standard deviation σ_up.
+
+    σ_down² + σ_up² = σ_next²; with `eta` = 1, σ_up² = σ_next²·(σ² − σ_next²)/σ², the variance of the exact reverse
+    transition given the clean signal; `eta` = 0 is deterministic.
+    """
+    up = min(sigma_next, eta * math.sqrt(max(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2, 0.0)))
+    return math.sqrt(sigma_next**2 - up**2), up
+
+
+def middle(sigma: float, sigma_down: float, kind: Literal["power", "geometric"], rho: float) -> float:
+    """The level between σ and σ_down at which ADPM2 evaluates, see `gmsdi.sampling.samplers.adpm2`."""
+    if kind == "geometric":
+        return math.sqrt(sigma * sigma_down)
+    return ((sigma ** (1 / rho) + sigma_down ** (1 / rho)) / 2) ** rho

@@ -2,7 +2,10 @@
 
 Each sampler has a class of settings, `Euler`, `Heun`, `ADPM2` or `DPMpp2M`, with the options of that sampler and no
 others. `Solver("heun", steps=20)` makes an instance of the right one. torch is imported only by the methods that
-sample, so that a configuration can be read without it.
+sample, so that a configuration can be read, and its evaluations counted, without it.
+
+Adding a sampler is a function in `gmsdi.sampling.samplers`, a class, its name in `SAMPLERS`, and a test
+(CONTRIBUTING.md has an example).
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Len
 
 from gmsdi.errors import UserError
-from gmsdi.sampling.schedules import karras
+from gmsdi.sampling.schedules import ancestral, churned, karras, middle
 from gmsdi.settings import About, Level, NonNegative, Number, Positive, Steps, check
 
 if TYPE_CHECKING:
@@ -63,6 +67,15 @@ class Solver:
         """The noise schedule, ending with 0."""
         return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
+    def evaluated_at(self) -> list[float]:
+        """The noise levels at which a run evaluates its derivative, in order."""
+        raise NotImplementedError
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the derivative in one run."""
+        return len(self.evaluated_at())
+
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x`, the state at `sigma_max`, to 0.
 
@@ -77,7 +90,7 @@ class Solver:
 
 
 @dataclass(frozen=True)
-class _Scheduled(Solver):
+class Scheduled(Solver):
     """The settings that all samplers have; the name comes first."""
 
     name: str
@@ -88,7 +101,7 @@ class _Scheduled(Solver):
 
 
 @dataclass(frozen=True)
-class Euler(_Scheduled):
+class Euler(Scheduled):
     """First order, with noise added back ("AEuler" of the paper); see `gmsdi.sampling.samplers.euler`.
 
     With `last` = "estimate", the last step ends at the signals that the derivative implies (`last_gain` of the
@@ -111,6 +124,10 @@ class Euler(_Scheduled):
         if self.last not in ("step", "estimate"):
             raise UserError(f"solver last is {self.last!r}; choose step or estimate")
 
+    def evaluated_at(self) -> list[float]:
+        """See `Solver.evaluated_at`; each step is taken as often as it is resampled."""
+        return [churned(sigma, self.s_churn, self.steps) for sigma in self.sigmas()[:-1] for _ in range(self.resamples)]
+
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         from gmsdi.sampling.samplers import euler
@@ -131,11 +148,19 @@ class Euler(_Scheduled):
 
 
 @dataclass(frozen=True)
-class Heun(_Scheduled):
+class Heun(Scheduled):
     """Second order, two evaluations a step; see `gmsdi.sampling.samplers.heun`."""
 
     name: Annotated[Literal["heun"], About("sampler")] = "heun"
     s_churn: Annotated[NonNegative, About(CHURN)] = 0.0
+
+    def evaluated_at(self) -> list[float]:
+        """See `Solver.evaluated_at`: two in a step, but one in the step to 0."""
+        found = []
+        for sigma, sigma_next in pairwise(self.sigmas()):
+            found.append(churned(sigma, self.s_churn, self.steps))
+            found += [sigma_next] if sigma_next > 0 else []
+        return found
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
@@ -153,7 +178,7 @@ class Heun(_Scheduled):
 
 
 @dataclass(frozen=True)
-class ADPM2(_Scheduled):
+class ADPM2(Scheduled):
     """Ancestral midpoint sampler of second order; see `gmsdi.sampling.samplers.adpm2`."""
 
     name: Annotated[Literal["adpm2"], About("sampler")] = "adpm2"
@@ -166,6 +191,16 @@ class ADPM2(_Scheduled):
         super().__post_init__()
         if self.midpoint not in ("power", "geometric"):
             raise UserError(f"solver midpoint is {self.midpoint!r}; choose power or geometric")
+
+    def evaluated_at(self) -> list[float]:
+        """See `Solver.evaluated_at`: two in a step, but one in the step to 0."""
+        found = []
+        for sigma, sigma_next in pairwise(self.sigmas()):
+            found.append(sigma)
+            sigma_down, _ = ancestral(sigma, sigma_next)
+            if sigma_down > 0:
+                found.append(middle(sigma, sigma_down, self.midpoint, self.midpoint_rho))
+        return found
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
@@ -187,10 +222,14 @@ class ADPM2(_Scheduled):
 
 
 @dataclass(frozen=True)
-class DPMpp2M(_Scheduled):
+class DPMpp2M(Scheduled):
     """DPM-Solver++(2M): second order, one evaluation a step, no noise; see `gmsdi.sampling.samplers.dpmpp_2m`."""
 
     name: Annotated[Literal["dpmpp_2m"], About("sampler")] = "dpmpp_2m"
+
+    def evaluated_at(self) -> list[float]:
+        """See `Solver.evaluated_at`: one in a step."""
+        return self.sigmas()[:-1]
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""

@@ -19,9 +19,7 @@ from typing import Any, ClassVar
 
 from gmsdi.data.versions import JAMENDO_SHARDS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.study import latents
-from gmsdi.study.counting import CALL, share
-from gmsdi.study.latents import Taken
+from gmsdi.study.counting import CALL, Taken, share
 from gmsdi.study.methods import Row
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
@@ -144,7 +142,7 @@ class Separating(Work):
         dataset: the dataset part.
         shard: number of the share, and number of shares.
         kept: whether the stems are written.
-        coded: whether the model is of latents that do not add up (`gmsdi.study.latents`).
+        coded: whether the model is of latents that do not add up (`gmsdi.study.counting`).
     """
 
     rows: Sequence[Row]
@@ -160,10 +158,7 @@ class Separating(Work):
         """Count the work. Estimates are in memory twice while batches are joined."""
         items = len(share(range(sizes.items(self.chunks, self.dataset)), *self.shard))
         stems = sizes.audio(items * self.labels)
-        taken = [
-            latents.of_row(row, items, self.batch) if self.coded else Taken(row.evaluations(items, self.batch))
-            for row in self.rows
-        ]
+        taken = [row.taken(items, self.batch, coded=self.coded) for row in self.rows]
         return Amount(
             **asdict(sum(taken, Taken())),
             memory=2 * stems,
@@ -193,10 +188,7 @@ class Generating(Work):
         """Count the work."""
         clips = [share(task.bars() * task.clips, *self.shard) for task in self.tasks]
         audio = max(sizes.audio(len(bars) * task.signals) for task, bars in zip(self.tasks, clips, strict=True))
-        taken = [
-            latents.of_task(task, bars, self.batch) if self.coded else Taken(task.evaluations(bars, self.batch))
-            for task, bars in zip(self.tasks, clips, strict=True)
-        ]
+        taken = [task.taken(bars, self.batch, coded=self.coded) for task, bars in zip(self.tasks, clips, strict=True)]
         return Amount(**asdict(sum(taken, Taken())), memory=audio, disk=audio if self.kept else 0)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from gmsdi.study.methods import Row, load_row
+from gmsdi.study.methods import gmsdi as of_gmsdi
 from gmsdi.study.tasks import Task, load_task
+from tests import REPO
 
 ALONE: dict[str, Any] = {"rows": dict.fromkeys(["demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian"])}
 """What `separation` of an overlay has to have of the demo the rows of the text-conditioned model alone."""
@@ -24,3 +27,18 @@ def make_task(kind: str, labels: Sequence[str] = ("Bass", "Drums", "Guitar", "Pi
     """A task of a kind, by default with one clip a bar and one step."""
     own: dict[str, Any] = {"solver": {"steps": 1}, "clips": 1, "name": kind}
     return load_task({"kind": kind, "system": {"labels": labels}, **own, **settings})
+
+
+def example(start: str, language: str = "python") -> str:
+    """The code block of CONTRIBUTING.md that starts with these words."""
+    page = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(rf"```{language}\n({re.escape(start)}.*?)```", page, re.DOTALL)
+    return str(code)
+
+
+def example_of_a_method() -> type[Row]:
+    """The class of rows in CONTRIBUTING.md."""
+    names = dict(vars(of_gmsdi))
+    exec(example("class Turns"), names)
+    kind: type[Row] = names["Turns"]
+    return kind

@@ -28,8 +28,8 @@ from gmsdi.models.adapters.adp import convert
 from gmsdi.models.edm.conditioning import Conditioning
 from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.sampling.guidance import guided
-from gmsdi.sampling.samplers import adpm2, churned, dpmpp_2m, euler, heun
-from gmsdi.sampling.schedules import karras
+from gmsdi.sampling.samplers import adpm2, dpmpp_2m, euler, heun
+from gmsdi.sampling.schedules import churned, karras
 
 MSDM: dict[str, Any] = {
     "in_channels": 1,

@@ -233,7 +233,7 @@ def _all_options() -> type[Model]:
             text = str(field.description) + ("" if len(having) == len(SAMPLERS) else f" ({' and '.join(having)})")
             typed = reduce(lambda inner, part: Annotated[inner, part], field.metadata, cast(Any, field.annotation))
             keys[name] = (typed, Field(default=None, description=text))
-    keys["name"] = (Literal["euler", "adpm2", "heun", "dpmpp_2m"], Field(default=None, description="sampler"))
+    keys["name"] = (Literal[tuple(SAMPLERS)], Field(default=None, description="sampler"))
     return cast(type[Model], create_model("SolverChanges", __base__=Changes, __module__=__name__, **keys))
 
 

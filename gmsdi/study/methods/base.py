@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from gmsdi.errors import UserError
 from gmsdi.settings import About, Flag, Number
-from gmsdi.study.counting import batch_sizes
+from gmsdi.study.counting import Taken, batch_sizes
 from gmsdi.study.setups import Frozen, Setup
 
 if TYPE_CHECKING:
@@ -166,21 +166,24 @@ class Row(Frozen, ABC):
         """The row with another number of steps."""
 
     @abstractmethod
-    def evaluations_of(self, items: int) -> int:
-        """Signals that the network denoises for mixtures that are separated together, padding of calls included.
+    def taken_of(self, items: int, *, coded: bool = False) -> Taken:
+        """What mixtures that are separated together take.
 
         Args:
             items: number of mixtures.
+            coded: whether the model is of latents that do not add up (`gmsdi.study.counting`).
         """
 
-    def evaluations(self, items: int, batch: int) -> int:
-        """Signals that the network denoises in a job, padding of calls included.
+    def taken(self, items: int, batch: int, *, coded: bool = False) -> Taken:
+        """What a job takes.
 
         Args:
             items: number of mixtures.
             batch: number of signals sampled together.
+            coded: see `taken_of`.
         """
-        return sum(map(self.evaluations_of, batch_sizes(items, self.together(batch))))
+        parts = batch_sizes(items, self.together(batch))
+        return sum((self.taken_of(count, coded=coded) for count in parts), Taken())
 
     # --- Describing ---------------------------------------------------------------------------------------------------
 

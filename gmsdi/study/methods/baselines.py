@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from gmsdi.settings import About, Count, Natural, NonNegative, Number
-from gmsdi.study.counting import evaluation_sigmas, filled
+from gmsdi.study.counting import Taken, evaluation_sigmas, filled
 from gmsdi.study.methods.base import CONSTRAINED, Row, Solved
 from gmsdi.study.setups import DemucsGibbsSetup, MsdmSetup, WeakMsdmSetup
 
@@ -57,9 +57,9 @@ class Msdm(Constrained):
     kind: Literal["msdm"] = "msdm"
     system: MsdmSetup
 
-    def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`; the K stems count as one signal."""
-        return len(evaluation_sigmas(self.solver)) * filled(items)
+    def taken_of(self, items: int, *, coded: bool = False) -> Taken:
+        """See `Row.taken_of`; the K stems count as one signal."""
+        return Taken(len(evaluation_sigmas(self.solver)) * filled(items))
 
 
 class MsdmGaussian(Solved):
@@ -86,9 +86,9 @@ class MsdmGaussian(Solved):
         solver = Solver(**self.solver)
         return system.separate_gaussian(mixture, solver=solver, seeds=seeds, levels=levels, callback=callback)
 
-    def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`; the K stems count as one signal."""
-        return len(evaluation_sigmas(self.solver)) * filled(items)
+    def taken_of(self, items: int, *, coded: bool = False) -> Taken:
+        """See `Row.taken_of`; the K stems count as one signal."""
+        return Taken(len(evaluation_sigmas(self.solver)) * filled(items))
 
 
 class WeakMsdm(Constrained):
@@ -101,9 +101,9 @@ class WeakMsdm(Constrained):
     kind: Literal["weak_msdm"] = "weak_msdm"
     system: WeakMsdmSetup
 
-    def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`; each label has its own network and therefore its own calls."""
-        return len(evaluation_sigmas(self.solver)) * len(self.system.labels) * filled(items)
+    def taken_of(self, items: int, *, coded: bool = False) -> Taken:
+        """See `Row.taken_of`; each label has its own network and therefore its own calls."""
+        return Taken(len(evaluation_sigmas(self.solver)) * len(self.system.labels) * filled(items))
 
 
 class DemucsGibbs(Row):
@@ -151,6 +151,6 @@ class DemucsGibbs(Row):
         """The row with another number of steps of the chain."""
         return self.model_copy(update={"steps": steps})
 
-    def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`."""
-        return (self.steps + 1) * filled(items)
+    def taken_of(self, items: int, *, coded: bool = False) -> Taken:
+        """See `Row.taken_of`."""
+        return Taken((self.steps + 1) * filled(items))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import Field
 
 from gmsdi.sampling.solver import changed
 from gmsdi.settings import About, Count, Flag, Number, Positive, Share, check
-from gmsdi.study.counting import filled, passes
+from gmsdi.study.counting import Run, Taken, taken_by
 from gmsdi.study.methods.base import CONSTRAINED, Solved
 from gmsdi.study.setups import GmsdiSetup
 
@@ -53,15 +54,15 @@ class ByPower:
 class Guided(Solved):
     """Base of the methods of the text-conditioned model.
 
+    A method says how its stems come about (`_stems`) and what that takes (`runs`). What the settings below mean for all
+    methods alike is done here.
+
     Attributes:
         guidance: settings of `gmsdi.sampling.solver.Guidance` apart from w.
     """
 
     OPEN: ClassVar[tuple[str, ...]] = ("w",)
     SHARED: ClassVar[bool] = True
-    MODELS: ClassVar[int]
-    """Number of signals denoised for each stem."""
-
     system: GmsdiSetup
     model: Annotated[
         str | None,
@@ -103,10 +104,43 @@ class Guided(Solved):
         """See `Row.together`; all runs of a mixture are sampled together."""
         return max(1, batch // self.samples)
 
-    def evaluations_of(self, items: int) -> int:
-        """See `Row.evaluations_of`."""
-        rows = items * self.samples * self.MODELS * len(self.system.labels)
-        return passes(self.solver, self.guidance, self.w) * filled(rows)
+    @final
+    def separate(
+        self,
+        system: Gmsdi,
+        mixture: Tensor,
+        *,
+        seeds: Sequence[int],
+        levels: Sequence[float] | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """See `Row.separate`."""
+        stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
+        return self._filtered(stems, mixture, system.sample_rate)
+
+    @abstractmethod
+    def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
+        """Separate mixtures, before the stems are filtered.
+
+        Args:
+            system: the opened system.
+            mixture: `[B, C, T]`.
+            options: what every separating method of `gmsdi.systems.gmsdi.Gmsdi` takes: seeds, levels, callback, solver,
+                guidance, negatives, samples and inverted.
+
+        Returns:
+            `[B, K, C, T]`, see `Row.separate`.
+        """
+
+    @property
+    @abstractmethod
+    def runs(self) -> list[Run]:
+        """What the method does for a mixture, one run of the solver after the other."""
+
+    @final
+    def taken_of(self, items: int, *, coded: bool = False) -> Taken:
+        """See `Row.taken_of`."""
+        return taken_by(self.runs, items * self.samples, self.solver, self.guidance, self.w, coded=coded)
 
     def summary(self) -> str:
         """See `Row.summary`."""
@@ -149,7 +183,6 @@ class Extractor(Guided):
     GRID: ClassVar[str] = "extractor"
     TITLE: ClassVar[str] = "GMSDI Extractor"
     PAPER: ClassVar[str | None] = "GMSDI Extractor"
-    MODELS: ClassVar[int] = 2  # the stem, and the mixture of the others
     IMPLIES: ClassVar[bool] = True
 
     kind: Literal["extractor"] = "extractor"
@@ -168,20 +201,15 @@ class Extractor(Guided):
             return "has by_power, which needs consistent: true; leave it out, or set consistent"
         return super().refusal()
 
-    def separate(
-        self,
-        system: Gmsdi,
-        mixture: Tensor,
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """See `Row.separate`."""
-        given: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        consistent = self.consistency(system.sample_rate)
-        stems = system.extract(mixture, consistent=consistent, **given, **self._options())
-        return self._filtered(stems, mixture, system.sample_rate)
+    def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
+        return system.extract(mixture, consistent=self.consistency(system.sample_rate), **options)
+
+    @property
+    def runs(self) -> list[Run]:
+        """See `Guided.runs`: each stem, and the mixture of the others."""
+        K = len(self.system.labels)
+        coded = K * (2 if self.consistent else 1)
+        return [Run([K, K], encoded=coded, decoded=coded, decoded_once=K)]
 
     def consistency(self, sample_rate: int) -> bool | Consistency:
         """The argument `consistent` of `gmsdi.inference.extractor`, for a sample rate in Hz."""
@@ -203,25 +231,19 @@ class Separator(Guided):
     TITLE: ClassVar[str] = "GMSDI Separator"
     PAPER: ClassVar[str | None] = "GMSDI Separator"
     OPEN: ClassVar[tuple[str, ...]] = ("w", "constrained")
-    MODELS: ClassVar[int] = 1
 
     kind: Literal["separator"] = "separator"
     constrained: Annotated[str | None, About(CONSTRAINED)] = None
 
-    def separate(
-        self,
-        system: Gmsdi,
-        mixture: Tensor,
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """See `Row.separate`."""
+    def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
         assert self.constrained is not None
-        given: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        stems = system.separate(mixture, constrained=self.constrained, **given, **self._options())
-        return self._filtered(stems, mixture, system.sample_rate)
+        return system.separate(mixture, constrained=self.constrained, **options)
+
+    @property
+    def runs(self) -> list[Run]:
+        """See `Guided.runs`: the other stems, then the constrained one."""
+        K = len(self.system.labels)
+        return [Run([K - 1, 1], encoded=1, decoded=K - 1, decoded_once=K - 1)]
 
 
 class Projected(Guided):
@@ -229,21 +251,15 @@ class Projected(Guided):
 
     GRID: ClassVar[str] = "separator"
     TITLE: ClassVar[str] = "GMSDI Separator, projected"
-    MODELS: ClassVar[int] = 1
     IMPLIES: ClassVar[bool] = True
 
     kind: Literal["projected"] = "projected"
 
-    def separate(
-        self,
-        system: Gmsdi,
-        mixture: Tensor,
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """See `Row.separate`."""
-        given: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        stems = system.separate(mixture, constrained=None, **given, **self._options())
-        return self._filtered(stems, mixture, system.sample_rate)
+    def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
+        return system.separate(mixture, constrained=None, **options)
+
+    @property
+    def runs(self) -> list[Run]:
+        """See `Guided.runs`: all stems."""
+        K = len(self.system.labels)
+        return [Run([K], encoded=K, decoded=K, decoded_once=K)]

@@ -7,7 +7,7 @@ library is imported before a task generates.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, TypeAdapter
 
@@ -16,6 +16,7 @@ from gmsdi.study.tasks.baselines import PartialMsdm, SingleWeakMsdm, TotalMsdm
 from gmsdi.study.tasks.gmsdi import Conditioned, Extracted, Groups, Partial, Sequential, Single, Total
 
 __all__ = [
+    "TASKS",
     "Accompanied",
     "Alone",
     "AnyTask",
@@ -38,6 +39,8 @@ AnyTask = Annotated[
     Field(discriminator="kind"),
 ]
 """A task of any kind."""
+TASKS: dict[str, type[Task]] = {task.model_fields["kind"].default: task for task in get_args(get_args(AnyTask)[0])}
+"""The tasks by their kinds."""
 _TASK: TypeAdapter[Any] = TypeAdapter(AnyTask)
 
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gmsdi.study.chunks import given_in, joined
-from gmsdi.study.counting import batches
+from gmsdi.study.counting import Taken, batches
 from gmsdi.study.setups import Frozen, Setup
 
 if TYPE_CHECKING:
@@ -104,19 +104,26 @@ class Task(Frozen, ABC):
             float32 `[B, R, C, T]`: the stems in the order of `rows`, and the mixture if there is one.
         """
 
-    def evaluations(self, bars: Sequence[str], batch: int) -> int:
-        """Signals that the network denoises in a job, padding of calls included.
+    def taken(self, bars: Sequence[str], batch: int, *, coded: bool = False) -> Taken:
+        """What a job takes.
 
         Args:
             bars: the bar of each clip.
             batch: number of clips sampled together.
+            coded: see `taken_of`.
         """
         groups = [[bar] * count for bar, count in Counter(bars).items()] if self.by_bar else [list(bars)]
-        return sum(self.evaluations_of(part) for group in groups for part in batches(group, batch))
+        parts = (part for group in groups for part in batches(group, batch))
+        return sum((self.taken_of(part, coded=coded) for part in parts), Taken())
 
     @abstractmethod
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """Signals that the network denoises for clips that are sampled together."""
+    def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
+        """What clips that are sampled together take.
+
+        Args:
+            bars: the bar of each clip.
+            coded: whether the model is of latents that do not add up (`gmsdi.study.counting`).
+        """
 
     def _solver(self) -> Any:
         from gmsdi.sampling.solver import Solver

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gmsdi.study.chunks import ALL
-from gmsdi.study.counting import CALL, batch_sizes, evaluation_sigmas, filled
+from gmsdi.study.counting import CALL, Taken, batch_sizes, evaluation_sigmas, filled
 from gmsdi.study.setups import MsdmSetup, WeakMsdmSetup
 from gmsdi.study.tasks.base import Accompanied, Alone, Task, with_mixture
 
@@ -42,9 +42,9 @@ class SingleWeakMsdm(Alone):
         """See `Task.generate`."""
         return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).unsqueeze(1).numpy()
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`; each label has its own network and therefore its own calls."""
-        return len(evaluation_sigmas(self.solver)) * sum(filled(count) for count in Counter(bars).values())
+    def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
+        """See `Task.taken_of`; each label has its own network and therefore its own calls."""
+        return Taken(len(evaluation_sigmas(self.solver)) * sum(filled(count) for count in Counter(bars).values()))
 
 
 class TotalMsdm(Task):
@@ -74,9 +74,9 @@ class TotalMsdm(Task):
         """See `Task.generate`."""
         return with_mixture(*system.generate(solver=self._solver(), seeds=seeds, callback=callback))
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`; the K stems count as one signal."""
-        return len(evaluation_sigmas(self.solver)) * filled(len(bars))
+    def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
+        """See `Task.taken_of`; the K stems count as one signal."""
+        return Taken(len(evaluation_sigmas(self.solver)) * filled(len(bars)))
 
 
 class PartialMsdm(Accompanied):
@@ -107,8 +107,8 @@ class PartialMsdm(Accompanied):
         own: dict[str, Any] = {"solver": self._solver(), "best_of": self.best_of}
         return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own)
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`; as many candidates are drawn at a time as fit in a call."""
+    def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
+        """See `Task.taken_of`; as many candidates are drawn at a time as fit in a call."""
         items = len(bars)
         drawn = batch_sizes(self.best_of, max(1, CALL // items))
-        return len(evaluation_sigmas(self.solver)) * sum(filled(count * items) for count in drawn)
+        return Taken(len(evaluation_sigmas(self.solver)) * sum(filled(count * items) for count in drawn))

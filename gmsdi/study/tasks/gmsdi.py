@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from gmsdi.settings import Number
 from gmsdi.study.chunks import ALL, given_in, joined
-from gmsdi.study.counting import filled, passes
+from gmsdi.study.counting import Run, Taken, taken_by
 from gmsdi.study.methods import Extractor
 from gmsdi.study.setups import GmsdiSetup
 from gmsdi.study.tasks.base import Accompanied, Alone, Task, with_mixture
@@ -37,10 +38,17 @@ class Guided(Task):
     guidance: dict[str, Any]
     negatives: dict[str, str] = Field(default_factory=dict)
 
-    @property
-    def passes(self) -> int:
-        """How many times a run denoises each of its rows."""
-        return passes(self.solver, self.guidance, self.guidance["w"])
+    @abstractmethod
+    def runs(self, bars: Sequence[str]) -> list[Run]:
+        """What the task does for a clip, one run of the solver after the other.
+
+        Args:
+            bars: the bars of the clips that are sampled together.
+        """
+
+    def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
+        """See `Task.taken_of`."""
+        return taken_by(self.runs(bars), len(bars), self.solver, self.guidance, self.guidance["w"], coded=coded)
 
     def _options(self) -> dict[str, Any]:
         from gmsdi.sampling.solver import Guidance
@@ -100,9 +108,9 @@ class Single(Guided, Alone):
         prompts = [Prompt(label, self.negatives.get(label)) for label in bars]
         return system.sample(prompts, seeds=seeds, callback=callback, **self._options()).unsqueeze(1).numpy()
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`."""
-        return self.passes * filled(len(bars))
+    def runs(self, bars: Sequence[str]) -> list[Run]:
+        """See `Guided.runs`."""
+        return [Run([1], decoded_once=1)]
 
 
 class Mixed(Guided):
@@ -146,9 +154,17 @@ class Total(Mixed):
         """See `Task.generate`."""
         return with_mixture(*system.generate(seeds=seeds, callback=callback, **self._coupled()))
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: the stems and the mixture."""
-        return self.passes * filled(len(bars) * self.signals)
+    def runs(self, bars: Sequence[str]) -> list[Run]:
+        """See `Guided.runs`: the stems and the mixture."""
+        rows, coupled = len(self.rows), _acts(self.gamma_x, self.gamma_y)
+        return [
+            Run(
+                [rows + 1],
+                encoded=1 if coupled else 0,
+                decoded=rows if coupled else 0,
+                decoded_once=rows + 1 + self.consistent,
+            )
+        ]
 
     def _coupled(self) -> dict[str, Any]:
         from gmsdi.inference import gamma_from_config
@@ -210,9 +226,14 @@ class Sequential(Mixed):
         own: dict[str, Any] = {"order": self.order, "share": self.share, "lags": self.lags}
         return with_mixture(*system.generate_sequential(seeds=seeds, callback=callback, **own, **self._stems()))
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: the first stem alone, each further one alone and in the mixture."""
-        return self.passes * (filled(len(bars)) + (len(self.labels) - 1) * filled(2 * len(bars)))
+    def runs(self, bars: Sequence[str]) -> list[Run]:
+        """See `Guided.runs`: the first stem alone, each further one alone and in the mixture.
+
+        Before each run the stems so far are decoded, and after the last one all are.
+        """
+        K = len(self.labels)
+        further = (Run([1, 1], encoded=2, decoded=2, decoded_once=place) for place in range(1, K))
+        return [Run([1], decoded_once=K), *further]
 
 
 class Extracted(Mixed):
@@ -254,9 +275,13 @@ class Extracted(Mixed):
         )
         return with_mixture(*made)
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`."""
-        return self.passes * filled(len(bars)) + self.extraction.evaluations_of(len(bars))
+    def runs(self, bars: Sequence[str]) -> list[Run]:
+        """See `Guided.runs`: the mixture."""
+        return [Run([1], decoded_once=1)]
+
+    def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
+        """See `Task.taken_of`: the mixture and its extraction, which has a solver of its own."""
+        return super().taken_of(bars, coded=coded) + self.extraction.taken_of(len(bars), coded=coded)
 
 
 class Partial(Guided, Accompanied):
@@ -296,9 +321,19 @@ class Partial(Guided, Accompanied):
         own |= {"gamma_x": gamma_from_config(self.gamma_x), "gamma_y": gamma_from_config(self.gamma_y)}
         return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own, **self._stems())
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: the generated stems and the mixture."""
-        return self.passes * filled(len(bars) * (self.signals - len(given_in(bars[0]))))
+    def runs(self, bars: Sequence[str]) -> list[Run]:
+        """See `Guided.runs`: the generated stems and the mixture; the given stems are encoded and decoded once."""
+        given = len(given_in(bars[0]))
+        stems, coupled = len(self.labels) - given, _acts(self.gamma_x, self.gamma_y)
+        return [
+            Run(
+                [stems + 1],
+                encoded=1 if coupled else 0,
+                decoded=stems if coupled else 0,
+                encoded_once=given,
+                decoded_once=given + stems + 1,
+            )
+        ]
 
 
 class Conditioned(Guided, Accompanied):
@@ -330,7 +365,25 @@ class Conditioned(Guided, Accompanied):
         options: dict[str, Any] = {"share": self.share, "lags": self.lags, **self._stems()}
         return system.accompany_conditioned(given, known, seeds=seeds, levels=levels, callback=callback, **options)
 
-    def evaluations_of(self, bars: Sequence[str]) -> int:
-        """See `Task.evaluations_of`: the stems, the mixture, and the accompaniment if it has more than one stem."""
-        stems = len(self.labels) - len(given_in(bars[0]))
-        return self.passes * filled(len(bars) * (stems + 1 + (stems > 1)))
+    def runs(self, bars: Sequence[str]) -> list[Run]:
+        """See `Guided.runs`: the stems, the accompaniment if it has more than one of them, then the mixture.
+
+        The given stems, and in the end the mixture with them, are encoded and decoded once.
+        """
+        given = len(given_in(bars[0]))
+        stems = len(self.labels) - given
+        several = stems > 1
+        return [
+            Run(
+                [stems + several, 1],
+                encoded=2 + several,
+                decoded=2 + several * stems,
+                encoded_once=given + 1,
+                decoded_once=given + 1 + stems + several + 1,
+            )
+        ]
+
+
+def _acts(*gammas: Gamma) -> bool:
+    """Whether a likelihood acts at some noise level."""
+    return any(gamma != float("inf") for gamma in gammas)

@@ -9,13 +9,14 @@ import torch
 from gmsdi.models.adapters import Adapted
 from gmsdi.models.codecs import Latent
 from gmsdi.pipeline import Pipeline
-from gmsdi.study import latents
+from gmsdi.study import methods, tasks
 from gmsdi.study.chunks import joined
-from gmsdi.study.counting import CALL
+from gmsdi.study.counting import CALL, Taken
 from gmsdi.study.generation import clips_of, generate
+from gmsdi.study.methods import Guided
 from gmsdi.study.separation import separate
 from gmsdi.systems.gmsdi import Gmsdi
-from tests.helpers.rows import make_row, make_task
+from tests.helpers.rows import example_of_a_method, make_row, make_task
 from tests.unit.study.test_counting import ADPM2, EULER, LABELS, MULTISTEP, SIGMA, TASKS, TWICE, WINDOW
 
 STEREO = 2
@@ -41,7 +42,7 @@ class Counted:
         self.system = Gmsdi(Pipeline(model, config, max_batch=CALL, fixed_batch=True), LABELS)
 
     def taken(self):
-        return latents.Taken(self.system.evaluations, self.encoded, self.decoded)
+        return Taken(self.system.evaluations, self.encoded, self.decoded)
 
 
 class Stereo:
@@ -62,26 +63,37 @@ class Stereo:
         return self.stems(ids).sum(axis=1)
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        ("extractor", {"w": 2.0, "solver": EULER, "guidance": {"interval": [0.02, 0.3]}}),
-        ("extractor", {"w": 1.0, "solver": TWICE, "consistent": True, "samples": 2}),
-        ("extractor", {"w": 1.0, "solver": {**EULER, "last": "estimate"}, "consistent": True}),
-        ("separator", {"w": 0.0, "solver": ADPM2, "constrained": "Drums"}),
-        ("projected", {"w": -1.0, "solver": MULTISTEP, "samples": 3}),
-    ],
-)
+METHODS = [
+    ("extractor", {"w": 2.0, "solver": EULER, "guidance": {"interval": [0.02, 0.3]}}),
+    ("extractor", {"w": 1.0, "solver": TWICE, "consistent": True, "samples": 2}),
+    ("extractor", {"w": 1.0, "solver": {**EULER, "last": "estimate"}, "consistent": True}),
+    ("separator", {"w": 0.0, "solver": ADPM2, "constrained": "Drums"}),
+    ("projected", {"w": -1.0, "solver": MULTISTEP, "samples": 3}),
+]
+GUIDED = {kind: own for kind, own in TASKS.items() if own is not None}
+
+
+@pytest.mark.parametrize(("kind", "settings"), METHODS)
 def test_separation_takes_what_is_counted(kind, settings):
-    row = make_row(kind, LABELS, **settings)
+    takes_what_is_counted(make_row(kind, LABELS, **settings))
+
+
+def takes_what_is_counted(row):
     for items, batch in ((7, 3), (1, 1)):
         model = Counted()
         stems = separate(row, model.system, Stereo(), range(items), seed=1, batch=batch)
         assert stems.shape == (items, 4, STEREO, WINDOW)
-        assert latents.of_row(row, items, batch) == model.taken()
+        assert row.taken(items, batch, coded=True) == model.taken()
 
 
-GUIDED = {kind: own for kind, own in TASKS.items() if own is not None}
+def test_the_worked_example_of_a_method_is_counted():
+    settings = {"w": 1.0, "solver": EULER, "samples": 2, "guidance": {"interval": [0.02, 0.3]}}
+    takes_what_is_counted(example_of_a_method()(name="turns", title="Turns", system={"labels": LABELS}, **settings))
+
+
+def test_every_kind_of_the_text_conditioned_model_is_counted():
+    assert {kind for kind, _ in METHODS} == {kind for kind, row in methods.METHODS.items() if issubclass(row, Guided)}
+    assert GUIDED.keys() == {kind for kind, task in tasks.TASKS.items() if "guidance" in task.model_fields}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +110,7 @@ def test_generation_takes_what_is_counted(kind, own):
     clips = clips_of(task, windows)
     audio = generate(task, model.system, clips, seed=1, batch=3, windows=windows)
     assert audio.shape[2:] == (STEREO, WINDOW)
-    assert latents.of_task(task, clips["bar"].tolist(), 3) == model.taken()
+    assert task.taken(clips["bar"].tolist(), 3, coded=True) == model.taken()
 
 
 def test_prompts_of_labels_reach_the_model():

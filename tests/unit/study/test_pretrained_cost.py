@@ -6,7 +6,6 @@ import pytest
 from safetensors.torch import load_file
 
 from gmsdi.cli import main
-from gmsdi.study import latents
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 from tests.helpers import tiny_pipelines
@@ -49,10 +48,10 @@ def test_forwards_encodings_and_decodings_are_counted_and_timed(capsys, folder):
 
     parts = {part["name"]: part for part in found["parts"]}
     single = [study.tasks[name] for name in ("single", "single_negative")]
-    taken = [latents.of_task(task, task.bars() * task.clips, 8) for task in single]
+    taken = [task.taken(task.bars() * task.clips, 8, coded=True) for task in single]
     assert parts["Figure 2"]["evaluations"] == sum(one.evaluations for one in taken)
     assert parts["Figure 2"]["codings"] == sum(one.decoded for one in taken) == 2 * 4 * 4
-    table = [latents.of_row(row, 2, 8) for row in study.rows.values()]
+    table = [row.taken(2, 8, coded=True) for row in study.rows.values()]
     assert parts["Table 2"]["codings"] >= sum(one.encoded + one.decoded for one in table)
     hours = sum(part["evaluations"] for part in parts.values()) * cost["evaluation"]["median"] / 3600
     assert found["hours"] > hours > 0

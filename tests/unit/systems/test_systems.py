@@ -9,6 +9,7 @@ import torch
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, save_model
+from gmsdi.study import tasks
 from gmsdi.study.generation import generate
 from gmsdi.study.methods import METHODS as KINDS
 from gmsdi.study.separation import separate
@@ -164,6 +165,11 @@ def test_what_several_systems_do_has_one_signature(ability, methods):
 def test_every_system_has_rows():
     assert list(SETUPS) == [setup.model_fields["kind"].default for setup in SETUPS.values()]
     assert {"gmsdi", *SETUPS} == {row.system_name() for row in KINDS.values()}
+
+
+def test_every_kind_of_row_and_task_is_run_here():
+    assert {kind for kind, _ in METHODS.values()} == KINDS.keys()
+    assert TASKS.keys() == tasks.TASKS.keys()
 
 
 def test_models_of_other_labels_or_targets_are_refused(folders):
