@@ -8,7 +8,6 @@ from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
-from gmsdi.inference.stability import check_separator
 from gmsdi.io.audio import as_source
 from gmsdi.models.protocol import Waveform
 from gmsdi.presets import METHODS, Method, Preset, preset_of
@@ -16,6 +15,7 @@ from gmsdi.sampling.session import Batch, Session
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.song.blocks import BLOCK, Separation
 from gmsdi.song.signals import AnyModel, AnySource, opened_model, require_seconds, session_of
+from gmsdi.stability import check_separator
 from gmsdi.tasks import Average
 from gmsdi.types import Labels, Negatives, Progress, Stems
 
