@@ -206,8 +206,8 @@ def test_mistakes_are_named_in_one_line(change, message):
          "separator of 4 stems: step 1 multiplies the mixture's error by -2.34; take 22 steps or more"),
         ("{costs: {steps: [50, 2]}, separation: {rows: {msdm_gaussian: {costed: true}}}}", "costs.steps has 2, with "
          "which separation.rows.msdm_gaussian is unstable"),
-        ("{costs: {steps: [5]}, separation: {rows: {projected: {kind: projected, w: 1, solver: {steps: 1, sigma_min: 2}}}}}",
-         "costs.steps has 5, with which separation.rows.projected has a solver that cannot be used: sigma_min and"),
+        ("{costs: {steps: [5]}, separation: {rows: {x: {kind: projected, w: 1, solver: {steps: 1, sigma_min: 2}}}}}",
+         "costs.steps has 5, with which separation.rows.x has a solver that cannot be used: sigma_min and"),
         ("separation: {rows: {separator: {solver: {steps: 2, sigma_max: 2000}}}}", "2 steps are too few for the"),
         ("separation: {rows: {weak_msdm: {solver: {steps: 4, sigma_max: 100}}}}", "4 steps are too few for the"),
         ("separation: {rows: {msdm: {solver: {steps: 4, sigma_max: 100}}}}", "4 steps are too few for the"),
