@@ -27,6 +27,7 @@ install: $(INSTALLED)  ## the packages into .venv; then source .venv/bin/activat
 demo: $(INSTALLED)  ## the whole study at small scale, in minutes: results/mini/report.html
 	@$(SNAKEMAKE) $(QUIETLY)
 	@echo "Done. Open results/mini/report.html in a browser; tables and figures lie beside it."
+	@echo "Next, separate one of its mixtures, or a song of yours: $(BIN)/gmsdi separate results/mini/gallery/separator-1-01.flac"
 
 mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/mini_full/report.html
 	@$(SNAKEMAKE) $(QUIETLY) --configfile config/mini_full.yaml
@@ -45,7 +46,7 @@ publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full,
 	@echo "docs/$(or $(RUN),mini_full)/README.md shows the tables and figures of results/$(or $(RUN),mini_full)."
 
 cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-profile slurm
-	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: snakemake --workflow-profile slurm"
+	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: $(BIN)/snakemake --workflow-profile slurm"
 
 test: $(PEERS)  ## unit, integration and peer tests
 	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required OMP_NUM_THREADS=1 python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder

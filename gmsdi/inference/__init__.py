@@ -37,24 +37,12 @@ The paper gives neither the values of γ, α and β, nor negative prompts for jo
 noise of the given sources is drawn anew in every step (see `Partial`).
 """
 
-from gmsdi.inference.base import (
-    Consistency,
-    Derivative,
-    Gamma,
-    Guided,
-    Join,
-    Noise,
-    Prompts,
-    gamma_from_config,
-    gamma_from_text,
-    natural_gamma,
-    project,
-)
+from gmsdi.inference.base import Consistency, Derivative, Guided, Join, Noise, Prompts, project
 from gmsdi.inference.beyond import Conditioned, Copies, Projected
 from gmsdi.inference.generation import Partial, Single, Total
 from gmsdi.inference.separation import Extractor, Separator
-from gmsdi.inference.stability import check_stability
 from gmsdi.inference.wiener import ShareOut, Wiener
+from gmsdi.stability import Gamma, check_stability, gamma_from_config, gamma_from_text, natural_gamma
 
 single, total, partial = Single, Total, Partial
 separator, extractor = Separator, Extractor

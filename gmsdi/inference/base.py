@@ -1,10 +1,9 @@
-"""What the procedures share: the protocol of a derivative, prompts by item, and the width γ of a likelihood."""
+"""What the procedures share: the protocol of a derivative, and prompts by item."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias, TypeGuard, cast
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, cast
 
 from torch import Tensor
 
@@ -14,7 +13,6 @@ from gmsdi.types import Prompt, Stem, as_prompt
 
 Guided: TypeAlias = Callable[[Tensor, float, Sequence[Stem]], Tensor]
 """`D = model(x, sigma, prompts)`: x `[N, ...]`, sigma a float, N prompts; returns `[N, ...]`."""
-Gamma: TypeAlias = float | Callable[[float], float]
 Prompts: TypeAlias = Sequence[Stem] | Sequence[Sequence[Stem]]
 Join: TypeAlias = Callable[[Sequence[Prompt]], Prompt]
 Noise: TypeAlias = Callable[[Tensor], Tensor]
@@ -137,74 +135,3 @@ def with_given(
         batch = max(len(known), len(items))
         known, items = expand(known, batch), expand(items, batch)
     return known, items
-
-
-def positive(name: str, gamma: Gamma) -> Gamma:
-    """Check that γ is positive, unless it is a function of σ, and return it."""
-    if not callable(gamma) and not gamma > 0:
-        raise UserError(f"{name} is {gamma}; it must be positive (inf drops the term)")
-    return gamma
-
-
-def pull(gamma: Gamma, sigma: float) -> float:
-    """σ/γ², the factor of a likelihood term in derivative form; 0 for γ = ∞."""
-    value = gamma(sigma) if callable(gamma) else gamma
-    return 0.0 if math.isinf(value) else sigma / value**2
-
-
-def natural_gamma(sources: int) -> Gamma:
-    """γ = √(K + 1)·σ, with which a step to 0 makes K sources sum to the mixture row (`check_stability`)."""
-    return lambda sigma: math.sqrt(sources + 1) * sigma
-
-
-def gamma_from_config(value: float | str | Mapping[str, float]) -> Gamma:
-    """γ as configurations write it: a number, "inf", or `{"sigma": c}` for γ = c·σ.
-
-    With c·σ the likelihood may be limited to a range of noise levels: `{"sigma": c, "above": s, "below": t}` (or one of
-    the two) limits it to s ≤ σ < t; elsewhere γ = ∞. The notes of a clip and their instruments are settled at high
-    noise levels; at lower ones the term only shifts the input of each row's denoiser.
-
-    Raises:
-        UserError: for anything else, or if a number is not positive, or no noise level is left.
-    """
-    if isinstance(value, Mapping):
-        c, above, below = value.get("sigma"), value.get("above", 0.0), value.get("below", math.inf)
-        known = value.keys() <= {"sigma", "above", "below"}
-        if known and _is_number(c) and c > 0 and _is_number(above) and _is_number(below) and 0 <= above < below:
-            if math.isinf(c):
-                return math.inf
-            return lambda sigma: c * sigma if above <= sigma < below else math.inf
-    elif value == "inf":
-        return math.inf
-    elif _is_number(value) and float(value) > 0:
-        return float(value)
-    raise UserError(
-        f'gamma is {value!r}; write a positive number, "inf", or {{sigma: c}} for gamma = c*sigma, maybe with above '
-        "and below, the noise levels between which it acts"
-    )
-
-
-def gamma_from_text(text: str, name: str = "gamma") -> Gamma:
-    """γ as a user writes it: a number, "inf", or "2*sigma", also "2*sigma above 0.1 below 1".
-
-    Args:
-        text: what is written.
-        name: what it is for, for the message.
-
-    Raises:
-        UserError: for anything else.
-    """
-    number, star, rest = text.partition("*sigma")
-    words = rest.split()
-    try:
-        value = float(number)
-        limits = {key: float(level) for key, level in zip(words[::2], words[1::2], strict=True)}
-        return gamma_from_config({"sigma": value, **limits} if star else value)
-    except (ValueError, UserError):
-        raise UserError(
-            f'{name} {text!r}: write a positive number, "inf", or "2*sigma" (also "2*sigma above 0.1 below 1")'
-        ) from None
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)

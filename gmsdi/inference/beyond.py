@@ -12,7 +12,6 @@ from gmsdi.errors import UserError
 from gmsdi.inference.base import (
     WAVEFORM,
     Derivative,
-    Gamma,
     Guided,
     Join,
     Prompts,
@@ -20,13 +19,12 @@ from gmsdi.inference.base import (
     denoised,
     encoded,
     items_of,
-    positive,
     project,
-    pull,
     reference,
     with_given,
 )
 from gmsdi.models.protocol import Space
+from gmsdi.stability import Gamma, coupling_of, positive, pull
 from gmsdi.types import join as join_texts
 
 
@@ -201,7 +199,7 @@ class Conditioned(Derivative):
 
     def coupling(self, sigma: float) -> float:
         """λ(σ) of e = z − Σ_J x, see `Total.coupling`."""
-        return (self.rows - 1) * pull(self.gamma_x, sigma)
+        return coupling_of(sigma, self.rows - 1, self.gamma_x)
 
 
 class Copies:

@@ -11,7 +11,6 @@ from gmsdi.errors import UserError
 from gmsdi.inference.base import (
     WAVEFORM,
     Derivative,
-    Gamma,
     Guided,
     Join,
     Noise,
@@ -19,12 +18,11 @@ from gmsdi.inference.base import (
     decoded,
     denoised,
     items_of,
-    positive,
     project,
-    pull,
     with_given,
 )
 from gmsdi.models.protocol import Space
+from gmsdi.stability import Gamma, coupling_of, positive, pull
 from gmsdi.types import Prompt, Stem
 from gmsdi.types import join as join_texts
 
@@ -143,7 +141,7 @@ class Total(Derivative):
 
     def coupling(self, sigma: float) -> float:
         """λ(σ) = ((S − 1)/γ_x² + 1/γ_y²)·σ, by which the likelihood terms move e: de/dσ = λ·e."""
-        return (self.rows - 1) * pull(self.gamma_x, sigma) + pull(self.gamma_y, sigma)
+        return coupling_of(sigma, self.rows - 1, self.gamma_x, self.gamma_y)
 
 
 class Partial(Total):
@@ -223,7 +221,7 @@ class Partial(Total):
 
     def coupling(self, sigma: float) -> float:
         """λ(σ) = (β·(S − 1)/γ_x² + 1/γ_y²)·σ, by which the likelihood terms move e: de/dσ = λ·e."""
-        return self.beta * (self.rows - 1) * pull(self.gamma_x, sigma) + pull(self.gamma_y, sigma)
+        return coupling_of(sigma, self.rows - 1, self.gamma_x, self.gamma_y, self.beta)
 
 
 def _grouped(item: list[Prompt], groups: Sequence[Sequence[int]] | None, join: Join) -> list[Prompt]:

@@ -1,6 +1,7 @@
 """Samplers: integrate dx/dσ from the first σ of a schedule to its last, which is 0 for a clean signal.
 
-They are pure functions of a derivative and know nothing of denoisers, prompts or music. For the probability-flow ODE of
+They are pure functions of a derivative and know nothing of denoisers, prompts or music, nor of torch: the state may be
+a number, as in `gmsdi.stability`. For the probability-flow ODE of
 a denoiser D the derivative is dx/dσ = (x − D(x, σ))/σ (Karras et al. 2022, Eq. 3), but any other works too: those of
 `gmsdi.inference` couple several signals.
 
@@ -19,14 +20,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from gmsdi.sampling.schedules import ancestral, churned, middle
 
-Derivative: TypeAlias = Callable[[Tensor, float], Tensor]
-Noise: TypeAlias = Callable[[Tensor], Tensor]
+Derivative: TypeAlias = "Callable[[Tensor, float], Tensor]"
+Noise: TypeAlias = "Callable[[Tensor], Tensor]"
 Callback: TypeAlias = Callable[[int, int], None]
 
 

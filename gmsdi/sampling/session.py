@@ -19,13 +19,13 @@ from torch import Tensor
 from gmsdi.errors import UserError
 from gmsdi.inference.base import Derivative, Guided
 from gmsdi.inference.resting import Resting
-from gmsdi.inference.stability import check_stability
 from gmsdi.level import Rests
 from gmsdi.models.protocol import Model, Waveform
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.sampling.windows import overlap_of
+from gmsdi.stability import check_stability
 from gmsdi.types import Labels, Progress, Stem
 
 

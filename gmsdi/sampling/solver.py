@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gmsdi.sampling.samplers import Derivative, Noise
 
 Callback: TypeAlias = Callable[[int, int], None]
+Rate: TypeAlias = Callable[[float, float], float]
+"""A derivative of a number, by its value and σ."""
 
 CHURN = "noise added back while sampling, S_churn of Karras et al."
 
@@ -84,8 +86,8 @@ class Solver:
         """
         raise NotImplementedError
 
-    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
-        """Take one step of a run, without noise, for `check_stability`."""
+    def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
+        """Take one step of a run, without noise and with a number in place of a state, for `gmsdi.stability`."""
         raise NotImplementedError
 
 
@@ -138,13 +140,12 @@ class Euler(Scheduled):
         options: dict[str, Any] = {"s_churn": self.s_churn, "resamples": self.resamples, "last_gain": gain}
         return euler(derivative, x, self.sigmas(), noise=noise, callback=callback, **options)
 
-    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
         """Take one step of a run, without noise, see `Solver.step`."""
-        import torch
-
         from gmsdi.sampling.samplers import euler
 
-        return euler(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=torch.zeros_like)
+        stepped: Any = euler
+        return float(stepped(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=_silent))
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,12 @@ class Heun(Scheduled):
 
         return heun(derivative, x, self.sigmas(), s_churn=self.s_churn, noise=noise, callback=callback)
 
-    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
         """Take one step of a run, without noise, see `Solver.step`."""
-        import torch
-
         from gmsdi.sampling.samplers import heun
 
-        return heun(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=torch.zeros_like)
+        stepped: Any = heun
+        return float(stepped(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=_silent))
 
 
 @dataclass(frozen=True)
@@ -206,15 +206,13 @@ class ADPM2(Scheduled):
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
         return self._integrate(derivative, x, self.sigmas(), noise, callback)
 
-    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
         """Take one step of a run, without noise, see `Solver.step`."""
-        import torch
-
-        return self._integrate(derivative, x, sigmas, torch.zeros_like, None)
+        return float(self._integrate(derivative, x, sigmas, _silent, None))
 
     def _integrate(
-        self, derivative: Derivative, x: Tensor, sigmas: Sequence[float], noise: Noise, callback: Callback | None
-    ) -> Tensor:
+        self, derivative: Any, x: Any, sigmas: Sequence[float], noise: Any, callback: Callback | None
+    ) -> Any:
         from gmsdi.sampling.samplers import adpm2
 
         options: dict[str, Any] = {"rho": self.midpoint_rho, "midpoint": self.midpoint}
@@ -237,13 +235,17 @@ class DPMpp2M(Scheduled):
 
         return dpmpp_2m(derivative, x, self.sigmas(), noise=noise, callback=callback)
 
-    def step(self, derivative: Derivative, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
         """Take one step of a run, without noise, see `Solver.step`."""
-        import torch
-
         from gmsdi.sampling.samplers import dpmpp_2m
 
-        return dpmpp_2m(derivative, x, sigmas, noise=torch.zeros_like)
+        stepped: Any = dpmpp_2m
+        return float(stepped(derivative, x, sigmas, noise=_silent))
+
+
+def _silent(x: float) -> float:
+    """Noise that is none."""
+    return 0.0 * x
 
 
 SAMPLERS: dict[str, type[Solver]] = {"euler": Euler, "adpm2": ADPM2, "heun": Heun, "dpmpp_2m": DPMpp2M}

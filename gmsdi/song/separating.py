@@ -9,7 +9,6 @@ from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
-from gmsdi.inference.stability import check_separator, more_steps, noise_left
 from gmsdi.io.audio import as_source
 from gmsdi.models.protocol import Waveform
 from gmsdi.presets import METHODS, Method, Preset, preset_of, sigma_data_of
@@ -17,6 +16,7 @@ from gmsdi.sampling.session import Batch, Session
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.song.blocks import BLOCK, Separation
 from gmsdi.song.signals import AnyModel, AnySource, opened_model, require_seconds, session_of
+from gmsdi.stability import check_separator, more_steps, noise_left
 from gmsdi.tasks import Average
 from gmsdi.types import Labels, Negatives, Progress, Stems
 
@@ -140,7 +140,7 @@ def _warn_of_noise(solver: Solver, rows: int, sigma_data: float) -> None:
     if (left := noise_left(solver, rows)) > limit:
         warnings.warn(
             f"{solver.steps} steps leave noise in the stems, up to {left / sigma_data:.0%} of the music's level; "
-            f"{more_steps(solver, rows, limit)}",
+            f"{more_steps(solver, lambda other: noise_left(other, rows) <= limit)}",
             stacklevel=3,
         )
 

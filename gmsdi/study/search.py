@@ -84,6 +84,9 @@ class Search:
                 if base is bases[0] and _plain(variant) == _plain(own):
                     default = variant.name
                 variants.append(variant)
+        refused = [] if separates else [variant.refusal() for variant in variants]
+        if refused and all(refused):
+            raise UserError(f"{where}: no variant can run: {refused[0]}")
         return cls(name, variants, default, given["decides"], items)
 
     @property

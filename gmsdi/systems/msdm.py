@@ -26,15 +26,11 @@ from gmsdi.models.edm.text import prompt_of
 from gmsdi.sampling.guidance import Prompt
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Callback, Solver
+from gmsdi.stability import gaussian_gamma
 from gmsdi.systems.diffusion import OnWindows, load_denoiser
 
 JointModel: TypeAlias = Callable[[Tensor, float], Tensor]
 """`D = model(x, sigma)`: the K stems of each item, `[B, K, T]`, denoised together in one forward pass."""
-
-
-def gaussian_gamma(sigma: float) -> float:
-    """γ = 0.75·σ, MSDM's width of the Gaussian likelihood."""
-    return 0.75 * sigma
 
 
 def total(model: JointModel, count: int) -> Imputation:

@@ -11,10 +11,10 @@ from gmsdi import song
 from gmsdi.data.mini import MiniConfig, compose_track, render
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
-from gmsdi.inference.stability import check_separator
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.presets import DEFAULTS, preset_of, presets_of
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.stability import check_separator
 from gmsdi.study import cost
 from gmsdi.study.study import Study
 from tests import REPO

@@ -349,6 +349,15 @@ def bundled(folders):
     }
 
 
+def bundled_embedding(name):
+    """A digest of the weights of an embedding that come with the package; empty for weights from elsewhere."""
+    if not name.startswith("musicnn"):
+        return ""
+    return digest_of_files(
+        WEIGHTS, *sorted(f"musicnn/{file.name}" for file in (WEIGHTS / "musicnn").glob("*.safetensors"))
+    )
+
+
 def decisive(split):
     """The grid's files on a split that decide the open settings of methods."""
     return expand("<results>/grid/{split}/{method}.csv", split=split, method=STUDY.deciding(split))

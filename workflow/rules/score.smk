@@ -115,6 +115,8 @@ if EMBEDDING["checkpoint"] and not Path(EMBEDDING["checkpoint"]).is_file():
     )
 
 
+# The weights that come with the package are no file of a job's input, since they lie in the package.
+EMBEDDING_WEIGHTS = bundled_embedding(EMBEDDING["name"])
 OURS = engine_folder("gmsdi")
 
 
@@ -135,6 +137,7 @@ rule embed_generated:
     threads: THREADS
     params:
         embedding=EMBEDDING,
+        weights=EMBEDDING_WEIGHTS,
         clips=config["generation"]["clips"],
         rows=lambda wildcards: stems_of(STUDY.tasks[wildcards.task]),
         code=code("embed_generated.py"),
@@ -158,6 +161,7 @@ rule embed_references:
     threads: THREADS
     params:
         embedding=EMBEDDING,
+        weights=EMBEDDING_WEIGHTS,
         limit=config["fad"]["reference_clips"],
         mixtures=config["fad"]["mixtures"],
         clips=config["generation"]["clips"],

@@ -58,6 +58,7 @@ rule search_tasks:
         default=lambda wildcards: SEARCHES[wildcards.search].default,
         intervals=config["intervals"],
         embedding=EMBEDDING,
+        weights=EMBEDDING_WEIGHTS,
         seed=config["seed"],
         bundled=lambda wildcards: bundled(search_folders(wildcards.search)),
         code=code("search_tasks.py"),

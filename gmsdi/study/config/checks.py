@@ -22,12 +22,15 @@ from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSetting
 from gmsdi.study.config.engines import check_engine, check_text
 from gmsdi.study.config.files import WEIGHTS, Config, slug
 from gmsdi.study.config.solvers import stacks, whole
-from gmsdi.study.methods import METHODS
+from gmsdi.study.figure_tasks import Tasks
+from gmsdi.study.methods import METHODS, Extractor
 from gmsdi.study.pretrained import refuse_local
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.table_rows import Rows
 
 BUNDLED = WEIGHTS / "mini"
+DEMUCS = {"depth": 6, "kernel_size": 8, "stride": 4, "resample": True}
+"""Defaults of the class Demucs in the package demucs, of the options that decide how long a frame is."""
 RESERVED = ("All", "mixture", "stems")
 """Names that tables and models use for all stems together."""
 
@@ -42,8 +45,8 @@ def check_all(config: Config) -> None:
         UserError: for the first mistake, in one line.
     """
     for check in (
-        _labels, _classes, _lengths, _fad, _named_labels, _solvers, _rows, _guidance, _generation, _training_data,
-        _trainings, _networks, _channels, _bundled, refuse_local,
+        _labels, _classes, _lengths, _fad, _named_labels, _solvers, _rows, _guidance, _generation, _tasks,
+        _training_data, _trainings, _networks, _demucs, _channels, _bundled, refuse_local,
     ):  # fmt: skip
         check(config)
 
@@ -168,8 +171,19 @@ def _of(label: Any, known: Any, what: str = "data.classes") -> str:
 
 
 def _rows(config: Config) -> None:
-    """The rows of Table 2 are valid, and the windows of their filters fit."""
-    Rows(config)
+    """The rows of Table 2 are valid, also with what the grid and Figure 4 change; the windows of their filters fit."""
+    made, costs = Rows(config), config["costs"]["steps"]
+    for row in {**made.table, **made.grid}.values():
+        for cell in made.cells(row, row.chosen_on)[:1] if row.is_open else []:
+            if why := cell.refusal():
+                raise UserError(f"config: grid.solver, for {row.name}: the row {why}")
+    for row in made.table.values():
+        for steps in costs if row.costed else []:
+            if why := row.with_steps(steps).refusal():
+                raise UserError(
+                    f"config: costs.steps has {steps}, with which separation.rows.{row.name} {why}; or set its costed "
+                    "to false"
+                )
     for name, row in config["separation"]["rows"].items():
         for key in ("by_power", "wiener"):
             _window(f"config: separation.rows.{name}.{key}", row.get(key), config)
@@ -248,6 +262,14 @@ def _generation(config: Config) -> None:
                 )
 
 
+def _tasks(config: Config) -> None:
+    """The steps of the tasks of Figures 2 and 3 are stable."""
+    rows = Rows(config)
+    for task in Tasks(config, rows.systems, rows.table[Extractor.GRID]).named.values():
+        if why := task.refusal():
+            raise UserError(f"config: generation.{task.FAMILY}, with gamma_x, gamma_y and solver as they are: {why}")
+
+
 def _training_data(config: Config) -> None:
     check_text(config)
     data = config["training_data"]
@@ -312,6 +334,25 @@ def _networks(config: Config) -> None:
                 f"config: {where}: data.window is {window}, not a multiple of the network's stride {stride}; change "
                 "the window, or patch_factor and factors"
             )
+
+
+def _demucs(config: Config) -> None:
+    """A Demucs to be trained is not so deep that a frame of its innermost layer is longer than the window.
+
+    It pads what is shorter (`valid_length` of the package), so that a layer too many multiplies the work by its stride.
+    """
+    if not (config["baselines"]["train"] and "demucs_gibbs" in Rows(config).systems):
+        return
+    options, window = config["baselines"]["demucs_gibbs"]["model"]["demucs"], config["data"]["window"]
+    depth, kernel, stride, resample = (options.get(key, value) for key, value in DEMUCS.items())
+    length = 1
+    for _ in range(depth):
+        length = (length - 1) * stride + kernel
+    if length > window * (2 if resample else 1):
+        raise UserError(
+            f"config: baselines.demucs_gibbs.model.demucs: depth {depth}, kernel_size {kernel} and stride {stride} "
+            f"make a frame of the innermost layer longer than data.window, {window}; lower the depth"
+        )
 
 
 def _codec_hop(config: Config) -> int:

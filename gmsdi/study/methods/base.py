@@ -16,7 +16,7 @@ from gmsdi.study.setups import Frozen, Setup
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gmsdi.sampling.solver import Callback
+    from gmsdi.sampling.solver import Callback, Solver
 
 CONSTRAINED = "the stem that is the mixture minus the others; null means the best on the grid"
 
@@ -205,6 +205,24 @@ class Solved(Row):
     """
 
     solver: dict[str, Any]
+
+    def refusal(self) -> str | None:
+        """See `Row.refusal`: a solver that is not valid, or has too few steps for the method."""
+        from gmsdi.sampling.solver import Solver
+
+        try:
+            solver = Solver(**self.solver)
+        except UserError as error:
+            return f"has a solver that cannot be used: {error}"
+        why = self.too_few(solver)
+        return super().refusal() if why is None else f"is unstable: {why}"
+
+    def too_few(self, solver: Solver) -> str | None:
+        """Why the steps of a solver are too few for the method to be stable; None if they are not.
+
+        A Separator's are refused from `LOST` on: grids and Figure 4 also measure what too few steps cost.
+        """
+        return None
 
     def step_count(self) -> int:
         """Number of steps of the solver."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from gmsdi.settings import About, Count, Natural, NonNegative, Number
+from gmsdi.stability import LOST, gaussian_refusal, separator_refusal
 from gmsdi.study.counting import Taken, evaluation_sigmas, filled
 from gmsdi.study.methods.base import CONSTRAINED, Row, Solved
 from gmsdi.study.setups import DemucsGibbsSetup, MsdmSetup, WeakMsdmSetup
@@ -13,7 +14,7 @@ from gmsdi.study.setups import DemucsGibbsSetup, MsdmSetup, WeakMsdmSetup
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gmsdi.sampling.solver import Callback
+    from gmsdi.sampling.solver import Callback, Solver
     from gmsdi.systems.demucs_gibbs import GibbsSeparator
     from gmsdi.systems.msdm import JointMSDM
     from gmsdi.systems.weak_msdm import WeakMSDM
@@ -29,6 +30,10 @@ class Constrained(Solved):
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
         """See `Row.cells`: one row for each constrained stem; there is no guidance."""
         return [self.model_copy(update={"constrained": label}) for label in self.system.labels]
+
+    def too_few(self, solver: Solver) -> str | None:
+        """See `Solved.too_few`; both are the Separator of Eq. 13, with other networks."""
+        return separator_refusal(solver, len(self.system.labels), LOST)
 
     def separate(
         self,
@@ -70,6 +75,10 @@ class MsdmGaussian(Solved):
 
     kind: Literal["msdm_gaussian"] = "msdm_gaussian"
     system: MsdmSetup
+
+    def too_few(self, solver: Solver) -> str | None:
+        """See `Solved.too_few`."""
+        return gaussian_refusal(solver, len(self.system.labels))
 
     def separate(
         self,

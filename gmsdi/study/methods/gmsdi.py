@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gmsdi.sampling.solver import changed
 from gmsdi.settings import About, Count, Flag, Number, Positive, Share, check
+from gmsdi.stability import LOST, separator_refusal
 from gmsdi.study.counting import Run, Taken, taken_by
 from gmsdi.study.methods.base import CONSTRAINED, Solved
 from gmsdi.study.setups import GmsdiSetup
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gmsdi.inference import Consistency
-    from gmsdi.sampling.solver import Callback
+    from gmsdi.sampling.solver import Callback, Solver
     from gmsdi.systems.gmsdi import Gmsdi
 
 NEGATIVES = (
@@ -93,7 +94,7 @@ class Guided(Solved):
         if self.model and self.is_open:
             missing = " and ".join(key for key in self.OPEN if key not in self.fixed)
             return f"has its own model, which Table 1 does not cover; give its {missing}"
-        return None
+        return super().refusal()
 
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
         """See `Row.cells`: one row for each w."""
@@ -234,6 +235,10 @@ class Separator(Guided):
 
     kind: Literal["separator"] = "separator"
     constrained: Annotated[str | None, About(CONSTRAINED)] = None
+
+    def too_few(self, solver: Solver) -> str | None:
+        """See `Solved.too_few`."""
+        return separator_refusal(solver, len(self.system.labels), LOST)
 
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
         assert self.constrained is not None

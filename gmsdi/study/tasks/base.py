@@ -50,6 +50,13 @@ class Task(Frozen, ABC):
     clips: int
     shown: bool = True
 
+    def refusal(self) -> str | None:
+        """Why a job would refuse the combination of settings; None if it would not.
+
+        A search may ask for such a task: it shows which of its variants were refused (`gmsdi.study.tuning`).
+        """
+        return None
+
     @property
     def labels(self) -> list[str]:
         """The K labels."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from gmsdi.errors import UserError
 from gmsdi.settings import Number
+from gmsdi.stability import check_steps, coupling_of, gamma_from_config, natural_gamma
 from gmsdi.study.chunks import ALL, given_in, joined
 from gmsdi.study.counting import Run, Taken, taken_by
 from gmsdi.study.methods import Extractor
@@ -127,8 +130,8 @@ class Total(Mixed):
     """Total generation, Eq. 10.
 
     Attributes:
-        gamma_x: γ of the stems.
-        gamma_y: γ of the mixture.
+        gamma_x: γ of the stems; None is the method's default.
+        gamma_y: γ of the mixture; None is the method's default.
         noise: "independent" or "coupled", see `Pipeline.generate_windows`.
         consistent: whether the final stems sum exactly to the mixture.
     """
@@ -136,10 +139,16 @@ class Total(Mixed):
     SERIES: ClassVar[str] = "GMSDI"
 
     kind: Literal["total"] = "total"
-    gamma_x: Gamma
-    gamma_y: Gamma
+    gamma_x: Gamma | None = None
+    gamma_y: Gamma | None = None
     noise: Literal["independent", "coupled"] = "independent"
     consistent: bool = False
+
+    def refusal(self) -> str | None:
+        """See `Task.refusal`: steps that are unstable with γ."""
+        sources = len(self.rows)
+        gammas = {"gamma_x": natural_gamma(sources), "gamma_y": math.inf, **_gammas(self)}
+        return _unstable(self.solver, sources, **gammas)
 
     def generate(
         self,
@@ -167,10 +176,7 @@ class Total(Mixed):
         ]
 
     def _coupled(self) -> dict[str, Any]:
-        from gmsdi.inference import gamma_from_config
-
-        gammas = {"gamma_x": gamma_from_config(self.gamma_x), "gamma_y": gamma_from_config(self.gamma_y)}
-        return {**self._stems(), **gammas, "noise": self.noise, "consistent": self.consistent}
+        return {**self._stems(), **_gammas(self), "noise": self.noise, "consistent": self.consistent}
 
 
 class Groups(Total):
@@ -288,8 +294,8 @@ class Partial(Guided, Accompanied):
     """Partial generation, Eq. 12.
 
     Attributes:
-        gamma_x: γ of the stems.
-        gamma_y: γ of the mixture.
+        gamma_x: γ of the stems; None is the method's default.
+        gamma_y: γ of the mixture; None is the method's default.
         alpha: see `Pipeline.accompany_windows`.
         beta: see `Pipeline.accompany_windows`.
         given_noise: see `Pipeline.accompany_windows`.
@@ -298,11 +304,20 @@ class Partial(Guided, Accompanied):
     SERIES: ClassVar[str] = "GMSDI"
 
     kind: Literal["partial"] = "partial"
-    gamma_x: Gamma
-    gamma_y: Gamma
+    gamma_x: Gamma | None = None
+    gamma_y: Gamma | None = None
     alpha: Number = 1
     beta: Number = 1
     given_noise: Literal["fixed", "redrawn", "coupled"] = "fixed"
+
+    def refusal(self) -> str | None:
+        """See `Task.refusal`: steps that are unstable with γ, for any number of stems to generate."""
+        for sources in reversed(range(1, len(self.labels))):  # most of them need the largest
+            natural = natural_gamma(sources)
+            gammas = {"gamma_x": natural, "gamma_y": natural, **_gammas(self)}
+            if why := _unstable(self.solver, sources, **gammas, beta=self.beta):
+                return why
+        return None
 
     def accompany(
         self,
@@ -315,10 +330,8 @@ class Partial(Guided, Accompanied):
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See `Accompanied.accompany`."""
-        from gmsdi.inference import gamma_from_config
-
         own: dict[str, Any] = {"alpha": self.alpha, "beta": self.beta, "given_noise": self.given_noise}
-        own |= {"gamma_x": gamma_from_config(self.gamma_x), "gamma_y": gamma_from_config(self.gamma_y)}
+        own |= _gammas(self)
         return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own, **self._stems())
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
@@ -387,3 +400,21 @@ class Conditioned(Guided, Accompanied):
 def _acts(*gammas: Gamma) -> bool:
     """Whether a likelihood acts at some noise level."""
     return any(gamma != float("inf") for gamma in gammas)
+
+
+def _gammas(task: Total | Partial) -> dict[str, Any]:
+    """Those of γ that are given."""
+    given = {"gamma_x": task.gamma_x, "gamma_y": task.gamma_y}
+    return {name: gamma_from_config(gamma) for name, gamma in given.items() if gamma is not None}
+
+
+def _unstable(solver: Mapping[str, Any], sources: int, **own: Any) -> str | None:
+    """Why the likelihood terms of so many sources, `coupling_of` with `own`, are unstable with a solver."""
+    from gmsdi.sampling.solver import Solver
+
+    try:
+        made = Solver(**solver)
+        check_steps(lambda sigma: coupling_of(sigma, sources, **own), sources + 1, made.sigmas(), step=made.step)
+    except UserError as error:
+        return str(error)
+    return None

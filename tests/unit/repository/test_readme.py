@@ -2,12 +2,15 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 
+from gmsdi.study.gallery import _separated
 from tests import REPO
 
 README = REPO / "README.md"
@@ -58,3 +61,15 @@ def test_step_by_step_the_stems_sum_to_the_mixture(examples):
     assert stems.shape == (2, 3, 1, 4096)
     torch.testing.assert_close(stems.sum(1), mixture, rtol=0, atol=1e-5)
     assert 0.02 < stems.std() < 0.4
+
+
+def test_the_command_after_the_demo_is_that_which_the_demo_prints():
+    """Of a file that the gallery leaves: the first example of the Separator begins with its mixture."""
+    command = "gmsdi separate results/mini/gallery/separator-1-01.flac"
+    assert command in README.read_text()
+    assert command in (REPO / "Makefile").read_text()
+    windows = SimpleNamespace(stems=lambda ids: np.ones((1, 2, 8), np.float32), labels=["A", "B"], sample_rate=8000)
+    table = pd.DataFrame([{"chunk": 0, "track": "t", "offset": 0, "active": "A, B"}])
+    ((_, rows),) = _separated(windows, table, np.zeros((1, 2, 8), np.float32), 1)
+    assert rows[0][0] == "Mixture"
+    np.testing.assert_array_equal(rows[0][3], 2)

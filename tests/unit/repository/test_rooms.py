@@ -11,7 +11,7 @@ PACKAGE = REPO / "gmsdi"
 FLOORS = [
     {"errors"},
     {"settings", "io"},
-    {"types", "level", "data"},
+    {"types", "level", "stability", "data"},
     {"models"},
     {"inference", "metrics"},
     {"sampling"},

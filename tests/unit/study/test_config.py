@@ -198,6 +198,21 @@ def test_mistakes_are_named_in_one_line(change, message):
         ("separation: {rows: {x: {title: X, kind: extractor, wiener: {seconds: 99}}}}", "x.wiener.seconds is 99"),
         ("data: {mini: {section_sizes: {'9': 1}}}", "section_sizes has the key '9'"),
         ("base: dmeo", "base is 'dmeo', which is not a file"),
+        ("generation: {total: {gamma_x: 0.0001}}", "generation.total, with gamma_x, gamma_y and solver as they are: "),
+        ("generation: {total: {gamma_x: {sigma: 2}, gamma_y: {sigma: 0.3}}}", "unstable; raise gamma: 2.24*sigma"),
+        ("generation: {partial: {gamma_x: 0.0001}}", "it is unstable; raise gamma: 2*sigma is stable"),
+        ("generation: {groups: [[Bass, Drums], [Guitar, Piano]], total: {gamma_x: 0.1}}", "config: generation.total"),
+        ("separation: {rows: {msdm_gaussian: {solver: {steps: 3}}}}", "3 steps are too few for the Gaussian "
+         "separator of 4 stems: step 1 multiplies the mixture's error by -2.34; take 22 steps or more"),
+        ("{costs: {steps: [50, 2]}, separation: {rows: {msdm_gaussian: {costed: true}}}}", "costs.steps has 2, with "
+         "which separation.rows.msdm_gaussian is unstable"),
+        ("{costs: {steps: [5]}, separation: {rows: {x: {kind: projected, w: 1, solver: {steps: 1, sigma_min: 2}}}}}",
+         "costs.steps has 5, with which separation.rows.x has a solver that cannot be used: sigma_min and"),
+        ("separation: {rows: {separator: {solver: {steps: 2, sigma_max: 2000}}}}", "2 steps are too few for the"),
+        ("separation: {rows: {weak_msdm: {solver: {steps: 4, sigma_max: 100}}}}", "4 steps are too few for the"),
+        ("separation: {rows: {msdm: {solver: {steps: 4, sigma_max: 100}}}}", "4 steps are too few for the"),
+        ("grid: {solver: {steps: 4, sigma_max: 1000}}", "grid.solver, for separator: the row is unstable: 4 steps are"),
+        ("baselines: {train: true, demucs_gibbs: {model: {demucs: {depth: 20}}}}", "depth 20, kernel_size 16 and"),
     ],
 )  # fmt: skip
 def test_what_a_job_would_refuse_is_refused_before_it(tmp_path, overlay, message):
@@ -223,6 +238,46 @@ def test_a_row_may_have_a_model_whose_overlapping_windows_fill_the_chunks(tmp_pa
     else:
         with pytest.raises(UserError, match=f"data.window is {window}, but the model of separation.rows.x.model was"):
             validate(load(file))
+
+
+def test_a_search_of_which_no_variant_can_run_is_refused(tmp_path):
+    """One that is unstable is shown beside the others; all of them would make the job fail."""
+    file = tmp_path / "own.yaml"
+    for gammas, runs in (("[0.001, {sigma: 3}]", True), ("[0.001, 0.002]", False)):
+        file.write_text(f"tuning: {{searches: {{a: {{of: [total], vary: {{gamma_x: {gammas}}}}}}}}}")
+        config = validate(load(file))
+        if runs:
+            assert len(Study(config).searches["a"].tasks) == 2
+        else:
+            with pytest.raises(UserError, match=r"tuning.searches.a: no variant can run: step 1 of 8"):
+                Study(config)
+
+
+@pytest.mark.parametrize("left_out", ["gamma_x", "gamma_y"])
+def test_gammas_that_are_left_out_are_the_methods_defaults(left_out):
+    config = load()
+    for task in ("total", "partial"):
+        del config["generation"][task][left_out]
+    tasks = Study(validate(config)).tasks
+    assert getattr(tasks["total"], left_out) is getattr(tasks["partial"], left_out) is None
+    assert left_out not in tasks["total"]._coupled()
+
+
+def test_depths_of_demucs_are_those_that_the_window_has_room_for(tmp_path):
+    """The package pads to its valid length: to little more than the window, or to many times as much."""
+    from demucs.demucs import Demucs
+
+    file = tmp_path / "own.yaml"
+    for depth, fits in ((6, True), (7, True), (8, False)):
+        options = {"depth": depth, "kernel_size": 8, "stride": 4, "resample": True}
+        net = Demucs(["a"], channels=1, growth=1, lstm_layers=0, norm_starts=99, dconv_mode=0, **options)
+        assert (net.valid_length(32768) < 1.5 * 32768) == fits
+        file.write_text(f"baselines: {{train: true, demucs_gibbs: {{model: {{demucs: {json.dumps(options)}}}}}}}")
+        if fits:
+            validate(load(file))
+        else:
+            with pytest.raises(UserError, match=f"depth {depth}"):
+                validate(load(file))
 
 
 def test_every_default_is_written_out(tmp_path):
