@@ -16,6 +16,7 @@ from gmsdi.errors import UserError
 from gmsdi.study.config.files import slug
 
 if TYPE_CHECKING:
+    from gmsdi.sampling.solver import Callback
     from gmsdi.systems.base import System
 
 MIXTURE, STEMS = "mixture", "stems"
@@ -64,6 +65,22 @@ class Setup(Frozen, ABC):
             UserError: if a folder has no valid model of this kind, or its labels differ.
         """
 
+    @abstractmethod
+    def rehearse(self, model: Any, *, steps: int, signals: int, window: int, device: str, callback: Callback) -> int:
+        """Run one of the system's networks, with guidance if it has any, so that it can be timed.
+
+        Args:
+            model: one of `models`, opened on the device.
+            steps: number of evaluations.
+            signals: number of signals in each call.
+            window: length of the signals in samples.
+            device: of the model.
+            callback: called after each evaluation.
+
+        Returns:
+            The number of signals that the network has denoised.
+        """
+
     def network(self, model: str, own: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration for `gmsdi.models.checkpoint.build_model` to build a model, without shared keys.
 
@@ -107,6 +124,16 @@ class GmsdiSetup(Setup):
 
         return load_gmsdi(folders[0], self.labels, self.prompts, seconds=self.seconds, **options)
 
+    def rehearse(self, model: Any, *, steps: int, signals: int, window: int, device: str, callback: Callback) -> int:
+        """See `Setup.rehearse`: single stems."""
+        from gmsdi.pipeline import Pipeline
+        from gmsdi.sampling.solver import Guidance, Solver
+
+        run = Pipeline(model, model.config, device=device, max_batch=signals, fixed_batch=True)
+        given: dict[str, Any] = {"seeds": range(signals), "callback": callback}
+        run.sample_windows([self.labels[0]] * signals, solver=Solver(steps=steps), guidance=Guidance(w=1.0), **given)
+        return run.evaluations
+
 
 class MsdmSetup(Setup):
     """The joint model of MSDM.
@@ -123,6 +150,15 @@ class MsdmSetup(Setup):
         from gmsdi.systems.msdm import load_joint
 
         return self._of_the_data(load_joint(folders[0], clamp=self.clamp, **options))
+
+    def rehearse(self, model: Any, *, steps: int, signals: int, window: int, device: str, callback: Callback) -> int:
+        """See `Setup.rehearse`: all stems."""
+        from gmsdi.sampling.solver import Solver
+        from gmsdi.systems.msdm import JointMSDM
+
+        run = JointMSDM(model, model.config, device=device, max_batch=signals, fixed_batch=True)
+        run.generate(solver=Solver(steps=steps), seeds=range(signals), callback=callback)
+        return run.evaluations
 
 
 class WeakMsdmSetup(Setup):
@@ -146,6 +182,16 @@ class WeakMsdmSetup(Setup):
 
         return self._of_the_data(load_weak(dict(zip(self.labels, folders, strict=True)), clamp=self.clamp, **options))
 
+    def rehearse(self, model: Any, *, steps: int, signals: int, window: int, device: str, callback: Callback) -> int:
+        """See `Setup.rehearse`: stems of the first label."""
+        from gmsdi.sampling.solver import Solver
+        from gmsdi.systems.weak_msdm import WeakMSDM
+
+        label = self.labels[0]
+        run = WeakMSDM({label: model}, model.config, device=device, max_batch=signals, fixed_batch=True)
+        run.sample([label] * signals, solver=Solver(steps=steps), seeds=range(signals), callback=callback)
+        return run.evaluations
+
 
 class DemucsGibbsSetup(Setup):
     """Demucs + Gibbs."""
@@ -157,6 +203,17 @@ class DemucsGibbsSetup(Setup):
         from gmsdi.systems.demucs_gibbs import load_gibbs
 
         return self._of_the_data(load_gibbs(folders[0], **options))
+
+    def rehearse(self, model: Any, *, steps: int, signals: int, window: int, device: str, callback: Callback) -> int:
+        """See `Setup.rehearse`; the network's first pass is no step of the chain."""
+        import torch
+
+        from gmsdi.systems.demucs_gibbs import GibbsSeparator
+
+        run = GibbsSeparator(model, max_batch=signals, fixed_batch=True)
+        mixtures = torch.randn(signals, 1, window, device=device)
+        run.separate(mixtures, steps=steps - 1, seeds=range(signals), callback=callback)
+        return run.evaluations
 
     def network(self, model: str, own: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, Any]:
         """See `Setup.network`; this is not a diffusion model."""

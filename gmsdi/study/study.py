@@ -11,6 +11,7 @@ from typing import Any
 from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.models.clap import CLAPS
 from gmsdi.study.config import Config, digest
+from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import Extractor, Row
 from gmsdi.study.pretrained import is_pretrained
@@ -196,17 +197,7 @@ class Study:
     def dataset_id(self) -> str:
         """Folder name of the dataset; runs with the same chunks share it."""
         data, kind = self.config["data"], self.config["data"]["kind"]
-        used = {
-            "mini": ("seed", "root", "mini"),
-            "midi": ("seed", "tracks", "midi"),
-            "slakh": ("root", "source", "tracks"),
-            "stems": ("seed", "root", "tracks", "stems"),
-        }
-        own = {key: data[key] for key in used.get(kind, ())}
-        if kind == "mini":
-            own["mini"] = {key: value for key, value in data["mini"].items() if key != "tracks"}
-        if kind == "midi":
-            own["midi"] = {key: value for key, value in data["midi"].items() if key != "time_limit"}
+        own = KINDS[kind].identity(data)
         shared = {key: data[key] for key in ("kind", "sample_rate", "window", "min_active", "classes")}
         shared |= {"channels": data["channels"]} if data["channels"] > 1 else {}
         return f"{kind}-{digest([shared, own])}"

@@ -22,7 +22,7 @@ from gmsdi.study.config import digest, over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
-from gmsdi.study import midi, pretrained
+from gmsdi.study import data_kinds, midi, pretrained
 from gmsdi.study.config.engines import require_engines
 from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
@@ -127,7 +127,7 @@ def jamendo_tracks(wildcards):
 # Slakh2100: its archive, and the receipt of unpacked tracks.
 VERSION = VERSIONS[config["data"]["source"]]
 DOWNLOAD = config["data"]["download"]
-SLAKH = config["data"]["root"] or f"{DOWNLOAD['folder']}/{VERSION.folder}"
+SLAKH = data_kinds.SLAKH.folder(config["data"])
 UNPACKED = f"{DOWNLOAD['folder']}/{VERSION.folder}-{digest(STUDY.selection())}.json"
 if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLAKH).is_dir():
     sys.exit(f"config: data.root: no folder {SLAKH}; set it to the folder of the data set, or to null to download it")
@@ -180,23 +180,16 @@ def song_lists(split):
 
 def dataset(wildcards):
     """The file or folder that shows that the data set of a part is there."""
-    if config["data"]["kind"] in ("mini", "midi"):
-        return f"<data>/{wildcards.part}/{'slakh' if config['data']['kind'] == 'mini' else 'tracks'}"
+    if made := data_kinds.KINDS[config["data"]["kind"]].MADE:
+        return f"<data>/{wildcards.part}/{made}"
     return SLAKH if config["data"]["root"] else UNPACKED
 
 
 def chunking(wildcards):
     """Settings of gmsdi.data.windows.build_windows, or of build_multitrack_windows."""
-    data, split = config["data"], split_of(wildcards)
+    data = config["data"]
     settings = {key: data[key] for key in ["sample_rate", "window", "channels", "classes", "min_active"]}
-    if data["kind"] == "midi":
-        return {**settings, "split": split, "classes": {label: [label] for label in data["classes"]}}
-    if data["kind"] == "mini":
-        return {**settings, "split": split}
-    if data["kind"] == "stems":
-        own = {"splits": {**data["stems"]["splits"], "seed": data["seed"]}, "first": data["tracks"][split]}
-        return {**settings, "split": split, **own, **{key: data["stems"][key] for key in ["activity", "gain_db"]}}
-    return {**settings, "root": SLAKH, "split": split, "version": data["source"], "first": data["tracks"][split]}
+    return {**settings, **data_kinds.KINDS[data["kind"]].cutting(data, split_of(wildcards))}
 
 
 # Models that come with the package are parameters, not inputs: by name and digest, wherever the package is.

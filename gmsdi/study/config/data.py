@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from annotated_types import Len
 
 from gmsdi.data.settings import Activity, Limits, MidiConfig, MiniConfig, Splits, Variety
 from gmsdi.settings import Bounded, Count, Natural, NonNegative, Number
 from gmsdi.study.config.base import Changes, Model, Unique, about, choice, model_of, section
+from gmsdi.study.data_kinds import KINDS
 
 Rate = Annotated[int, Bounded(whole=True, ge=1000)]
 Window = Annotated[int, Bounded(whole=True, ge=1024)]
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
     class PlayedSettings(Model):
         """Created below; this is for type checkers."""
 
+    DataKinds: TypeAlias = str
+
 else:
+    DataKinds = Literal[tuple(KINDS)]
     VarietySettings, LimitSettings, ActivitySettings = model_of(Variety), model_of(Limits), model_of(Activity)
     SplitSettings = model_of(Splits, omit=frozenset({"seed"}))
     MiniSettings = model_of(MiniConfig, omit=frozenset({"sample_rate", "tracks"}))
@@ -178,12 +182,7 @@ class Midi(PlayedSettings):
 class Data(Model):
     """The dataset, and how it is cut into chunks."""
 
-    kind: Literal["mini", "midi", "slakh", "stems"] = choice(
-        "mini",
-        "mini: composed and rendered by gmsdi; midi: MIDI songs, from folders or composed by gmsdi, rendered with "
-        "SoundFonts; slakh: Slakh2100, downloaded or from a folder; stems: your own multi-tracks, any folder of them, "
-        "named by `root`",
-    )
+    kind: DataKinds = choice("mini", "; ".join(f"{name}: {kind.TOLD}" for name, kind in KINDS.items()))
     source: Literal["slakh2100", "slakh2100_redux", "babyslakh"] = choice(
         "slakh2100_redux",
         "slakh: the data set and its splits. slakh2100: the original splits by number, 1500/375/225 tracks; "

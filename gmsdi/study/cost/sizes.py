@@ -14,6 +14,7 @@ from gmsdi.data.slakh import list_tracks
 from gmsdi.data.versions import VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study.cost.dag import Job
+from gmsdi.study.data_kinds import SLAKH
 from gmsdi.study.study import Study
 from gmsdi.study.work import JAMENDO_COUNT, Cutting, EmbeddingWindows, Sizes, jamendo_tracks
 
@@ -98,7 +99,7 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
     if data["kind"] != "slakh":
         return None, f"{part}: unknown"
     version, first = VERSIONS[data["source"]], data["tracks"][split]
-    root = Path(data["root"] or Path(data["download"]["folder"]) / version.folder)
+    root = Path(SLAKH.folder(data))
     try:
         tracks = list_tracks(root, split, version=data["source"], first=first)
     except UserError:

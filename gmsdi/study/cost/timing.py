@@ -125,39 +125,12 @@ def _fresh(study: Study, model: str) -> Any:
 
 def _time_sampling(study: Study, network: str, device: str, repetitions: int) -> tuple[Seconds, int, int]:
     """Seconds of an evaluation, the network's parameters, and its peak memory in bytes."""
-    import torch
-
-    from gmsdi.pipeline import Pipeline
-    from gmsdi.sampling.solver import Guidance, Solver
-    from gmsdi.systems.demucs_gibbs import GibbsSeparator
-    from gmsdi.systems.msdm import JointMSDM
-    from gmsdi.systems.weak_msdm import WeakMSDM
-
-    model, labels = _model(study, network, device), study.labels
-    clock, rows = Clock(device), CALL
-    options: dict[str, Any] = {"device": device, "max_batch": rows, "fixed_batch": True}
-    seeds, steps = list(range(rows)), repetitions + 1
-    sampling: dict[str, Any] = {
-        "solver": Solver("euler", steps=steps),
-        "seeds": seeds,
-        "callback": lambda *_: clock.tick(),
-    }
-    run: Any
-    if network == "gmsdi":
-        run = Pipeline(model, model.config, **options)
-        run.sample_windows([labels[0]] * rows, guidance=Guidance(w=1.0), **sampling)
-    elif network == "msdm":
-        run = JointMSDM(model, model.config, **options)
-        run.generate(**sampling)
-    elif network == "weak_msdm":
-        run = WeakMSDM({labels[0]: model}, model.config, **options)
-        run.sample([labels[0]] * rows, **sampling)
-    else:
-        run = GibbsSeparator(model, max_batch=rows, fixed_batch=True)
-        mixtures = torch.randn(rows, 1, study.config["data"]["window"], device=device)
-        run.separate(mixtures, steps=steps - 1, seeds=seeds, callback=sampling["callback"])
+    system, model = study.systems[network], _model(study, network, device)
+    clock, steps = Clock(device), repetitions + 1
+    given: dict[str, Any] = {"signals": CALL, "window": study.config["data"]["window"], "device": device}
+    evaluations = system.rehearse(model, steps=steps, **given, callback=lambda *_: clock.tick())
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return clock.seconds(run.evaluations / steps), parameters, clock.memory()
+    return clock.seconds(evaluations / steps), parameters, clock.memory()
 
 
 def _time_training(

@@ -10,6 +10,7 @@ import yaml
 from gmsdi.errors import UserError
 from gmsdi.study import midi
 from gmsdi.study.config import load, validate
+from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.methods import load_row, without_steps
 from gmsdi.study.study import CLAP_KEYS, Study
 from gmsdi.study.tasks import Single, load_task
@@ -410,3 +411,26 @@ def test_two_sources_of_a_kind_have_different_songs(config):
     assert list(seeds) == ["drawn-1", "composed-2", "drawn-3", "drawn-4"]
     assert seeds["drawn-1"] == seeds["composed-2"] == changed["data"]["seed"]
     assert len({seeds["drawn-1"], seeds["drawn-3"], seeds["drawn-4"]}) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_that_the_tracks_of_a_kind_depend_on_names_their_folder(kind):
+    config = validate(load())
+    data = {**config["data"], "kind": kind}
+    name = Study({**config, "data": data}).dataset_id()
+    assert name.startswith(f"{kind}-")
+    own = [key for key in (kind, "root", "source", "seed") if key in KINDS[kind].KEYS]
+    assert len(own) >= 2
+    for key in own:
+        other = {**data[key], "other": 1} if isinstance(data[key], dict) else f"other than {data[key]}"
+        assert Study({**config, "data": {**data, key: other}}).dataset_id() != name, key
+    for key, left_out in KINDS[kind].LEFT_OUT.items():
+        same = {**data, key: {**data[key], left_out: "other"}}
+        assert KINDS[kind].identity(same) == KINDS[kind].identity(data)
+
+
+def test_a_kind_of_data_without_an_entry_has_no_folder():
+    config = validate(load())
+    config["data"]["kind"] = "other"
+    with pytest.raises(KeyError, match="other"):
+        Study(config).dataset_id()

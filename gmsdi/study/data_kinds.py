@@ -1,0 +1,94 @@
+"""The kinds of data sets (`data.kind`): what each depends on, and how it is cut into windows. No torch.
+
+CONTRIBUTING.md lists what else a new kind needs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from gmsdi.data.versions import VERSIONS
+
+
+class DataKind(ABC):
+    """A kind of data set, by the section `data` of a configuration.
+
+    Attributes:
+        TOLD: what it is, for `config/README.md`.
+        KEYS: the keys of `data` on which its tracks depend, besides those that all kinds have. Runs that agree in them
+            share their windows.
+        LEFT_OUT: for a section among these, the key in it on which no track depends.
+        MADE: the folder of a part in which the workflow makes its tracks; None if they are somebody else's.
+    """
+
+    TOLD: ClassVar[str]
+    KEYS: ClassVar[tuple[str, ...]]
+    LEFT_OUT: ClassVar[Mapping[str, str]] = {}
+    MADE: ClassVar[str | None] = None
+
+    def identity(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What its tracks depend on, besides what all kinds have."""
+        own = {key: data[key] for key in self.KEYS}
+        for name, without in self.LEFT_OUT.items():
+            own[name] = {key: value for key, value in data[name].items() if key != without}
+        return own
+
+    def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
+        """Settings of `gmsdi.data.windows.build_windows` besides those of all kinds."""
+        return {"split": split}
+
+
+class Mini(DataKind):
+    """Pieces by our composer. A part's name has the number of its tracks."""
+
+    TOLD: ClassVar[str] = "composed and rendered by gmsdi"
+    KEYS: ClassVar[tuple[str, ...]] = ("seed", "root", "mini")
+    LEFT_OUT: ClassVar[Mapping[str, str]] = {"mini": "tracks"}
+    MADE: ClassVar[str | None] = "slakh"
+
+
+class Midi(DataKind):
+    """MIDI songs."""
+
+    TOLD: ClassVar[str] = "MIDI songs, from folders or composed by gmsdi, rendered with SoundFonts"
+    KEYS: ClassVar[tuple[str, ...]] = ("seed", "tracks", "midi")
+    LEFT_OUT: ClassVar[Mapping[str, str]] = {"midi": "time_limit"}
+    MADE: ClassVar[str | None] = "tracks"
+
+    def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
+        """See `DataKind.cutting`; a rendered stem is named by its label."""
+        return {"split": split, "classes": {label: [label] for label in data["classes"]}}
+
+
+class Slakh(DataKind):
+    """Slakh2100."""
+
+    TOLD: ClassVar[str] = "Slakh2100, downloaded or from a folder"
+    KEYS: ClassVar[tuple[str, ...]] = ("root", "source", "tracks")
+
+    def folder(self, data: Mapping[str, Any]) -> str:
+        """The folder of its tracks."""
+        return data["root"] or f"{data['download']['folder']}/{VERSIONS[data['source']].folder}"
+
+    def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
+        """See `DataKind.cutting`."""
+        return {"root": self.folder(data), "split": split, "version": data["source"], "first": data["tracks"][split]}
+
+
+class Stems(DataKind):
+    """Any folder of multi-tracks."""
+
+    TOLD: ClassVar[str] = "your own multi-tracks, any folder of them, named by `root`"
+    KEYS: ClassVar[tuple[str, ...]] = ("seed", "root", "tracks", "stems")
+
+    def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
+        """Settings of `gmsdi.data.windows.build_multitrack_windows` besides those of all kinds."""
+        own = {"splits": {**data["stems"]["splits"], "seed": data["seed"]}, "first": data["tracks"][split]}
+        return {"split": split, **own, **{key: data["stems"][key] for key in ("activity", "gain_db")}}
+
+
+SLAKH = Slakh()
+KINDS: dict[str, DataKind] = {"mini": Mini(), "midi": Midi(), "slakh": SLAKH, "stems": Stems()}
+"""The kinds by their names in the configuration."""
