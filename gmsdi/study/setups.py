@@ -55,7 +55,7 @@ class Setup(Frozen, ABC):
 
         Args:
             folders: folders of the models, in the order of `models`.
-            options: `device`, `precision`, `max_batch` and `fixed_batch`, see `gmsdi.pipeline.load`.
+            options: `device`, `precision`, `max_batch` and `fixed_batch`, see `gmsdi.systems.gmsdi.load_gmsdi`.
 
         Raises:
             UserError: if a folder has no valid model of this kind, or its labels differ.

@@ -127,7 +127,8 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
     """Seconds of an evaluation, the network's parameters, and its peak memory in bytes."""
     import torch
 
-    from gmsdi.pipeline import Pipeline
+    from gmsdi import tasks
+    from gmsdi.sampling.session import Batch, Session
     from gmsdi.sampling.solver import Guidance, Solver
     from gmsdi.systems.demucs_gibbs import GibbsSeparator
     from gmsdi.systems.msdm import JointMSDM
@@ -137,15 +138,16 @@ def _time_sampling(study: Study, network: str, device: str, repetitions: int) ->
     clock, rows = Clock(device), CALL
     options: dict[str, Any] = {"device": device, "max_batch": rows, "fixed_batch": True}
     seeds, steps = list(range(rows)), repetitions + 1
+    solver = Solver("euler", steps=steps)
     sampling: dict[str, Any] = {
-        "solver": Solver("euler", steps=steps),
+        "solver": solver,
         "seeds": seeds,
         "callback": lambda *_: clock.tick(),
     }
     run: Any
     if network == "gmsdi":
-        run = Pipeline(model, model.config, **options)
-        run.sample_windows([labels[0]] * rows, guidance=Guidance(w=1.0), **sampling)
+        run = Session(model, solver, Guidance(w=1.0), Batch(rows, fixed=True))
+        tasks.sample(run, [labels[0]] * rows, seeds=seeds, progress=sampling["callback"])
     elif network == "msdm":
         run = JointMSDM(model, model.config, **options)
         run.generate(**sampling)

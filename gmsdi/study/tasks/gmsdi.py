@@ -121,7 +121,7 @@ class Total(Mixed):
     Attributes:
         gamma_x: γ of the stems.
         gamma_y: γ of the mixture.
-        noise: "independent" or "coupled", see `Pipeline.generate_windows`.
+        noise: "independent" or "coupled", see `gmsdi.tasks.generate`.
         consistent: whether the final stems sum exactly to the mixture.
     """
 
@@ -184,8 +184,8 @@ class Sequential(Mixed):
 
     Attributes:
         order: order of the labels; None draws an order for each clip.
-        share: see `Pipeline.generate_sequential_windows`.
-        lags: see `Pipeline.generate_sequential_windows`.
+        share: see `gmsdi.tasks.generate_sequential`.
+        lags: see `gmsdi.tasks.generate_sequential`.
     """
 
     PLACE: ClassVar[int] = 2
@@ -240,6 +240,7 @@ class Extracted(Mixed):
     ) -> np.ndarray:
         """See `Task.generate`."""
         from gmsdi.sampling.solver import Guidance, Solver
+        from gmsdi.tasks import Average
 
         own = self.extraction
         assert own.w is not None
@@ -249,7 +250,7 @@ class Extracted(Mixed):
             separation_solver=Solver(**own.solver),
             separation_guidance=Guidance(w=own.w, **own.guidance),
             consistent=own.consistency(system.sample_rate),
-            samples=own.samples,
+            average=Average(own.samples),
             **self._stems(),
         )
         return with_mixture(*made)
@@ -265,9 +266,9 @@ class Partial(Guided, Accompanied):
     Attributes:
         gamma_x: γ of the stems.
         gamma_y: γ of the mixture.
-        alpha: see `Pipeline.accompany_windows`.
-        beta: see `Pipeline.accompany_windows`.
-        given_noise: see `Pipeline.accompany_windows`.
+        alpha: see `gmsdi.tasks.accompany`.
+        beta: see `gmsdi.tasks.accompany`.
+        given_noise: see `gmsdi.tasks.accompany`.
     """
 
     SERIES: ClassVar[str] = "GMSDI"
@@ -305,8 +306,8 @@ class Conditioned(Guided, Accompanied):
     """Partial generation beyond the paper: the accompaniment is denoised together with the clean given stems.
 
     Attributes:
-        share: see `Pipeline.accompany_conditioned_windows`.
-        lags: see `Pipeline.accompany_conditioned_windows`.
+        share: see `gmsdi.tasks.accompany_conditioned`.
+        lags: see `gmsdi.tasks.accompany_conditioned`.
     """
 
     PLACE: ClassVar[int] = 1

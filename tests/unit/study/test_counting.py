@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from gmsdi.models.demucs import ConditionalSeparator
-from gmsdi.pipeline import Pipeline
 from gmsdi.sampling import samplers
+from gmsdi.sampling.session import Batch
 from gmsdi.sampling.solver import Solver
 from gmsdi.study import methods
 from gmsdi.study.config import load, validate
@@ -25,6 +25,7 @@ from gmsdi.systems.gmsdi import Gmsdi
 from gmsdi.systems.msdm import JointMSDM
 from gmsdi.systems.weak_msdm import WeakMSDM
 from tests import REPO
+from tests.helpers.pipes import model_of
 from tests.helpers.rows import make_row, make_task
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -56,7 +57,7 @@ def system(kind):
     if kind == "demucs_gibbs":
         net = torch.nn.Sequential(torch.nn.Conv1d(9, 4, 1), torch.nn.Unflatten(1, (4, 1)))
         return GibbsSeparator(ConditionalSeparator(net, config), **options)
-    return Gmsdi(Pipeline(Halving(), config, **options), LABELS)
+    return Gmsdi(model_of(Halving(), config), LABELS, batch=Batch(CALL, fixed=True))
 
 
 @pytest.mark.parametrize(
