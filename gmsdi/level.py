@@ -11,7 +11,7 @@ quieter.
 
 The level belongs to a piece, not to a window of it: a solo is quieter than the full mix, and was so in training. A song
 therefore has one gain, from beginning to end and for all channels, and windows of a known piece use the level of that
-piece (the `levels` of the pipeline's methods). Only a window without context is measured on its own.
+piece (the `levels` of `gmsdi.tasks`). Only a window without context is measured on its own.
 
 Where a mixture is silent, so are its stems: nothing is sampled there (`Rests`).
 """

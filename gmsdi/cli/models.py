@@ -22,7 +22,7 @@ def models(
     """List models with their stems and presets."""
     from types import SimpleNamespace
 
-    from gmsdi.models import registry
+    from gmsdi.models import families, registry
 
     for where in model or registry.bundled():
         config = registry.config_of(where)
@@ -34,7 +34,7 @@ def models(
         typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
         _list_presets(SimpleNamespace(**{"sigma_data": 0.1, **config}))
     if not model:
-        for family in registry.families():
+        for family in families.names():
             typer.echo(f"{family}:... (a family of models; each says itself what follows the colon)")
 
 
@@ -61,7 +61,7 @@ def _describe_pipeline(where: str) -> None:
     from gmsdi.study.pretrained import find
 
     found = find("--model", where)
-    if found is None or not is_pipeline(found.folder):
+    if found is None or found.folder is None or not is_pipeline(found.folder):
         raise UserError(
             f"{where}: neither a model folder nor a pipeline; other models cannot be described without loading them"
         )

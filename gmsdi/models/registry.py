@@ -1,7 +1,7 @@
 """Open a model by its name or folder.
 
-Model folders of this package are opened here, and pipelines of diffusers by `gmsdi.models.adapters.pipelines`. A family
-of other models registers a name and how it is opened:
+Model folders of this package are opened here, pipelines of diffusers by `gmsdi.models.adapters.pipelines`, and models
+of other families as their packages say (`gmsdi.models.families`):
 
     register("mine", load)          # load(rest, device=..., precision=...) -> Model
     gmsdi.load("mine:checkpoint.pt")
@@ -11,39 +11,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
-from gmsdi.models import hub
+from gmsdi.models import families, hub
 from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
+from gmsdi.models.described import is_pipeline
 from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.families import register
 from gmsdi.models.folders import CONFIG, WEIGHTS, read_config
 from gmsdi.models.protocol import Model
 
+__all__ = ["bundled", "config_of", "folder_of", "load", "load_for", "open_folder", "register"]
+
 BUNDLED = Path(__file__).parents[1] / "weights"
-
-
-class Loader(Protocol):
-    """How a family opens its models."""
-
-    def __call__(self, where: str, *, device: str, precision: str) -> Model:
-        """Open a model.
-
-        Args:
-            where: what follows the family's name.
-            device: see `load`.
-            precision: see `load`.
-        """
-
-
-_FAMILIES: dict[str, Loader] = {}
-
-
-def register(name: str, loader: Loader) -> None:
-    """Register a family of models under a name; `load` takes it alone or followed by a colon."""
-    _FAMILIES[name] = loader
 
 
 def bundled() -> list[str]:
@@ -57,38 +40,46 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
     Args:
         where: a model folder or the folder of a pipeline of diffusers; a repository with one of them on the Hugging
             Face Hub, "owner/name" or "owner/name@revision"; the name of a model that comes with the package, "mini"; or
-            of a registered family, with what the family takes after a colon.
+            of a family (`gmsdi.models.families`), with what the family takes after a colon.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
         seconds: length of the windows in which a diffusers pipeline denoises; None means the length that it was trained
             at, or the default of its family if it takes any length.
 
     Raises:
-        UserError: if there is no such model, or the device does not exist.
+        UserError: if there is no such model, its family cannot be imported, or the device does not exist.
     """
-    family, _, rest = str(where).partition(":")
-    if family in _FAMILIES:
-        return _FAMILIES[family](rest, device=device, precision=precision)
+    if (family := families.loader_of(where)) is not None:
+        loader, rest = family
+        return loader(rest, device=device, precision=precision)
     folder = folder_of(where)
-    if (folder / pipelines.INDEX).is_file():
+    if is_pipeline(folder):
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
         raise UserError(f"{where}: not a diffusers pipeline, so that its window is fixed; leave out seconds")
     return open_folder(folder, device=device, precision=precision)
 
 
+def load_for(where: str | Path, seconds: float | None, *, device: str = "auto", precision: str = "auto") -> Model:
+    """`load` for windows of so many seconds, where a model has none of its own."""
+    own = families.is_of_family(where) or not is_pipeline(folder_of(where))
+    return load(where, device=device, precision=precision, seconds=None if own else seconds)
+
+
 def folder_of(where: str | Path) -> Path:
     """The folder of a model, given a folder, the name of a bundled model, or a name on the hub.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is none; models of families have none.
     """
+    if families.is_of_family(where):
+        raise UserError(f"{where}: a model of a family, opened by its own package; a model folder is needed here")
     if not os.path.exists(where) and str(where) in bundled():
         return BUNDLED / str(where)
     if hub.is_id(where):
         return pipelines.fetch(str(where))
     if not os.path.isdir(where):
-        known = [*bundled(), *(f"{name}:..." for name in sorted(_FAMILIES)), "owner/name on the Hugging Face Hub"]
+        known = [*bundled(), *(f"{name}:..." for name in families.names()), "owner/name on the Hugging Face Hub"]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
     return Path(where)
 
@@ -124,8 +115,3 @@ def config_of(where: str | Path) -> dict[str, Any] | None:
     bundled_folder = not os.path.exists(where) and str(where) in bundled()
     folder = BUNDLED / str(where) if bundled_folder else Path(where)
     return read_config(folder) if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)) else None
-
-
-def families() -> list[str]:
-    """The names of the registered families."""
-    return sorted(_FAMILIES)

@@ -1,8 +1,8 @@
 """The pretrained models of a configuration: where they are, what jobs open, and what is refused before the first job.
 
 They are those of the keys `model.folder` and `model` of rows that are no model folders here: folders of pipelines of
-diffusers, and repositories on the Hugging Face Hub. Of the latter only small files are read, and what jobs open is the
-commit that these are of, so that a run has one model from beginning to end.
+diffusers, repositories on the Hugging Face Hub, and models of installed families. Of a repository only small files are
+read, and what jobs open is the commit that these are of, so that a run has one model from beginning to end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsdi.errors import UserError
+from gmsdi.models import families
 from gmsdi.models.described import INDEX, describe, is_pipeline
 
 WEIGHTS = (".safetensors", ".bin")
@@ -25,14 +26,14 @@ class Pretrained:
 
     Attributes:
         key: of the configuration that names it.
-        opened: what `gmsdi.load` takes: its folder, or `owner/name@commit`.
-        folder: with its small files.
+        opened: what `gmsdi.load` takes: its folder, `owner/name@commit`, or a family's name and what it takes.
+        folder: with its small files; None of a family's.
         digest: changes if its files do.
     """
 
     key: str
     opened: str
-    folder: Path
+    folder: Path | None
     digest: str
 
 
@@ -46,7 +47,9 @@ def named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def is_pretrained(where: str) -> bool:
-    """Whether a name is that of a pipeline in a folder here, or may be one on the hub, which is not asked."""
+    """Whether a name is of a family or of a pipeline in a folder here, or may be one on the hub, which is not asked."""
+    if families.is_of_family(where):
+        return True
     folder = Path(where).expanduser()
     return is_pipeline(folder) or (not folder.exists() and where.count("/") == 1)
 
@@ -57,6 +60,8 @@ def find(key: str, where: str) -> Pretrained | None:
     Raises:
         UserError: if it is on the hub, and cannot be read there or in the cache.
     """
+    if families.is_of_family(where):
+        return Pretrained(key, where, None, families.digest(where))
     folder = Path(where).expanduser()
     if is_pipeline(folder):
         return Pretrained(key, str(folder), folder, _digest(folder))
@@ -109,6 +114,12 @@ def refuse_opening(found: Pretrained, config: Mapping[str, Any]) -> None:
     Raises:
         UserError: in one line.
     """
+    if found.folder is None:
+        try:
+            families.loader_of(found.opened)
+        except UserError as error:
+            raise UserError(f"config: {found.key}: {error}") from error
+        return
     if not is_pipeline(found.folder):
         return
     from gmsdi.models.adapters.pipelines import refuse as refuse_pipeline

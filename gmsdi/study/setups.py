@@ -59,7 +59,7 @@ class Setup(Frozen, ABC):
 
         Args:
             folders: folders of the models, in the order of `models`.
-            options: `device`, `precision`, `max_batch` and `fixed_batch`, see `gmsdi.pipeline.load`.
+            options: `device`, `precision`, `max_batch` and `fixed_batch`, see `gmsdi.systems.gmsdi.load_gmsdi`.
 
         Raises:
             UserError: if a folder has no valid model of this kind, or its labels differ.
@@ -126,12 +126,12 @@ class GmsdiSetup(Setup):
 
     def rehearse(self, model: Any, *, steps: int, signals: int, window: int, device: str, callback: Callback) -> int:
         """See `Setup.rehearse`: single stems."""
-        from gmsdi.pipeline import Pipeline
+        from gmsdi import tasks
+        from gmsdi.sampling.session import Batch, Session
         from gmsdi.sampling.solver import Guidance, Solver
 
-        run = Pipeline(model, model.config, device=device, max_batch=signals, fixed_batch=True)
-        given: dict[str, Any] = {"seeds": range(signals), "callback": callback}
-        run.sample_windows([self.labels[0]] * signals, solver=Solver(steps=steps), guidance=Guidance(w=1.0), **given)
+        run = Session(model, Solver(steps=steps), Guidance(w=1.0), Batch(signals, fixed=True))
+        tasks.sample(run, [self.labels[0]] * signals, seeds=range(signals), progress=callback)
         return run.evaluations
 
 

@@ -218,7 +218,7 @@ def load_gibbs(
     Args:
         path: the folder.
         device: "auto" (CUDA if there is one), or a torch device.
-        precision: of the network, see `gmsdi.pipeline.load`.
+        precision: of the network, see `gmsdi.load`.
         max_batch: see `GibbsSeparator`.
         fixed_batch: see `GibbsSeparator`.
 

@@ -30,7 +30,7 @@ class OnWindows:
         labels: the labels of the K stems, in order.
         sample_rate: in Hz.
         window: T, in samples.
-        level: the level of the mixtures that the training stems are from, see `gmsdi.pipeline.Pipeline`.
+        level: the level of the mixtures that the training stems are from, see `gmsdi.level`.
         evaluations: signals that the networks have denoised so far; the K stems of a joint model count as one.
     """
 

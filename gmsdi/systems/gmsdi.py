@@ -2,149 +2,266 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from gmsdi import tasks
 from gmsdi.errors import UserError
-from gmsdi.pipeline import Pipeline, Stem, indices_of, load
-from gmsdi.sampling.guidance import Prompt
-from gmsdi.sampling.solver import Callback
-from gmsdi.types import as_prompt
+from gmsdi.inference import Consistency, Gamma
+from gmsdi.models import registry
+from gmsdi.models.protocol import Model
+from gmsdi.presets import presets_of
+from gmsdi.sampling.session import Batch, Session
+from gmsdi.sampling.solver import Callback, Guidance, Solver
+from gmsdi.tasks import Average, GivenNoise, TotalNoise
+from gmsdi.types import Labels, Negatives, Prompt, Stem, as_prompt
 
 
 class Gmsdi:
     """A text-conditioned model together with the labels of the stems to separate or generate.
 
-    The `options` of each method (`solver`, `guidance`, `negatives`, …) are passed on to the `Pipeline` method that its
-    docstring names.
+    Its methods are the functions of `gmsdi.tasks` with the labels as stems. `solver` and `guidance` are those of the
+    session; all other arguments are those of the function that a method's docstring names, with `callback` for its
+    `progress`.
 
     Args:
-        pipeline: the model.
+        model: the model.
         labels: the K labels. They have to be given because a model of free text has none of its own.
         prompts: label to the text that the model is prompted with; of a label that is not here it is the label.
+        batch: how many signals the model denoises at once.
 
     Attributes:
         labels: as given.
+        session: the model, with the settings of its own preset "best"; every run brings its own.
     """
 
-    def __init__(self, pipeline: Pipeline, labels: Sequence[str], prompts: Mapping[str, str] | None = None) -> None:
-        self.pipeline = pipeline
+    def __init__(
+        self,
+        model: Model,
+        labels: Sequence[str],
+        prompts: Mapping[str, str] | None = None,
+        batch: Batch | None = None,
+    ) -> None:
+        own = presets_of(model)["best"]
+        self.session = Session(model, own.solver, own.guidance, batch)
         self.labels, self.prompts = list(labels), dict(prompts or {})
-        self.channels = pipeline.channels
-        self.sample_rate, self.window, self.level = pipeline.sample_rate, pipeline.window, pipeline.level
+        self.sample_rate, self.window, self.channels = model.sample_rate, model.window, model.channels
+        self.level = self.session.level
 
     @property
     def evaluations(self) -> int:
         """Signals that the network has denoised so far; guidance counts a signal twice."""
-        return self.pipeline.evaluations
+        return self.session.evaluations
 
     def separate(
         self,
         mixture: Tensor,
         *,
         constrained: int | str | None,
+        solver: Solver,
+        guidance: Guidance,
         seeds: Sequence[int],
+        average: Average | None = None,
+        negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
-        **options: Any,
     ) -> Tensor:
-        """The Separator, Eq. 13; the projected one if `constrained` is None. See `Pipeline.separate_windows`."""
+        """The Separator, Eq. 13; the projected one if `constrained` is None. See `tasks.separate`."""
         if isinstance(constrained, str) and constrained in self.labels:
             constrained = self.labels.index(constrained)
-        own: dict[str, Any] = {"constrained": constrained, "seeds": seeds, "levels": levels, "callback": callback}
-        return self.pipeline.separate_windows(mixture, self._asked(self.labels, options), **own, **options)
+        return tasks.separate(
+            self.session.using(solver, guidance),
+            mixture,
+            self._asked(self.labels, negatives),
+            seeds=seeds,
+            constrained=constrained,
+            average=average,
+            levels=levels,
+            progress=callback,
+        )
 
     def extract(
         self,
         mixture: Tensor,
         *,
+        solver: Solver,
+        guidance: Guidance,
         seeds: Sequence[int],
+        consistent: bool | Consistency = False,
+        average: Average | None = None,
+        negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
-        **options: Any,
     ) -> Tensor:
-        """The Extractor, Eq. 14. See `Pipeline.extract_windows`."""
-        own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        return self.pipeline.extract_windows(mixture, self._asked(self.labels, options), **own, **options)
+        """The Extractor, Eq. 14. See `tasks.extract`."""
+        return tasks.extract(
+            self.session.using(solver, guidance),
+            mixture,
+            self._asked(self.labels, negatives),
+            seeds=seeds,
+            consistent=consistent,
+            average=average,
+            levels=levels,
+            progress=callback,
+        )
 
     def sample(
-        self, stems: Sequence[Stem], *, seeds: Sequence[int], callback: Callback | None = None, **options: Any
+        self,
+        stems: Sequence[Stem],
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        seeds: Sequence[int],
+        callback: Callback | None = None,
     ) -> Tensor:
-        """Generate single stems. See `Pipeline.sample_windows`."""
+        """Generate single stems. See `tasks.sample`."""
         given = [as_prompt(stem) for stem in stems]
         asked = [Prompt(self.prompts.get(prompt.text, prompt.text), prompt.negative) for prompt in given]
-        return self.pipeline.sample_windows(asked, seeds=seeds, callback=callback, **options)
+        return tasks.sample(self.session.using(solver, guidance), asked, seeds=seeds, progress=callback)
 
     def generate(
         self,
         *,
-        groups: Sequence[Sequence[str]] | None = None,
+        solver: Solver,
+        guidance: Guidance,
         seeds: Sequence[int],
+        gamma_x: Gamma | None = None,
+        gamma_y: Gamma = math.inf,
+        noise: TotalNoise = "independent",
+        consistent: bool = False,
+        groups: Sequence[Sequence[str]] | None = None,
+        negatives: Negatives = None,
         callback: Callback | None = None,
-        **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Total generation, Eq. 10 or, with `groups` of labels, Eq. 11. See `Pipeline.generate_windows`."""
-        places = None if groups is None else indices_of(groups, self.labels)
-        asked = self._asked(self.labels, options)
-        return self.pipeline.generate_windows(asked, groups=places, seeds=seeds, callback=callback, **options)
+        """Total generation, Eq. 10 or, with `groups` of labels, Eq. 11. See `tasks.generate`."""
+        return tasks.generate(
+            self.session.using(solver, guidance),
+            self._asked(self.labels, negatives),
+            seeds=seeds,
+            gamma_x=gamma_x,
+            gamma_y=gamma_y,
+            noise=noise,
+            consistent=consistent,
+            groups=None if groups is None else Labels(self.labels).indices(groups),
+            progress=callback,
+        )
 
     def generate_sequential(
         self,
         *,
-        order: Sequence[str] | None = None,
+        solver: Solver,
+        guidance: Guidance,
         seeds: Sequence[int],
+        order: Sequence[str] | None = None,
+        share: float = 0.3,
+        lags: int | None = 16,
+        negatives: Negatives = None,
         callback: Callback | None = None,
-        **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Total generation, stem by stem in the `order` of labels. See `Pipeline.generate_sequential_windows`."""
-        own: dict[str, Any] = {"seeds": seeds, "callback": callback}
-        own["order"] = None if order is None else [self.labels.index(label) for label in order]
-        return self.pipeline.generate_sequential_windows(self._asked(self.labels, options), **own, **options)
+        """Total generation, stem by stem in the `order` of labels. See `tasks.generate_sequential`."""
+        return tasks.generate_sequential(
+            self.session.using(solver, guidance),
+            self._asked(self.labels, negatives),
+            seeds=seeds,
+            order=None if order is None else [self.labels.index(label) for label in order],
+            share=share,
+            lags=lags,
+            progress=callback,
+        )
 
     def generate_extracted(
-        self, *, seeds: Sequence[int], callback: Callback | None = None, **options: Any
+        self,
+        *,
+        solver: Solver,
+        guidance: Guidance,
+        separation_solver: Solver,
+        separation_guidance: Guidance,
+        seeds: Sequence[int],
+        consistent: bool | Consistency = True,
+        average: Average | None = None,
+        negatives: Negatives = None,
+        callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Total generation by extraction. See `Pipeline.generate_extracted_windows`."""
-        asked = self._asked(self.labels, options)
-        return self.pipeline.generate_extracted_windows(asked, seeds=seeds, callback=callback, **options)
+        """Total generation by extraction. See `tasks.generate_extracted`.
+
+        `separation_solver` and `separation_guidance` are those of the Extractor.
+        """
+        return tasks.generate_extracted(
+            self.session.using(solver, guidance),
+            self._asked(self.labels, negatives),
+            separation=self.session.using(separation_solver, separation_guidance),
+            seeds=seeds,
+            consistent=consistent,
+            average=average,
+            progress=callback,
+        )
 
     def accompany(
         self,
         given: Tensor,
         given_stems: Sequence[str],
         *,
+        solver: Solver,
+        guidance: Guidance,
         seeds: Sequence[int],
+        gamma_x: Gamma | None = None,
+        gamma_y: Gamma | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        given_noise: GivenNoise = "fixed",
+        negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
-        **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Partial generation, Eq. 12. See `Pipeline.accompany_windows`."""
-        own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        others = self._asked(self._others(given_stems), options)
-        return self.pipeline.accompany_windows(given, self._asked(given_stems), others, **own, **options)
+        """Partial generation, Eq. 12. See `tasks.accompany`; the negatives are those of the generated stems."""
+        return tasks.accompany(
+            self.session.using(solver, guidance),
+            given,
+            self._asked(given_stems),
+            self._asked(self._others(given_stems), negatives),
+            seeds=seeds,
+            gamma_x=gamma_x,
+            gamma_y=gamma_y,
+            alpha=alpha,
+            beta=beta,
+            given_noise=given_noise,
+            levels=levels,
+            progress=callback,
+        )
 
     def accompany_conditioned(
         self,
         given: Tensor,
         given_stems: Sequence[str],
         *,
+        solver: Solver,
+        guidance: Guidance,
         seeds: Sequence[int],
+        share: float = 0.5,
+        lags: int | None = 16,
+        negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
-        **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Partial generation conditioned on the clean given stems. See `Pipeline.accompany_conditioned_windows`."""
-        own: dict[str, Any] = {"seeds": seeds, "levels": levels, "callback": callback}
-        others, known = self._asked(self._others(given_stems), options), self._asked(given_stems)
-        return self.pipeline.accompany_conditioned_windows(given, known, others, **own, **options)
+        """Partial generation conditioned on the clean given stems. See `tasks.accompany_conditioned`."""
+        return tasks.accompany_conditioned(
+            self.session.using(solver, guidance),
+            given,
+            self._asked(given_stems),
+            self._asked(self._others(given_stems), negatives),
+            seeds=seeds,
+            share=share,
+            lags=lags,
+            levels=levels,
+            progress=callback,
+        )
 
-    def _asked(self, labels: Sequence[str], options: dict[str, Any] | None = None) -> list[Prompt]:
-        """What the model is prompted with for labels; their negatives are taken out of the options."""
-        negatives = (options or {}).pop("negatives", None) or {}
-        return [Prompt(self.prompts.get(label, label), negatives.get(label)) for label in labels]
+    def _asked(self, labels: Sequence[str], negatives: Negatives = None) -> list[Prompt]:
+        """What the model is prompted with for labels."""
+        return [Prompt(self.prompts.get(label, label), (negatives or {}).get(label)) for label in labels]
 
     def _others(self, given: Sequence[str]) -> list[str]:
         """The labels that are not given."""
@@ -154,17 +271,30 @@ class Gmsdi:
 
 
 def load_gmsdi(
-    path: str | Path, labels: Sequence[str], prompts: Mapping[str, str] | None = None, **options: Any
+    path: str | Path,
+    labels: Sequence[str],
+    prompts: Mapping[str, str] | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    max_batch: int = 16,
+    fixed_batch: bool = False,
+    seconds: float | None = None,
 ) -> Gmsdi:
-    """Load a model folder, or a pipeline of diffusers.
+    """Open a model by its name or folder, as `gmsdi.load` does.
 
     Args:
-        path: see `gmsdi.pipeline.load`.
+        path: see `gmsdi.load`.
         labels: see `Gmsdi`.
         prompts: see `Gmsdi`.
-        options: see `gmsdi.pipeline.load`.
+        device: see `gmsdi.load`.
+        precision: see `gmsdi.load`.
+        max_batch: the `size` of `gmsdi.sampling.session.Batch`.
+        fixed_batch: see `fixed` there.
+        seconds: the window of a pipeline of diffusers; other models have their own.
 
     Raises:
-        UserError: see `gmsdi.pipeline.load`.
+        UserError: if there is no valid model of mixtures, or the device does not exist.
     """
-    return Gmsdi(load(path, **options), labels, prompts)
+    model = registry.load_for(path, seconds, device=device, precision=precision)
+    return Gmsdi(model, labels, prompts, Batch(max_batch, fixed_batch))

@@ -403,7 +403,7 @@ def load_joint(
     Args:
         path: the folder.
         device: "auto" (CUDA if there is one), or a torch device.
-        precision: of the network, see `gmsdi.pipeline.load`.
+        precision: of the network, see `gmsdi.load`.
         max_batch: see `JointMSDM`.
         fixed_batch: see `JointMSDM`.
         clamp: see `JointMSDM`.

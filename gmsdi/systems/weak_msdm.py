@@ -154,7 +154,7 @@ def load_weak(
         models: label to folder; or a folder that contains the model folders, which are then in the order of the models'
             labels.
         device: "auto" (CUDA if there is one), or a torch device.
-        precision: of the networks, see `gmsdi.pipeline.load`.
+        precision: of the networks, see `gmsdi.load`.
         max_batch: see `WeakMSDM`.
         fixed_batch: see `WeakMSDM`.
         clamp: see `WeakMSDM`.

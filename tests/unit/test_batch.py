@@ -18,9 +18,9 @@ from gmsdi import batch, level, song
 from gmsdi.errors import UserError
 from gmsdi.io.audio import Audio, Encoding, as_source, opened, read, resample, resampled, write
 from gmsdi.level import levels_of
-from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.solver import Solver
 from tests.helpers.gaussians import GaussianDenoiser
+from tests.helpers.pipes import pipe_of
 
 RATE, WINDOW = 8000, 64
 LABELS = ["Bass", "Drums", "Piano"]
@@ -37,7 +37,7 @@ def wav(path, seconds=0.1, channels=1, rate=RATE):
 
 def pipe(**config):
     settings = {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, **config}
-    return Pipeline(GaussianDenoiser(scale=0.1), settings)
+    return pipe_of(GaussianDenoiser(scale=0.1), settings)
 
 
 def plan(*paths, stems=LABELS, encoding=WAV, **options):
@@ -375,6 +375,6 @@ def test_an_accompaniment_in_float_is_not_clipped():
             return 0 * x + 3
 
     settings = {"sample_rate": RATE, "window": WINDOW, "labels": LABELS}
-    result = Pipeline(Loud(), settings).accompany({"Bass": Audio(given, RATE)}, ["Piano"], solver=loud)
+    result = pipe_of(Loud(), settings).accompany({"Bass": Audio(given, RATE)}, ["Piano"], solver=loud)
     assert result.parts["Piano"].max() > 1.5
     np.testing.assert_array_equal(result.parts["Piano"] * 32768, np.rint(result.parts["Piano"] * 32768))

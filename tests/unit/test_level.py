@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gmsdi import inference, level
+from gmsdi import inference, level, tasks
 from gmsdi.errors import UserError
 from gmsdi.inference import Wiener
 from gmsdi.inference.resting import Resting
@@ -15,7 +15,6 @@ from gmsdi.io.audio import Audio
 from gmsdi.level import Rests, known_level, level_of_windows, levels_of, require_plausible
 from gmsdi.models.checkpoint import build_model
 from gmsdi.models.demucs import ConditionalSeparator
-from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Guidance, Solver
@@ -26,6 +25,7 @@ from gmsdi.systems.msdm import JointMSDM
 from gmsdi.systems.weak_msdm import WeakMSDM
 from tests.helpers import tiny
 from tests.helpers.gaussians import GaussianDenoiser
+from tests.helpers.pipes import model_of, pipe_of
 from tests.helpers.rows import make_row
 
 LABELS = tiny.CONFIG["labels"]
@@ -66,7 +66,7 @@ SINGLE = {label: network(2 + k, text={"kind": "none"}, target=label) for k, labe
 def system(name, known=KNOWN):
     config = {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": known}
     if name == "gmsdi":
-        return Pipeline(MIXTURES, config)
+        return pipe_of(MIXTURES, config)
     if name == "msdm":
         return JointMSDM(JOINT, config)
     if name == "weak":
@@ -243,16 +243,21 @@ def replace_mixture(windows, mixture):
     return SimpleNamespace(**{**vars(windows), "mixture": mixture})
 
 
-def test_chunks_have_the_level_of_their_track(windows):
+def test_chunks_have_the_level_of_their_track(windows, monkeypatch):
     """A chunk that is softer than the rest of its track stays so."""
     soft = np.array([1, 0.1, 1, 1, 1, 1, 0.1], np.float32)[:, None, None]
     changed = replace_mixture(windows, lambda ids: windows.mixture(ids) * soft[list(ids)])
-    pipe = Pipeline(GaussianDenoiser(scale=0.1), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS, "level": 0})
+    config = {"sample_rate": 8000, "window": WINDOW, "labels": LABELS, "level": 0}
     row = make_row("extractor", LABELS, w=0.0, consistent=True, solver={"name": "euler", "steps": 12})
     seen = []
-    inner = pipe.extract_windows
-    pipe.extract_windows = lambda *args, **options: seen.append(options["levels"]) or inner(*args, **options)
-    separate(row, Gmsdi(pipe, LABELS), changed, [0, 1, 6], seed=1, batch=8)
+    inner = tasks.extract
+
+    def extract(*args, levels, **options):
+        seen.append(levels)
+        return inner(*args, levels=levels, **options)
+
+    monkeypatch.setattr(tasks, "extract", extract)
+    separate(row, Gmsdi(model_of(GaussianDenoiser(scale=0.1), config), LABELS), changed, [0, 1, 6], seed=1, batch=8)
     first = by_hand(changed.mixture([0, 1, 2]).reshape(1, -1), 8000)
     last = by_hand(changed.mixture([6]).reshape(1, -1), 8000)
     assert seen == [pytest.approx([first, first, last], abs=1e-4)]
@@ -276,7 +281,7 @@ def test_silence_gives_silence_and_asks_no_network(door, known):
 @pytest.mark.parametrize("preset", ["best", "fast", "slow", "paper-separator"])
 def test_a_song_below_silence_is_silent_with_every_preset(preset):
     """Also with those that filter the song, which would share it out."""
-    pipe = Pipeline(GaussianDenoiser(scale=0.1), {"sample_rate": RATE, "window": WINDOW, "labels": LABELS})
+    pipe = pipe_of(GaussianDenoiser(scale=0.1), {"sample_rate": RATE, "window": WINDOW, "labels": LABELS})
     result = pipe.separate(noise(1, 3 * WINDOW, scale=1e-5), sample_rate=RATE, preset=preset)
     assert not any(part.any() for part in result.parts.values())
 
@@ -284,7 +289,7 @@ def test_a_song_below_silence_is_silent_with_every_preset(preset):
 @pytest.mark.parametrize("known", [None, KNOWN])
 def test_a_silent_window_in_a_batch_leaves_the_others_alone(known):
     config = {**tiny.CONFIG, "level": known}
-    pipe = Pipeline(MIXTURES, config, max_batch=6, fixed_batch=True)
+    pipe = pipe_of(MIXTURES, config, size=6, fixed=True)
     y = noise(3, 1, WINDOW)
     alone = pipe.extract_windows(y[[0, 2]], LABELS, seeds=[5, 7], **SAMPLING)
     y[1] = 0
@@ -303,7 +308,7 @@ def test_a_rest_in_a_song_stays_one(residue):
             return x * 1.5
 
     def evaluations(y):
-        pipe = Pipeline(Bursting(), {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": KNOWN})
+        pipe = pipe_of(Bursting(), {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": KNOWN})
         settings = {"sample_rate": RATE, "solver": Solver("euler", steps=3, sigma_max=0.02, sigma_min=0.01)}
         result = pipe.extract(y, consistent=True, **settings), pipe.separate(y, **settings)
         evaluations = pipe.evaluations
@@ -380,7 +385,7 @@ def test_what_diverged_is_refused_in_one_line():
         wild = type(
             "Wild", (), {"encode": denoiser.encode, "__call__": lambda _, x, s, c: factor * denoiser(x, s, c)}
         )()
-        return Pipeline(wild, {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": known})
+        return pipe_of(wild, {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": known})
 
     y = noise(1, 700).numpy()
     for bad in (

@@ -69,8 +69,8 @@ class TextModel(Model):
     folder: str | None = choice(
         None,
         "model to use: its folder, the folder of a diffusers pipeline (docs/pretrained.md), or a repository on the "
-        "Hugging Face Hub that holds one of them, `owner/name` or `owner/name@revision`; null means the one that comes "
-        "with the package",
+        "Hugging Face Hub that holds one of them, `owner/name` or `owner/name@revision`, or a model of an installed "
+        "family (docs/tutorials/model.md), `family:name`; null means the one that comes with the package",
     )
     prompts: dict[str, Annotated[str, Len(1)]] = choice(
         {},

@@ -42,36 +42,39 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
     """
     import torch
 
-    from gmsdi.models import registry
+    from gmsdi.models import families, registry
     from gmsdi.sampling.solver import Guidance, Solver
 
     config, folder = study.config, study.config["model"]["folder"]
     options = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
     system: Any = study.systems[GMSDI].open([folder], device=device, **options)
+    noises = system.session.solver  # of levels that the model knows
     own, steps = Clock(device), repetitions + 1
     system.sample(
         [study.labels[0]] * CALL,
         seeds=list(range(CALL)),
-        solver=Solver("euler", steps=steps),
+        solver=Solver("euler", steps=steps, sigma_min=noises.sigma_min, sigma_max=noises.sigma_max),
         guidance=Guidance(w=1.0),
         callback=lambda *_: own.tick(),
     )
     evaluation, memory = own.seconds(system.evaluations / steps), own.memory()
-    pipeline = system.pipeline
-    audio = torch.randn(1, pipeline.channels, pipeline.window, device=pipeline.device)
+    space = system.session.space
+    audio = torch.randn(1, system.channels, system.window, device=system.session.device)
     timed: dict[str, Any] = {}
     with torch.no_grad():
-        state = pipeline.model.space.encode(audio)
-        work = {"encoding": lambda: pipeline.model.space.encode(audio)}
-        work["decoding"] = lambda: pipeline.model.space.decode(state)
+        state = space.encode(audio)
+        work = {"encoding": lambda: space.encode(audio)}
+        work["decoding"] = lambda: space.decode(state)
         for name, run in work.items():
             coding = Clock(device)
             for _ in range(steps):
                 run()
                 coding.tick()
             timed[name] = coding.seconds(1)
-    parts = describe(registry.folder_of(folder), folder).parameters
-    return Cost(evaluation, parameters=sum(parts.values()), memory=memory, **timed)
+    parameters = None  # a family does not say
+    if not families.is_of_family(folder):
+        parameters = sum(describe(registry.folder_of(folder), folder).parameters.values())
+    return Cost(evaluation, parameters=parameters, memory=memory, **timed)
 
 
 def with_weights(costs: Mapping[str, Cost], study: Study) -> tuple[Mapping[str, Cost], list[str]]:

@@ -160,14 +160,14 @@ class Guided(Solved):
     def _options(self) -> dict[str, Any]:
         """Arguments shared by all separating methods of `gmsdi.systems.gmsdi.Gmsdi`."""
         from gmsdi.sampling.solver import Guidance, Solver
+        from gmsdi.tasks import Average
 
         assert self.w is not None
         return {
             "solver": Solver(**self.solver),
             "guidance": Guidance(w=self.w, **self.guidance),
             "negatives": self.negatives or None,
-            "samples": self.samples,
-            "inverted": self.inverted,
+            "average": Average(self.samples, self.inverted),
         }
 
     def _filtered(self, stems: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:

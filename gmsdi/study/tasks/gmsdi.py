@@ -132,7 +132,7 @@ class Total(Mixed):
     Attributes:
         gamma_x: γ of the stems; None is the method's default.
         gamma_y: γ of the mixture; None is the method's default.
-        noise: "independent" or "coupled", see `Pipeline.generate_windows`.
+        noise: "independent" or "coupled", see `gmsdi.tasks.generate`.
         consistent: whether the final stems sum exactly to the mixture.
     """
 
@@ -206,8 +206,8 @@ class Sequential(Mixed):
 
     Attributes:
         order: order of the labels; None draws an order for each clip.
-        share: see `Pipeline.generate_sequential_windows`.
-        lags: see `Pipeline.generate_sequential_windows`.
+        share: see `gmsdi.tasks.generate_sequential`.
+        lags: see `gmsdi.tasks.generate_sequential`.
     """
 
     PLACE: ClassVar[int] = 2
@@ -267,6 +267,7 @@ class Extracted(Mixed):
     ) -> np.ndarray:
         """See `Task.generate`."""
         from gmsdi.sampling.solver import Guidance, Solver
+        from gmsdi.tasks import Average
 
         own = self.extraction
         assert own.w is not None
@@ -276,7 +277,7 @@ class Extracted(Mixed):
             separation_solver=Solver(**own.solver),
             separation_guidance=Guidance(w=own.w, **own.guidance),
             consistent=own.consistency(system.sample_rate),
-            samples=own.samples,
+            average=Average(own.samples),
             **self._stems(),
         )
         return with_mixture(*made)
@@ -296,9 +297,9 @@ class Partial(Guided, Accompanied):
     Attributes:
         gamma_x: γ of the stems; None is the method's default.
         gamma_y: γ of the mixture; None is the method's default.
-        alpha: see `Pipeline.accompany_windows`.
-        beta: see `Pipeline.accompany_windows`.
-        given_noise: see `Pipeline.accompany_windows`.
+        alpha: see `gmsdi.tasks.accompany`.
+        beta: see `gmsdi.tasks.accompany`.
+        given_noise: see `gmsdi.tasks.accompany`.
     """
 
     SERIES: ClassVar[str] = "GMSDI"
@@ -353,8 +354,8 @@ class Conditioned(Guided, Accompanied):
     """Partial generation beyond the paper: the accompaniment is denoised together with the clean given stems.
 
     Attributes:
-        share: see `Pipeline.accompany_conditioned_windows`.
-        lags: see `Pipeline.accompany_conditioned_windows`.
+        share: see `gmsdi.tasks.accompany_conditioned`.
+        lags: see `gmsdi.tasks.accompany_conditioned`.
     """
 
     PLACE: ClassVar[int] = 1

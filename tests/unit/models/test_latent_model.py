@@ -16,7 +16,6 @@ from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.models.autoencoder import load_codec, relative_error
 from gmsdi.models.checkpoint import build_model
 from gmsdi.models.protocol import Model
-from gmsdi.pipeline import load as load_pipeline
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.study.codecs import codecs_sheet, codecs_table, score_codec
 from gmsdi.study.config import load, validate
@@ -26,6 +25,7 @@ from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import train
 from tests import REPO
 from tests.helpers import tiny
+from tests.helpers.pipes import opened
 from tests.helpers.runs import dry_run
 
 LABELS, WINDOW, HOP = ["Bass", "Drums", "Piano"], 1024, 16
@@ -194,7 +194,7 @@ def test_a_folder_holds_the_codec_and_the_model_of_its_latents(folders, windows)
 def test_all_tasks_run_on_a_model_of_latents(folders, sums):
     song = music(2, seed=5).flatten().numpy()[:1500]
     options = {"solver": Solver("euler", steps=8, sigma_max=1.0), "guidance": Guidance(w=1.0)}
-    model = load_pipeline(folders / sums, precision="float32")
+    model = opened(folders / sums, precision="float32")
     rate = {"sample_rate": 8000}
     for stems in (
         model.separate(song, constrained="Drums", **rate, **options),

@@ -17,7 +17,7 @@ FLOORS = [
     {"sampling"},
     {"tasks", "presets"},
     {"song"},
-    {"pipeline", "batch"},
+    {"batch"},
     {"systems"},
     {"training"},
     {"study"},

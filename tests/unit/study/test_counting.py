@@ -11,9 +11,9 @@ import yaml
 
 from gmsdi.inference.wiener import Wiener
 from gmsdi.models.demucs import ConditionalSeparator
-from gmsdi.pipeline import Pipeline
 from gmsdi.sampling import samplers, schedules
 from gmsdi.sampling import solver as solvers
+from gmsdi.sampling.session import Batch
 from gmsdi.sampling.solver import SAMPLERS, Solver
 from gmsdi.study import methods, tasks
 from gmsdi.study.config import base, load, validate
@@ -26,6 +26,7 @@ from gmsdi.systems.demucs_gibbs import GibbsSeparator
 from gmsdi.systems.gmsdi import Gmsdi
 from gmsdi.systems.msdm import JointMSDM
 from gmsdi.systems.weak_msdm import WeakMSDM
+from tests.helpers.pipes import model_of
 from tests.helpers.rows import example, example_of_a_method, make_row, make_task
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -57,7 +58,7 @@ def system(kind):
     if kind == "demucs_gibbs":
         net = torch.nn.Sequential(torch.nn.Conv1d(9, 4, 1), torch.nn.Unflatten(1, (4, 1)))
         return GibbsSeparator(ConditionalSeparator(net, config), **options)
-    return Gmsdi(Pipeline(Halving(), config, **options), LABELS)
+    return Gmsdi(model_of(Halving(), config), LABELS, batch=Batch(CALL, fixed=True))
 
 
 METHODS = [

@@ -8,7 +8,7 @@ import torch
 
 from gmsdi.models.adapters import Adapted
 from gmsdi.models.codecs import Latent
-from gmsdi.pipeline import Pipeline
+from gmsdi.sampling.session import Batch
 from gmsdi.study import methods, tasks
 from gmsdi.study.chunks import joined
 from gmsdi.study.counting import CALL, Taken
@@ -38,8 +38,7 @@ class Counted:
 
         space = Latent(encode, decode, lambda samples: (4 * STEREO, samples // 4))
         model = Adapted(lambda x, sigma, _: x / 2, window=WINDOW, sample_rate=8000, channels=STEREO, space=space)
-        config = {"sample_rate": 8000, "window": WINDOW}
-        self.system = Gmsdi(Pipeline(model, config, max_batch=CALL, fixed_batch=True), LABELS)
+        self.system = Gmsdi(model, LABELS, batch=Batch(CALL, fixed=True))
 
     def taken(self):
         return Taken(self.system.evaluations, self.encoded, self.decoded)
@@ -119,13 +118,10 @@ def test_prompts_of_labels_reach_the_model():
     class Listening(Counted):
         def __init__(self):
             super().__init__()
-            embed = self.system.pipeline.model.embed
-            heard = dataclasses.replace(
-                self.system.pipeline.model, embed=lambda texts: (asked.extend(texts), embed(texts))[1]
-            )
+            model = self.system.session.model
+            heard = dataclasses.replace(model, embed=lambda texts: (asked.extend(texts), model.embed(texts))[1])
             prompts = {"Bass": "electric bass guitar", "Drums": "drum kit"}
-            known = {"sample_rate": 8000, "window": WINDOW}
-            self.system = Gmsdi(Pipeline(heard, known, max_batch=CALL), LABELS[:2], prompts)
+            self.system = Gmsdi(heard, LABELS[:2], prompts, Batch(CALL))
 
     system = Listening().system
     from gmsdi.sampling.solver import Guidance, Solver

@@ -8,7 +8,6 @@ import torch
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, save_model
-from gmsdi.pipeline import Pipeline
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import sample_seeds
 from gmsdi.sampling.samplers import euler, heun
@@ -19,6 +18,7 @@ from gmsdi.systems.msdm import JointMSDM, load_joint
 from gmsdi.systems.weak_msdm import WeakMSDM, load_weak
 from tests.helpers.closed_form import Responses, gaussian_log_density, linear, probe
 from tests.helpers.gaussians import Bank, GaussianDenoiser
+from tests.helpers.pipes import pipe_of
 from tests.helpers.tiny import CONFIG
 
 T = 2
@@ -187,7 +187,7 @@ def weak(labels=LABELS, **options) -> WeakMSDM:
 @pytest.mark.parametrize("constrained", [0, "Guitar", 3])
 def test_weak_separator_is_the_gmsdi_separator_of_its_denoisers(constrained):
     baseline = weak()
-    gmsdi = Pipeline(GaussianDenoiser(length=8), {"sample_rate": 8000, "window": 8, "labels": LABELS})
+    gmsdi = pipe_of(GaussianDenoiser(length=8), {"sample_rate": 8000, "window": 8, "labels": LABELS})
     y = signals(2, 1, 8, dtype=torch.float32)
     stems = ["Piano", "Guitar", "Bass", "Drums"]
     options = {"constrained": constrained, "solver": SOLVER, "seeds": [5, 6]}
@@ -202,7 +202,7 @@ def test_weak_separator_is_the_gmsdi_separator_of_its_denoisers(constrained):
 def test_weak_models_generate_the_stem_that_each_item_asks_for():
     stems = ["Drums", "Bass", "Drums"]
     generated = weak().sample(stems, solver=SOLVER, seeds=[1, 2, 3])
-    gmsdi = Pipeline(GaussianDenoiser(length=8), {"sample_rate": 8000, "window": 8, "labels": LABELS})
+    gmsdi = pipe_of(GaussianDenoiser(length=8), {"sample_rate": 8000, "window": 8, "labels": LABELS})
     expected = gmsdi.sample_windows(stems, solver=SOLVER, guidance=Guidance(), seeds=[1, 2, 3])
     torch.testing.assert_close(generated, expected)
     with pytest.raises(UserError, match="stem 'Flute' is unknown to the model; it has Bass, Drums, Guitar, Piano"):

@@ -20,7 +20,7 @@ from gmsdi import inference, tasks
 from gmsdi.errors import UserError
 from gmsdi.inference import Wiener
 from gmsdi.io.audio import Audio, read, write
-from gmsdi.models import registry
+from gmsdi.models import families, registry
 from gmsdi.models.adapters import Adapted, from_eps, from_flow, from_v
 from gmsdi.models.codecs import Latent
 from gmsdi.models.protocol import Model, Waveform
@@ -527,7 +527,7 @@ def test_a_session_is_sampled_like_its_derivative():
 
 
 def test_a_registered_family_is_heard_by_the_whole_library(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_FAMILIES", {})
+    monkeypatch.setattr(families, "_REGISTERED", {})
     registry.register("toy", lambda where, *, device, precision: model(where))
     song = noise(2, 500).numpy()
     path = write(tmp_path / "song.wav", Audio(song, RATE))

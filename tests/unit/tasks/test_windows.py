@@ -1,4 +1,4 @@
-"""The pipeline: windows, any length, seeds, and what it refuses."""
+"""All tasks on windows and at any length: seeds, batches, and what is refused."""
 
 import math
 from dataclasses import replace
@@ -15,13 +15,15 @@ from gmsdi.errors import UserError
 from gmsdi.inference.wiener import ShareOut
 from gmsdi.io.audio import Audio, as_source, fit, read, resample, to_int16, write
 from gmsdi.io.device import resolve_device, resolve_precision
-from gmsdi.pipeline import Pipeline, drawn_order, load, over_windows
 from gmsdi.sampling.guidance import Prompt, guided
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
+from gmsdi.sampling.session import over_windows
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.sampling.windows import fills, overlap_of
+from gmsdi.tasks import drawn_order
 from tests.helpers import tiny
 from tests.helpers.gaussians import GaussianDenoiser
+from tests.helpers.pipes import opened, pipe_of
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 WINDOW = 64
@@ -33,7 +35,7 @@ GUIDED, PLAIN = Guidance(w=1.0), Guidance()
 
 @pytest.fixture
 def pipe():
-    return Pipeline(GaussianDenoiser(scale=0.1), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS})
+    return pipe_of(GaussianDenoiser(scale=0.1), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS})
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_separated_windows_sum_to_the_mixture(pipe):
 def test_the_schedules_end_gives_the_gaussian_answer(pipe):
     """One step from σ to 0 ends at D for a plain sample and at the mean of both estimates for the Extractor."""
     solver, plain = Solver("euler", steps=1, sigma_max=0.5, sigma_min=0.5), Guidance(w=0.0)
-    gain = {t: (v := pipe.denoiser.covariance(t).item()) / (v + 0.25) for t in ("Bass", "Drums", "Drums, Piano")}
+    gain = {t: (v := pipe.model.denoiser.covariance(t).item()) / (v + 0.25) for t in ("Bass", "Drums", "Drums, Piano")}
     x = 0.5 * SeededNoise([5])(torch.empty(1, 1, 1, WINDOW))
     sample = pipe.sample_windows(["Bass"], solver=solver, guidance=plain, seeds=[5])
     torch.testing.assert_close(sample, gain["Bass"] * x[:, 0])
@@ -118,7 +120,7 @@ def test_coupled_noise_leaves_nothing_for_the_likelihood_to_do(solver, groups):
 
     Then the terms of Eq. 10 are 0 at every noise level, churn included; with independent noise they are not.
     """
-    pipe = Pipeline(Alike(), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS})
+    pipe = pipe_of(Alike(), {"sample_rate": 8000, "window": WINDOW, "labels": LABELS})
     options = {"solver": solver, "guidance": PLAIN, "seeds": [1, 2], "groups": groups, "gamma_y": math.inf}
     for noise, same in (("coupled", True), ("independent", False)):
         pulled, mixture = pipe.generate_windows(LABELS, noise=noise, gamma_x=lambda s: 2 * s, **options)
@@ -138,7 +140,7 @@ def test_sequential_stems_are_those_of_one_conditioned_run_after_another(pipe):
     options = {"solver": QUICK, "guidance": GUIDED, "negatives": negatives, "share": 0.4, "lags": 2}
     stems, mixture = pipe.generate_sequential_windows(names, seeds=seeds, **options)
     torch.testing.assert_close(stems.sum(dim=1), mixture)
-    model = guided(pipe.denoiser, 1.0, encode=pipe.denoiser.encode)
+    model = guided(pipe.model.denoiser, 1.0, encode=pipe.model.denoiser.encode)
     for item, seed in enumerate(seeds):
         draw = SeededNoise([seed])
         made = torch.zeros(1, 0, 1, WINDOW)
@@ -196,7 +198,7 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
         seeds=[0],
         negatives={"Drums": "Bass"},
     )
-    (texts,) = pipe.denoiser.encoded
+    (texts,) = pipe.model.denoiser.encoded
     assert set(texts) == {"Piano", "Drums", "Bass", "Bass, Drums", "Bass, Piano", "Drums, Piano", None}
 
 
@@ -207,8 +209,8 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
 )
 def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
     """Bit for bit, with a real network: alone, in a batch, in another order."""
-    pipe = load(folder, device="cpu", precision="float32", **batching)
-    y = torch.from_numpy(noise(8, 1, pipe.window))
+    pipe = opened(folder, device="cpu", precision="float32", **batching)
+    y = torch.from_numpy(noise(8, 1, pipe.model.window))
     gamma = {"gamma_x": lambda s: 2 * s, "gamma_y": lambda s: 2 * s}
 
     def run(items):
@@ -221,7 +223,7 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
         if task == "extract":
             return pipe.extract_windows(x, ["Bass", "Drums"], solver=QUICK, **options)
         if task == "mean":
-            shared = ShareOut(pipe.sample_rate, amount=0.25, seconds=0.004)
+            shared = ShareOut(pipe.model.sample_rate, amount=0.25, seconds=0.004)
             options |= {"consistent": shared, "samples": 3, "inverted": True}
             return pipe.extract_windows(x, ["Bass", "Drums"], solver=replace(QUICK, last="estimate"), **options)
         if task == "generate":
@@ -248,7 +250,7 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
 def test_batches_of_the_network_do_not_change_the_result(folder):
     y = torch.from_numpy(noise(3, 1, 256))
     results = [
-        load(folder, precision="float32", max_batch=size).extract_windows(
+        opened(folder, precision="float32", max_batch=size).extract_windows(
             y, ["Bass", "Drums", "Piano"], solver=QUICK, guidance=GUIDED, seeds=[1, 2, 3]
         )
         for size in (1, 4, 100)
@@ -402,9 +404,9 @@ def test_guidance_refuses(bad):
     ],
 )
 def test_solvers_evaluate_the_derivative_as_often_as_their_methods_say(pipe, solver, calls):
-    pipe.denoiser.rows.clear()
+    pipe.model.denoiser.rows.clear()
     pipe.sample_windows(["Bass"], solver=solver, guidance=Guidance(), seeds=[0])
-    assert len(pipe.denoiser.rows) == calls
+    assert len(pipe.model.denoiser.rows) == calls
 
 
 def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
@@ -467,13 +469,14 @@ def test_unknown_labels_warn(pipe):
 
 def test_load_refuses(folder, tmp_path):
     with pytest.raises(UserError, match="model"):
-        load(tmp_path)
+        opened(tmp_path)
     with pytest.raises(UserError, match="device"):
-        load(folder, device="abacus")
+        opened(folder, device="abacus")
     with pytest.raises(UserError, match="precision"):
-        load(folder, precision="fp8")
-    pipe = load(folder)
-    assert (pipe.sample_rate, pipe.window, pipe.channels, pipe.labels) == (8000, 256, 1, ["Bass", "Drums", "Piano"])
+        opened(folder, precision="fp8")
+    pipe = opened(folder)
+    model = pipe.model
+    assert (model.sample_rate, model.window, model.channels, model.labels) == (8000, 256, 1, ["Bass", "Drums", "Piano"])
 
 
 # Audio
