@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gmsdi.errors import UserError
+from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models import hub
 from gmsdi.models.adapters import pipelines
@@ -51,7 +52,14 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
 
 
-def load(where: str | Path, *, device: str = "auto", precision: str = "auto", seconds: float | None = None) -> Model:
+def load(
+    where: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    seconds: float | None = None,
+    compile: bool = False,
+) -> Model:
     """Open a model.
 
     Args:
@@ -62,19 +70,30 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
         seconds: length of the windows in which a pipeline of diffusers denoises; None is the length that it was trained
             at, or one that its family says if it takes any.
+        compile: run the network of a model folder through `torch.compile`, once for each new shape of a batch. That
+            takes minutes for a large network, and on a CPU a C++ compiler; it pays where much is sampled.
 
     Raises:
-        UserError: if there is no such model, or the device does not exist.
+        UserError: if there is no such model, or the device does not exist, or it is no model folder that is to be
+            compiled.
     """
+    tune_allocator()
     family, _, rest = str(where).partition(":")
     if family in _FAMILIES:
+        _refuse(compile, where)
         return _FAMILIES[family](rest, device=device, precision=precision)
     folder = folder_of(where)
     if (folder / pipelines.INDEX).is_file():
+        _refuse(compile, where)
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
         raise UserError(f"{where}: no pipeline of diffusers, and has its own window; leave out seconds")
-    return open_folder(folder, device=device, precision=precision)
+    return open_folder(folder, device=device, precision=precision, compile=compile)
+
+
+def _refuse(compile: bool, where: str | Path) -> None:
+    if compile:
+        raise UserError(f"{where}: only the networks of model folders can be compiled; leave out compile")
 
 
 def folder_of(where: str | Path) -> Path:
@@ -93,13 +112,16 @@ def folder_of(where: str | Path) -> Path:
     return Path(where)
 
 
-def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:
+def open_folder(
+    path: str | Path, *, device: str = "auto", precision: str = "auto", compile: bool = False
+) -> TextDenoiser:
     """Open a model folder of this package.
 
     Args:
         path: a folder with `model.safetensors` and `config.json`.
         device: see `load`.
         precision: see `load`.
+        compile: see `load`.
 
     Raises:
         UserError: if the folder holds no sound model of mixtures, or the device does not exist.
@@ -108,7 +130,9 @@ def open_folder(path: str | Path, *, device: str = "auto", precision: str = "aut
     model = load_model(path, device=device)
     if not isinstance(model, TextDenoiser) or target_of(model.config) != MIXTURE:
         raise UserError(f"{path}: a model of separated stems, one of the baselines; a model of mixtures is needed here")
-    model.autocast = resolve_precision(precision, device)
+    model.run_in(resolve_precision(precision, device))
+    if compile:
+        model.net.compile()
     return model
 
 
