@@ -17,7 +17,7 @@ APP := $(VENV)/.app
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help install demo mini_full tune app publish cluster test test_browser lint format docs site wheels unlock clean clean_results
+.PHONY: help install demo mini_full tune app publish bench cluster test test_browser lint format docs site wheels unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -44,6 +44,9 @@ tune: $(INSTALLED)  ## the searches on validation data that the defaults come fr
 publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README; RUN=mini_clap: of that
 	@$(BIN)/python -m benchmarks.publish $(or $(RUN),mini_full)
 	@echo "docs/$(or $(RUN),mini_full)/README.md shows the tables and figures of results/$(or $(RUN),mini_full)."
+
+bench: $(PEERS)  ## times beside those of other packages, in minutes: docs/speed.md; ARGS="--channels 128": larger
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed $(ARGS)
 
 cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-profile slurm
 	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: $(BIN)/snakemake --workflow-profile slurm"

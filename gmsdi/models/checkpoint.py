@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from gmsdi.errors import UserError
+from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.files import atomic
 from gmsdi.models import demucs as _demucs  # noqa: F401  # registers its kind, as `family` does
 from gmsdi.models.clap import training as _clap  # noqa: F401  # the same
@@ -79,7 +80,12 @@ def save_model(
         model: the model.
         extra: further files of the folder, name to text (such as `provenance.json`).
         dtype: dtype of the weights in the file; float16 halves the file, and `load_model` returns float32 in any case.
+
+    Raises:
+        UserError: if the weights have been rounded to bf16 to run the model, and would be stored so.
     """
+    if dtype != torch.bfloat16 and any(weight.dtype == torch.bfloat16 for weight in model.parameters()):
+        raise UserError("the model was opened to run in bf16, with rounded weights; open it with precision float32")
     with atomic(folder) as temporary:
         temporary.mkdir()
         weights = {
@@ -101,6 +107,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
         UserError: if a file is missing or damaged, or the weights do not have the shapes that the configuration
             implies.
     """
+    tune_allocator()
     folder = Path(folder)
     config, prompts = read_config(folder), folder / PROMPTS
     model = described(folder, lambda: build_model(config, prompts=prompts if prompts.is_file() else None))

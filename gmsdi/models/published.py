@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from safetensors import safe_open
 
+from gmsdi.io.device import resolve_precision
 from gmsdi.models import hub, registry
 from gmsdi.models.checkpoint import save_model
 from gmsdi.models.edm.denoiser import TextDenoiser
@@ -41,9 +42,10 @@ class GMSDI(TextDenoiser):
             UserError: if there is no such model, or the device does not exist.
         """
         folder = registry.folder_of(where)
-        opened = registry.open_folder(folder, device=device, precision=precision)
+        # Not opened in bf16, which rounds the weights: they may be trained further and saved.
+        opened = registry.open_folder(folder, device=device, precision="float32")
         model = cls(opened.net, opened.text, opened.sigma_data, opened.config).eval()
-        model.autocast = opened.autocast
+        model.autocast = resolve_precision(precision, opened.device)
         if (folder / hub.PROVENANCE).is_file():
             model.provenance = (folder / hub.PROVENANCE).read_text(encoding="utf-8")
         with safe_open(folder / hub.WEIGHTS, "pt") as file:

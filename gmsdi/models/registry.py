@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsdi.errors import UserError
+from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.device import resolve_device, resolve_precision
 from gmsdi.models import families, hub
 from gmsdi.models.adapters import pipelines
@@ -34,7 +35,14 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
 
 
-def load(where: str | Path, *, device: str = "auto", precision: str = "auto", seconds: float | None = None) -> Model:
+def load(
+    where: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    seconds: float | None = None,
+    compile: bool = False,
+) -> Model:
     """Open a model.
 
     Args:
@@ -45,19 +53,30 @@ def load(where: str | Path, *, device: str = "auto", precision: str = "auto", se
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
         seconds: length of the windows in which a diffusers pipeline denoises; None means the length that it was trained
             at, or the default of its family if it takes any length.
+        compile: run the network of a model folder through `torch.compile`, once for each new shape of a batch. That
+            takes minutes for a large network, and on a CPU a C++ compiler; it pays off where much is sampled.
 
     Raises:
-        UserError: if there is no such model, its family cannot be imported, or the device does not exist.
+        UserError: if there is no such model, its family cannot be imported, the device does not exist, or what is to be
+            compiled is no model folder.
     """
+    tune_allocator()
     if (family := families.loader_of(where)) is not None:
+        _refuse_to_compile(compile, where)
         loader, rest = family
         return loader(rest, device=device, precision=precision)
     folder = folder_of(where)
     if is_pipeline(folder):
+        _refuse_to_compile(compile, where)
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
         raise UserError(f"{where}: not a diffusers pipeline, so that its window is fixed; leave out seconds")
-    return open_folder(folder, device=device, precision=precision)
+    return open_folder(folder, device=device, precision=precision, compile=compile)
+
+
+def _refuse_to_compile(compile: bool, where: str | Path) -> None:
+    if compile:
+        raise UserError(f"{where}: only the networks of model folders can be compiled; leave out compile")
 
 
 def load_for(where: str | Path, seconds: float | None, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -84,13 +103,16 @@ def folder_of(where: str | Path) -> Path:
     return Path(where)
 
 
-def open_folder(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TextDenoiser:
+def open_folder(
+    path: str | Path, *, device: str = "auto", precision: str = "auto", compile: bool = False
+) -> TextDenoiser:
     """Open a model folder of this package.
 
     Args:
         path: a folder with `model.safetensors` and `config.json`.
         device: see `load`.
         precision: see `load`.
+        compile: see `load`.
 
     Raises:
         UserError: if the folder holds no sound model of mixtures, or the device does not exist.
@@ -99,7 +121,9 @@ def open_folder(path: str | Path, *, device: str = "auto", precision: str = "aut
     model = load_model(path, device=device)
     if not isinstance(model, TextDenoiser) or target_of(model.config) != MIXTURE:
         raise UserError(f"{path}: a model of separated stems, one of the baselines; a model of mixtures is needed here")
-    model.autocast = resolve_precision(precision, device)
+    model.run_in(resolve_precision(precision, device))
+    if compile:
+        model.net.compile()
     return model
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from gmsdi.errors import UserError
 
@@ -28,6 +29,14 @@ class TrainableModel(nn.Module):
     autocast: torch.dtype | None
     ends: tuple[str, ...] = ()
 
+    def run_in(self, dtype: torch.dtype | None) -> None:
+        """Prepare `net`, the part that runs in `autocast`, for inference in a type; None is float32.
+
+        Weights are rounded, see `round_weights`; not for training, which needs them in float32.
+        """
+        self.autocast = dtype
+        round_weights(self.get_submodule("net"), dtype)
+
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
         """The loss of each item of a training batch, `[n]`.
 
@@ -38,6 +47,21 @@ class TrainableModel(nn.Module):
 
     def write_beside(self, folder: Path) -> None:
         """Write further files into a model folder, beside the weights; by default none."""
+
+
+def round_weights(net: nn.Module, dtype: torch.dtype | None) -> None:
+    """Round the weights of convolutions and linear layers once, instead of by autocast in every call.
+
+    Results under autocast stay the same to the last bit, and it still decides the types of everything else.
+
+    Args:
+        net: the network.
+        dtype: the type; None leaves the weights as they are.
+    """
+    if dtype is not None:
+        for layer in net.modules():
+            if isinstance(layer, nn.Linear | _ConvNd):
+                layer.to(dtype)
 
 
 Build: TypeAlias = Callable[[dict[str, Any], Path | None], TrainableModel]

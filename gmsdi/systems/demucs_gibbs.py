@@ -230,7 +230,7 @@ def load_gibbs(
     network = load_model(path, device=device)
     if not isinstance(network, ConditionalSeparator):
         raise UserError(f"{path}: not a model of kind gibbs")
-    network.autocast = resolve_precision(precision, device)
+    network.run_in(resolve_precision(precision, device))
     return GibbsSeparator(network, max_batch=max_batch, fixed_batch=fixed_batch)
 
 

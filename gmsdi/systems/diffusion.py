@@ -140,5 +140,5 @@ def load_denoiser(path: str | Path, device: str, precision: str) -> TextDenoiser
     model = load_model(path, device=device)
     if not isinstance(model, TextDenoiser):
         raise UserError(f"{path}: this model is of kind {model.config.get('kind')!r}, not a diffusion model")
-    model.autocast = resolve_precision(precision, device)
+    model.run_in(resolve_precision(precision, device))
     return model

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gmsdi.errors import UserError
-from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.files import atomic, remove_partials
 
 if TYPE_CHECKING:
@@ -96,7 +95,6 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
 
     from gmsdi.study.counting import CALL
 
-    tune_allocator()
     torch.set_num_threads(snakemake.threads)
     jobs = snakemake.config["jobs"]
     folders = model_folders(snakemake.input.model, snakemake.params.bundled)

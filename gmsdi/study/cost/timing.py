@@ -99,7 +99,7 @@ def _model(study: Study, network: str, device: str) -> Any:
         built = load_model(folder, device=device)
     else:
         built = _fresh(study, model).requires_grad_(False).eval().to(device)
-    built.autocast = resolve_precision(config["jobs"]["precision"], device)
+    built.run_in(resolve_precision(config["jobs"]["precision"], device))
     return built
 
 

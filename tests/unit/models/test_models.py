@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_precision
+from gmsdi.models import registry
 from gmsdi.models.adapters import from_eps, from_v
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.edm.denoiser import EDMDenoiser
@@ -205,6 +209,51 @@ def test_bf16_runs_close_to_float32(model):
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.02)
     with pytest.raises(UserError, match="precision is 'fp8'"):
         resolve_precision("fp8", "cpu")
+
+
+def test_weights_that_are_rounded_once_give_what_autocast_gives_in_every_call(model, tmp_path):
+    save_model(tmp_path / "model", model)
+    opened, cast = (load_model(tmp_path / "model") for _ in range(2))
+    opened.run_in(torch.bfloat16)
+    cast.autocast = torch.bfloat16
+    x, sigma, prompts = torch.randn(2, 1, 64) * 0.2, torch.tensor([0.05, 0.5]), ["Bass", None]
+    found, copies = zip(*(copied(one, x, sigma, one.encode(prompts)) for one in (opened, cast)), strict=True)
+    assert torch.equal(*found)
+    layers = sum(isinstance(layer, nn.Linear | nn.Conv1d | nn.ConvTranspose1d) for layer in opened.net.modules())
+    assert copies[0] <= copies[1] - layers
+    kept = {weight.dtype for name, weight in opened.named_parameters() if "norm" in name or name.startswith("text.")}
+    assert kept == {torch.float32}
+    with pytest.raises(UserError, match="open it with precision float32"):
+        save_model(tmp_path / "other", opened)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler (CXX, or g++)"
+)
+def test_compiled_network_gives_the_same(tmp_path):
+    unet = {**CONFIG["unet"], "multipliers": [1, 1], "factors": [2], "num_blocks": [1], "attentions": [False]}
+    save_model(tmp_path / "model", build_model({**CONFIG, "unet": {**unet, "use_attention_bottleneck": False}}))
+    plain, compiled = (
+        registry.load(tmp_path / "model", device="cpu", precision="float32", compile=option) for option in (False, True)
+    )
+    x, sigma = torch.randn(2, 1, 64) * 0.2, torch.tensor([0.05, 0.5])
+    with torch.no_grad():
+        found, expected = (one.denoise(x, sigma, one.embed(["Bass", None])) for one in (compiled, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_networks_of_model_folders_are_compiled(monkeypatch):
+    monkeypatch.setattr(registry, "_FAMILIES", {"mine": lambda rest, **options: None})
+    with pytest.raises(UserError, match="leave out compile"):
+        registry.load("mine", compile=True)
+
+
+def copied(model, *arguments):
+    """A model's result, and the number of conversions to another type or layout on the way."""
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as record:
+        result = model(*arguments)
+    return result, sum(event.count for event in record.key_averages() if event.key == "aten::_to_copy")
 
 
 @pytest.mark.parametrize(
