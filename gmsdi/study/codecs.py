@@ -105,11 +105,10 @@ def codecs_sheet(table: pd.DataFrame) -> Sheet:
         rows,
         [
             "SI-SDR of decoded latents, in dB: an upper bound for the stems of a model of these latents, unless the "
-            "residual "
-            "is added to them or they are filtered from the mixture. Means over "
-            f"{overall['scores'].max()} active stems of {overall['tracks'].max()} tracks. E: how much the latents of a "
-            "mixture differ from the sum of its stems' latents. Dec: how much the decoded sum of the stems' latents "
-            "differs from the sum of the decoded stems. Both are relative to the whole, in dB; lower is better, and a "
-            "linear codec only has rounding errors."
+            f"residual is added to them or they are filtered from the mixture. Means over {overall['scores'].max()} "
+            f"active stems of {overall['tracks'].max()} tracks. E: how much the latents of a mixture differ from the "
+            "sum of its stems' latents. Dec: how much the decoded sum of the stems' latents differs from the sum of "
+            "the decoded stems. Both are relative to the whole, in dB; lower is better, and a linear codec only has "
+            "rounding errors."
         ],
     )

@@ -211,6 +211,5 @@ class Rows:
             if not any(cell.fixed.items() >= row.fixed.items() for cell in self.cells(row, row.chosen_on)):
                 raise UserError(
                     f"config: separation.rows.{row.name} has w {row.fixed['w']}, which the grid on {row.chosen_on} "
-                    f"chunks does "
-                    f"not cover; add it to grid.{'validation.' * (row.chosen_on == 'validation')}w"
+                    f"chunks does not cover; add it to grid.{'validation.' * (row.chosen_on == 'validation')}w"
                 )

@@ -63,8 +63,7 @@ def _labels(config: Config) -> None:
         if (other := files.setdefault(slug(label), label)) != label:
             raise UserError(
                 f"{where} and {other!r} have the same file name, {slug(label)!r}; make them differ in a letter A to Z "
-                f"or "
-                "a digit"
+                "or a digit"
             )
 
 
@@ -140,8 +139,7 @@ def _fad(config: Config) -> None:
         if config["fad"][key] and config["fad"]["embedding"].startswith("musicnn"):
             raise UserError(
                 f"config: fad.{key} is for VGGish and CLAP; musicnn's weights come with the package. Set it to null, "
-                f"or "
-                "choose another fad.embedding"
+                "or choose another fad.embedding"
             )
     check_engine(config["fad"])
 

@@ -98,8 +98,7 @@ class ShardDownload(Download):
     archive: Literal["keep", "remove", "stream"] = choice(
         "remove",
         "remove: delete it once it is unpacked; keep: keep it, so that other tracks can be unpacked later; stream: "
-        "unpack "
-        "while downloading, without storing it; a killed job then starts again from the shard's first byte",
+        "unpack while downloading, without storing it; a killed job then starts again from the shard's first byte",
     )
 
 
@@ -192,8 +191,7 @@ class Data(Model):
     root: str | None = choice(
         None,
         "slakh: the folder of the data set (with train, validation, test and omitted) if you have it; null downloads "
-        "it. "
-        "stems: the folder with your tracks",
+        "it. stems: the folder with your tracks",
     )
     tracks: FirstTracks = section(
         FirstTracks,

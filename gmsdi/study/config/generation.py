@@ -81,8 +81,7 @@ class Total(Model):
     noise: Literal["independent", "coupled"] = choice(
         own(tasks.Total, "noise"),
         "noise of the stems and of the mixture: independent; or coupled (beyond the paper), so that the stems' noises "
-        "sum "
-        "to the mixture's",
+        "sum to the mixture's",
     )
     consistent: Flag = choice(
         own(tasks.Total, "consistent"),
@@ -118,8 +117,7 @@ class Extraction(Model):
     by_power: ByPowerSection | None = choice(
         None,
         "in each step, the residual (the mixture minus the sum of the estimates) is shared among the stems in "
-        "proportion "
-        "to their spectrogram power; null shares it equally",
+        "proportion to their spectrogram power; null shares it equally",
     )
     samples: Count = choice(1, "number of runs to average")
 
@@ -149,8 +147,7 @@ class Partial(Model):
     given_noise: Literal["fixed", "redrawn", "coupled"] = choice(
         own(tasks.Partial, "given_noise"),
         "noise of the given stems. fixed: drawn once; redrawn: drawn anew in every evaluation; coupled: drawn once, "
-        "so that "
-        "the noises of all stems sum to the mixture's",
+        "so that the noises of all stems sum to the mixture's",
     )
     negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
 
@@ -185,14 +182,12 @@ class Generation(Model):
     sequential: Sequential | None = choice(
         None,
         "beyond the paper: one stem after the other, each generated to fit the stems before it, as in `conditioned` "
-        "(its "
-        "own bar in Figure 3); null leaves it out",
+        "(its own bar in Figure 3); null leaves it out",
     )
     extracted: Extracted | None = choice(
         None,
         "beyond the paper: a mixture is generated from the joint prompt, then separated by the consistent Extractor "
-        "(its "
-        "own bar in Figure 3); null leaves it out",
+        "(its own bar in Figure 3); null leaves it out",
     )
     groups: Annotated[list[Annotated[list[str], Len(1)]], Len(2)] | None = choice(
         None,
@@ -203,6 +198,5 @@ class Generation(Model):
     conditioned: Conditioned | None = choice(
         None,
         "beyond the paper: like `partial`, but the accompaniment is denoised together with the clean given stems (its "
-        "own "
-        "bars in Figure 3); null leaves it out",
+        "own bars in Figure 3); null leaves it out",
     )

@@ -28,8 +28,7 @@ class Text(Model):
     checkpoint: str | None = choice(
         None,
         "clap: file with LAION's weights, or folder of a small CLAP; null downloads LAION's weights for music (2.4 "
-        "GB) or, "
-        "if `clap.train` is true, uses the CLAP trained here",
+        "GB) or, if `clap.train` is true, uses the CLAP trained here",
     )
     sha256: Digest | None = choice(
         None, "clap: digest that LAION's weights must have; null means that of the published file"
@@ -53,9 +52,8 @@ class Architecture(Model):
     additive: Flag | None = choice(
         None,
         "latent: treat the latents of a mixture as the sum of its stems' latents; otherwise signals are decoded, "
-        "summed "
-        "and encoded again in every step, which takes longer. null: true if the codec is linear or was trained with "
-        "`additive`",
+        "summed and encoded again in every step, which takes longer. null: true if the codec is linear or was trained "
+        "with `additive`",
     )
     sigma_data: Positive = choice(0.2, "standard deviation of the data; latents are scaled to it")
     unet: UNetSettings = section(UNetSettings, "the network (gmsdi.models.edm.unet)")
@@ -113,8 +111,7 @@ class Clap(Model):
     hop: Annotated[float, Bounded(gt=0, le=1)] = choice(
         0.5,
         "distance between the starts of the training windows that it embeds, as a share of a window; training draws "
-        "its "
-        "crops from these windows",
+        "its crops from these windows",
     )
     train: Flag = choice(
         False, "train a small CLAP on the training mixtures and their labels, and use it instead of `text.checkpoint`"
@@ -131,8 +128,7 @@ class CodecTrainings(Model):
     variants: Annotated[dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], CodecChanges], Len(1)] = section(
         lambda: {name: CodecChanges.model_validate(changes) for name, changes in CODECS.items()},
         "codecs to train and compare: maps each name to the keys of `config` that it overrides; by default plain, "
-        "additive "
-        "(with `additive: 1`) and linear (with `blocks: 0`)",
+        "additive (with `additive: 1`) and linear (with `blocks: 0`)",
     )
     use: str = choice("additive", "the codec whose latents the model is trained on")
     config: CodecSettings = section(CodecSettings, "a small autoencoder (gmsdi.models.autoencoder)")

@@ -26,8 +26,7 @@ TITLE = choice(
 PAPER = choice(
     None,
     "show the paper's numbers for this method beside the row; null means yes for published rows whose model was "
-    "trained "
-    "with labels",
+    "trained with labels",
 )
 
 

@@ -83,8 +83,7 @@ class Configuration(Model):
     base: str | None = choice(
         "demo",
         "the configuration that this file overrides: `demo` is config.yaml, another name is the file of that name "
-        "beside "
-        "it, anything else is a path; null means the defaults on this page",
+        "beside it, anything else is a path; null means the defaults on this page",
     )
     run: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = about(
         "name of the run; its results go to results/<run>"
@@ -94,8 +93,7 @@ class Configuration(Model):
     training_data: TrainingData = section(
         TrainingData,
         "what the text-conditioned model is trained on, if model.train is true; the paper's other systems need stems "
-        "and "
-        "are trained on `data`",
+        "and are trained on `data`",
     )
     model: TextModel = section(TextModel, "the text-conditioned model that produces the results")
     training: TrainingSettings = about(

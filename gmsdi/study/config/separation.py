@@ -38,8 +38,7 @@ class Separation(Model):
     rows: dict[str, AnyRowSection] = choice(
         {},
         "the rows of Table 2 in their order: maps names of lower-case letters, digits and underscores to settings; "
-        "the rows "
-        "separator and extractor, from which Table 1 is made, are required",
+        "the rows separator and extractor, from which Table 1 is made, are required",
     )
 
 

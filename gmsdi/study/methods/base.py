@@ -59,8 +59,7 @@ class Row(Frozen, ABC):
         Flag,
         About(
             "the row is the paper's method with the paper's settings, and Table 2 compares all rows with it; at most "
-            "one "
-            "row of each kind"
+            "one row of each kind"
         ),
     ] = False
     system: Setup

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 NEGATIVES = (
     "negative prompts: maps stem labels to the text that replaces z* in guidance (Section 2.1 of the paper); other "
-    "stems "
-    "use z*"
+    "stems use z*"
 )
 
 
@@ -69,8 +68,7 @@ class Guided(Solved):
         str | None,
         About(
             "use another model: its folder, or `bundled` for the one that comes with the package; such a row must "
-            "give w "
-            "and, for a separator, constrained"
+            "give w and, for a separator, constrained"
         ),
     ] = None
     w: Annotated[

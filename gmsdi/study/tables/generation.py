@@ -27,11 +27,10 @@ def coherence_sheet(table: pd.DataFrame) -> Sheet:
         header,
         rows,
         [
-            "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their rises "
-            "in level. Copied: the share of the accompaniment's power that a filter can make from the given stems; "
-            f"copies raise the other two. Means over {table['clips'].iloc[0]} clips of each subset of given stems. "
-            f"Values "
-            "above those of the real stems are not better, since real stems do not double each other."
+            "Harmony: cosine of the pitch classes of accompaniment and given stems. Onsets: correlation of their "
+            "rises in level. Copied: the share of the accompaniment's power that a filter can make from the given "
+            f"stems; copies raise the other two. Means over {table['clips'].iloc[0]} clips of each subset of given "
+            "stems. Values above those of the real stems are not better, since real stems do not double each other."
         ],
     )
 
@@ -61,11 +60,10 @@ def stems_sheet(table: pd.DataFrame) -> Sheet:
             "Fréchet audio distance of each generated stem to test chunks of its own kind; in brackets, a kind that "
             f"it is nearer to, if there is one. {table['clips'].max()} clips of each stem; in partial generation, from "
             "all subsets of given stems in turn. The other columns compare pairs of stems in a clip, as means over "
-            "clips "
-            "and pairs: the cosine of the waveforms and its absolute value (near 1 for parts of one signal, near 0 for "
-            "real stems), the cosine of the pitch classes, and the correlation of the onsets. "
-            "Figure 3 only shows sums of stems and cannot tell: with gamma_y = inf, the bar All is a plain sample "
-            "of a mixture, independent of the stems."
+            "clips and pairs: the cosine of the waveforms and its absolute value (near 1 for parts of one signal, "
+            "near 0 for real stems), the cosine of the pitch classes, and the correlation of the onsets. Figure 3 "
+            "only shows sums of stems and cannot tell: with gamma_y = inf, the bar All is a plain sample of a "
+            "mixture, independent of the stems."
         ],
     )
 
@@ -123,9 +121,8 @@ def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[S
         told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
         note = (
             f"Both series of a row have the same w and noise, and {own['clips'].iloc[0]} clips; {confidence:.0%} "
-            f"intervals, "
-            f"references from at least {own['reference_tracks'].min()} tracks. Below 0, negative prompts bring a stem "
-            f"nearer to real ones. {'. '.join(told)}."
+            f"intervals, references from at least {own['reference_tracks'].min()} tracks. Below 0, negative prompts "
+            f"bring a stem nearer to real ones. {'. '.join(told)}."
         )
         header = ["Stem", "FAD without negative prompts", "with", "difference", "verdict"]
         sheets.append(Sheet(f"Effect of negative prompts at equal w, {title}", header, rows, [note]))

@@ -66,10 +66,8 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
             rows.append(row)
         notes = [
             f"{subwindows} scores per cell (sub-windows times stems) from {tracks} tracks; the best of each row in "
-            f"bold. "
-            "Solver steps: "
-            f"{', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. "
-            f"Guidance as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
+            f"bold. Solver steps: {', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. Guidance "
+            f"as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
         if score == "active":
             notes.append("The paper has no score of this kind.")

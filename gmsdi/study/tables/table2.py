@@ -182,10 +182,8 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
         [
             f"Paired {confidence:.0%} t intervals over {overall['tracks'].max()} tracks, of differences on the same "
             "sub-windows; bold if the whole interval is above 0. The coverage holds for each interval on its own: "
-            "about one "
-            "in twenty will miss. All pairs, single stems and MSDM's protocol are in the CSV file. An ensemble's "
-            "choice "
-            "is taken as given, so the interval is too favourable if it was chosen on these chunks.",
+            "about one in twenty will miss. All pairs, single stems and MSDM's protocol are in the CSV file. An "
+            "ensemble's choice is taken as given, so the interval is too favourable if it was chosen on these chunks.",
         ],
     )
 
@@ -295,8 +293,7 @@ def bss_eval_sheets(table: pd.DataFrame) -> list[Sheet]:
     settings = table.drop_duplicates("model")
     notes = [
         "Medians over tracks of each track's median over frames of 1 s. All: the mean over stems, and all their "
-        "frames. "
-        f"{'; '.join(f'{row.model}: {row.settings}' for row in settings.itertuples())}.",
+        f"frames. {'; '.join(f'{row.model}: {row.settings}' for row in settings.itertuples())}.",
         "BSS Eval version 4 (museval), filters of 512 taps. Frames in which a target or an estimate is silent have no "
         "score. The paper has no scores of this kind.",
     ]
