@@ -165,7 +165,8 @@ class Total(Mixed):
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
         """See `Guided.runs`: the stems and the mixture."""
-        rows, coupled = len(self.rows), _acts(self.gamma_x, self.gamma_y)
+        rows = len(self.rows)
+        coupled = _acts(self.gamma_x, math.inf if self.gamma_y is None else self.gamma_y)
         return [
             Run(
                 [rows + 1],
@@ -398,8 +399,8 @@ class Conditioned(Guided, Accompanied):
         ]
 
 
-def _acts(*gammas: Gamma) -> bool:
-    """Whether a likelihood acts at some noise level."""
+def _acts(*gammas: Gamma | None) -> bool:
+    """Whether a likelihood acts at some noise level; one with the natural γ, None, does."""
     return any(gamma != float("inf") for gamma in gammas)
 
 
