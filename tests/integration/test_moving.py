@@ -45,7 +45,7 @@ def place(tmp_path_factory):
     for name in ("gmsdi", "workflow", "config", "envs"):
         shutil.copytree(REPO / name, repository / name, ignore=shutil.ignore_patterns("__pycache__", "baselines"))
     shutil.copy(TINY, repository / "tiny.yaml")  # with the bundled model
-    dag = [sys.executable, REPO / "tests" / "unit" / "dag.py", repository, "tiny.yaml"]
+    dag = [sys.executable, REPO / "tests" / "helpers" / "dag.py", repository, "tiny.yaml"]
     result = subprocess.run(dag, cwd=repository, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-4000:]
     for job in json.loads(result.stdout.splitlines()[-1]):
