@@ -165,7 +165,7 @@ def test_examples_are_stems_and_their_mixture(tmp_path):
 def test_what_is_missing_or_taken_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["app", "--port", "0"]) == 1
-    assert re.fullmatch(r"gmsdi: the page needs gradio \(.*\); install it: .*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"gmsdi: the page needs gradio \(.*\); run: pip install .*\n", capsys.readouterr().err)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"127\.0\.0\.1 port {port}: cannot listen there \(.*\); choose another"):

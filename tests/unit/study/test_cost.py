@@ -337,6 +337,9 @@ def test_every_network_is_measured(tmp_path):
     overlay = {
         "run": "measured",
         "data": {"window": 1024},
+        "separation": {"chunks": None},
+        "grid": {"chunks": None},
+        "costs": {"chunks": None},
         "training": {"batch": 2},
         "model": {"train": True},
         "baselines": {
