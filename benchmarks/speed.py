@@ -254,7 +254,7 @@ def machine(size: Size | None, rounds: int) -> str:
         ""
         if size is None
         else (
-            f" MSDM's network with {size.channels} channels, batches of {size.batch} signals of {8192 * size.strides} "
+            f" MSDM's network with {size.channels} channels, batches of {size.batch} x {8192 * size.strides} "
             f"samples, {size.steps} steps."
         )
     )

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_precision
-from gmsdi.models import registry
+from gmsdi.models import families, registry
 from gmsdi.models.adapters import from_eps, from_v
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.edm.denoiser import EDMDenoiser
@@ -244,7 +244,7 @@ def test_compiled_network_gives_the_same(tmp_path):
 
 
 def test_only_networks_of_model_folders_are_compiled(monkeypatch):
-    monkeypatch.setattr(registry, "_FAMILIES", {"mine": lambda rest, **options: None})
+    monkeypatch.setitem(families._REGISTERED, "mine", lambda rest, **options: None)
     with pytest.raises(UserError, match="leave out compile"):
         registry.load("mine", compile=True)
 
