@@ -64,7 +64,7 @@ def system(kind):
 METHODS = [
     *(("extractor", {"w": 2.0, "solver": EULER, "guidance": x}) for x in ({}, {"interval": [0.02, 0.3]})),
     ("extractor", {"w": 1.0, "solver": TWICE, "consistent": True, "samples": 2, "guidance": {"convention": "adp"}}),
-    ("separator", {"w": 0.0, "solver": HEUN, "constrained": "Drums"}),
+    ("separator", {"w": 0.0, "solver": {**HEUN, "steps": 8}, "constrained": "Drums"}),
     ("projected", {"w": -1.0, "solver": MULTISTEP, "samples": 3}),
     ("msdm", {"solver": EULER, "constrained": "Piano"}),
     ("msdm_gaussian", {"solver": {**EULER, "steps": 12}}),

@@ -77,9 +77,9 @@ def test_what_is_left_out_of_an_import_is_a_name_and_no_more(tmp_path, monkeypat
     with left_out(["absent_one", "absent_two"]):
         module = importlib.import_module("needs_absent")
     monkeypatch.delitem(sys.modules, "needs_absent")
-    with pytest.raises(UserError, match=r"absent_one\.call is asked for"):
+    with pytest.raises(UserError, match=r"absent_one\.call is needed"):
         module.use()
-    with pytest.raises(UserError, match="is asked for"):
+    with pytest.raises(UserError, match="is needed"):
         module.Own()
     assert "absent_one" not in sys.modules
     with pytest.raises(ModuleNotFoundError):
