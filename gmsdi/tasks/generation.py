@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmsdi import level
 from gmsdi.errors import UserError
 from gmsdi.inference import (
     Conditioned,
@@ -192,11 +193,15 @@ def generate_extracted(
 
     Returns:
         The stems `[B, K, C, T]` and the mixture `[B, C, T]`, float32 on the CPU; consistent stems sum to it.
+
+    Raises:
+        UserError: if the mixture is not finite.
     """
     first, steps = session.solver.steps, session.solver.steps + separation.solver.steps
     joint = session.labels.join(session.labels.prompts(stems))
     state = session.sample(Single(session, [joint]), session.shape(length), seeds, progress=part_of(progress, 0, steps))
     mixture = session.space.decode(state[:, 0])
+    level.require_plausible({"the mixture": mixture.cpu().numpy()}, peak=math.inf, what="")
     found = extract(
         separation,
         mixture,
