@@ -110,7 +110,7 @@ def test_from_stereo_tracks_to_tables_and_figures(folder):
     ("changes", "words"),
     [
         ({"data": {"channels": 1}}, "data.channels is 1, but the model of model.folder has 2 channels"),
-        ({"data": {"sample_rate": 8000}}, "data.sample_rate is 8000, but the model of model.folder has 4410 Hz"),
+        ({"data": {"sample_rate": 5000}}, "data.sample_rate is 5000, but the model of model.folder has 4410 Hz"),
         ({"data": {"window": 28672}}, "longer than the 14336 (3.25 s) that it was trained at"),
         ({"data": {"window": 14340}}, "not a multiple of the 32 samples of its latents; 14336 is"),
         ({"model": {"folder": None}}, "data.channels is 2, but the model of model.folder has one channel"),
