@@ -2,11 +2,12 @@
 
 import http.server
 import re
-import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from tests.helpers.loopback import listening
 
 
 @dataclass
@@ -112,21 +113,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
-
 @contextmanager
 def serve() -> Iterator[FileServer]:
-    with _Server(("127.0.0.1", 0), _Handler) as server:
+    with listening(_Handler) as server:
         site = FileServer(server.server_address[1])
         server.RequestHandlerClass = type("Handler", (_Handler,), {"site": site})
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         try:
             yield site
         finally:
             site.stopped.set()
-            server.shutdown()
-            thread.join()

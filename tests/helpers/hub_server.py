@@ -4,12 +4,12 @@ import base64
 import hashlib
 import json
 import re
-import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+
+from tests.helpers.loopback import listening
 
 
 @dataclass
@@ -147,20 +147,9 @@ def _oid(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
-
 @contextmanager
 def serve() -> Iterator[Hub]:
-    with _Server(("127.0.0.1", 0), _Handler) as server:
+    with listening(_Handler) as server:
         hub = Hub(server.server_address[1])
         server.RequestHandlerClass = type("Handler", (_Handler,), {"hub": hub})
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+        yield hub

@@ -27,6 +27,7 @@ from gmsdi.errors import UserError
 from gmsdi.io import files as files_module
 from gmsdi.io import transfer
 from gmsdi.io.transfer import Entry, WrongContent
+from tests.helpers import jamendo_shards
 from tests.helpers.file_server import Cut, Stall, Status, serve
 
 DATA = random.Random(0).randbytes(700_000)
@@ -543,20 +544,7 @@ def jamendo(site, tmp_path):
     """Tracks of two shards, and a registry with their archives and the list of digests on the server."""
     rng = random.Random(1)
     files = {f"{i % 100:02d}/{i}.low.mp3": rng.randbytes(60_000) for i in (1500, 200, 9100, 300, 7001, 801)}
-    contents = {JAMENDO_TRACKS: "".join(f"{sha256(data)} {path}\n" for path, data in files.items()).encode()}
-    for shard in ("00", "01"):
-        output = io.BytesIO()
-        with tarfile.open(fileobj=output, mode="w") as tar:
-            folder = tarfile.TarInfo(shard)
-            folder.type = tarfile.DIRTYPE
-            tar.addfile(folder)
-            for path, data in files.items():
-                if path.startswith(shard):
-                    member = tarfile.TarInfo(path)
-                    member.size = len(data)
-                    tar.addfile(member, io.BytesIO(data))
-        contents[f"raw_30s_audio-low-{shard}.tar"] = output.getvalue()
-    return files, publish(site, tmp_path, contents)
+    return files, publish(site, tmp_path, jamendo_shards.archives(files))
 
 
 def test_jamendo_by_shard_track_and_number(site, jamendo, tmp_path, monkeypatch):
