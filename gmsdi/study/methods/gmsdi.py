@@ -125,7 +125,7 @@ class Guided(Solved):
             system: the opened system.
             mixture: `[B, C, T]`.
             options: what every separating method of `gmsdi.systems.gmsdi.Gmsdi` takes: seeds, levels, callback, solver,
-                guidance, negatives, samples and inverted.
+                guidance, negatives and average.
 
         Returns:
             `[B, K, C, T]`, see `Row.separate`.
