@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.peers import tiny_pipelines
+from tests.helpers import tiny_pipelines
 
 REPO = Path(__file__).parents[2]
 STANDIN = REPO / "tests" / "conda" / "bin"

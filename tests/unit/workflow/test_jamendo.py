@@ -114,6 +114,7 @@ def start(folder: Path, **environment: str) -> subprocess.Popen:
     study = Study(validate(load(folder / "config.yaml")))
     targets = [f"results/data/{study.jamendo_id()}/{part}/windows/windows.csv" for part in (TRAIN, VALIDATION)]
     words = [sys.executable, "-m", "snakemake", "-s", REPO / "workflow" / "Snakefile", "--cores", "1", "--nolock"]
+    words += ["--keep-going"]  # whichever job comes first and is killed, the others have run
     return subprocess.Popen(
         [*map(str, words), "--configfile", "config.yaml", "--", *targets],
         cwd=folder,
