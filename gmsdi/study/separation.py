@@ -1,18 +1,46 @@
-"""The stage that separates: chunks with their seeds, in batches, by a row of Table 2."""
+"""The stages that separate: chunks with their seeds, in batches, by a row of Table 2, and means of several rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gmsdi.study.channels import kept
 from gmsdi.study.chunks import Progress, in_batches, item_seed
-from gmsdi.study.methods import Row
+from gmsdi.study.methods import Average, Row
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
+
+
+def average(
+    row: Average, estimates: Mapping[str, np.ndarray], windows: WindowSet, ids: Sequence[int], *, batch: int
+) -> np.ndarray:
+    """Combine the stems that other rows estimated for the chunks `ids`; returns them as `separate` does.
+
+    Args:
+        row: the row.
+        estimates: for each of the other rows, by name, what `separate` returned.
+        windows: the test split.
+        ids: chunks.
+        batch: number of chunks in memory at a time.
+    """
+    import torch
+
+    def stems(name: str, part: slice) -> torch.Tensor:
+        return torch.from_numpy(estimates[name][part]).reshape(
+            -1, len(windows.labels), windows.channels, windows.window
+        )
+
+    means = []
+    for start in range(0, len(ids), batch):
+        part = slice(start, start + batch)
+        given = {name: stems(name, part) for name in row.of}
+        mean = row.combine(given, torch.from_numpy(windows.mixture(ids[part])), windows.sample_rate)
+        means.append(kept(mean.numpy()))
+    return np.concatenate(means)
 
 
 def separate(

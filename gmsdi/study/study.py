@@ -42,6 +42,7 @@ class Study:
         systems: the systems that run, by name; the text-conditioned model comes first.
         rows: the rows of Table 2 that separate, by name, in order.
         grid_rows: the rows of Table 1, by name.
+        averages: the rows of Table 2 whose stems are the means of others' stems, by name.
         ensembles: the rows of Table 2 that are made from scores of others, by name.
         tasks: all tasks by name.
         searches: the searches of `make tune`, by name.
@@ -60,7 +61,7 @@ class Study:
         self.validation = config["grid"]["validation"]["chunks"] is not None
         self._rows = Rows(config)
         self.systems, self.grid_rows, self.rows = self._rows.systems, self._rows.grid, self._rows.table
-        self.ensembles = self._rows.ensembles
+        self.averages, self.ensembles = self._rows.averages, self._rows.ensembles
         self.tasks = Tasks(config, self.systems, self.rows[Extractor.GRID]).named
         self.searches = {name: Search.of(name, self, own) for name, own in config["tuning"]["searches"].items()}
 
@@ -69,6 +70,10 @@ class Study:
     def row(self, name: str) -> Row:
         """A row of Table 2 or Table 1."""
         return self.rows.get(name) or self.grid_rows[name]
+
+    def separations(self) -> list[str]:
+        """The names of the rows of Table 2 that have stems of their own: those that separate, then averages."""
+        return [*self.rows, *self.averages]
 
     def grid_chunks(self, split: str) -> int | None:
         """Number of chunks in the grid on a split; None means all."""

@@ -16,7 +16,7 @@ from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
 from gmsdi.sampling.solver import changed
 from gmsdi.study.config.files import Config, slug
-from gmsdi.study.methods import METHODS, Ensemble, Extractor, Guided, Row, Separator
+from gmsdi.study.methods import METHODS, Average, Ensemble, Extractor, Guided, Row, Separator
 from gmsdi.study.setups import GMSDI, SETUPS, GmsdiSetup, Setup
 
 UNSUPERVISED = ", unsupervised (CLAP)"
@@ -38,6 +38,7 @@ class Rows:
         systems: the systems that run, by name: the text-conditioned model and those that have a row.
         grid: the rows of Table 1 by name.
         table: the rows of Table 2 that separate, by name, in order.
+        averages: the rows whose stems are the means of others' stems, by name.
         ensembles: the rows that take the best of others for each stem, by name.
 
     Raises:
@@ -55,6 +56,7 @@ class Rows:
         self.grid = {row.name: row for row in self._grid()}
         self.table |= {name: self._twin(name, row) for name, row in self._of("validated")}
         self.table = {name: self.table[name] for name in self.given if name in self.table}
+        self.averages = {name: self._average(name, row) for name, row in self._of("average")}
         self.ensembles = {name: self._ensemble(name, row) for name, row in self._of("ensemble")}
         self._check_names()
         self._check_grid()
@@ -160,14 +162,23 @@ class Rows:
         own |= {"chosen_on": "validation", "published": False, "costed": False}
         return self._titled(twin.model_copy(update=own))
 
-    def _ensemble(self, name: str, given: Mapping[str, Any]) -> Ensemble:
-        where = f"config: separation.rows.{name}"
+    def _members(self, name: str, given: Mapping[str, Any]) -> list[Row]:
+        """The rows that another row combines."""
         for other in given["of"]:
             if other not in self.table:
                 raise UserError(
-                    f"{where}.of has {other!r}; choose from the rows that separate: {', '.join(self.table)}"
+                    f"config: separation.rows.{name}.of has {other!r}; choose from the rows that separate: "
+                    f"{', '.join(self.table)}"
                 )
-        rows = [self.table[other] for other in given["of"]]
+        return [self.table[other] for other in given["of"]]
+
+    def _average(self, name: str, given: Mapping[str, Any]) -> Average:
+        titles = {row.name: row.title for row in self._members(name, given)}
+        title = given["title"] or f"Mean of {' and '.join(titles.values())}"
+        return Average(name=name, title=title, of=titles, wiener=given["wiener"])
+
+    def _ensemble(self, name: str, given: Mapping[str, Any]) -> Ensemble:
+        where, rows = f"config: separation.rows.{name}", self._members(name, given)
         if len({row.twin is None for row in rows}) > 1:
             raise UserError(
                 f"{where}.of mixes validated rows with others, whose scores come from different splits; use one sort"
@@ -183,7 +194,7 @@ class Rows:
         """Names, which are also file names, and titles have to be unique."""
         papers = {Ensemble.PAPER, *(method.PAPER for method in METHODS.values())}
         taken: dict[str, str] = {}
-        every: dict[str, Row | Ensemble] = {**self.table, **self.ensembles}
+        every: dict[str, Row | Average | Ensemble] = {**self.table, **self.averages, **self.ensembles}
         for name, row in every.items():
             where = f"config: separation.rows.{name}"
             if not re.fullmatch(NAME, name) or (name in self.grid and name != Extractor.GRID):
@@ -191,7 +202,7 @@ class Rows:
             title = row.title
             if not title.strip() or not title.isprintable():
                 raise UserError(f"{where}.title is {title!r}; it must be one line of text")
-            if title in papers and row.paper != title and isinstance(row, Row):
+            if title in papers and row.paper != title and not isinstance(row, Ensemble):
                 raise UserError(f"{where}.title is {title!r}, which is the paper's name for a method; choose another")
             if other := taken.get(title.strip()):
                 raise UserError(f"{where}.title is {title!r}, and so is that of {other}; give each row its own title")

@@ -384,6 +384,12 @@ class Works:
         chunks = self.config["separation"]["chunks"]
         return self._separating(TABLE2, [self.study.rows[method]], chunks=chunks, shard=(shard, shards), kept=True)
 
+    def averaging(self, shard: int, shards: int) -> Work:
+        """Averaging the stems of rows of Table 2 for one shard; no network is evaluated."""
+        chunks, dataset = self.config["separation"]["chunks"], self.study.part("test")
+        own = {"labels": len(self.labels), "batch": self.config["jobs"]["batch"], "shard": (shard, shards)}
+        return Separating(TABLE2, rows=[], chunks=chunks, dataset=dataset, kept=True, **own)
+
     def costs(self, method: str) -> Work:
         """Separating with each number of steps of Figure 4."""
         own = self.config["costs"]

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -110,8 +111,15 @@ def test_every_output_is_there(folder):
 def test_tables_have_every_row_of_the_paper(folder):
     with (folder / "results/tiny/tables/table2_separation.csv").open() as file:
         rows = {(row["model"], row["stem"]): row for row in csv.DictReader(file)}
-    # Beyond the paper: two rows, and three with settings chosen on validation chunks.
-    assert len(rows) == (6 + 2 + 3) * 5
+    # Beyond the paper: two rows, their mean, and three with settings chosen on validation chunks.
+    assert len(rows) == (6 + 2 + 1 + 3) * 5
+    title = "Mean of GMSDI Extractor and Separator, projected"
+    assert rows[title, "All"]["settings"] == "mean of “GMSDI Extractor” and “Separator, projected”"
+    stems = [
+        np.load(folder / f"results/tiny/separation/{name}/1-of-1.npy")
+        for name in ("extractor", "separator_projected", "mean")
+    ]
+    np.testing.assert_allclose(stems[2], (stems[0] + stems[1]) / 2, atol=1e-6)
     assert "mean of 2 runs" in rows["Extractor, consistent, mean", "All"]["settings"]
     assert float(rows["Ensemble", "All"]["paper"]) == 11.56
     assert rows["MSDM", "Drums"]["status"] == "not run"

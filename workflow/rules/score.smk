@@ -21,7 +21,7 @@ rule score_separation:
 
 rule table2:
     input:
-        scores=expand("<results>/scores/separation_{method}.csv", method=list(STUDY.rows)),
+        scores=expand("<results>/scores/separation_{method}.csv", method=STUDY.separations()),
         chunks=shards("separation", "<results>/separation/extractor/{shard}-of-{shards}.csv"),
         selection="<results>/selection.json",
         validation=(
@@ -44,7 +44,8 @@ rule table2:
         "../../envs/core.yaml"
     params:
         intervals=config["intervals"],
-        methods=list(STUDY.rows),
+        methods=STUDY.separations(),
+        averages=[row.model_dump() for row in STUDY.averages.values()],
         ensembles=[row.model_dump() for row in STUDY.ensembles.values()],
         code=code("table2.py", "resources/paper_table2.csv"),
         work=Work(TABLE2),
@@ -75,7 +76,7 @@ rule bss_eval:
 
 rule table2_bss_eval:
     input:
-        scores=expand("<results>/scores/bss_eval_{method}.csv", method=list(STUDY.rows)),
+        scores=expand("<results>/scores/bss_eval_{method}.csv", method=STUDY.separations()),
         selection="<results>/selection.json",
     output:
         report(
@@ -90,7 +91,8 @@ rule table2_bss_eval:
     conda:
         "../../envs/core.yaml"
     params:
-        methods=list(STUDY.rows),
+        methods=STUDY.separations(),
+        averages=[row.model_dump() for row in STUDY.averages.values()],
         code=code("table2_bss_eval.py"),
         work=Work(TABLE2),
     script:

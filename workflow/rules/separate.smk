@@ -19,6 +19,8 @@ rule separate:
         "<results>/logs/separate/{method}-{shard}-of-{shards}.log",
     benchmark:
         "<results>/benchmarks/separate/{method}-{shard}-of-{shards}.tsv"
+    wildcard_constraints:
+        method="|".join(STUDY.rows),
     priority: 20
     conda:
         "../../envs/core.yaml"
@@ -33,3 +35,37 @@ rule separate:
         work=lambda wildcards: WORK.separation(wildcards.method, int(wildcards.shard), int(wildcards.shards)),
     script:
         "../scripts/separate.py"
+
+
+def averaged(ending):
+    """The files of the rows that a row averages."""
+
+    def files(wildcards):
+        names = STUDY.averages[wildcards.method].of
+        return [f"<results>/separation/{name}/{wildcards.shard}-of-{wildcards.shards}.{ending}" for name in names]
+
+    return files
+
+
+if STUDY.averages:
+
+    rule average:
+        input:
+            audio=averaged("npy"),
+            tables=averaged("csv"),
+            windows=TEST,
+        output:
+            audio="<results>/separation/{method}/{shard}-of-{shards}.npy",
+            table="<results>/separation/{method}/{shard}-of-{shards}.csv",
+        log:
+            "<results>/logs/average/{method}-{shard}-of-{shards}.log",
+        wildcard_constraints:
+            method="|".join(STUDY.averages),
+        conda:
+            "../../envs/core.yaml"
+        params:
+            row=lambda wildcards: STUDY.averages[wildcards.method].model_dump(),
+            code=code("average.py"),
+            work=lambda wildcards: WORK.averaging(int(wildcards.shard), int(wildcards.shards)),
+        script:
+            "../scripts/average.py"

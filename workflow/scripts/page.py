@@ -68,7 +68,9 @@ with job(snakemake):
     convention, study = config["separation"]["guidance"]["convention"], Study(config)
     sheets1 = table1_sheets(table1, convention=convention, steps=study.grid_steps())
     sheets2 = [
-        *table2_sheets(table2, rows, list(study.ensembles.values()), chunks=chunks, **config["intervals"]),
+        *table2_sheets(
+            table2, {**rows, **study.averages}, list(study.ensembles.values()), chunks=chunks, **config["intervals"]
+        ),
         differences_sheet(pd.read_csv(files.differences), **config["intervals"]),
     ]
     negative = negatives_sheets(pd.read_csv(files.negatives), **config["intervals"]) if files.negatives else []

@@ -14,8 +14,23 @@ from annotated_types import Len
 from pydantic import Discriminator, Tag, create_model
 
 from gmsdi.settings import About, Flag
-from gmsdi.study.config.base import GuidanceChanges, Model, SolverChanges, Unique, about, choice, key_of, section
-from gmsdi.study.methods import METHODS, Row
+from gmsdi.study.config.base import (
+    GuidanceChanges,
+    Model,
+    SolverChanges,
+    Unique,
+    about,
+    choice,
+    key_of,
+    model_of,
+    section,
+)
+from gmsdi.study.methods import METHODS, Filter, Row
+
+if TYPE_CHECKING:
+    FilterSection: TypeAlias = Any
+else:
+    FilterSection = model_of(Filter)
 
 TITLE = choice(
     None,
@@ -66,8 +81,19 @@ class EnsembleRow(Model):
     title: str | None = TITLE
 
 
+class AverageRow(Model):
+    """The mean of the stems of several rows, beyond the paper: best if they are of different systems."""
+
+    kind: Literal["average"] = about("the method")
+    of: Annotated[list[str], Len(2), Unique] = about("names of the rows whose stems are averaged")
+    title: str | None = TITLE
+    wiener: FilterSection | None = choice(
+        None, "apply a Wiener filter made from the mean stems' powers at the end; null does not"
+    )
+
+
 SECTIONS = {kind: section_of(method) for kind, method in METHODS.items()}
-SECTIONS |= {"validated": ValidatedRow, "ensemble": EnsembleRow}
+SECTIONS |= {"validated": ValidatedRow, "ensemble": EnsembleRow, "average": AverageRow}
 """The sections by their kinds."""
 
 

@@ -19,18 +19,20 @@ from pydantic import Field, TypeAdapter
 
 from gmsdi.study.methods.base import Row, Solved
 from gmsdi.study.methods.baselines import DemucsGibbs, Msdm, MsdmGaussian, WeakMsdm
-from gmsdi.study.methods.ensemble import Ensemble
-from gmsdi.study.methods.gmsdi import NEGATIVES, ByPower, Extractor, Guided, Projected, Separator
+from gmsdi.study.methods.ensemble import Average, Ensemble
+from gmsdi.study.methods.gmsdi import NEGATIVES, ByPower, Extractor, Filter, Guided, Projected, Separator
 
 __all__ = [
     "METHODS",
     "NEGATIVES",
     "TABLE1",
     "AnyRow",
+    "Average",
     "ByPower",
     "DemucsGibbs",
     "Ensemble",
     "Extractor",
+    "Filter",
     "Guided",
     "Msdm",
     "MsdmGaussian",

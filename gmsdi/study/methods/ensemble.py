@@ -1,10 +1,15 @@
-"""The row of Table 2 that is made from the scores of other rows."""
+"""The rows of Table 2 that separate nothing themselves: they combine the scores, or the estimates, of other rows."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from gmsdi.study.methods.gmsdi import Filter
 from gmsdi.study.setups import Frozen
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Ensemble(Frozen):
@@ -26,3 +31,51 @@ class Ensemble(Frozen):
     of: tuple[str, ...]
     paper: str | None = None
     chosen_on: Literal["test", "validation"] = "test"
+
+
+class Average(Frozen):
+    """A row of Table 2 whose stems are the means of other rows' stems, beyond the paper.
+
+    The mean of several estimates has a smaller error than they have on average, by the mean of their squared distances
+    from it (Krogh and Vedelsby 1995), so systems gain most from each other that err in different ways.
+
+    Attributes:
+        GRID: as `Row.GRID`.
+        name: in the configuration.
+        title: in tables.
+        of: the other rows: their names, each with its title.
+        wiener: a filter of the mean stems, or None.
+        published: as `Row.published`.
+        paper: as `Row.paper`.
+    """
+
+    GRID: ClassVar[str] = "average"
+
+    name: str
+    title: str
+    of: dict[str, str]
+    wiener: Filter | None = None
+    published: Literal[False] = False
+    paper: None = None
+
+    def combine(self, estimates: Mapping[str, Tensor], mixture: Tensor, sample_rate: int) -> Tensor:
+        """Average the stems of the other rows.
+
+        Args:
+            estimates: for each of the other rows, by name, its stems `[B, K, C, T]`.
+            mixture: `[B, C, T]`.
+            sample_rate: in Hz.
+
+        Returns:
+            `[B, K, C, T]`.
+        """
+        import torch
+
+        stems = torch.stack([estimates[name] for name in self.of]).mean(dim=0)
+        return stems if self.wiener is None else self.wiener(stems, mixture, sample_rate)
+
+    def summary(self) -> str:
+        """The settings in a few words, for notes below tables."""
+        *first, last = (f"“{title}”" for title in self.of.values())
+        said = f"mean of {', '.join(first)} and {last}"
+        return said if self.wiener is None else f"{said}, {self.wiener.amount:.0%} filtered"

@@ -39,6 +39,12 @@ class Filter:
     def __post_init__(self) -> None:
         check(self, "wiener")
 
+    def __call__(self, stems: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:
+        """Filter stems `[B, K, C, T]` with their mixture `[B, C, T]`; the sample rate is in Hz."""
+        from gmsdi.inference.wiener import Wiener
+
+        return Wiener(sample_rate, **asdict(self))(stems, mixture)
+
 
 @dataclass(frozen=True)
 class ByPower:
@@ -115,7 +121,7 @@ class Guided(Solved):
     ) -> Tensor:
         """See `Row.separate`."""
         stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
-        return self._filtered(stems, mixture, system.sample_rate)
+        return stems if self.wiener is None else self.wiener(stems, mixture, system.sample_rate)
 
     @abstractmethod
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
@@ -167,13 +173,6 @@ class Guided(Solved):
             "negatives": self.negatives or None,
             "average": Average(self.samples, self.inverted),
         }
-
-    def _filtered(self, stems: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:
-        from gmsdi.inference.wiener import Wiener
-
-        if self.wiener is None:
-            return stems
-        return Wiener(sample_rate, **asdict(self.wiener))(stems, mixture)
 
 
 class Extractor(Guided):

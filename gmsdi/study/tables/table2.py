@@ -11,7 +11,7 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
-from gmsdi.study.methods import Ensemble, Row
+from gmsdi.study.methods import Average, Ensemble, Row
 from gmsdi.study.sheets import Cell, Sheet
 from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
 
@@ -25,7 +25,7 @@ SILENCE_NOTE = (
 
 def table2(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Row],
+    selection: Mapping[str, Row | Average],
     paper: pd.DataFrame,
     *,
     ensembles: Sequence[Ensemble] = (),
@@ -36,7 +36,7 @@ def table2(
 
     Args:
         scores: for each row of Table 2, by name, its scores from `scoring.score_separation`.
-        selection: the rows as they were run, from `selection.choose_settings`.
+        selection: the rows as they were run, from `selection.choose_settings`, and averages.
         paper: the paper's Table 2 (model, then a column per stem and All). All its rows need labels or stems; its
             numbers for GMSDI are those of a weakly supervised model.
         ensembles: the rows that take the best of others for each stem, by the score of the column.
@@ -57,7 +57,7 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
-    every: list[Row | Ensemble] = [*selection.values(), *ensembles]
+    every: list[Row | Average | Ensemble] = [*selection.values(), *ensembles]
     ours = {row.paper: row.title for row in every if row.paper is not None}
     # The paper's Ensemble combines its own two methods, so its number does not stand beside ensembles of others.
     alien = {row.title for row in ensembles if row.paper is None}
@@ -88,7 +88,7 @@ class _Line:
 
 def _rows(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Row],
+    selection: Mapping[str, Row | Average],
     ensembles: Sequence[Ensemble],
     validation: Mapping[str, pd.DataFrame] | None,
 ) -> dict[str, _Line]:
@@ -112,7 +112,7 @@ def _rows(
     return rows | {row.title: best_of(row) for row in ensembles}
 
 
-def _names(ensemble: Ensemble, selection: Mapping[str, Row]) -> dict[str, str]:
+def _names(ensemble: Ensemble, selection: Mapping[str, Row | Average]) -> dict[str, str]:
     """Names for the rows of an ensemble: their methods, or their titles if two share a method."""
     methods = {name: selection[name].GRID.capitalize() for name in ensemble.of}
     alike = len(set(methods.values())) < len(methods)
@@ -121,7 +121,7 @@ def _names(ensemble: Ensemble, selection: Mapping[str, Row]) -> dict[str, str]:
 
 def table2_differences(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Row],
+    selection: Mapping[str, Row | Average],
     *,
     ensembles: Sequence[Ensemble] = (),
     validation: Mapping[str, pd.DataFrame] | None = None,
@@ -190,7 +190,7 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
 
 def table2_sheets(
     table: pd.DataFrame,
-    selection: Mapping[str, Row],
+    selection: Mapping[str, Row | Average],
     ensembles: Sequence[Ensemble] = (),
     *,
     chunks: int,
@@ -260,7 +260,7 @@ def _interval(row: pd.Series, score: str) -> tuple[str, tuple[str, str]]:
     return f"{row[score]:.2f}", (f"{row[f'{score}_low']:.2f}", f"{row[f'{score}_high']:.2f}")
 
 
-def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row]) -> pd.DataFrame:
+def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row | Average]) -> pd.DataFrame:
     """Summarise the same separations by BSS Eval.
 
     Args:
