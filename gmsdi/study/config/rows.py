@@ -77,7 +77,7 @@ class EnsembleRow(Model):
     """The best of several rows for each stem, chosen on test chunks or, for validated rows, on validation chunks."""
 
     kind: Literal["ensemble"] = about("the method")
-    of: Annotated[list[str], Len(2), Unique] = about("names of the rows to choose from")
+    of: Annotated[list[str], Len(2), Unique] = about("names of the rows that it combines")
     title: str | None = TITLE
 
 
@@ -85,10 +85,10 @@ class AverageRow(Model):
     """The mean of the stems of several rows, beyond the paper: best if they are of different systems."""
 
     kind: Literal["average"] = about("the method")
-    of: Annotated[list[str], Len(2), Unique] = about("names of the rows whose stems are averaged")
+    of: Annotated[list[str], Len(2), Unique] = about("names of the rows that it combines")
     title: str | None = TITLE
     wiener: FilterSection | None = choice(
-        None, "apply a Wiener filter made from the mean stems' powers at the end; null does not"
+        None, "apply a Wiener filter made from the stems' powers at the end; null does not"
     )
 
 
