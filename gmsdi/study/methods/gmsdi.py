@@ -19,7 +19,7 @@ from gmsdi.study.setups import GmsdiSetup
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gmsdi.inference import Consistency
+    from gmsdi.inference import Consistency, Wiener
     from gmsdi.sampling.solver import Callback, Solver
     from gmsdi.systems.gmsdi import Gmsdi
 
@@ -114,8 +114,9 @@ class Guided(Solved):
         callback: Callback | None = None,
     ) -> Tensor:
         """See `Row.separate`."""
-        stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
-        return self._filtered(stems, mixture, system.sample_rate)
+        stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self.options())
+        wiener = self.filter(system.sample_rate)
+        return stems if wiener is None else wiener(stems, mixture)
 
     @abstractmethod
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
@@ -155,8 +156,8 @@ class Guided(Solved):
     def _filters(self) -> list[str]:
         return [] if self.wiener is None else [f"{self.wiener.amount:.0%} filtered"]
 
-    def _options(self) -> dict[str, Any]:
-        """Arguments shared by all separating methods of `gmsdi.systems.gmsdi.Gmsdi`."""
+    def options(self) -> dict[str, Any]:
+        """Arguments that all separating methods of `gmsdi.systems.gmsdi.Gmsdi` share, by their names."""
         from gmsdi.sampling.solver import Guidance, Solver
         from gmsdi.tasks import Average
 
@@ -168,12 +169,11 @@ class Guided(Solved):
             "average": Average(self.samples, self.inverted),
         }
 
-    def _filtered(self, stems: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:
+    def filter(self, sample_rate: int) -> Wiener | None:
+        """The filter of the stems at the end, for a sample rate in Hz; None if there is none."""
         from gmsdi.inference.wiener import Wiener
 
-        if self.wiener is None:
-            return stems
-        return Wiener(sample_rate, **asdict(self.wiener))(stems, mixture)
+        return None if self.wiener is None else Wiener(sample_rate, **asdict(self.wiener))
 
 
 class Extractor(Guided):
