@@ -129,7 +129,7 @@ class Extracted(Model):
     w: Number | None = choice(None, "guidance strength for the mixture; null means generation.w")
     extraction: Extraction = section(
         Extraction,
-        "how the mixture is separated; whatever has no key here (wiener, inverted, negatives) is as in the row extractor",
+        "how the mixture is separated; what has no key here (wiener, inverted, negatives) is as in the row extractor",
     )
     negatives: Flag = choice(
         False, "let the Extractor use the negative prompts of generation.negatives, not those of the row extractor"

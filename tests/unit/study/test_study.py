@@ -319,9 +319,7 @@ def test_extracted_mixtures_take_what_the_row_extractor_says(tmp_path):
     assert (task.extraction.samples, task.negatives) == (4, {})
     assert extracted({"samples": 2}, **told, samples=4).extraction.samples == 2
     assert extracted().extraction.samples == 1
-    with pytest.raises(
-        UserError, match=r"^config: generation\.extracted, .*extraction has inverted, which needs samples"
-    ):
+    with pytest.raises(UserError, match=r"^config: generation\.extracted, .*has inverted, which needs samples"):
         extracted({"samples": 1}, **told, samples=4)
     with pytest.raises(UserError, match=r"^config: generation\.extracted .* a model of its own; leave that model out"):
         extracted(model="bundled", w=1)
