@@ -136,7 +136,7 @@ def plan(
                 )
             if (other := taken.setdefault(real.casefold(), path)) is not path:
                 mend = (
-                    "separate them one at a time, each with an --out of its own, or name a folder that holds both"
+                    "separate them one at a time, each with an --out of its own"
                     if "{track}" in name
                     else "add {track} to --name"
                 )

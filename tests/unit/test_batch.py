@@ -111,12 +111,6 @@ def test_no_file_is_lost_under_anothers_name():
         assert "\n" not in str(caught.value)
 
 
-def test_songs_of_one_name_can_be_told_apart_as_the_message_says():
-    wav("both/a/song.wav"), wav("both/b/song.wav")
-    (first, second) = plan("both", out=Path("out"), stems=["Bass"])
-    assert [str(job.files["Bass"]) for job in (first, second)] == ["out/a/song/bass.wav", "out/b/song/bass.wav"]
-
-
 def done(*songs, out, **options):
     """The files of an earlier run."""
     made = Doubling(**vars(song.separation(pipe().session, ["Bass", "Drums"], rest="Piano")))
