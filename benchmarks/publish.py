@@ -45,6 +45,7 @@ ROWS = {
     "ensemble": "Ensemble of these two",
     "extractor_consistent": "Extractor, consistent",
     "extractor_mean": "Extractor, consistent, mean of 2 runs",
+    "mean_of_systems": "Mean of Demucs + Gibbs and two Extractors",
 }
 """Rows of Table 2 that the README shows, with its words for them; the numbers of steps differ from run to run."""
 UNTITLED = {"separator": "GMSDI Separator", "extractor": "GMSDI Extractor", "ensemble": "Ensemble"}
@@ -202,7 +203,10 @@ def _tracks(folder: Path) -> str:
 def _active(folder: Path) -> pd.DataFrame:
     """The Table 2 of a published run, less what was not run, with the names of its rows."""
     chosen = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
-    titles = UNTITLED | {name: row["title"] for name, row in chosen.items() if row.get("title")}
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    rows = config["separation"].get("rows", {})  # older pages do not have it
+    averages = {name: row for name, row in rows.items() if row["kind"] == "average"}
+    titles = UNTITLED | {name: row["title"] for name, row in (chosen | averages).items() if row.get("title")}
     table = pd.read_csv(folder / "table2_separation.csv", keep_default_na=False, na_values=[""])
     names = {title: name for name, title in titles.items()}
     return table[table["status"] == "run"].assign(row=lambda run: run["model"].map(names))

@@ -135,9 +135,12 @@ def plan(
                     "--name, or name the songs instead of their folder"
                 )
             if (other := taken.setdefault(real.casefold(), path)) is not path:
-                raise UserError(
-                    f"{other} and {path} would both be written to {file}; make the names differ with --name or --out"
+                mend = (
+                    "separate them one at a time, each with an --out of its own"
+                    if "{track}" in name
+                    else "add {track} to --name"
                 )
+                raise UserError(f"{other} and {path} would both be written to {file}; {mend}")
         if len({os.path.realpath(file).casefold() for file in files.values()}) < len(files):
             raise UserError(f"--name {name!r} gives several stems of {path} the same name; add {{stem}}")
         try:

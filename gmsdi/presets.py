@@ -4,15 +4,19 @@ A model's `config.json` may hold `presets`, name to settings; a model of another
 
     "presets": {"best": {"guidance": {"w": 2.0}}, "mine": {"method": "projected", "solver": {"steps": 40}}}
 
-A preset of one of the names of `DEFAULTS` changes this one, any other changes "best". A model without presets has the
-defaults, so a training writes none. They were chosen on validation chunks of the bundled model's data (docs/mini_full),
-whose signals have a standard deviation of 0.1: the noise levels of the defaults are meant relative to that.
+Whatever these leave out is as in the bundled model's preset of the same name, or in its "best" if it has none of that
+name, with the noise levels scaled to the signals that the model was trained on. A training writes no presets: of a new
+model nothing better is known. Those of the bundled model, in `gmsdi/weights/mini/config.json`, were chosen on
+validation chunks of its data (docs/mini_full).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from gmsdi.errors import UserError
@@ -27,44 +31,6 @@ METHODS: dict[str, str] = {
     "separator": "the Separator of Eq. 13",
 }
 """What a preset may run, in words."""
-
-_BEST = {"name": "euler", "steps": 12, "sigma_min": 0.004, "sigma_max": 0.5, "s_churn": 5.0, "last": "estimate"}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "best": {"method": "consistent", "solver": _BEST, "guidance": {"w": 3.0}, "by_power": 0.25},
-    "fast": {
-        "method": "consistent",
-        "solver": {**_BEST, "steps": 6, "sigma_min": 0.015, "s_churn": 1.8},
-        "guidance": {"w": 4.0},
-        "by_power": 0.25,
-        "filtered": 0.35,
-    },
-    "slow": {
-        "method": "consistent",
-        "solver": _BEST,
-        "guidance": {"w": 3.0},
-        "by_power": 0.25,
-        "filtered": 0.35,
-        "runs": 4,
-        "inverted": True,
-    },
-    "projected": {
-        "method": "projected",
-        "solver": {"name": "euler", "steps": 25, "sigma_min": 0.002, "sigma_max": 1.0, "s_churn": 4.0},
-        "guidance": {"w": 1.0},
-    },
-    "paper-separator": {
-        "method": "separator",
-        "solver": {"name": "euler", "steps": 50, "sigma_min": 0.002, "sigma_max": 1.0, "s_churn": 8.0},
-        "guidance": {"w": 1.0},
-    },
-    "paper-extractor": {
-        "method": "extractor",
-        "solver": {"name": "euler", "steps": 25, "sigma_min": 0.002, "sigma_max": 2.0, "s_churn": 10.0},
-        "guidance": {"w": 3.0},
-    },
-}
-"""The presets of a model that has none of its own: "slow" is "best" with the mean of four runs."""
-_SIGMA_DATA = 0.1  # of the signals that the defaults were chosen on
 
 
 @dataclass(frozen=True)
@@ -137,7 +103,7 @@ class Preset:
 
 
 def presets_of(model: Any) -> dict[str, Preset]:
-    """The presets of a model: the defaults, with its own.
+    """The presets of a model: the bundled model's, with its own.
 
     Args:
         model: a `gmsdi.models.protocol.Model`; its `presets`, if it has any, its `sigma_data` and `sigma_range` count.
@@ -148,11 +114,12 @@ def presets_of(model: Any) -> dict[str, Preset]:
     own = getattr(model, "presets", None) or {}
     if not isinstance(own, Mapping):
         raise UserError(f"the model's presets are {own!r}; they must be a mapping, name to settings")
-    scale = sigma_data_of(model) / _SIGMA_DATA
+    known = _bundled()["presets"]
+    scale = sigma_data_of(model) / _bundled()["sigma_data"]
     low, high = getattr(model, "sigma_range", (0.0, float("inf")))
     found = {}
-    for name in dict.fromkeys([*DEFAULTS, *own]):
-        settings = dict(DEFAULTS.get(name, DEFAULTS["best"]))
+    for name in dict.fromkeys([*known, *own]):
+        settings = dict(known.get(name, known["best"]))
         solver = settings["solver"]
         settings["solver"] = solver | {
             key: min(max(solver[key] * scale, low), high) for key in ("sigma_min", "sigma_max")
@@ -162,8 +129,16 @@ def presets_of(model: Any) -> dict[str, Preset]:
 
 
 def sigma_data_of(model: Any) -> float:
-    """The standard deviation of the signals that a model was trained on; if it does not say, that of the defaults."""
-    return float(getattr(model, "sigma_data", _SIGMA_DATA))
+    """The standard deviation of the signals that a model was trained on; if it does not say, the bundled model's."""
+    return float(getattr(model, "sigma_data", _bundled()["sigma_data"]))
+
+
+@cache
+def _bundled() -> dict[str, Any]:
+    """The configuration of the bundled model."""
+    path = Path(__file__).parent / "weights" / "mini" / "config.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def preset_of(model: Any, name: str | Preset) -> Preset:

@@ -32,7 +32,7 @@ def models(
         rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
         typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
         typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
-        _list_presets(SimpleNamespace(**{"sigma_data": 0.1, **config}))
+        _list_presets(SimpleNamespace(**config))
     if not model:
         for family in families.names():
             typer.echo(f"{family}:... (a family of models; each says itself what follows the colon)")

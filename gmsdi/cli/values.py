@@ -130,7 +130,7 @@ def sampling(
         "solver": solver if steps is None else replace(solver, steps=steps),
         "guidance": guidance if w is None else replace(guidance, w=w),
         "seed": seed,
-        "negatives": pairs_of(negative or [], "--negative"),
+        "negatives": pairs_of(negative or [], "--negative") or None,
     }
 
 

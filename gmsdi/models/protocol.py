@@ -61,7 +61,8 @@ class Model(Protocol):
 
     It may also have `level`, the level of its training mixtures in dB relative to full scale (`gmsdi.level`),
     `device`, the device that its states must be on, and `presets`, the settings that it separates best with
-    (`gmsdi.presets`). Without them, signals are not scaled, states stay on the CPU, and presets are the usual ones.
+    (`gmsdi.presets`). Without them, signals are not scaled, states stay on the CPU, and presets are those of the
+    bundled model.
 
     Attributes:
         sample_rate: sample rate of its audio, in Hz.

@@ -16,6 +16,7 @@ from gmsdi.io.audio import Source, as_source, rounded
 from gmsdi.presets import preset_of
 from gmsdi.sampling.session import Batch
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.song.separating import shared_out, wiener_of
 from gmsdi.song.signals import (
     AnyModel,
     AnySource,
@@ -26,7 +27,7 @@ from gmsdi.song.signals import (
     require_seconds,
     session_of,
 )
-from gmsdi.tasks import GivenNoise, TotalNoise
+from gmsdi.tasks import Average, GivenNoise, TotalNoise
 from gmsdi.types import Labels, Negatives, Progress, Stems, total_of
 
 GenerationMethod: TypeAlias = Literal["total", "sequential", "extracted"]
@@ -57,9 +58,10 @@ def generate(
     Args:
         model: see `gmsdi.song`.
         stems: the labels; None means all that the model knows.
-        method: "total" (Eq. 10 and 11), or beyond the paper "extracted" (`tasks.generate_extracted`, with the settings
-            of `extract`, consistent) or "sequential" (`tasks.generate_sequential`). None is "total" if `groups`,
-            `gamma_x`, `gamma_y` or `noise` is given, otherwise "extracted", whose mixture is the most like real music.
+        method: "total" (Eq. 10 and 11), or beyond the paper "extracted" (`tasks.generate_extracted`, consistent, with
+            the other settings of the model's best preset) or "sequential" (`tasks.generate_sequential`). None is
+            "total" if `groups`, `gamma_x`, `gamma_y` or `noise` is given, otherwise "extracted", whose mixture is the
+            most like real music.
         groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
         seconds: length; None means the model's window.
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
@@ -71,7 +73,7 @@ def generate(
         guidance: strength and kind of the guidance.
         batch: how many signals the model denoises at once.
         seed: of the noise.
-        negatives: label to negative text.
+        negatives: label to negative text; None is none or, for "extracted", those of the preset.
         progress: called with (step, steps).
 
     Returns:
@@ -103,8 +105,17 @@ def generate(
         generated, _ = tasks.generate_sequential(session, labels, **common)
     elif method == "extracted":
         best = preset_of(session.model, "best").changed(solver=separation_solver)
-        separation = session.using(best.solver, best.guidance)
-        generated, _ = tasks.generate_extracted(session, labels, separation=separation, **common)
+        if negatives is None:
+            common["negatives"] = {label: text for label, text in best.negatives.items() if label in labels}
+        generated, _ = tasks.generate_extracted(
+            session,
+            labels,
+            separation=session.using(best.solver, best.guidance),
+            consistent=shared_out(best, session.model),
+            average=Average(best.runs, best.inverted),
+            wiener=wiener_of(best, session.model),
+            **common,
+        )
     else:
         generated, _ = tasks.generate(
             session,

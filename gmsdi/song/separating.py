@@ -10,7 +10,7 @@ from typing import Any
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
 from gmsdi.io.audio import as_source
-from gmsdi.models.protocol import Waveform
+from gmsdi.models.protocol import Model, Waveform
 from gmsdi.presets import METHODS, Method, Preset, preset_of, sigma_data_of
 from gmsdi.sampling.session import Batch, Session
 from gmsdi.sampling.solver import Guidance, Solver
@@ -113,13 +113,9 @@ def separation(
     # A prompt that the model cannot take is refused here.
     joint = [labels.join(prompts[:k] + prompts[k + 1 :]).text for k in range(len(prompts))]
     inner.embed([*prompts, *told.values(), *joint])
-    rate, waveform = inner.sample_rate, isinstance(inner.space, Waveform)
-    longest = inner.window / rate / 2  # of a spectrogram's windows
     how = consistent if isinstance(consistent, ShareOut) else chosen.method == "consistent"
-    if how is True and chosen.by_power and waveform:
-        how = ShareOut(rate, chosen.by_power, min(ShareOut.seconds, longest))
-    if wiener is None and chosen.filtered:
-        wiener = Wiener(rate, chosen.filtered, min(Wiener.seconds, longest))
+    if how is True:
+        how = shared_out(chosen, inner)
     return Separation(
         session=session_of(opened, chosen.solver, chosen.guidance, batch),
         prompts=prompts,
@@ -129,9 +125,28 @@ def separation(
         negatives=told,
         consistent=how,
         average=average or Average(chosen.runs, chosen.inverted),
-        wiener=wiener,
+        wiener=wiener or wiener_of(chosen, inner),
         block=block,
     )
+
+
+def shared_out(preset: Preset, model: Model) -> bool | ShareOut:
+    """How a preset of a consistent Extractor makes stems sum to the song, see `inference.Extractor`."""
+    if not preset.by_power or not isinstance(model.space, Waveform):
+        return True
+    return ShareOut(model.sample_rate, preset.by_power, min(ShareOut.seconds, _half_a_window(model)))
+
+
+def wiener_of(preset: Preset, model: Model) -> Wiener | None:
+    """How a preset filters the song with the stems; None if it does not."""
+    if not preset.filtered:
+        return None
+    return Wiener(model.sample_rate, preset.filtered, min(Wiener.seconds, _half_a_window(model)))
+
+
+def _half_a_window(model: Model) -> float:
+    """Seconds: the longest that the windows of a spectrogram can be."""
+    return model.window / model.sample_rate / 2
 
 
 def _warn_of_noise(solver: Solver, rows: int, sigma_data: float) -> None:

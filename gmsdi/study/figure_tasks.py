@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gmsdi.errors import UserError
 from gmsdi.sampling.solver import changed
 from gmsdi.study.config.files import Config, slug
 from gmsdi.study.methods import Extractor, Row
@@ -80,16 +81,29 @@ class Tasks:
         if generation["sequential"]:
             yield Sequential(**self._mixed("sequential"), name="total_sequential")
         if generation["extracted"]:
-            own = self._mixed("extracted")
-            base = self.extractor.model_dump()
-            given = {**own.pop("extraction"), "name": "extraction", "consistent": True, "published": False}
-            extraction = Extractor(**{**base, **given, "solver": changed(base["solver"], given["solver"])})
-            yield Extracted(**own, extraction=extraction, name="total_extracted")
+            yield self._extracted()
         if generation["groups"]:
             yield Groups(**self._mixed("total"), groups=generation["groups"], name="total_groups")
         yield Partial(**self._mixed("partial"), name="partial")
         if generation["conditioned"]:
             yield Conditioned(**self._mixed("conditioned"), name="partial_conditioned")
+
+    def _extracted(self) -> Task:
+        """A generated mixture taken apart as the row of the paper's Extractor does, but consistently."""
+        base, own = self.extractor.model_dump(), self._mixed("extracted")
+        if base["model"]:
+            raise UserError(
+                "config: generation.extracted separates as the row extractor does, which has a model of its own; leave "
+                "that model out, or set generation.extracted to null"
+            )
+        given = {**own.pop("extraction"), "name": "extraction", "consistent": True, "published": False}
+        if given["samples"] is None:
+            given["samples"] = base["samples"]
+        try:
+            extraction = Extractor(**{**base, **given, "solver": changed(base["solver"], given["solver"])})
+        except UserError as error:
+            raise UserError(f"config: generation.extracted, with the settings of the row extractor: {error}") from error
+        return Extracted(**own, extraction=extraction, name="total_extracted")
 
     def _of_other_systems(self) -> Iterator[Task]:
         """The tasks of the paper's other systems, if they run."""

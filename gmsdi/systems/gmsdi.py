@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gmsdi import tasks
 from gmsdi.errors import UserError
-from gmsdi.inference import Consistency, Gamma
+from gmsdi.inference import Consistency, Gamma, Wiener
 from gmsdi.models import registry
 from gmsdi.models.protocol import Model
 from gmsdi.presets import presets_of
@@ -182,6 +182,7 @@ class Gmsdi:
         seeds: Sequence[int],
         consistent: bool | Consistency = True,
         average: Average | None = None,
+        wiener: Wiener | None = None,
         negatives: Negatives = None,
         callback: Callback | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -196,6 +197,7 @@ class Gmsdi:
             seeds=seeds,
             consistent=consistent,
             average=average,
+            wiener=wiener,
             progress=callback,
         )
 

@@ -19,6 +19,7 @@ from gmsdi.inference import (
     Gamma,
     Single,
     Total,
+    Wiener,
     natural_gamma,
 )
 from gmsdi.inference.base import decoded
@@ -174,6 +175,7 @@ def generate_extracted(
     seeds: Sequence[int],
     consistent: bool | Consistency = True,
     average: Average | None = None,
+    wiener: Wiener | None = None,
     negatives: Negatives = None,
     length: int | None = None,
     progress: Progress | None = None,
@@ -187,6 +189,7 @@ def generate_extracted(
         seeds: one per item; their number is the batch size B.
         consistent: see `extract`.
         average: see `separate`, of the Extractor.
+        wiener: filters the mixture by the stems, see `separate`.
         negatives: label to negative text, for the Extractor.
         length: samples; None is the model's window.
         progress: called with (step, steps), over both.
@@ -209,6 +212,7 @@ def generate_extracted(
         seeds=sample_seeds(seeds, 2)[1::2],  # not the noise that the mixture is made of
         consistent=consistent,
         average=average,
+        wiener=wiener,
         negatives=negatives,
         levels=None if session.level is None else [session.level] * len(seeds),
         progress=part_of(progress, first, steps),

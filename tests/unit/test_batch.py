@@ -85,8 +85,8 @@ def test_no_file_is_lost_under_anothers_name():
     wav("nine.wav", channels=9), wav("quick.wav", rate=768000)
     for says, paths, options in (
         ("overwritten by a stem of bass.wav", ["bass.wav"], {"name": "{stem}.{ext}"}),
-        ("both be written", ["a/song.wav", "b/song.wav"], {}),
-        ("both be written", ["a/song.wav", "b/song.wav", "bass.wav"], {"name": "{stem}/x.{ext}"}),
+        ("both be written to song/bass.wav; separate them one at a time", ["a/song.wav", "b/song.wav"], {}),
+        ("add {track} to --name", ["a/song.wav", "b/song.wav", "bass.wav"], {"name": "{stem}/x.{ext}"}),
         ("would both be written to bass", ["song.flac"], {"stems": ["Bass!", "bass?"]}),
         ("would both be written to residual", ["song.flac"], {"stems": ["Residual"], "residual": "residual"}),
         ("no letter or digit", ["song.flac"], {"stems": ["???"]}),

@@ -119,7 +119,7 @@ class Extraction(Model):
         "in each step, the residual (the mixture minus the sum of the estimates) is shared among the stems in "
         "proportion to their spectrogram power; null shares it equally",
     )
-    samples: Count = choice(1, "number of runs to average")
+    samples: Count | None = choice(None, "number of runs to average; null means as many as the row extractor")
 
 
 class Extracted(Model):
@@ -128,9 +128,12 @@ class Extracted(Model):
     solver: SolverChanges = section(SolverChanges, ChangesOf)
     w: Number | None = choice(None, "guidance strength for the mixture; null means generation.w")
     extraction: Extraction = section(
-        Extraction, "how the mixture is separated; keys not given here are those of the row extractor"
+        Extraction,
+        "how the mixture is separated; what has no key here (wiener, inverted, negatives) is as in the row extractor",
     )
-    negatives: Flag = choice(False, "let the Extractor use the negative prompts of generation.negatives")
+    negatives: Flag = choice(
+        False, "let the Extractor use the negative prompts of generation.negatives, not those of the row extractor"
+    )
 
 
 class Partial(Model):

@@ -72,7 +72,7 @@ class Average(Frozen):
         import torch
 
         stems = torch.stack([estimates[name] for name in self.of]).mean(dim=0)
-        return stems if self.wiener is None else self.wiener(stems, mixture, sample_rate)
+        return stems if self.wiener is None else self.wiener.at(sample_rate)(stems, mixture)
 
     def summary(self) -> str:
         """The settings in a few words, for notes below tables."""

@@ -19,7 +19,7 @@ from gmsdi.study.setups import GmsdiSetup
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gmsdi.inference import Consistency
+    from gmsdi.inference import Consistency, Wiener
     from gmsdi.sampling.solver import Callback, Solver
     from gmsdi.systems.gmsdi import Gmsdi
 
@@ -39,11 +39,11 @@ class Filter:
     def __post_init__(self) -> None:
         check(self, "wiener")
 
-    def __call__(self, stems: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:
-        """Filter stems `[B, K, C, T]` with their mixture `[B, C, T]`; the sample rate is in Hz."""
+    def at(self, sample_rate: int) -> Wiener:
+        """The filter for a sample rate in Hz."""
         from gmsdi.inference.wiener import Wiener
 
-        return Wiener(sample_rate, **asdict(self))(stems, mixture)
+        return Wiener(sample_rate, **asdict(self))
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,9 @@ class Guided(Solved):
         callback: Callback | None = None,
     ) -> Tensor:
         """See `Row.separate`."""
-        stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self._options())
-        return stems if self.wiener is None else self.wiener(stems, mixture, system.sample_rate)
+        stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self.options())
+        wiener = self.filter(system.sample_rate)
+        return stems if wiener is None else wiener(stems, mixture)
 
     @abstractmethod
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
@@ -161,8 +162,8 @@ class Guided(Solved):
     def _filters(self) -> list[str]:
         return [] if self.wiener is None else [f"{self.wiener.amount:.0%} filtered"]
 
-    def _options(self) -> dict[str, Any]:
-        """Arguments shared by all separating methods of `gmsdi.systems.gmsdi.Gmsdi`."""
+    def options(self) -> dict[str, Any]:
+        """Arguments that all separating methods of `gmsdi.systems.gmsdi.Gmsdi` share, by their names."""
         from gmsdi.sampling.solver import Guidance, Solver
         from gmsdi.tasks import Average
 
@@ -173,6 +174,10 @@ class Guided(Solved):
             "negatives": self.negatives or None,
             "average": Average(self.samples, self.inverted),
         }
+
+    def filter(self, sample_rate: int) -> Wiener | None:
+        """The filter of the stems at the end, for a sample rate in Hz; None if there is none."""
+        return None if self.wiener is None else self.wiener.at(sample_rate)
 
 
 class Extractor(Guided):

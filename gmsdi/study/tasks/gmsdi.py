@@ -247,7 +247,7 @@ class Extracted(Mixed):
     """Total generation beyond the paper: a mixture generated from the joint prompt, separated by the Extractor.
 
     Attributes:
-        extraction: settings of the Extractor.
+        extraction: settings of the Extractor; the task's own negative prompts, if there are any, replace its own.
     """
 
     PLACE: ClassVar[int] = 2
@@ -267,19 +267,18 @@ class Extracted(Mixed):
         callback: Callback | None = None,
     ) -> np.ndarray:
         """See `Task.generate`."""
-        from gmsdi.sampling.solver import Guidance, Solver
-        from gmsdi.tasks import Average
-
         own = self.extraction
-        assert own.w is not None
+        separation = own.options()
         made = system.generate_extracted(
+            **self._options(),
             seeds=seeds,
             callback=callback,
-            separation_solver=Solver(**own.solver),
-            separation_guidance=Guidance(w=own.w, **own.guidance),
+            separation_solver=separation["solver"],
+            separation_guidance=separation["guidance"],
             consistent=own.consistency(system.sample_rate),
-            average=Average(own.samples),
-            **self._stems(),
+            average=separation["average"],
+            wiener=own.filter(system.sample_rate),
+            negatives=self.negatives or separation["negatives"],
         )
         return with_mixture(*made)
 

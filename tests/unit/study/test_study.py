@@ -303,6 +303,28 @@ def test_settings_of_tasks(study):
     ]
 
 
+def test_extracted_mixtures_take_what_the_row_extractor_says(tmp_path):
+    """All of it that `extraction` has no key of its own for."""
+
+    def extracted(extraction=None, **row):
+        generation = {"negatives": {"Bass": "Piano"}, "extracted": {"extraction": extraction or {}}}
+        overlay = {"separation": {"rows": {"extractor": row}}, "generation": generation}
+        (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+        return Study(validate(load(tmp_path / "overlay.yaml"))).tasks["total_extracted"]
+
+    told = {"wiener": {"amount": 0.5, "seconds": 0.2}, "inverted": True, "negatives": {"Drums": "Bass"}}
+    task = extracted(**told, samples=4)
+    found = task.extraction.model_dump()
+    assert {key: found[key] for key in told} == told
+    assert (task.extraction.samples, task.negatives) == (4, {})
+    assert extracted({"samples": 2}, **told, samples=4).extraction.samples == 2
+    assert extracted().extraction.samples == 1
+    with pytest.raises(UserError, match=r"^config: generation\.extracted, .*has inverted, which needs samples"):
+        extracted({"samples": 1}, **told, samples=4)
+    with pytest.raises(UserError, match=r"^config: generation\.extracted .* a model of its own; leave that model out"):
+        extracted(model="bundled", w=1)
+
+
 def test_models_and_their_trainings(study, config):
     shared = {"sample_rate": 8000, "window": 32768, "labels": LABELS}
     unet = config["model"]["config"]["unet"]

@@ -9,6 +9,7 @@ import torch
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, save_model
+from gmsdi.sampling.noise import sample_seeds
 from gmsdi.study import tasks
 from gmsdi.study.generation import generate
 from gmsdi.study.methods import METHODS as KINDS
@@ -122,6 +123,36 @@ def test_clips_of_every_task(folders, windows, kind):
         np.testing.assert_array_equal(audio[:, [0, 2]], windows.stems(clips["chunk"])[:, [0, 2], 0])
     if kind in ("total_msdm", "partial_msdm", "total_sequential", "total_extracted"):
         np.testing.assert_allclose(audio[:, :3].sum(axis=1), audio[:, 3], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"samples": 2},
+        {"samples": 2, "inverted": True},
+        {"by_power": {"amount": 1.0, "seconds": 0.02}},
+        {"wiener": {"amount": 0.5, "seconds": 0.02}},
+        {"negatives": {"Bass": "Drums"}},
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_a_generated_mixture_is_extracted_as_a_row_of_the_same_settings_would(folders, settings):
+    plain, own = (make_row("extractor", LABELS, **{**EXTRACTION, **more}) for more in ({}, settings))
+    runner = opened(folders, plain.system)
+    made = []
+    for row in (plain, own):
+        task = make_task("total_extracted", LABELS, **PLAIN, extraction=row.model_dump())
+        stems = torch.from_numpy(task.generate(runner, task.bars() * 2, seeds=[3, 5]))
+        others = [sample_seeds([seed], 2)[1] for seed in (3, 5)]
+        levels = None if runner.level is None else [runner.level] * 2
+        torch.testing.assert_close(stems[:, :-1], row.separate(runner, stems[:, -1], seeds=others, levels=levels))
+        made.append(stems)
+    torch.testing.assert_close(made[0][:, -1], made[1][:, -1])
+    assert (made[0] - made[1]).abs().max() > 1e-4
+    of_the_task = make_task(
+        "total_extracted", LABELS, **PLAIN, extraction=own.model_dump(), negatives={"Bass": "Piano"}
+    )
+    assert not torch.allclose(torch.from_numpy(of_the_task.generate(runner, ["All"] * 2, seeds=[3, 5])), made[1])
 
 
 @pytest.mark.parametrize("kind", ["total_msdm", "single_weak_msdm"])
