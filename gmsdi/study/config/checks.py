@@ -169,7 +169,7 @@ def _of(label: Any, known: Any, what: str = "data.classes") -> str:
 
 
 def _rows(config: Config) -> None:
-    """The rows of Table 2 are valid, also as the grid and Figure 4 change them, and the windows of their filters fit."""
+    """The rows of Table 2 are valid, also as changed by the grid and Figure 4; the windows of their filters fit."""
     made, costs = Rows(config), config["costs"]["steps"]
     for row in {**made.table, **made.grid}.values():
         for cell in made.cells(row, row.chosen_on)[:1] if row.is_open else []:
