@@ -79,7 +79,7 @@ class Separator(Derivative):
         return self._with_rest(x, self.space.rest(self.reference, x))
 
     def signals(self, x: Tensor) -> Tensor:
-        """All K sources `[B, K, C, T]`; the constrained one is y(0) minus the others, so the sum is y(0) in any space."""
+        """All K sources `[B, K, C, T]`; the constrained one is y(0) minus the others, so they sum to y(0)."""
         free = decoded(self.space, x)
         return self._with_rest(free, self.mixture.unsqueeze(1) - free.sum(dim=1, keepdim=True))
 

@@ -44,7 +44,7 @@ def sizes_of(
         study: the configuration's rows, tasks and data.
         found: the jobs.
         chunks: number of chunks in the test split; None counts or estimates them.
-        results: folder of results; a dataset in it is counted.
+        results: folder of results; data sets in it are counted.
     """
     window = study.config["data"]["window"]
     parts = [job.work.dataset for job in found if isinstance(job.work, Cutting | EmbeddingWindows)]
