@@ -9,9 +9,9 @@ The level of a signal is the root mean square of the parts in which it sounds: i
 seconds, leaving out those more than `GATE` dB below the mean of all blocks. Rests therefore do not make a song count as
 quieter.
 
-The level belongs to a piece, not to a window of it: a solo is quieter than the full mix, and was so in training. A song
-therefore has one gain, from beginning to end and for all channels, and windows of a known piece use the level of that
-piece (the `levels` of `gmsdi.tasks`). Only a window without context is measured on its own.
+The level belongs to a song, not to a window of it: a solo is quieter than the full mix, and was so in training. A song
+therefore has one gain, from beginning to end and for all channels, and windows of a known song use the level of that
+song (the `levels` of `gmsdi.tasks`). Only a window without context is measured on its own.
 
 Where a mixture is silent, so are its stems: nothing is sampled there (`Rests`).
 """
@@ -97,7 +97,7 @@ def _gated(energy: Tensor, samples: Tensor) -> list[float]:
 
 
 class Meter:
-    """The level of one signal that comes piece by piece, as `levels_of` has it of the whole.
+    """Measures the level of a signal that arrives in parts; it equals that of `levels_of` for the whole signal.
 
     Args:
         sample_rate: in Hz.
@@ -110,7 +110,7 @@ class Meter:
         self.length = 0
 
     def add(self, piece: Tensor) -> None:
-        """The next piece, `[C, n]`."""
+        """Add the next part of the signal, `[C, n]`."""
         self.length += piece.shape[-1]
         whole = piece if self._left is None else torch.cat([self._left, piece], dim=-1)
         blocks, rest = divmod(whole.shape[-1], self._size)
@@ -224,7 +224,7 @@ def separated(
         seeds: one per item.
         stems: K, the number of stems in the mixture.
         known: the model's level; None leaves the signals as they are.
-        levels: the level of the piece that each item is from, in dB relative to full scale; None measures each item on
+        levels: the level of the song that each item is from, in dB relative to full scale; None measures each item on
             its own.
         sample_rate: in Hz.
 
@@ -241,7 +241,7 @@ def separated(
     pieces = own if levels is None else [float(level) for level in levels]
     if len(pieces) != items:
         raise UserError(f"{len(pieces)} levels for {items} items; give one each")
-    # A piece may count as silent although one of its items, cut differently, does not.
+    # A song may count as silent although one of its items, cut differently, does not.
     pieces = [piece if piece > SILENCE else mine for piece, mine in zip(pieces, own, strict=True)]
     share = (mixture / stems).float().cpu().unsqueeze(1)
     result = share.expand(-1, stems, -1, -1).clone()

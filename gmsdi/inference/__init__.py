@@ -13,12 +13,13 @@ Throughout,
 - the state x is `[B, S, ...]`: B independent items of S coupled rows, each a signal `[C, T]` or a latent of any shape
   with time last;
 - `model(x [N, ...], sigma, prompts)` returns the denoised `[N, ...]` (`gmsdi.sampling.session.Session`, or
-  `gmsdi.sampling.guidance.guided`); it is called once per evaluation, with all rows of all items;
+  `gmsdi.sampling.guidance.guided`); it is called once per evaluation of the derivative,
+  with all coupled rows of all items;
 - `prompts` are the K prompts of the sources, the same for every item, or a list of B such lists;
 - a mixture that is given is a signal `[B, C, T]`, and `Derivative.signals` gives the sources as signals;
-- sums of sources are those of `space` (`gmsdi.models.protocol.Space`), for a waveform Σ. In a space that is not
-  additive they are taken of decoded signals, see `gmsdi.models.codecs.Latent`. For each item, an evaluation then
-  decodes and encodes this many signals:
+- sources are summed by `space` (`gmsdi.models.protocol.Space`); for waveforms this is Σ. In a space that is not
+  additive they are summed as decoded signals, see `gmsdi.models.codecs.Latent`. For each item, an evaluation of the
+  derivative then decodes and encodes this many signals:
 
       Total       K decoded, 1 encoded; none with γ_x = γ_y = ∞
       Partial     J decoded, 1 encoded; the I given ones are decoded once

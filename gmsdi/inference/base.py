@@ -50,7 +50,7 @@ class Derivative(Protocol):
         return decoded(self.space, self.stems(x))
 
     def coupling(self, sigma: float) -> float:
-        """λ(σ) of a likelihood term, which moves the error e of a sum by de/dσ = λ·e (`check_stability`)."""
+        """λ(σ), by which likelihood terms change the error e of a sum: de/dσ = λ·e (see `check_stability`)."""
         return 0.0
 
     def estimate(self, x: Tensor, sigma: float) -> Tensor:
@@ -73,7 +73,7 @@ class Mixed(Derivative, Protocol):
 
 
 def denoised(model: Guided, x: Tensor, sigma: float, prompts: list[list[Prompt]]) -> Tensor:
-    """D of all rows of all items `[B, R, ...]` in one call of the model."""
+    """D of all coupled rows of all items, `[B, R, ...]`, in one call of the model."""
     rows = [prompt for item in expand(prompts, x.shape[0]) for prompt in item]
     return model(x.flatten(0, 1), sigma, rows).unflatten(0, x.shape[:2])
 
@@ -96,8 +96,8 @@ def reference(space: Space, mixture: Tensor) -> Tensor:
 def project(x: Tensor, mixture: Tensor, space: Space = WAVEFORM) -> Tensor:
     """The point nearest to the sources x `[B, K, ...]` that sums to the mixture, as `reference` gives it.
 
-    In a space that is not additive, the nearest signals are taken: the sources are decoded, each gets an equal part of
-    what their sum lacks, and they are encoded again.
+    In a space that is not additive, the nearest signals are taken: the sources are decoded, the
+    residual (mixture minus sum) is divided equally among them, and they are encoded again.
     """
     if space.additive:
         return x + space.rest(mixture, x) / x.shape[1]

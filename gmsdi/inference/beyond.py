@@ -88,7 +88,7 @@ class Conditioned(Derivative):
         d_j = (x_j − D(x_j, z_j))/σ − (σ/γ_x²)·(z − Σ_{l∈J} x_l)
 
     so that z is to its sources what y is in total generation (Eq. 10 with γ_y = ∞). A single source is z itself; if
-    there are several, `stems` shares out among them what their sum still lacks to z.
+    there are several, `stems` divides the residual (z minus their sum) among them.
 
     A louder, softer or filtered copy of the given sources always makes a plausible mixture with them. P removes such
     copies from D̄: it subtracts the least-squares approximation Σ_i h_i∗x_i, slightly regularised, with filters h_i of

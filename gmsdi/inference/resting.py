@@ -10,13 +10,13 @@ from gmsdi.level import Rests
 
 
 class Resting(Derivative):
-    """Another derivative, except that its state decays to zero in the rests by dx/dσ = gain·x/σ.
+    """A derivative that equals another one, except that in rests its state decays to zero by dx/dσ = gain·x/σ.
 
-    Otherwise the stems would be sampled in a rest as anywhere else, and nothing but the model would keep them from
-    containing music that cancels out in their sum.
+    Without it, stems would be sampled in rests as anywhere else, and only the model would keep them from containing
+    music that cancels out in their sum.
 
     Args:
-        derivative: that of a separation of waveforms.
+        derivative: the other derivative, that of a separation of waveforms.
         rests: the rests of its mixtures.
     """
 

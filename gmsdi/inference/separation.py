@@ -31,7 +31,7 @@ class Separator(Derivative):
         x_K = y(0) − Σ_{l<K} x_l
         d_k = [(x_k − D(x_k, z_k)) − (x_K − D(x_K, z_K))]/σ,   k < K
 
-    In a space that is not additive, x_K is taken of the denoised others (see `gmsdi.models.codecs.Latent`):
+    In a space that is not additive, x_K is computed from the denoised others (see `gmsdi.models.codecs.Latent`):
 
         x_K = E(y(0) − Σ_{l<K} Dec(D_l)) − Σ_{l<K} (x_l − D_l),   D_l = D(x_l, z_l)
 
@@ -79,7 +79,7 @@ class Separator(Derivative):
         return self._with_rest(x, self.space.rest(self.reference, x))
 
     def signals(self, x: Tensor) -> Tensor:
-        """All K sources `[B, K, C, T]`, the constrained one y(0) without the others: they sum to y(0) in any space."""
+        """All K sources `[B, K, C, T]`; the constrained one is y(0) minus the others, so they sum to y(0)."""
         free = decoded(self.space, x)
         return self._with_rest(free, self.mixture.unsqueeze(1) - free.sum(dim=1, keepdim=True))
 
@@ -101,7 +101,7 @@ class Extractor(Derivative):
 
         D̃_k = D̄_k + (y(0) − Σ_l D̄_l)/K,   d_k = 2·(x_k − D̃_k)/σ
 
-    The network's work is the same; `stems` takes what is left of the sum's error out at the end. In a space that is not
+    The network does the same work. At the end, `stems` removes the remaining error of the sum. In a space that is not
     additive, and for any other way of making them sum to the mixture, the estimates are decoded, moved and encoded.
 
     Args:

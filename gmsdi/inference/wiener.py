@@ -1,4 +1,4 @@
-"""Beyond the paper: Wiener filtering, and sharing out a residual by the power of the stems in each spectrogram cell."""
+"""Beyond the paper: Wiener filtering, and dividing a residual by the power of the stems in each spectrogram cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 
-_FLOOR = 1e-10  # least power of a stem, so that silence is shared out equally instead of dividing by zero
+_FLOOR = 1e-10  # least power of a stem, so that silence is divided equally instead of dividing by zero
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Wiener:
         seconds: length of the Hann window, rounded up to a power of 2 in samples; windows overlap by three quarters.
 
     Raises:
-        UserError: if the amount is out of range, or, when it is used, the window is not positive or longer than the
-            signal.
+        UserError: if the amount is out of range; on use, if the window is not positive or is longer than the signal.
     """
 
     sample_rate: int
@@ -48,7 +47,7 @@ class Wiener:
 
 @dataclass(frozen=True)
 class ShareOut:
-    """Shares out the residual of stems, mixture minus sum: a part of it by their power, the rest in equal parts.
+    """Divides the residual (mixture minus the sum of the stems) among the stems: in part by power, otherwise equally.
 
         e = y − Σ_l x_l,   Ê_k(t, f) = |X_k(t, f)|² / Σ_l |X_l(t, f)|² · E(t, f)
         x_k ← x_k + amount·ê_k + (1 − amount)·e/K
@@ -58,7 +57,7 @@ class ShareOut:
 
     Attributes:
         sample_rate: in Hz.
-        amount: from 0 to 1, the part by power.
+        amount: share of the residual that is divided by power, from 0 to 1.
         seconds: see `Wiener`.
 
     Raises:

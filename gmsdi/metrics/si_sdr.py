@@ -231,7 +231,7 @@ def summarize(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
         (MSDM's score: all rows), `active`, `active_low`, `active_high` (rows whose target is active), all in dB;
         `subwindows`, `active_subwindows`, and `tracks`, the number of clusters that they come from (for All: the sums,
         and the clusters of any stem). With `level`, also `silent_level`: the median level of the estimates relative to
-        the mixture in rows whose target is silent, in dB (for All: over the silent rows of all stems). NaN where
+        the mixture, in sub-windows in which the target is silent, in dB (for All: over those of all stems). NaN where
         nothing was scored: a stem that is never active does not count in the active score of All. An interval is NaN if
         there are fewer than two clusters; that of All also if this holds for one of its stems.
 

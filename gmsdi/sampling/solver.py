@@ -318,7 +318,7 @@ class Guidance:
         Annotated[Sequence[Level], Len(2, 2)] | None,
         About("range of noise levels [low, high] in which guidance acts; null: everywhere"),
     ] = None
-    clamp: Annotated[Positive | None, About("clip the denoised signal to [-clamp, clamp]; null: no clipping")] = None
+    clamp: Annotated[Positive | None, About("limit the denoised signal to [-clamp, clamp]; null: no limit")] = None
 
     def __post_init__(self) -> None:
         if isinstance(self.w, bool) or not isinstance(self.w, int | float) or not math.isfinite(self.w):

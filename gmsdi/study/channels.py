@@ -1,8 +1,8 @@
-"""Channels in the stages: clips are kept as `[N, R, T]` if they have one channel, and as `[N, R, C, T]` if more.
+"""Channels in the stages: audio is stored as `[N, R, T]` if it has one channel, and as `[N, R, C, T]` if it has more.
 
-Figures 2 and 3 and all that compares stems hear the mean of the channels, as the networks of their embeddings do. The
-ratios of Table 2 take the channels of a stem as one long signal, as the Music Demixing Challenges do: a gain of one
-channel against the other is an error, and a stem that is the same in both has the ratio of one channel.
+Figures 2 and 3, and all comparisons of stems, use the mean of the channels, as the networks of the embeddings do. The
+ratios of Table 2 treat the channels of a stem as one long signal, as in the Music Demixing Challenges: a gain of one
+channel relative to the other is an error, and a stem with two equal channels has the ratio of one of them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import numpy as np
 
 
 def kept(audio: np.ndarray) -> np.ndarray:
-    """Signals `[..., C, T]` as the stages keep them."""
+    """Signals `[..., C, T]` in the form in which the stages store them."""
     return audio[..., 0, :] if audio.shape[-2] == 1 else audio
 
 
 def heard(audio: np.ndarray) -> np.ndarray:
-    """Signals `[..., C, T]` as one channel, `[..., T]`: the mean of theirs."""
+    """The mean of the channels of signals `[..., C, T]`: `[..., T]`."""
     return audio.mean(axis=-2) if audio.shape[-2] > 1 else audio[..., 0, :]
 
 
 def interleaved(audio: np.ndarray, channels: int) -> np.ndarray:
-    """Kept signals with the samples of C channels in turn, `[..., T · C]`, of which any stretch has all channels."""
+    """Stored signals with the samples of their C channels interleaved, `[..., T · C]`."""
     if channels == 1:
         return audio
     return np.ascontiguousarray(np.moveaxis(audio, -2, -1)).reshape(*audio.shape[:-2], -1)

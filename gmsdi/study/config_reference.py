@@ -195,7 +195,7 @@ def _type(rule: Schema, *, plural: bool = False) -> str:
 
 
 def _list(rule: Schema, *, plural: bool) -> str:
-    """A list, how long it is and of what."""
+    """The type of a list in words: its length and its entries."""
     least, most = rule.get("minItems", 0), rule.get("maxItems")
     number = f"{least} " if least == most else ""
     return (
@@ -224,7 +224,7 @@ def _yaml(value: Any) -> str:
 
 
 def _text(description: str) -> str:
-    """A description in Markdown: what is not code has no meaning but its words."""
+    """A description in Markdown, escaped except for code."""
     parts = re.split(r"(`[^`]*`)", " ".join(description.split()))
     return "".join(part if part.startswith("`") else re.sub(r"([*<>\[\]])", r"\\\1", part) for part in parts)
 

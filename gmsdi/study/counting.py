@@ -2,9 +2,10 @@
 
 Counts are made without torch before anything runs, and equal those of the networks' own counters (`evaluations`).
 
-A model of latents whose space is not additive (`gmsdi.models.protocol.Space`) sums sources as decoded signals, so that
-its runs also encode and decode (`gmsdi.inference` says how often in an evaluation), and procedures whose rows depend on
-what others have become call it twice. A row or a task of the text-conditioned model says both by a `Run`.
+If a model's states are latents that do not add up (`gmsdi.models.protocol.Space`), sources are summed as decoded
+signals. Runs then also encode and decode; `gmsdi.inference` says how often in each evaluation of the derivative. And
+procedures in which some coupled rows depend on the denoised others call the model twice. Rows and tasks of the
+text-conditioned model describe both by `Run`s.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Taken:
     """What a job takes.
 
     Attributes:
-        evaluations: signals that the network denoises, the rows that fill up a call included.
+        evaluations: signals that the network denoises, including those that only fill up a call.
         encoded: signals that the autoencoder encodes.
         decoded: signals that it decodes.
     """
@@ -45,12 +46,12 @@ class Run:
     """What a run of a solver does for each of the items that are sampled together.
 
     Attributes:
-        calls: rows in each call of the model of an evaluation. A model whose states add up, such as one of waveforms,
-            denoises the rows of all calls in one.
-        encoded: signals that an evaluation encodes, if the model is of latents that do not add up.
-        decoded: signals that it decodes, likewise.
-        encoded_once: signals that are encoded before the first evaluation or after the last, likewise.
-        decoded_once: signals that are decoded then, likewise.
+        calls: number of coupled rows in each call of the model that an evaluation of the derivative makes. If the
+            states add up, as waveforms do, the rows of all calls are denoised in one.
+        encoded: number of signals that each evaluation encodes, if the states do not add up.
+        decoded: number of signals that each evaluation decodes, in the same case.
+        encoded_once: number of signals encoded before the first evaluation or after the last, in the same case.
+        decoded_once: number of signals decoded then, in the same case.
     """
 
     calls: Sequence[int]
@@ -72,12 +73,12 @@ def taken_by(
     """What runs of the text-conditioned model take.
 
     Args:
-        runs: one after the other.
+        runs: the runs, in order.
         items: number of items that are sampled together.
         solver: settings of `gmsdi.sampling.solver.Solver`.
         guidance: see `passes`.
         w: see `passes`.
-        coded: whether the model is of latents that do not add up.
+        coded: whether the model's states are latents that do not add up.
     """
     times, denoised = len(evaluation_sigmas(solver)), passes(solver, guidance, w)
     total = Taken()
@@ -100,12 +101,12 @@ def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
 
 
 def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | None) -> int:
-    """How many times a run of a guided model denoises each of its rows (`gmsdi.sampling.guidance.guided`).
+    """How many times a run of a guided model denoises each coupled row (`gmsdi.sampling.guidance.guided`).
 
     Args:
         solver: settings of `gmsdi.sampling.solver.Solver`.
         guidance: `convention` and `interval` of `gmsdi.sampling.solver.Guidance`.
-        w: guidance strength; None, not known yet, counts as guidance.
+        w: guidance strength; None, which is not known yet, counts as guidance.
     """
     strength = 1.0 if w is None else w if guidance.get("convention", "paper") == "paper" else w - 1
     low, high = guidance.get("interval") or (0.0, math.inf)
@@ -114,7 +115,7 @@ def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | No
 
 
 def filled(rows: int) -> int:
-    """Number of signals in the calls, of `CALL` each, that denoise so many rows."""
+    """Number of signals in the calls that denoise `rows` signals, at `CALL` signals per call."""
     return math.ceil(rows / CALL) * CALL
 
 
@@ -129,6 +130,6 @@ def batch_sizes(items: int, size: int) -> list[int]:
 
 
 def share(items: Sequence[Any], shard: int, shards: int) -> Sequence[Any]:
-    """The items of job `shard` (from 1) of `shards`; all shards in order make up the whole."""
+    """The items of shard `shard` (from 1) of `shards`; all shards in order make up the whole."""
     bounds = [len(items) * k // shards for k in (shard - 1, shard)]
     return items[bounds[0] : bounds[1]]

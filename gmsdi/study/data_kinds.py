@@ -13,14 +13,14 @@ from gmsdi.data.versions import VERSIONS
 
 
 class DataKind(ABC):
-    """A kind of data set, by the section `data` of a configuration.
+    """A kind of data set. Its methods take the section `data` of a configuration.
 
     Attributes:
-        TOLD: what it is, for `config/README.md`.
-        KEYS: the keys of `data` on which its tracks depend, besides those that all kinds have. Runs that agree in them
+        TOLD: a description, for `config/README.md`.
+        KEYS: the keys of `data` on which its tracks depend, besides those of all kinds. Runs that agree in these keys
             share their windows.
-        LEFT_OUT: for a section among these, the key in it on which no track depends.
-        MADE: the folder of a part in which the workflow makes its tracks; None if they are somebody else's.
+        LEFT_OUT: for a section among these keys, the key in it on which no track depends.
+        MADE: the folder in a dataset part to which the workflow writes its tracks; None if the user provides them.
     """
 
     TOLD: ClassVar[str]
@@ -29,19 +29,19 @@ class DataKind(ABC):
     MADE: ClassVar[str | None] = None
 
     def identity(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """What its tracks depend on, besides what all kinds have."""
+        """What its tracks depend on, besides the keys of all kinds."""
         own = {key: data[key] for key in self.KEYS}
         for name, without in self.LEFT_OUT.items():
             own[name] = {key: value for key, value in data[name].items() if key != without}
         return own
 
     def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
-        """Settings of `gmsdi.data.windows.build_windows` besides those of all kinds."""
+        """Arguments of `gmsdi.data.windows.build_windows` besides those for all kinds."""
         return {"split": split}
 
 
 class Mini(DataKind):
-    """Pieces by our composer. A part's name has the number of its tracks."""
+    """Pieces by our composer. The name of a dataset part includes the number of its tracks."""
 
     TOLD: ClassVar[str] = "composed and rendered by gmsdi"
     KEYS: ClassVar[tuple[str, ...]] = ("seed", "root", "mini")
@@ -58,7 +58,7 @@ class Midi(DataKind):
     MADE: ClassVar[str | None] = "tracks"
 
     def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
-        """See `DataKind.cutting`; a rendered stem is named by its label."""
+        """See `DataKind.cutting`; rendered stems are named by their labels."""
         return {"split": split, "classes": {label: [label] for label in data["classes"]}}
 
 
@@ -84,7 +84,7 @@ class Stems(DataKind):
     KEYS: ClassVar[tuple[str, ...]] = ("seed", "root", "tracks", "stems")
 
     def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
-        """Settings of `gmsdi.data.windows.build_multitrack_windows` besides those of all kinds."""
+        """Arguments of `gmsdi.data.windows.build_multitrack_windows` besides those for all kinds."""
         own = {"splits": {**data["stems"]["splits"], "seed": data["seed"]}, "first": data["tracks"][split]}
         return {"split": split, **own, **{key: data["stems"][key] for key in ("activity", "gain_db")}}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def mixdown(audio: np.ndarray) -> np.ndarray:
-    """What a clip sounds like, [N, T]: the single stem, or the sum of the stems without the mixture row."""
+    """The sound of each clip, [N, T]: the single stem, or the sum of the stems, without the mixture in the last row."""
     return audio[:, 0] if audio.shape[1] == 1 else audio[:, :-1].sum(axis=1)
 
 
@@ -63,7 +63,7 @@ def embed_clips(
         sample_rate: in Hz.
         rows: for a task that generates several stems, their names (`Task.rows`).
         count: number of clips of each stem, see `stems.made_stems`.
-        progress: called with the share that is done.
+        progress: called with the share that is done, from 0 to 1.
 
     Returns:
         `bar/<bar>`: frames of `embed` for the clips of a bar, mixed down; if they use test chunks, also `tracks`, the

@@ -1,4 +1,4 @@
-"""The distances of two engines side by side."""
+"""Fréchet audio distances by two engines, side by side."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def compared(ours: Sequence[pd.DataFrame], library: Sequence[pd.DataFrame]) -> p
 
     Args:
         ours: the two tables of `fad.distances`, of Figure 2 and of Figure 3, with the column embedding.
-        library: the same by the package.
+        library: the same tables by the package.
 
     Returns:
         figure (2 or 3), bar, series, kind, embedding, gmsdi, library (both distances), difference (library minus
-        gmsdi), relative (that over gmsdi's), low and high (gmsdi's interval), clips and reference_clips, and frames and
-        library_frames, which differ where the engines cut clips differently.
+        gmsdi), relative (the difference over gmsdi's distance), low and high (gmsdi's interval), clips and
+        reference_clips, and frames and library_frames, which differ if the engines divide clips differently.
 
     Raises:
-        UserError: if the engines have not compared the same clips.
+        UserError: if the two engines did not use the same clips.
     """
     first, second = (
         pd.concat([table.assign(figure=figure) for figure, table in enumerate(tables, 2)], ignore_index=True)

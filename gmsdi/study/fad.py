@@ -37,7 +37,8 @@ def distances(
         singles: series names of the tasks of single stems, in the order of Figure 2.
         mixtures: series names of the other tasks, in the order of Figure 3.
         confidence: coverage of the intervals.
-        distance: of the frames of a reference and of a bar; intervals and FAD∞ are by our own in any case.
+        distance: computes the distance between the frames of a reference and of a bar; intervals and FAD∞ always use
+            ours.
 
     Returns:
         Two tables with the columns bar, series, kind ("model", "line", or "other stem"), fad, fad_low, fad_high (see

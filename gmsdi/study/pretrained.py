@@ -1,8 +1,8 @@
 """The pretrained models of a configuration: where they are, what jobs open, and what is refused before the first job.
 
-They are those of the keys `model.folder` and `model` of rows that are no model folders here: folders of pipelines of
-diffusers, repositories on the Hugging Face Hub, and models of installed families. Of a repository only small files are
-read, and what jobs open is the commit that these are of, so that a run has one model from beginning to end.
+`model.folder`, and the key `model` of a row, may name something other than a model folder of this package: the folder
+of a diffusers pipeline, a repository on the Hugging Face Hub, or a model of an installed family. Before the first job,
+only small files of a repository are read. Jobs open the same commit, so that a run has one model from beginning to end.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Pretrained:
     """A pretrained model, which is opened by name.
 
     Attributes:
-        key: of the configuration that names it.
-        opened: what `gmsdi.load` takes: its folder, `owner/name@commit`, or a family's name and what it takes.
-        folder: with its small files; None of a family's.
-        digest: changes if its files do.
+        key: the key of the configuration that names it.
+        opened: the argument of `gmsdi.load`: its folder, `owner/name@commit`, or `family:name`.
+        folder: the folder with its small files; None for a model of a family.
+        digest: a text that changes if its files do.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Pretrained:
 
 
 def named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every key that names a model to separate or generate with, and the name."""
+    """Every key that names a model to separate or generate with, and its value."""
     if not config["model"]["train"] and config["model"]["folder"]:
         yield "model.folder", config["model"]["folder"]
     for name, row in config["separation"]["rows"].items():
@@ -47,7 +47,7 @@ def named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def is_pretrained(where: str) -> bool:
-    """Whether a name is of a family or of a pipeline in a folder here, or may be one on the hub, which is not asked."""
+    """Whether a name is of a family's model or of a pipeline's folder, or may be on the hub, which is not asked."""
     if families.is_of_family(where):
         return True
     folder = Path(where).expanduser()
@@ -55,10 +55,10 @@ def is_pretrained(where: str) -> bool:
 
 
 def find(key: str, where: str) -> Pretrained | None:
-    """The pretrained model of a name; None of a model folder here, or of nothing.
+    """Find the pretrained model of a name; None if it is a model folder of this package, or does not exist.
 
     Raises:
-        UserError: if it is on the hub, and cannot be read there or in the cache.
+        UserError: if it may be on the hub, but can be read neither there nor in the cache.
     """
     if families.is_of_family(where):
         return Pretrained(key, where, None, families.digest(where))
@@ -77,7 +77,7 @@ def find(key: str, where: str) -> Pretrained | None:
 
 
 def refuse(config: Mapping[str, Any], key: str, folder: Path, name: str) -> None:
-    """Refuse what does not fit a pipeline, by its small files alone.
+    """Refuse a configuration that does not fit a pipeline, judging by its small files alone.
 
     Raises:
         UserError: in one line.
@@ -94,7 +94,7 @@ def refuse(config: Mapping[str, Any], key: str, folder: Path, name: str) -> None
 
 
 def refuse_local(config: Mapping[str, Any]) -> None:
-    """`refuse` for all pipelines that are in folders here, with what they lack of their weights.
+    """Call `refuse` for all pipelines in local folders, and refuse those with missing weights.
 
     Raises:
         UserError: in one line.
@@ -109,7 +109,7 @@ def refuse_local(config: Mapping[str, Any]) -> None:
 
 
 def refuse_opening(found: Pretrained, config: Mapping[str, Any]) -> None:
-    """Refuse what opening a pretrained model would refuse before it reads weights: its family, or a missing library.
+    """Refuse a pretrained model that jobs could not open: unknown family, missing library, unsupported pipeline.
 
     Raises:
         UserError: in one line.
@@ -133,7 +133,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _digest(folder: Path) -> str:
-    """A digest of the small files' content, and the names and sizes of the weights, which would take long to read."""
+    """A digest of the contents of small files, and of names and sizes of the weights, which would take long to read."""
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*.json"), *folder.glob("*/*")]):
         name = file.relative_to(folder).as_posix()

@@ -22,7 +22,7 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
     With more than one channel, the estimates are [N, K, C, T], see `gmsdi.study.channels`.
 
     Consecutive chunks of a track are joined before they are divided into sub-windows, as in MSDM's protocol. Only one
-    such run of `Shards` is in memory at a time.
+    such stretch of `Shards` is in memory at a time.
 
     Returns:
         DataFrame with `track` and `offset` (in samples) of the first joined chunk, then the columns of
@@ -46,7 +46,7 @@ def score_bss_eval(
 ) -> pd.DataFrame:
     """SDR, SIR and SAR of the estimates [N, K, T] for the chunks `ids`, one row per one-second frame and stem.
 
-    Consecutive chunks of a track are joined, as in `score_separation`; filters are fitted to each such run.
+    Consecutive chunks of a track are joined, as in `score_separation`; filters are fitted to each such stretch.
 
     Returns:
         DataFrame with `track` and `offset` (in samples) of the first joined chunk, then the columns of
@@ -67,7 +67,7 @@ def _score_joined(
     estimates: np.ndarray | Shards,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Rows of `score(estimate [K, T'], target [K, T'])` for every run of consecutive chunks, with its position.
+    """Results of `score(estimate [K, T'], target [K, T'])` for every stretch of consecutive chunks, with its position.
 
     Channels are interleaved, so that T' counts the samples of all of them.
     """
@@ -95,7 +95,7 @@ def _joined(chunks: np.ndarray, channels: int) -> np.ndarray:
 
 
 def consecutive(table: pd.DataFrame, ids: Sequence[int], window: int) -> list[list[int]]:
-    """Split chunks into runs that follow one another within a track."""
+    """Group chunks into stretches in which they follow one another within a track."""
     runs: list[list[int]] = []
     for chunk in sorted(ids):
         track, offset = table.at[chunk, "track"], table.at[chunk, "offset"]

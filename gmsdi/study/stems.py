@@ -30,7 +30,7 @@ def made_stems(
 
     Args:
         clips: table of the clips of a task that generates several stems, from `join_shards`.
-        audio: [N, R + 1, T], the R stems and the mixture row.
+        audio: [N, R + 1, T], the R stems and, last, the mixture.
         rows: names of the R stems: labels, or joined labels of groups.
         count: number of clips per stem. If several bars generate a stem, its clips are taken from them in turn. The
             number is the same as in total generation because the distance depends on it.

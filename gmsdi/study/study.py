@@ -159,13 +159,13 @@ class Study:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the text-conditioned model is a pretrained pipeline; those that take prompts are of latents."""
+        """Whether the text-conditioned model is a pretrained pipeline; all those that take prompts work on latents."""
         model = self.config["model"]
         return not model["train"] and bool(model["folder"]) and is_pretrained(model["folder"])
 
     @property
     def coded(self) -> bool:
-        """Whether the text-conditioned model is of latents that do not add up: its runs encode and decode."""
+        """Whether the text-conditioned model has latents that do not add up, so that its runs encode and decode."""
         if not self.config["model"]["train"]:
             return self.pretrained
         additive = self.config["model"]["config"]["additive"]
@@ -200,7 +200,7 @@ class Study:
     # --- Data ---------------------------------------------------------------------------------------------------------
 
     def dataset_id(self) -> str:
-        """Folder name of the dataset; runs with the same chunks share it."""
+        """Folder name of the data set; runs with the same windows share it."""
         data, kind = self.config["data"], self.config["data"]["kind"]
         own = KINDS[kind].identity(data)
         shared = {key: data[key] for key in ("kind", "sample_rate", "window", "min_active", "classes")}
@@ -225,7 +225,7 @@ class Study:
         ]
 
     def selection(self) -> dict[str, Any]:
-        """The parts of Slakh2100 to unpack, as arguments of `download_slakh`; tracks are [first, last + 1]."""
+        """The files of Slakh2100 to unpack, as arguments of `download_slakh`; tracks are [first, last + 1]."""
         data, version = self.config["data"], VERSIONS[self.config["data"]["source"]]
         found = {split: numbers_of(data["source"], split, data["tracks"][split]) for split in self.splits()}
         tracks = [[numbers.start, numbers.stop] for numbers in found.values()]
@@ -238,13 +238,13 @@ class Study:
         }
 
     def part(self, split: str, tracks: int | None = None) -> str:
-        """Name of a dataset part; for the mini dataset it includes the number of tracks to compose."""
+        """Name of a dataset part; for mini it includes the number of tracks to compose."""
         if self.config["data"]["kind"] == "mini":
             return f"{split}-{tracks or self.config['data']['mini']['tracks'][split]}"
         return f"{split}-all"
 
     def jamendo_id(self) -> str:
-        """Folder name of MTG-Jamendo's chunks; runs with the same chunks share it."""
+        """Folder name of MTG-Jamendo's windows; runs with the same windows share it."""
         data, training = self.config["data"], self.config["training_data"]
         settings = [*(data[key] for key in ("sample_rate", "window")), *(training[key] for key in ("root", "tracks"))]
         return f"jamendo-{digest(settings)}"

@@ -242,7 +242,7 @@ def rows_sheet(name: str, summary: pd.DataFrame, *, chunks: int, tracks: int) ->
         cells += ["–" if pd.isna(row["silent_level"]) else f"{row['silent_level']:.1f}", f"{row['evaluations']:.0f}"]
         lines.append([_titled(row), *cells])
     compared = "the default" if summary["default"].any() else "the best"
-    header = ["Setting", "All", f"minus {compared}", *stems, "Level in silent rows", "Evaluations per chunk"]
+    header = ["Setting", "All", f"minus {compared}", *stems, "Level where silent (dB)", "Evaluations per chunk"]
     note = (
         f"SI-SDRi (dB) over active stems of {chunks} validation chunks of {tracks} tracks, the same for all; paired "
         "intervals over tracks. Bold: the best, and the default if it is not worse."

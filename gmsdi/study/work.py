@@ -44,11 +44,11 @@ class Sizes:
     """How large the data are.
 
     Attributes:
-        window: length of a chunk in samples.
-        chunks: number of whole chunks in each dataset part, by the part's name; unknown parts are missing.
-        frames: number of samples in each dataset part, at the model's rate; unknown parts are missing.
-        longest: number of chunks in the longest track of each dataset part; unknown parts are missing.
-        channels: number of channels of a chunk.
+        window: length of a window in samples.
+        chunks: number of whole windows in each dataset part, by its name; unknown ones are missing.
+        frames: number of samples in each dataset part, at the model's rate; unknown ones are missing.
+        longest: number of windows in the longest track of each dataset part; unknown ones are missing.
+        channels: number of channels of a window.
     """
 
     window: int
@@ -58,11 +58,11 @@ class Sizes:
     channels: int = 1
 
     def audio(self, signals: int) -> int:
-        """Size in bytes of so many chunks in float32."""
+        """Size in bytes of so many windows in float32."""
         return signals * self.window * self.channels * 4
 
     def items(self, given: int | None, part: str) -> int:
-        """The number of chunks that a key asks for; None means the whole part.
+        """The number of chunks that a key asks for; None means the whole dataset part.
 
         Raises:
             UserError: if the number is not known.
@@ -138,11 +138,11 @@ class Separating(Work):
         rows: rows that separate, one after the other.
         labels: K.
         batch: number of chunks sampled together.
-        chunks: number of chunks; None means the whole part.
+        chunks: number of chunks; None means the whole dataset part.
         dataset: the dataset part.
-        shard: number of the share, and number of shares.
+        shard: number of the shard (from 1), and number of shards.
         kept: whether the stems are written.
-        coded: whether the model is of latents that do not add up (`gmsdi.study.counting`).
+        coded: whether the model's states are latents that do not add up (`gmsdi.study.counting`).
     """
 
     rows: Sequence[Row]
@@ -173,7 +173,7 @@ class Generating(Work):
     Attributes:
         tasks: tasks that generate, one after the other.
         batch: number of clips sampled together.
-        shard: number of the share, and number of shares.
+        shard: number of the shard (from 1), and number of shards.
         kept: whether the clips are written.
         coded: see `Separating`.
     """
@@ -297,7 +297,7 @@ class Scoring(Work):
 
     Attributes:
         labels: K.
-        chunks: number of chunks; None means the whole part.
+        chunks: number of chunks; None means the whole dataset part.
         dataset: the dataset part.
         arrays: memory in multiples of a track's stems.
     """
@@ -321,7 +321,7 @@ class Works:
         study: the configuration's rows, tasks and data.
 
     Attributes:
-        to_come: whether jobs are counted before their tracks exist, so that the tracks are not looked for.
+        to_come: whether jobs may be counted before their tracks exist; the tracks are then not looked for.
     """
 
     to_come: ClassVar[bool] = False

@@ -56,7 +56,7 @@ class Separate(Protocol):
         Args:
             mixture: `[B, C, T]`.
             seeds: one per item.
-            levels: the level of the piece that each item is from, in dB relative to full scale; None measures each item
+            levels: the level of the song that each item is from, in dB relative to full scale; None measures each item
                 on its own.
             callback: called with (step, steps).
             procedure: further arguments of the system.

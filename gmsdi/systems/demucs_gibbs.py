@@ -142,7 +142,7 @@ class GibbsSeparator:
             seeds: one per item.
             block: how many sources a step resamples.
             noise: spread of the conditionals relative to the mixture's standard deviation.
-            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
+            levels: level of the song that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:

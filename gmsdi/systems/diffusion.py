@@ -99,11 +99,11 @@ class OnWindows:
         callback: Callback | None,
         rests: Rests | None = None,
     ) -> Tensor:
-        """Sample the state `[B, S, 1, T]` of `derivative`; `rests` are those of its mixtures."""
+        """Sample the state `[B, S, 1, T]` of `derivative`; `rests` are the rests of its mixtures."""
         if len(noise.generators) != items:
             raise UserError(f"{len(noise.generators)} seeds for {items} items; give one each")
         sigmas = solver.sigmas()
-        # Without the step to 0: with MSDM's γ = 0.75·σ it overshoots once, by no more than what is left at sigma_min.
+        # Without the step to 0: with MSDM's γ = 0.75·σ it overshoots once, by at most what is left at sigma_min.
         check_stability(derivative, sigmas[:-1], step=solver.step)
         derivative = derivative if rests is None else Resting(derivative, rests)
         with torch.no_grad():

@@ -23,19 +23,19 @@ from gmsdi.types import Labels, Negatives, Prompt, Stem, as_prompt
 class Gmsdi:
     """A text-conditioned model together with the labels of the stems to separate or generate.
 
-    Its methods are the functions of `gmsdi.tasks` with the labels as stems. `solver` and `guidance` are those of the
-    session; all other arguments are those of the function that a method's docstring names, with `callback` for its
-    `progress`.
+    Each method is a function of `gmsdi.tasks`, named in its docstring, with the labels as stems. `solver` and
+    `guidance` are those of the session, `callback` is the function's `progress`, and all other arguments are the
+    function's own.
 
     Args:
         model: the model.
         labels: the K labels. They have to be given because a model of free text has none of its own.
-        prompts: label to the text that the model is prompted with; of a label that is not here it is the label.
+        prompts: label to the text that the model is prompted with; a label that is missing here is its own prompt.
         batch: how many signals the model denoises at once.
 
     Attributes:
         labels: as given.
-        session: the model, with the settings of its own preset "best"; every run brings its own.
+        session: the model, with the settings of its preset "best"; each method replaces them by its own.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class Gmsdi:
         )
 
     def _asked(self, labels: Sequence[str], negatives: Negatives = None) -> list[Prompt]:
-        """What the model is prompted with for labels."""
+        """The prompts of labels."""
         return [Prompt(self.prompts.get(label, label), (negatives or {}).get(label)) for label in labels]
 
     def _others(self, given: Sequence[str]) -> list[str]:
@@ -293,7 +293,7 @@ def load_gmsdi(
         precision: see `gmsdi.load`.
         max_batch: the `size` of `gmsdi.sampling.session.Batch`.
         fixed_batch: see `fixed` there.
-        seconds: the window of a pipeline of diffusers; other models have their own.
+        seconds: length of the window of a diffusers pipeline; other models have their own.
 
     Raises:
         UserError: if there is no valid model of mixtures, or the device does not exist.

@@ -343,7 +343,7 @@ class JointMSDM(OnWindows):
             constrained: the stem that is the mixture minus the others, by index or label.
             solver: how to integrate.
             seeds: one per item.
-            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
+            levels: level of the song that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:
@@ -374,7 +374,7 @@ class JointMSDM(OnWindows):
             gamma: γ of the likelihood.
             solver: how to integrate.
             seeds: one per item.
-            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
+            levels: level of the song that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:

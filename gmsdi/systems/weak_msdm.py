@@ -101,7 +101,7 @@ class WeakMSDM(OnWindows):
             constrained: the stem that is the mixture minus the others, by index or label.
             solver: how to integrate.
             seeds: one per item.
-            levels: level of the piece that each item is from, see `gmsdi.systems.base.Separate`.
+            levels: level of the song that each item is from, see `gmsdi.systems.base.Separate`.
             callback: called with (step, steps).
 
         Returns:

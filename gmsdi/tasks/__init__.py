@@ -1,7 +1,7 @@
 """The four tasks on tensors of audio, one seed per item: separate, extract, generate, accompany.
 
-They take and return signals `[..., C, T]` at the model's rate: what its space is, waveform or latent, is settled here.
-A `Session` says how the model is sampled. For files of any rate see `gmsdi.song`.
+They take and return signals `[..., C, T]` at the model's rate, whether its space is waveforms or latents. A `Session`
+holds the model and how it is sampled. For files of any rate see `gmsdi.song`.
 """
 
 from gmsdi.tasks.accompaniment import GivenNoise, accompany, accompany_conditioned

@@ -40,7 +40,7 @@ def accompany(
     levels: Sequence[float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Partial generation (Eq. 12): stems that go with the given ones, which stay as they are.
+    """Partial generation (Eq. 12): stems that go with the given ones, which stay unchanged.
 
     Args:
         session: the model and how it is sampled.
@@ -53,16 +53,16 @@ def accompany(
         alpha: scale of the given stems in the mixture.
         beta: scale of the generated ones.
         negatives: label to negative text.
-        given_noise: of the given stems: drawn once ("fixed"), in every evaluation ("redrawn"), or once and together
-            with that of the others, so that the noises of all stems sum to the mixture's ("coupled", beyond the paper,
-            see `gmsdi.sampling.noise.CoupledNoise`).
-        levels: of the mixture that each item's stems are part of, in dB relative to full scale; None infers it from the
-            given ones, see `gmsdi.level.accompanied`.
+        given_noise: how the noise of the given stems is drawn: once ("fixed"), in every evaluation of the derivative
+            ("redrawn"), or once together with that of the others, so that the noises of all stems sum to the mixture's
+            ("coupled", beyond the paper, see `gmsdi.sampling.noise.CoupledNoise`).
+        levels: level of the mixture that each item's stems are part of, in dB relative to full scale; None infers it
+            from the given stems, see `gmsdi.level.accompanied`.
         progress: called with (step, steps).
 
     Returns:
-        The generated stems `[B, J, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU, as loud as goes with the
-        given ones.
+        The generated stems `[B, J, C, T]` and the mixture row `[B, C, T]`, float32 on the CPU, at the level of the
+        given stems.
 
     Raises:
         UserError: for input that is not finite or of another shape, or if the steps are unstable with these γ.
@@ -109,7 +109,7 @@ def accompany_conditioned(
     levels: Sequence[float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Partial generation beyond the paper: stems that are heard together with the clean given ones.
+    """Partial generation beyond the paper: the generated stems are denoised together with the clean given ones.
 
     Args:
         session: the model and how it is sampled.
@@ -119,14 +119,14 @@ def accompany_conditioned(
         seeds: one per item.
         share: a of `inference.Conditioned`, the weight of the whole mixture.
         gamma_x: γ of the stems; None is √J·σ, see `check_stability`.
-        lags: how far copies of the given stems are looked for, to leave them out: in steps of a state (samples of a
-            waveform), see `inference.Conditioned`; None leaves them in.
+        lags: reach of the filters that find copies of the given stems, which are removed; in time steps of a state (for
+            waveforms, samples), see `inference.Conditioned`; None leaves copies in.
         negatives: label to negative text.
         levels: see `accompany`.
         progress: called with (step, steps).
 
     Returns:
-        The generated stems `[B, J, C, T]` and, with the given ones, the mixture that they were drawn to `[B, C, T]`,
+        The generated stems `[B, J, C, T]`, and the mixture of the given stems and the accompaniment, `[B, C, T]`,
         float32 on the CPU.
 
     Raises:
@@ -161,7 +161,7 @@ def _accompanied(
     levels: Sequence[float] | None,
     progress: Progress | None,
 ) -> tuple[Tensor, Tensor]:
-    """Stems for given ones and the mixture, at their level; a joint prompt counts as its parts."""
+    """Generated stems and the mixture, at the level of the given stems; a joint prompt counts as several stems."""
     heard, prompts = session.labels.prompts(given_stems, negatives), session.labels.prompts(stems, negatives)
     counts = [sum(len(prompt.text.split(", ")) for prompt in some) for some in (heard, prompts)]
 

@@ -1,4 +1,4 @@
-"""Generation: from one prompt each, and of stems that belong together."""
+"""Generation of single signals, each from its prompt, and of stems that belong together."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def sample(
 
     Args:
         session: the model and how it is sampled.
-        prompts: one per item; with a negative text as `Prompt(text, negative)`.
+        prompts: one per item; `Prompt(text, negative)` adds a negative text.
         seeds: one per item.
-        length: samples; None is the model's window.
+        length: number of samples; None means the model's window.
         progress: called with (step, steps).
     """
     derivative = Single(session, session.labels.prompts(prompts))
@@ -69,7 +69,7 @@ def generate(
     length: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Total generation (Eq. 10 and, with `groups`, 11): coherent stems from nothing.
+    """Total generation (Eq. 10 and, with `groups`, Eq. 11): coherent stems from noise alone.
 
     Args:
         session: the model and how it is sampled.
@@ -77,12 +77,13 @@ def generate(
         seeds: one per item; their number is the batch size B.
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
         gamma_y: γ of the mixture; the paper sets it to ∞.
-        noise: of the rows: "independent", or beyond the paper "coupled", so that the mixture row's noise is the sum of
-            the stems', at the start and wherever the solver adds noise (`gmsdi.sampling.noise.CoupledNoise`).
+        noise: noise of the coupled rows: "independent"; or "coupled", beyond the paper, so that the mixture row's noise
+            is the sum of the stems', at the start and wherever the solver adds noise
+            (`gmsdi.sampling.noise.CoupledNoise`).
         consistent: the stems sum to the mixture row exactly (`inference.Total`).
-        groups: stems that are generated as one signal, as lists of indices.
+        groups: lists of indices; the stems of a list are generated as one signal.
         negatives: label to negative text.
-        length: samples; None is the model's window.
+        length: number of samples; None means the model's window.
         progress: called with (step, steps).
 
     Returns:
@@ -90,7 +91,7 @@ def generate(
         mixtures that the model was trained on.
 
     Raises:
-        UserError: if the steps are unstable with these γ, among others.
+        UserError: if the steps are unstable with these γ, or an argument is out of range.
     """
     if noise not in ("independent", "coupled"):
         raise UserError(f"noise is {noise!r}; choose independent or coupled")
@@ -120,28 +121,28 @@ def generate_sequential(
     length: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Total generation beyond the paper: one stem after the other, each to go with those that are there.
+    """Total generation beyond the paper: one stem after the other, each to go with those before it.
 
-    The first is sampled from its label alone, every other one by `inference.Conditioned`, so that no two stems have a
-    part in the same sound by construction.
+    The first stem is sampled from its label alone, each further one by `inference.Conditioned`. By construction, no
+    sound is divided between two stems.
 
     Args:
         session: the model and how it is sampled.
         stems: the K labels, or prompts.
         seeds: one per item; their number is the batch size B.
-        order: in which stems are generated, as indices; None draws an order for each item by its seed, so that a mean
-            over items is one over orders, too.
+        order: order in which the stems are generated, as indices; None draws an order for each item from its seed, so
+            that a mean over items is also a mean over orders.
         share: see `accompany_conditioned`.
         lags: see there.
         negatives: label to negative text.
-        length: samples; None is the model's window.
+        length: number of samples; None means the model's window.
         progress: called with (step, steps), over all stems.
 
     Returns:
         The stems `[B, K, C, T]` and their sum `[B, C, T]`, float32 on the CPU.
 
     Raises:
-        UserError: if `order` does not have every stem once, among others.
+        UserError: if `order` does not contain every stem once, or an argument is out of range.
     """
     prompts, K = session.labels.prompts(stems, negatives), len(stems)
     if order is not None and sorted(order) != list(range(K)):
@@ -180,7 +181,7 @@ def generate_extracted(
     length: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Total generation beyond the paper: a mixture from the joint prompt alone, taken apart by the Extractor.
+    """Total generation beyond the paper: a mixture is sampled from the joint prompt, then separated by the Extractor.
 
     Args:
         session: the model and how the mixture is sampled.
@@ -188,11 +189,11 @@ def generate_extracted(
         separation: how the Extractor is sampled (`Session.using`).
         seeds: one per item; their number is the batch size B.
         consistent: see `extract`.
-        average: see `separate`, of the Extractor.
+        average: see `separate`; for the Extractor.
         wiener: filters the mixture by the stems, see `separate`.
         negatives: label to negative text, for the Extractor.
-        length: samples; None is the model's window.
-        progress: called with (step, steps), over both.
+        length: number of samples; None means the model's window.
+        progress: called with (step, steps), over both runs.
 
     Returns:
         The stems `[B, K, C, T]` and the mixture `[B, C, T]`, float32 on the CPU; consistent stems sum to it.
@@ -209,7 +210,7 @@ def generate_extracted(
         separation,
         mixture,
         stems,
-        seeds=sample_seeds(seeds, 2)[1::2],  # not the noise that the mixture is made of
+        seeds=sample_seeds(seeds, 2)[1::2],  # other noise than that of the mixture
         consistent=consistent,
         average=average,
         wiener=wiener,

@@ -1,4 +1,4 @@
-"""Mixtures taken apart: the Separator and the Extractor, averaged and filtered."""
+"""Separation of mixtures by the Separator and the Extractor, with averaging and filtering."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from gmsdi.types import Negatives, Progress, Stem
 
 @dataclass(frozen=True)
 class Average:
-    """The mean of several runs with noises of their own, an estimate of the posterior mean.
+    """The mean of several runs, each with its own noise: an estimate of the posterior mean.
 
     Attributes:
-        runs: how many.
-        inverted: every other run separates the mixture with its polarity inverted, so that the mean takes out what the
-            network makes of the polarity, which is no property of a sound.
+        runs: number of runs.
+        inverted: every other run separates the mixture with its polarity inverted. Polarity does not change a sound,
+            but a network's output depends on it; averaging removes this.
 
     Raises:
-        UserError: if there is no run, or there are too many.
+        UserError: if the number of runs is not between 1 and 10000.
     """
 
     runs: int = 1
@@ -46,7 +46,7 @@ class Average:
             raise UserError(f"samples is {self.runs}; it must be at least 1 and at most 10000")
 
     def repeated(self, y: Tensor) -> Tensor:
-        """The runs of each item `[B, C, T]` in a row, each with its polarity: `[B · runs, C, T]`."""
+        """Repeat each item of `[B, C, T]` once for each run, with the run's polarity: `[B · runs, C, T]`."""
         return (y.unsqueeze(1) * self._signs(y)).flatten(0, 1)
 
     def mean(self, stems: Tensor) -> Tensor:
@@ -81,11 +81,11 @@ def separate(
         seeds: one per item.
         constrained: the stem that is the mixture minus the others, by index or label; None constrains none of them and
             projects all onto the mixture (`inference.Projected`).
-        average: of how many runs; None is one.
-        wiener: filter the mixture by the result; stems then hold only what the mixture has.
+        average: the runs that are averaged; None means a single run.
+        wiener: filter the mixture with the stems, so that they contain only what is in the mixture; None: no filter.
         negatives: label to negative text; the paper uses none here.
-        levels: of the piece that each item is from, in dB relative to full scale (`gmsdi.level`); None measures each
-            item by itself.
+        levels: level of the song that each item is from, in dB relative to full scale (`gmsdi.level`); None measures
+            each item on its own.
         progress: called with (step, steps).
 
     Returns:
@@ -124,12 +124,12 @@ def extract(
         mixture: `[B, C, T]`.
         stems: the K labels, or prompts.
         seeds: one per item.
-        consistent: solve for the stems together, so that they sum to the mixture (`inference.Extractor`); otherwise
-            each is extracted by itself.
+        consistent: solve for all stems together, so that they sum to the mixture (`inference.Extractor`); otherwise
+            each is extracted on its own.
         average: see `separate`.
         wiener: see `separate`.
-        negatives: label to negative text, of the stems alone: the complementary mixtures have z*. The paper uses them
-            for Bass and Drums.
+        negatives: label to negative text, for the single stems only; the complementary mixtures have z*. The paper uses
+            them for Bass and Drums.
         levels: see `separate`.
         progress: called with (step, steps).
 
@@ -185,7 +185,7 @@ def _separated(
     filtered = wiener(found, heard)
     own = level.levels_of(heard, session.model.sample_rate)
     pieces = own if levels is None else levels
-    rests = Rests.of(heard, pieces, session.model.sample_rate)  # into which the filter leaks
+    rests = Rests.of(heard, pieces, session.model.sample_rate)  # the filter leaks into rests
     silent = torch.tensor([mine < level.SILENCE for mine in own]).reshape(-1, 1, 1, 1)
     kept = silent if rests is None else silent | rests.mask.unsqueeze(1)
     return torch.where(kept, found, filtered)

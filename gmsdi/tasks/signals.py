@@ -17,7 +17,7 @@ from gmsdi.types import Progress
 def with_mixture(
     session: Session, derivative: Mixed, shape: Sequence[int], noise: SeededNoise, progress: Progress | None
 ) -> tuple[Tensor, Tensor]:
-    """The stems and the mixture of a derivative that has one, as signals on the CPU."""
+    """The stems and the mixture of a final state, as signals on the CPU."""
     state = session.sample(derivative, shape, noise, progress=progress)
     mixture = session.space.decode(derivative.mixture_row(state))
     return derivative.signals(state).cpu(), mixture.cpu()

@@ -23,13 +23,13 @@ from gmsdi.training.config import TrainingConfig
 
 
 class Batches(IterableDataset[dict[str, Any]]):
-    """An endless sequence of this device's shares of the batches, starting at step `start()`.
+    """An endless sequence of the batches, of which this device gets its items, starting at step `start()`.
 
     `start` is a function because Lightning makes a new iterator in every epoch (an epoch lasts from one validation to
     the next). Each batch has
 
     - `clean` and `noise` `[n, C, T]`: the signals of the target (see `models.checkpoint.target_of`), with one gain and
-      sign for all stems of a window; stems that do not sound are left as in the data set, mostly zeros;
+      sign for all stems of a window; stems that do not sound are as in the data set, mostly zeros;
     - `sigma` `[n]`;
     - `texts`: n prompts, the labels that sound in the window, or the label of a single-stem target; empty for mixtures
       without labels; None is z*;
@@ -80,7 +80,7 @@ class Batches(IterableDataset[dict[str, Any]]):
             step += 1
 
     def batch(self, step: int) -> dict[str, Any]:
-        """This device's share of the global batch of a step."""
+        """This device's items of the global batch of a step."""
         items = [self._item(step, i) for i in range(self.rank, self.config.batch, self.world)]
         clean, noise, sigma, given, dropped, draws = zip(*items, strict=True)
         batch = {

@@ -50,8 +50,8 @@ rule embed_windows:
         "../scripts/embed_windows.py"
 
 
-# The same by the package laion-clap, if text.kind is laion_clap, with the embeddings of the labels: trainings run where
-# it is not.
+# The same by the package laion-clap, if text.kind is laion_clap. The embeddings of the labels are stored as well, so that
+# trainings do not need the package.
 rule embed_windows_by_laion_clap:
     input:
         windows=lambda wildcards: windows(wildcards.part),

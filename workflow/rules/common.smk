@@ -45,7 +45,7 @@ part = STUDY.part
 # The work of jobs, for `gmsdi cost`.
 WORK = Works(STUDY)
 
-# Packages of others are looked for before the first job, unless Snakemake makes environments that have them.
+# Other people's packages must be installed before the first job, unless Snakemake creates environments with them.
 if workflow.is_main_process and not WORK.to_come:
     if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
         try:
@@ -203,7 +203,7 @@ def digest_of_model(folder):
     return digest_of_files(folder, *MODEL_FILES)
 
 
-# Pretrained models are parameters, too: what jobs open by name, with a digest.
+# Pretrained models are parameters, too: the name that jobs open, with a digest.
 try:
     PRETRAINED = {where: found for key, where in pretrained.named(config) if (found := pretrained.find(key, where))}
     if workflow.is_main_process:

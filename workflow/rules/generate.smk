@@ -1,5 +1,5 @@
 # Generation: single stems with and without negative prompts, all stems together, and accompaniments to given stems.
-# A job makes a share of the clips of every bar of its task.
+# A job makes one shard: clips of every bar of its task.
 
 
 rule generate:

@@ -117,7 +117,7 @@ if EMBEDDING["checkpoint"] and not Path(EMBEDDING["checkpoint"]).is_file():
     )
 
 
-# The weights that come with the package are no file of a job's input, since they lie in the package.
+# Weights that come with the package are not among a job's input files.
 EMBEDDING_WEIGHTS = bundled_embedding(EMBEDDING["name"])
 OURS = engine_folder("gmsdi")
 

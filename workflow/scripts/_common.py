@@ -117,7 +117,7 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
 def model_folders(files: Any, bundled: Iterable[str]) -> list[Path | str]:
     """The folders of models: those of the rule's input files, and those that come with the package.
 
-    Pretrained ones are by what `gmsdi.load` takes.
+    For pretrained models, they are arguments of `gmsdi.load`.
     """
     from gmsdi import errors  # a light module, imported to locate the package
 

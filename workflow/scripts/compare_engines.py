@@ -1,4 +1,4 @@
-"""Put the distances of both engines side by side."""
+"""Compare the distances of both engines."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Compose and render one split of the mini dataset."""
+"""Compose and render one split of the data set mini."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Embed all windows of a part with the CLAP that conditions the model."""
+"""Embed all windows of a dataset part with the CLAP that conditions the model."""
 
 from functools import partial
 from typing import Any

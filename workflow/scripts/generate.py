@@ -1,4 +1,4 @@
-"""Generate a share of a task's clips."""
+"""Generate one shard of a task's clips."""
 
 from typing import Any
 

@@ -97,7 +97,7 @@ with job(snakemake):
         described = f"the pretrained model {model}"
     context = {
         "run": config["run"],
-        "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the dataset “{data['kind']}” "
+        "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the data set “{data['kind']}” "
         f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with {described}.",
         "amounts": f"Table 1: {config['grid']['chunks'] or 'all'} chunks of the test split, Table 2: {chunks}. "
         f"Figures 2 and 3: {config['generation']['clips']} clips of each bar.",

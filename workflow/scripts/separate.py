@@ -1,4 +1,4 @@
-"""Separate a share of the test chunks with the chosen settings."""
+"""Separate one shard of the test chunks with the chosen settings."""
 
 import json
 from pathlib import Path

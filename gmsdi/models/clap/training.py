@@ -40,7 +40,7 @@ class ContrastiveModel(TrainableModel):
         self.autocast = None
 
     def training_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """The contrastive loss of each window, `[n]`. Negatives come from this device's share of the batch only.
+        """The contrastive loss of each window, `[n]`. Negatives come only from this device's items of the batch.
 
         Raises:
             UserError: if a window has no text.

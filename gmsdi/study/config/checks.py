@@ -30,7 +30,7 @@ from gmsdi.study.table_rows import Rows
 
 BUNDLED = WEIGHTS / "mini"
 DEMUCS = {"depth": 6, "kernel_size": 8, "stride": 4, "resample": True}
-"""Defaults of the class Demucs in the package demucs, of the options that decide how long a frame is."""
+"""Defaults of the class Demucs in the package demucs for the options that determine the length of a frame."""
 RESERVED = ("All", "mixture", "stems")
 """Names that tables and models use for all stems together."""
 
@@ -113,7 +113,7 @@ def _classes(config: Config) -> None:
 
 
 def _lengths(config: Config) -> None:
-    """Chunks that are drawn one by one are long enough for the sub-windows in which they are scored."""
+    """Chunks that are drawn one by one are long enough to be scored in sub-windows."""
     data, grid = config["data"], config["grid"]
     overlap = SUBWINDOW - HOP
     if data["window"] > int(overlap * data["sample_rate"]):
@@ -169,7 +169,7 @@ def _of(label: Any, known: Any, what: str = "data.classes") -> str:
 
 
 def _rows(config: Config) -> None:
-    """The rows of Table 2 are valid, also with what the grid and Figure 4 change; the windows of their filters fit."""
+    """The rows of Table 2 are valid, also as changed by the grid and Figure 4; the windows of their filters fit."""
     made, costs = Rows(config), config["costs"]["steps"]
     for row in {**made.table, **made.grid}.values():
         for cell in made.cells(row, row.chosen_on)[:1] if row.is_open else []:
@@ -337,7 +337,7 @@ def _networks(config: Config) -> None:
 def _demucs(config: Config) -> None:
     """A Demucs to be trained is not so deep that a frame of its innermost layer is longer than the window.
 
-    It pads what is shorter (`valid_length` of the package), so that a layer too many multiplies the work by its stride.
+    Demucs pads shorter signals (`valid_length` of the package), so a layer too many multiplies the work by its stride.
     """
     if not (config["baselines"]["train"] and "demucs_gibbs" in Rows(config).systems):
         return
@@ -366,7 +366,7 @@ def _codec_hop(config: Config) -> int:
 
 
 def _channels(config: Config) -> None:
-    """Stereo is for models that others have trained."""
+    """Stereo is only for models that others have trained."""
     if config["data"]["channels"] == 1:
         return
     own = {
@@ -419,10 +419,11 @@ def _bundled(config: Config) -> None:
 
 
 def _longer(where: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether a model takes the chunks although its window is another: one that only separates, and where they fit.
+    """Whether a model can be used although `data.window` is not its own window.
 
-    The text-conditioned model of the study also generates clips, which are as long as its window. MSDM and weakly
-    supervised MSDM take their window alone. Demucs + Gibbs takes any length.
+    This needs a model that only separates, and windows of its own that fill a chunk exactly. The text-conditioned model
+    of the study also generates clips, which are as long as its window. MSDM and weakly supervised MSDM accept only
+    their own window. Demucs + Gibbs accepts any length.
     """
     if known.get("kind") == "gibbs":
         return True

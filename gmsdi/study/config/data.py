@@ -71,7 +71,7 @@ class MiniTracks(Model):
 
 
 class Mini(MiniSettings):
-    """The composed dataset."""
+    """The composed data set."""
 
     tracks: MiniTracks = section(MiniTracks, "number of tracks in each split")
 
@@ -108,8 +108,8 @@ class Stems(Model):
     splits: SplitSettings = section(
         SplitSettings,
         "which tracks are in which split. A list names tracks by their folders below `root`; a folder stands for all "
-        "tracks below it, and patterns are allowed. A number is a share: each track that no list of validation and "
-        "test names is drawn independently",
+        "tracks below it, and patterns are allowed. A number is a share, drawn from the tracks that the lists of "
+        "validation and test do not name; each track is drawn independently",
     )
     activity: ActivitySettings = section(ActivitySettings, "how a stem's audio is judged to sound or to be silent")
     gain_db: Number = choice(
@@ -166,7 +166,7 @@ class SplitShares(Model):
 class Midi(PlayedSettings):
     """MIDI songs and how they are played."""
 
-    songs: list[Songs] = choice([], "where the songs come from; several sources are mixed")
+    songs: list[Songs] = choice([], "where the songs come from; several entries are mixed")
     soundfonts: SoundFonts = section(
         SoundFonts, ".sf2 or .sf3 files, one drawn at random for each part; TimGM6mb comes with the pretty_midi package"
     )
@@ -179,7 +179,7 @@ class Midi(PlayedSettings):
 
 
 class Data(Model):
-    """The dataset, and how it is cut into chunks."""
+    """The data set, and how it is cut into windows."""
 
     kind: DataKinds = choice("mini", "; ".join(f"{name}: {kind.TOLD}" for name, kind in KINDS.items()))
     source: Literal["slakh2100", "slakh2100_redux", "babyslakh"] = choice(
@@ -203,14 +203,16 @@ class Data(Model):
         "BabySlakh",
     )
     seed: Natural = choice(
-        1, "mini and midi: seed of everything composed or drawn at random; midi and stems: also of the splits"
+        1, "mini and midi: seed of everything composed or drawn at random; midi and stems: seed of the splits"
     )
     sample_rate: Rate = choice(MINI.sample_rate, "in Hz")
-    window: Window = choice(32768, "length of a chunk in samples")
+    window: Window = choice(32768, "length of a window in samples")
     channels: Literal[1, 2] = choice(
-        1, "channels of the chunks; mono files are used for both of two channels, and others are averaged to one"
+        1, "channels of the windows; mono files are used for both of two channels, other files are averaged to one"
     )
-    min_active: NonNegative = choice(0.5, "seconds for which a stem must sound in a chunk to be listed in its prompt")
+    min_active: NonNegative = choice(
+        0.5, "seconds for which a stem must sound in a window to be active, that is, named in its prompt"
+    )
     classes: Annotated[dict[str, Members], Len(2)] = about(
         "maps each stem label to what is summed into that stem. slakh and mini: instrument classes (inst_class); midi: "
         'General MIDI programs counted from 0 ("32-39"), drums (the drum channel) or rest (everything in no other '
@@ -218,7 +220,7 @@ class Data(Model):
         "ignoring case. Tables list the stems in this order"
     )
     stems: Stems = section(Stems, "stems: how your multi-tracks are read (gmsdi.data.multitracks)")
-    mini: Mini = section(Mini, "mini: the composed dataset (gmsdi.data.mini)")
+    mini: Mini = section(Mini, "mini: the composed data set (gmsdi.data.mini)")
     midi: Midi = section(Midi, "midi: MIDI songs and how they are played (gmsdi.data.midi_dataset)")
 
 

@@ -1,4 +1,4 @@
-"""What the engines by other people's packages refuse of a configuration."""
+"""Checks of a configuration that uses other people's packages as engines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAION = "laion_clap"
 
 
 def check_engine(fad: Mapping[str, Any]) -> None:
-    """Refuse what frechet-audio-distance has not, or would not read.
+    """Refuse settings of `fad` that frechet-audio-distance does not support, or would not read.
 
     Args:
         fad: the section `fad`.
@@ -43,7 +43,7 @@ def check_engine(fad: Mapping[str, Any]) -> None:
 
 
 def check_text(config: Mapping[str, Any]) -> None:
-    """Refuse what laion-clap cannot read.
+    """Refuse settings of a text encoder that laion-clap does not support.
 
     Args:
         config: complete.

@@ -116,8 +116,8 @@ class Extraction(Model):
     w: Number = choice(1, "guidance strength")
     by_power: ByPowerSection | None = choice(
         None,
-        "in each step, the residual (the mixture minus the sum of the estimates) is shared among the stems in "
-        "proportion to their spectrogram power; null shares it equally",
+        "in each step, the residual (the mixture minus the sum of the estimates) is divided among the stems in "
+        "proportion to their spectrogram power; null divides it equally",
     )
     samples: Count | None = choice(None, "number of runs to average; null means as many as the row extractor")
 
@@ -175,10 +175,10 @@ class Conditioned(Model):
 class Generation(Model):
     """Figures 2 and 3."""
 
-    clips: Clips = choice(16, "number of clips per bar")
+    clips: Clips = choice(16, "number of clips per bar of the figures")
     solver: SolverSettings = section(dict, "how the derivative is integrated from sigma_max to 0")
     guidance: GuidanceSettings = section(GuidanceSettings, "classifier-free guidance, apart from its strength w")
-    w: Number = choice(1, "guidance strength of tasks that give none")
+    w: Number = choice(1, "guidance strength of tasks that do not give their own")
     negatives: dict[str, str] = choice({}, NEGATIVES)
     single: Single = section(Single, "one stem from its label alone (Figure 2)")
     total: Total = section(Total, 'all stems together, Eq. 10 (the bar "All" of Figure 3)')

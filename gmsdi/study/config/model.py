@@ -63,7 +63,7 @@ class Architecture(Model):
 class TextModel(Model):
     """The text-conditioned model."""
 
-    train: Flag = choice(False, "train a model as `training` says, and use it instead of `folder`")
+    train: Flag = choice(False, "train a model with the settings in `training`, and use it instead of `folder`")
     folder: str | None = choice(
         None,
         "model to use: its folder, the folder of a diffusers pipeline (docs/pretrained.md), or a repository on the "

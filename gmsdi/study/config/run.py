@@ -30,9 +30,9 @@ class Fad(Model):
     )
     engine: Literal["gmsdi", "frechet_audio_distance"] = choice(
         "gmsdi",
-        "whose networks and formula: gmsdi's, or those of the package frechet-audio-distance, with VGGish and CLAP",
+        "whose networks and formula: gmsdi's, or those of the package frechet-audio-distance, for VGGish and CLAP",
     )
-    compare_engines: Flag = choice(False, "compute the distances by both engines, and a table of the differences")
+    compare_engines: Flag = choice(False, "compute the distances with both engines and make a table of the differences")
     folder: str | None = choice(
         None,
         "frechet_audio_distance: folder of its weights, as `torch.hub` lays them out; null is PyTorch's (TORCH_HOME)",
@@ -67,9 +67,9 @@ class Gallery(Model):
 class Jobs(Model):
     """How work is divided into jobs."""
 
-    separation: Count = choice(1, "number of jobs per separation method")
-    generation: Count = choice(1, "number of jobs per generation task")
-    batch: Count = choice(8, "number of chunks sampled together")
+    separation: Count = choice(1, "number of shards, and so of jobs, per row of Table 2")
+    generation: Count = choice(1, "number of shards, and so of jobs, per task of Figures 2 and 3")
+    batch: Count = choice(8, "number of chunks or clips sampled together; runs that are averaged count one by one")
     threads: Count = choice(1, "CPU cores for a job that runs a model")
     device: Literal["auto", "cpu", "cuda", "mps"] = choice("auto", "where models run; auto uses a GPU if there is one")
     precision: Literal["auto", "float32", "bf16"] = choice(
@@ -89,7 +89,7 @@ class Configuration(Model):
         "name of the run; its results go to results/<run>"
     )
     seed: Natural = choice(1, "all random numbers of the run derive from it")
-    data: Data = about("the dataset, and how it is divided into chunks")
+    data: Data = about("the data set, and how it is cut into windows")
     training_data: TrainingData = section(
         TrainingData,
         "what the text-conditioned model is trained on, if model.train is true; the paper's other systems need stems "

@@ -63,7 +63,7 @@ class JointGeneration(Model):
     partial: TaskSolver = section(TaskSolver, "settings of partial generation")
 
 
-CLAMP = "clip the denoised signal to [-clamp, clamp] whenever the model is sampled; null does not clip"
+CLAMP = "limit the denoised signal to [-clamp, clamp] whenever the model is sampled; null: no limit"
 
 
 class JointMSDM(Model):

@@ -10,7 +10,7 @@ from gmsdi.settings import Count
 from gmsdi.study.config.base import Model, about, choice
 from gmsdi.study.config.generation import Clips
 
-DOTS = "named by the fields of the row or the task, with dots: `solver.steps`"
+DOTS = "named by the fields of the row or task, with dots: `solver.steps`"
 
 
 class Search(Model):
@@ -31,5 +31,5 @@ class Tuning(Model):
     """Searches on the validation split, run by the target `tune`."""
 
     chunks: Count = choice(16, "number of validation chunks with two or more active stems, spread over the tracks")
-    clips: Clips = choice(16, "number of clips per bar")
-    searches: dict[str, Search] = choice({}, "maps short names to searches")
+    clips: Clips = choice(16, "number of clips per bar of the figures")
+    searches: dict[str, Search] = choice({}, "maps a short name to each search")

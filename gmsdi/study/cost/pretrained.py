@@ -1,8 +1,8 @@
-"""What a pretrained model costs: its memory by its parameters, and its time as it is measured here.
+"""What a pretrained model costs: its memory, from the number of its parameters, and its time, as measured here.
 
-The network, the encoder and the decoder are timed one by one, at the window of the configuration. A network works in
-float32 or, in part, bfloat16 (`jobs.precision`); its weights are float32 in both, and take 4 bytes each. What a prompt
-passes through stays on the CPU, once for each prompt, and is not timed.
+The network, the encoder and the decoder are timed one by one, with the window of the configuration. A network runs in
+float32 or, in part, in bfloat16 (`jobs.precision`); in both cases its weights are float32 and take 4 bytes each. Text
+encoders stay on the CPU, run once for each prompt, and are not timed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BYTES = 4
 
 
 def weights_of(parameters: dict[str, int]) -> int:
-    """Bytes that the weights of a pipeline's parts take on the device."""
+    """Bytes that the weights of a pipeline take on the device."""
     return BYTES * sum(count for part, count in parameters.items() if part in ON_DEVICE)
 
 
@@ -33,9 +33,9 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
     """Time a pretrained model.
 
     Args:
-        study: whose `model.folder` is one.
-        device: to run on.
-        repetitions: timed steps of each kind.
+        study: the study, whose `model.folder` is such a model.
+        device: the device to run on.
+        repetitions: number of timed steps of each kind.
 
     Raises:
         UserError: if it cannot be opened.
@@ -48,7 +48,7 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
     config, folder = study.config, study.config["model"]["folder"]
     options = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
     system: Any = study.systems[GMSDI].open([folder], device=device, **options)
-    noises = system.session.solver  # of levels that the model knows
+    noises = system.session.solver  # noise levels that the model knows
     own, steps = Clock(device), repetitions + 1
     system.sample(
         [study.labels[0]] * CALL,
@@ -71,14 +71,14 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
                 run()
                 coding.tick()
             timed[name] = coding.seconds(1)
-    parameters = None  # a family does not say
+    parameters = None  # unknown for a family
     if not families.is_of_family(folder):
         parameters = sum(describe(registry.folder_of(folder), folder).parameters.values())
     return Cost(evaluation, parameters=parameters, memory=memory, **timed)
 
 
 def with_weights(costs: Mapping[str, Cost], study: Study) -> tuple[Mapping[str, Cost], list[str]]:
-    """Costs that were not measured with what the files of a pretrained model say of its memory, and how it is known."""
+    """Costs that were given, with a pretrained model's memory according to its files, and notes on how it is known."""
     folder, cost = study.config["model"]["folder"], costs.get(GMSDI)
     if not study.coded or not folder or cost is None or cost.memory is not None:
         return costs, []

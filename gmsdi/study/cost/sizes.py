@@ -19,7 +19,7 @@ from gmsdi.study.study import Study
 from gmsdi.study.work import JAMENDO_COUNT, Cutting, EmbeddingWindows, Sizes, jamendo_tracks
 
 LOOKED_AT, SONGS = 64, 16
-"""Numbers of tracks to compose, and of songs to compose or read, as a sample if a part does not exist yet."""
+"""Numbers of tracks to compose, and of songs to compose or read, as a sample of a dataset part that does not exist."""
 SLAKH_SECONDS = 145 * 3600 / 2100
 """Mean length of Slakh2100's tracks, which last 145 hours in total (Manilow et al. 2019)."""
 JAMENDO_SECONDS = 3777 * 3600 / JAMENDO_COUNT
@@ -44,7 +44,7 @@ def sizes_of(
         study: the configuration's rows, tasks and data.
         found: the jobs.
         chunks: number of chunks in the test split; None counts or estimates them.
-        results: folder of results; a dataset in it is counted.
+        results: folder of results; data sets in it are counted.
     """
     window = study.config["data"]["window"]
     parts = [job.work.dataset for job in found if isinstance(job.work, Cutting | EmbeddingWindows)]
@@ -68,8 +68,8 @@ def track_frames(study: Study, part: str, results: Path) -> tuple[list[int] | No
     """Lengths in samples of a dataset part's tracks, or None if unknown, and how they were determined.
 
     If the windows exist, lengths are read from them. Otherwise, tracks of mini are composed, but not rendered, with the
-    first `LOOKED_AT` of a part as a sample; MIDI songs are read, or composed as a sample; for Slakh and multi-tracks,
-    headers of files are read. All tracks of MTG-Jamendo are assumed to have the mean length.
+    first `LOOKED_AT` of a dataset part as a sample; MIDI songs are read, or composed as a sample; for Slakh and
+    multi-tracks, headers of files are read. All tracks of MTG-Jamendo are assumed to have the mean length.
     """
     data, shards = study.config["data"], study.jamendo_parts().get(part)
     dataset = study.dataset_id() if shards is None else study.jamendo_id()

@@ -170,7 +170,7 @@ class Row(Frozen, ABC):
 
         Args:
             items: number of mixtures.
-            coded: whether the model is of latents that do not add up (`gmsdi.study.counting`).
+            coded: whether the model's states are latents that do not add up (`gmsdi.study.counting`).
         """
 
     def taken(self, items: int, batch: int, *, coded: bool = False) -> Taken:

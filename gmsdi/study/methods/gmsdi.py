@@ -31,10 +31,10 @@ NEGATIVES = (
 
 @dataclass(frozen=True)
 class Filter:
-    """A Wiener filter, `gmsdi.inference.Wiener`."""
+    """A Wiener filter, see `gmsdi.inference.Wiener`."""
 
     amount: Annotated[Share, About("share of the filtered stems; the unfiltered stems get the rest")] = 1
-    seconds: Annotated[Positive, About("length of the windows in seconds")] = 0.25
+    seconds: Annotated[Positive, About("length of the analysis windows in seconds")] = 0.25
 
     def __post_init__(self) -> None:
         check(self, "wiener")
@@ -48,10 +48,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class ByPower:
-    """How the residual is shared among the stems, `gmsdi.inference.ShareOut`."""
+    """How the residual is divided among the stems, see `gmsdi.inference.ShareOut`."""
 
     amount: Annotated[Share, About("share of the residual that is divided by power; the rest is divided equally")] = 1
-    seconds: Annotated[Positive, About("length of the windows in seconds")] = 0.125
+    seconds: Annotated[Positive, About("length of the analysis windows in seconds")] = 0.125
 
     def __post_init__(self) -> None:
         check(self, "by_power")
@@ -60,8 +60,8 @@ class ByPower:
 class Guided(Solved):
     """Base of the methods of the text-conditioned model.
 
-    A method says how its stems come about (`_stems`) and what that takes (`runs`). What the settings below mean for all
-    methods alike is done here.
+    A method defines how its stems are computed (`_stems`) and what that takes (`runs`). Settings that mean the same for
+    all methods are handled here.
 
     Attributes:
         guidance: settings of `gmsdi.sampling.solver.Guidance` apart from w.
@@ -88,7 +88,7 @@ class Guided(Solved):
     samples: Annotated[Count, About("number of runs to average")] = 1
     inverted: Annotated[Flag, About("invert the polarity of the mixture in every other of these runs")] = False
     wiener: Annotated[
-        Filter | None, About("apply a Wiener filter made from the stems' powers at the end; null does not")
+        Filter | None, About("at the end, apply a Wiener filter made from the powers of the stems; null: no filter")
     ] = None
 
     def refusal(self) -> str | None:
@@ -126,13 +126,13 @@ class Guided(Solved):
 
     @abstractmethod
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
-        """Separate mixtures, before the stems are filtered.
+        """Separate mixtures, without the filter that may follow.
 
         Args:
             system: the opened system.
             mixture: `[B, C, T]`.
-            options: what every separating method of `gmsdi.systems.gmsdi.Gmsdi` takes: seeds, levels, callback, solver,
-                guidance, negatives and average.
+            options: arguments of every separating method of `gmsdi.systems.gmsdi.Gmsdi`: seeds, levels, callback,
+                solver, guidance, negatives and average.
 
         Returns:
             `[B, K, C, T]`, see `Row.separate`.
@@ -141,7 +141,7 @@ class Guided(Solved):
     @property
     @abstractmethod
     def runs(self) -> list[Run]:
-        """What the method does for a mixture, one run of the solver after the other."""
+        """The runs of the solver that the method makes for a mixture, in order."""
 
     @final
     def taken_of(self, items: int, *, coded: bool = False) -> Taken:
@@ -193,8 +193,8 @@ class Extractor(Guided):
     by_power: Annotated[
         ByPower | None,
         About(
-            "consistent extractor: in each step, share the residual (the mixture minus the sum of the estimates) among "
-            "the stems in proportion to their spectrogram power; null shares it equally"
+            "consistent extractor: in each step, divide the residual (the mixture minus the sum of the estimates) "
+            "among the stems in proportion to their spectrogram power; null divides it equally"
         ),
     ] = None
 

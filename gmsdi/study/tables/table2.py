@@ -15,7 +15,7 @@ from gmsdi.study.methods import Average, Ensemble, Row
 from gmsdi.study.sheets import Cell, Sheet
 from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
 
-SILENT = "Level in silent rows (dB)"
+SILENT = "Level where silent (dB)"
 SILENCE_NOTE = (
     f"{SILENT}: the median level of an estimate, relative to the mixture's, where its stem is silent; ideally nothing. "
     "The score over active stems ignores it; MSDM's protocol keeps rewarding lower levels even where they are "
@@ -250,7 +250,7 @@ def table2_sheets(
 
 
 def _level(cells: pd.DataFrame) -> str:
-    """A model's level in silent rows, of All."""
+    """The level of a model's estimates where their stems are silent, for All."""
     level = cells.at["All", "silent_level"]
     return "–" if pd.isna(level) else f"{level:.1f}"
 

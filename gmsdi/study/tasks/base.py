@@ -53,7 +53,7 @@ class Task(Frozen, ABC):
     def refusal(self) -> str | None:
         """Why a job would refuse the combination of settings; None if it would not.
 
-        A search may ask for such a task: it shows which of its variants were refused (`gmsdi.study.tuning`).
+        A search may contain such a task; its table shows which variants were refused (`gmsdi.study.tuning`).
         """
         return None
 
@@ -129,7 +129,7 @@ class Task(Frozen, ABC):
 
         Args:
             bars: the bar of each clip.
-            coded: whether the model is of latents that do not add up (`gmsdi.study.counting`).
+            coded: whether the model's states are latents that do not add up (`gmsdi.study.counting`).
         """
 
     def _solver(self) -> Any:

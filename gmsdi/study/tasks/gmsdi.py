@@ -43,7 +43,7 @@ class Guided(Task):
 
     @abstractmethod
     def runs(self, bars: Sequence[str]) -> list[Run]:
-        """What the task does for a clip, one run of the solver after the other.
+        """The runs of the solver that the task makes for a clip, in order.
 
         Args:
             bars: the bars of the clips that are sampled together.
@@ -234,9 +234,9 @@ class Sequential(Mixed):
         return with_mixture(*system.generate_sequential(seeds=seeds, callback=callback, **own, **self._stems()))
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
-        """See `Guided.runs`: the first stem alone, each further one alone and in the mixture.
+        """See `Guided.runs`: the first stem alone, then each further stem alone and in the mixture.
 
-        Before each run the stems so far are decoded, and after the last one all are.
+        Before each run, the stems generated so far are decoded; after the last run, all of them.
         """
         K = len(self.labels)
         further = (Run([1, 1], encoded=2, decoded=2, decoded_once=place) for place in range(1, K))
@@ -382,7 +382,7 @@ class Conditioned(Guided, Accompanied):
     def runs(self, bars: Sequence[str]) -> list[Run]:
         """See `Guided.runs`: the stems, the accompaniment if it has more than one of them, then the mixture.
 
-        The given stems, and in the end the mixture with them, are encoded and decoded once.
+        The given stems, and at the end the mixture that contains them, are encoded and decoded once.
         """
         given = len(given_in(bars[0]))
         stems = len(self.labels) - given
@@ -399,18 +399,18 @@ class Conditioned(Guided, Accompanied):
 
 
 def _acts(*gammas: Gamma | None) -> bool:
-    """Whether a likelihood acts at some noise level; one with the natural γ, None, does."""
+    """Whether a likelihood term acts at some noise level; one with the default γ (None) does."""
     return any(gamma != float("inf") for gamma in gammas)
 
 
 def _gammas(task: Total | Partial) -> dict[str, Any]:
-    """Those of γ that are given."""
+    """The γ that are given, as keyword arguments."""
     given = {"gamma_x": task.gamma_x, "gamma_y": task.gamma_y}
     return {name: gamma_from_config(gamma) for name, gamma in given.items() if gamma is not None}
 
 
 def _unstable(solver: Mapping[str, Any], sources: int, **own: Any) -> str | None:
-    """Why the likelihood terms of so many sources, `coupling_of` with `own`, are unstable with a solver."""
+    """Why the likelihood terms of so many sources are unstable with a solver; `own` are arguments of `coupling_of`."""
     from gmsdi.sampling.solver import Solver
 
     try:
