@@ -305,5 +305,7 @@ def _require_fields(name: str) -> None:
     except ValueError as error:
         raise UserError(f"--name {name!r}: {error}; write it like {NAME!r}") from error
     for found, spec, how in used:
-        if found not in _FIELDS or spec or how:
+        if found in _FIELDS and (spec or how):
+            raise UserError(f"--name {name!r} says how {{{found}}} is to be formatted; write {{{found}}} alone")
+        if found not in _FIELDS:
             raise UserError(f"--name {name!r} has {{{found}}}; known are {', '.join(f'{{{x}}}' for x in _FIELDS)}")

@@ -191,8 +191,13 @@ def _songs(
     """Separate songs, or extract from them; whatever can be checked is checked before the model is loaded."""
     from gmsdi import batch
     from gmsdi.io.audio import Encoding
-    from gmsdi.song import require_extractor, separation
+    from gmsdi.sampling.solver import Guidance
+    from gmsdi.song import require_extractor, require_seconds, separation
 
+    # What needs no model is refused before one is opened.
+    require_seconds(settings["block"], "--block")
+    if settings["w"] is not None:
+        Guidance(w=settings["w"])
     written, where = Encoding(*encoding), Path(model).name.replace(":", "_")
     places: dict[str, Any] = {
         "out": out, "encoding": written, "residual": residual, "name": name, "model": where, "again": not skip_existing,

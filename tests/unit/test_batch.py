@@ -101,6 +101,8 @@ def test_no_file_is_lost_under_anothers_name():
         ("a device", ["/dev/zero"], {}),
         ("a pipe", ["pipe"], {}),
         ("but wav is written", ["song.flac"], {"name": "{track}/{stem}.mp3"}),
+        ("has {foo}; known are {track}, {stem}", ["song.flac"], {"name": "{foo}.wav"}),
+        ("is to be formatted; write {stem} alone", ["song.flac"], {"name": "{stem!r:>9}.wav"}),
         ("not a readable audio file", ["file"], {}),
         ("flac cannot hold 9 channels", ["nine.wav"], {"encoding": Encoding("flac")}),
         ("flac cannot hold 1 channels at 768000 Hz", ["quick.wav"], {"encoding": Encoding("flac")}),

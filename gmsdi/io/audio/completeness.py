@@ -87,7 +87,7 @@ def fault_of(path: Path, info: Any) -> str | None:
                 there = len(file.read(1)) == 1
         except (soundfile.LibsndfileError, RuntimeError):
             there = False
-        return None if there else "has no end, it is cut off or damaged"
+        return None if there else "has no end: it is cut off or damaged"
     return None
 
 
@@ -103,11 +103,11 @@ def _ogg_fault(path: Path) -> str | None:
             lengths = file.read(head[26] if len(head) == 27 else 0)
             body = file.read(sum(lengths))
             if len(head) < 27 or len(lengths) < head[26] or len(body) < sum(lengths):
-                return "has no end, it is cut off"
+                return "has no end: it is cut off"
             page = (head[:22] + bytes(4) + head[26:] + lengths + body).translate(_MIRRORED)
             # Of the same polynomial as that of zlib, which begins and ends with all bits set, and from the other end.
             checksum = (zlib.crc32(page, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_MIRRORED)
             if checksum != head[22:26]:
                 return "is damaged"
             last = bool(head[5] & 4)
-    return None if last else "has no end, it is cut off"
+    return None if last else "has no end: it is cut off"

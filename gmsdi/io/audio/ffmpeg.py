@@ -64,7 +64,7 @@ def decode(path: Path, error: Exception) -> Iterator[Any]:
         declared = _duration(lines)
         if declared is not None and frames < (declared - _CONTAINED) * rate:
             raise UserError(
-                f"{path}: holds {frames / rate:.1f} of {declared:.1f} s, it is cut off or damaged; fetch it again"
+                f"{path}: holds {frames / rate:.1f} of {declared:.1f} s: it is cut off or damaged; fetch it again"
             )
 
 

@@ -78,7 +78,7 @@ def opened(path: str | Path) -> Source:
     if frames == 0:
         raise UserError(f"{path}: holds no audio")
     if (missing := missing_share(path)) * frames > _SLACK * rate:
-        raise UserError(f"{path}: {missing:.0%} of what its header says is missing, it is cut off; fetch it again")
+        raise UserError(f"{path}: {missing:.0%} of what its header says is missing: it is cut off; fetch it again")
     if fault := fault_of(path, info):
         raise UserError(f"{path}: {fault}; fetch it again")
 
@@ -93,7 +93,7 @@ def opened(path: str | Path) -> Source:
             raise UserError(f"{path}: damaged, it cannot be decoded after {read / rate:.1f} s") from error
         if read < frames - _SLACK * rate:
             raise UserError(
-                f"{path}: ends after {read / rate:.1f} of {frames / rate:.1f} s, it is cut off; fetch it again"
+                f"{path}: ends after {read / rate:.1f} of {frames / rate:.1f} s: it is cut off; fetch it again"
             )
 
     return Source(str(path), rate, info.channels, frames, blocks)

@@ -90,6 +90,8 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
         (["extract", "song.wav", "--stems", "drums", "--name", "../{stem}"], "not inside the folder of --out"),
         (["separate", "song.wav", "--negative", "bass"], "--negative 'bass': write LABEL=VALUE"),
         (["generate", "--stems", "drums", "--seconds", "nan"], "--seconds is nan"),
+        (["separate", "song.wav", "--w", "nan"], "guidance w is nan"),
+        (["extract", "song.wav", "--block", "nan"], "--block is nan"),
         (["generate", "--stems", "drums", "--gamma-x", "2*sigma*3"], "gamma"),
         (["accompany", "--given", "bass=gone.wav", "--stems", "drums"], "gone.wav: no such audio file"),
     ],
