@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from gmsdi.errors import UserError
-from gmsdi.study.config.files import slug
+from gmsdi.study.names import slug
 
 if TYPE_CHECKING:
     from gmsdi.sampling.solver import Callback

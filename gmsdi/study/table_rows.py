@@ -15,8 +15,8 @@ from typing import Any, Literal
 from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
 from gmsdi.sampling.solver import changed
-from gmsdi.study.config.files import Config, slug
 from gmsdi.study.methods import METHODS, Ensemble, Extractor, Guided, Row, Separator
+from gmsdi.study.names import Config, slug
 from gmsdi.study.setups import GMSDI, SETUPS, GmsdiSetup, Setup
 
 UNSUPERVISED = ", unsupervised (CLAP)"

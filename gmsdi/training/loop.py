@@ -35,8 +35,8 @@ from gmsdi.models.checkpoint import STEMS, build_model, load_model, save_model, 
 from gmsdi.models.clap import CLAPS
 from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm import latent
-from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.models.edm.text import FrozenClapText
+from gmsdi.models.settings import UNetConfig
 from gmsdi.models.trainable import TrainableModel, kind_of
 from gmsdi.training.averages import reconstruct
 from gmsdi.training.batches import Batches

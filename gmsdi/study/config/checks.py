@@ -15,15 +15,16 @@ from gmsdi.data.settings import INSTRUMENTS, MidiConfig
 from gmsdi.errors import UserError
 from gmsdi.metrics import HOP, SUBWINDOW
 from gmsdi.models.clap import CLAPS
-from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.models.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
 from gmsdi.sampling.windows import fills
 from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
 from gmsdi.study.config.engines import check_engine, check_text
-from gmsdi.study.config.files import WEIGHTS, Config, slug
+from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import METHODS, Extractor
+from gmsdi.study.names import Config, slug
 from gmsdi.study.pretrained import refuse_local
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.table_rows import Rows

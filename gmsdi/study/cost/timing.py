@@ -10,11 +10,11 @@ from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
-from gmsdi.study.config import Config
 from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.cost.networks import Clock, Cost, Seconds
 from gmsdi.study.cost.pretrained import time_pretrained
 from gmsdi.study.counting import CALL
+from gmsdi.study.names import Config
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
