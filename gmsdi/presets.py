@@ -11,11 +11,13 @@ whose signals have a standard deviation of 0.1: the noise levels of the defaults
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from gmsdi.errors import UserError
+from gmsdi.models.protocol import Model, Traits
 from gmsdi.sampling.solver import Guidance, Solver, changed
 from gmsdi.settings import Flag, Share, Steps, check
 
@@ -136,20 +138,30 @@ class Preset:
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
-def presets_of(model: Any) -> dict[str, Preset]:
+def presets_of(model: Model) -> dict[str, Preset]:
     """The presets of a model: the defaults, with its own.
-
-    Args:
-        model: a `gmsdi.models.protocol.Model`; its `presets`, if it has any, its `sigma_data` and `sigma_range` count.
 
     Raises:
         UserError: if one of its own is unusable.
     """
-    own = getattr(model, "presets", None) or {}
+    return presets_by(Traits.of(model), model.sigma_range)
+
+
+def presets_by(traits: Traits, sigma_range: tuple[float, float] = (0.0, math.inf)) -> dict[str, Preset]:
+    """The presets of a model by what it says of itself, so that it need not be opened.
+
+    Args:
+        traits: its `presets` and `sigma_data` count.
+        sigma_range: lowest and highest noise level that it can denoise.
+
+    Raises:
+        UserError: see `presets_of`.
+    """
+    own = traits.presets or {}
     if not isinstance(own, Mapping):
         raise UserError(f"the model's presets are {own!r}; they must be a mapping, name to settings")
-    scale = sigma_data_of(model) / _SIGMA_DATA
-    low, high = getattr(model, "sigma_range", (0.0, float("inf")))
+    scale = traits.sigma_data / _SIGMA_DATA
+    low, high = sigma_range
     found = {}
     for name in dict.fromkeys([*DEFAULTS, *own]):
         settings = dict(DEFAULTS.get(name, DEFAULTS["best"]))
@@ -161,12 +173,7 @@ def presets_of(model: Any) -> dict[str, Preset]:
     return found
 
 
-def sigma_data_of(model: Any) -> float:
-    """The standard deviation of the signals that a model was trained on; if it does not say, that of the defaults."""
-    return float(getattr(model, "sigma_data", _SIGMA_DATA))
-
-
-def preset_of(model: Any, name: str | Preset) -> Preset:
+def preset_of(model: Model, name: str | Preset) -> Preset:
     """A model's preset by its name.
 
     Raises:

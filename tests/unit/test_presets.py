@@ -12,7 +12,8 @@ from gmsdi.data.mini import MiniConfig, compose_track, render
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
 from gmsdi.metrics.si_sdr import si_sdr
-from gmsdi.presets import DEFAULTS, preset_of, presets_of
+from gmsdi.models.protocol import Traits
+from gmsdi.presets import DEFAULTS, preset_of, presets_by, presets_of
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.stability import check_separator
 from gmsdi.study import cost
@@ -32,7 +33,7 @@ ROWS = {
 
 def test_the_defaults_are_the_rows_of_the_readmes_table():
     rows = Study(cost.resolved([REPO / "config" / "mini_full.yaml"])).rows
-    presets = presets_of(SimpleNamespace())
+    presets = presets_by(Traits())
     assert presets.keys() == ROWS.keys()
     for name, preset in presets.items():
         row = rows[ROWS[name]]
@@ -70,12 +71,12 @@ def test_a_model_changes_the_defaults_and_adds_its_own():
         ("mine", 7, "is 7"),
     ):
         with pytest.raises(UserError, match="preset") as caught:
-            presets_of(SimpleNamespace(presets={name: settings}))
+            presets_by(Traits(presets={name: settings}))
         assert says in str(caught.value), settings
     with pytest.raises(UserError, match="the model has best, fast"):
         preset_of(model, "quick")
     with pytest.raises(UserError, match="mapping"):
-        presets_of(SimpleNamespace(presets=["best"]))
+        presets_by(Traits(presets=["best"]))
 
 
 def test_what_is_told_overrides_a_preset(tmp_path):

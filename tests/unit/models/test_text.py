@@ -97,7 +97,7 @@ def test_every_prompt_is_embedded_once_and_training_still_has_its_gradients(fold
     torch.testing.assert_close(loss.detach(), first)
     assert calls == ["Bass", "Bass, Drums"]
     assert model.text.unconditional.grad.abs().sum() > 0
-    model.encode(["Bass", "Piano"])
+    model.embed(["Bass", "Piano"])
     assert calls == ["Bass", "Bass, Drums", "Piano"]
 
 
