@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from gmsdi.study.methods import Row
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
+    from gmsdi.systems.base import System
 
 
 def separate(
     row: Row,
-    system: Any,
+    system: System,
     windows: WindowSet,
     ids: Sequence[int],
     *,

@@ -106,7 +106,7 @@ class Rows:
     def _titled(self, row: Row) -> Row:
         """Put the row's numbers into its title, and refuse a title with other numbers."""
         where = f"config: separation.rows.{row.name}.title"
-        numbers = {"steps": row.step_count(), "samples": getattr(row, "samples", 1)}
+        numbers = row.numbers()
         try:
             found = {field for _, field, _, _ in string.Formatter().parse(row.title) if field is not None}
         except ValueError:

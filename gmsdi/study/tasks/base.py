@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from gmsdi.sampling.solver import Callback
+    from gmsdi.sampling.solver import Callback, Solver
 
 
 class Task(Frozen, ABC):
@@ -132,7 +132,7 @@ class Task(Frozen, ABC):
             coded: whether the model is of latents that do not add up (`gmsdi.study.counting`).
         """
 
-    def _solver(self) -> Any:
+    def _solver(self) -> Solver:
         from gmsdi.sampling.solver import Solver
 
         return Solver(**self.solver)
