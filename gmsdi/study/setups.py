@@ -75,7 +75,7 @@ class Setup(Frozen, ABC):
         """Run one of the system's networks, with guidance if it has any, so that it can be timed.
 
         Args:
-            model: one of `models`, opened on the device.
+            model: one of `models`, opened on the device, of the class that the system runs.
             steps: number of evaluations.
             signals: number of signals in each call.
             window: length of the signals in samples.

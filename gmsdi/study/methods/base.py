@@ -144,7 +144,7 @@ class Row(Frozen, ABC):
         """Separate mixtures.
 
         Args:
-            system: the opened system, from `system.open`.
+            system: the opened system, from `system.open`; each method names its class.
             mixture: `[B, C, T]`.
             seeds: one per mixture.
             levels: level of the track that each mixture comes from (see `gmsdi.systems.base.Separate`).

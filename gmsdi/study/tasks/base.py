@@ -100,7 +100,7 @@ class Task(Frozen, ABC):
         """Generate clips.
 
         Args:
-            system: the opened system, from `system.open`.
+            system: the opened system, from `system.open`; each task names its class.
             bars: the bar of each clip; all the same if `by_bar`.
             seeds: one per clip.
             given: `[B, I, C, T]`, the given stems.
