@@ -100,7 +100,7 @@ def orders() -> list[str]:
     labels, steps = ["Bass", "Drums", "Guitar"], [24, 48, 96, 192]
     world = World.random(labels, 2)
     y, x0 = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 1, 2)))
-    derivative = inference.extractor(guided(world, 0.0), y[:1, 0], labels)
+    derivative = inference.extractor(guided(world.denoise, 0.0, encode=world.embed), y[:1, 0], labels)
     rows = []
     for name, sampler, options, expected in (
         ("`euler`", euler, {}, 1),
@@ -181,7 +181,7 @@ class Separation:
     def __init__(self, variances: dict[str, float], build: Callable[..., Any]) -> None:
         self.variances = np.array(list(variances.values()))
         world = World({label: np.array([[variance]]) for label, variance in variances.items()})
-        model, labels = guided(world, 0.0), list(variances)
+        model, labels = guided(world.denoise, 0.0, encode=world.embed), list(variances)
         self.build = lambda n: build(model, torch.ones(n, 1, 1, dtype=torch.float64), labels)
         self.rows = self.build(1).rows
         self.exact = posterior(world, labels, np.ones(1))

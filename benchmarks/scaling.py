@@ -23,8 +23,8 @@ from typing import Any
 
 from gmsdi.io.files import atomic
 from gmsdi.study import cost as costing
-from gmsdi.study.config import Config
 from gmsdi.study.cost import Cost, Costs, Seconds
+from gmsdi.study.names import Config
 from gmsdi.study.study import Study
 
 ROOT = Path(__file__).parents[1]

@@ -13,6 +13,7 @@ validation chunks of its data (docs/mini_full).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from gmsdi.errors import UserError
+from gmsdi.models.protocol import Model, Traits
 from gmsdi.sampling.solver import Guidance, Solver, changed
 from gmsdi.settings import Flag, Share, Steps, check
 
@@ -102,21 +104,31 @@ class Preset:
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
-def presets_of(model: Any) -> dict[str, Preset]:
+def presets_of(model: Model) -> dict[str, Preset]:
     """The presets of a model: the bundled model's, with its own.
-
-    Args:
-        model: a `gmsdi.models.protocol.Model`; its `presets`, if it has any, its `sigma_data` and `sigma_range` count.
 
     Raises:
         UserError: if one of its own is unusable.
     """
-    own = getattr(model, "presets", None) or {}
+    return presets_by(Traits.of(model), model.sigma_range)
+
+
+def presets_by(traits: Traits, sigma_range: tuple[float, float] = (0.0, math.inf)) -> dict[str, Preset]:
+    """The presets of a model by what it says of itself, so that it need not be opened.
+
+    Args:
+        traits: its `presets` and `sigma_data` count.
+        sigma_range: lowest and highest noise level that it can denoise.
+
+    Raises:
+        UserError: see `presets_of`.
+    """
+    own = traits.presets or {}
     if not isinstance(own, Mapping):
         raise UserError(f"the model's presets are {own!r}; they must be a mapping, name to settings")
     known = _bundled()["presets"]
-    scale = sigma_data_of(model) / _bundled()["sigma_data"]
-    low, high = getattr(model, "sigma_range", (0.0, float("inf")))
+    scale = traits.sigma_data / _bundled()["sigma_data"]
+    low, high = sigma_range
     found = {}
     for name in dict.fromkeys([*known, *own]):
         settings = dict(known.get(name, known["best"]))
@@ -128,11 +140,6 @@ def presets_of(model: Any) -> dict[str, Preset]:
     return found
 
 
-def sigma_data_of(model: Any) -> float:
-    """The standard deviation of the signals that a model was trained on; if it does not say, the bundled model's."""
-    return float(getattr(model, "sigma_data", _bundled()["sigma_data"]))
-
-
 @cache
 def _bundled() -> dict[str, Any]:
     """The configuration of the bundled model."""
@@ -141,7 +148,7 @@ def _bundled() -> dict[str, Any]:
     return found
 
 
-def preset_of(model: Any, name: str | Preset) -> Preset:
+def preset_of(model: Model, name: str | Preset) -> Preset:
     """A model's preset by its name.
 
     Raises:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gmsdi.errors import UserError
+
+if TYPE_CHECKING:
+    from gmsdi.models.protocol import Traits
 
 
 def models(
@@ -20,9 +23,8 @@ def models(
     ] = None,
 ) -> None:
     """List models with their stems and presets."""
-    from types import SimpleNamespace
-
     from gmsdi.models import families, registry
+    from gmsdi.models.protocol import Traits
 
     for where in model or registry.bundled():
         config = registry.config_of(where)
@@ -32,17 +34,17 @@ def models(
         rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
         typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
         typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
-        _list_presets(SimpleNamespace(**config))
+        _list_presets(Traits(sigma_data=config.get("sigma_data", Traits.sigma_data), presets=config.get("presets")))
     if not model:
         for family in families.names():
             typer.echo(f"{family}:... (a family of models; each says itself what follows the colon)")
 
 
-def _list_presets(model: Any) -> None:
+def _list_presets(traits: Traits) -> None:
     """Print the presets of a model, a line each."""
-    from gmsdi.presets import METHODS, presets_of
+    from gmsdi.presets import METHODS, presets_by
 
-    for preset in presets_of(model).values():
+    for preset in presets_by(traits).values():
         solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
         runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
         typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
@@ -54,9 +56,8 @@ def _describe_pipeline(where: str) -> None:
     Raises:
         UserError: if it is none.
     """
-    from types import SimpleNamespace
-
     from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
+    from gmsdi.models.protocol import Traits
     from gmsdi.study.cost.pretrained import weights_of
     from gmsdi.study.pretrained import find
 
@@ -78,7 +79,7 @@ def _describe_pipeline(where: str) -> None:
         typer.echo(f"  parameters: {parts}; weights on the device: {size / 1e6:.4g} MB in float32")
     else:
         typer.echo("  parameters: unknown, since its weights have not been downloaded")
-    _list_presets(SimpleNamespace(sigma_data=SIGMA_DATA.get(told.kind, 1.0)))
+    _list_presets(Traits(sigma_data=SIGMA_DATA.get(told.kind, 1.0)))
 
 
 def import_msdm(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gmsdi.errors import UserError
+from gmsdi.io.arrays import as_array
 
 
 def clips_at(rate: int, audio: Any, sample_rate: int) -> np.ndarray:
@@ -59,9 +60,7 @@ def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 def _mono(audio: Any) -> np.ndarray:
     """Convert audio of any accepted shape to float32 `[n, T]`, and check that it is finite."""
-    if hasattr(audio, "detach"):
-        audio = audio.detach().cpu().numpy()
-    audio = np.asarray(audio, dtype=np.float32)
+    audio = np.asarray(as_array(audio), dtype=np.float32)
     if audio.ndim == 1:
         audio = audio[None]
     elif audio.ndim == 3:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.si_sdr import as_array
+from gmsdi.io.arrays import as_array
 
 SCORES = ("sdr", "sir", "sar")
 

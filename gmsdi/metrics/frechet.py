@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gmsdi.errors import UserError
+from gmsdi.io.arrays import as_array
 
 
 def frechet_distance(mu1: Any, cov1: Any, mu2: Any, cov2: Any) -> float:
@@ -280,6 +281,4 @@ def _same_dimension(reference: np.ndarray, frames: np.ndarray) -> None:
 
 
 def _float64(array: Any) -> np.ndarray:
-    if hasattr(array, "detach"):
-        array = array.detach().cpu().numpy()
-    return np.asarray(array, dtype=np.float64)
+    return np.asarray(as_array(array), dtype=np.float64)

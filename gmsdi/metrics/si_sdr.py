@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.io.arrays import as_array
 from gmsdi.metrics import HOP, SUBWINDOW
 
 EPSILON = 1e-8
@@ -377,11 +378,6 @@ def _jackknife(without: np.ndarray, clusters: np.ndarray, involved: np.ndarray) 
     centre = np.where(involved, without, 0.0).sum(0) / clusters
     squares = np.where(involved, (without - centre) ** 2, 0.0).sum(0)
     return np.asarray((clusters - 1) / clusters * squares)
-
-
-def as_array(signal: Any) -> np.ndarray:
-    """A tensor or array as an array."""
-    return signal.detach().cpu().numpy() if hasattr(signal, "detach") else np.asarray(signal)
 
 
 def _float64(estimate: Any, target: Any) -> tuple[Any, Any, Any]:

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsdi.errors import UserError
-from gmsdi.models.edm.settings import CodecConfig
 from gmsdi.models.folders import described, fill, read_config
+from gmsdi.models.settings import CodecConfig
 from gmsdi.models.trainable import TrainableModel, builder, kind_of, register_kind
 
 KIND = "codec"

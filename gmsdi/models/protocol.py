@@ -7,10 +7,13 @@ these attributes is a model; it need not derive from these classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Embeddings(Protocol):
@@ -55,14 +58,32 @@ class Space(Protocol):
         """
 
 
-@runtime_checkable
-class Model(Protocol):
-    """A text-conditioned denoiser.
+class Denoiser(Protocol):
+    """A text-conditioned denoiser, without what else a model says of itself."""
 
-    It may also have `level`, the level of its training mixtures in dB relative to full scale (`gmsdi.level`),
-    `device`, the device that its states must be on, and `presets`, the settings that it separates best with
-    (`gmsdi.presets`). Without them, signals are not scaled, states stay on the CPU, and presets are those of the
-    bundled model.
+    def embed(self, texts: Sequence[str | None]) -> Embeddings:
+        """Embed P texts; None is z*, the embedding of no prompt."""
+
+    def denoise(self, x: Tensor, sigma: Tensor, embeddings: Any) -> Tensor:
+        """D(x, σ, z): the expectation of the clean states given noisy ones.
+
+        The score of the paper's Eq. 1 is (D(x, σ, z) − x)/σ².
+
+        Args:
+            x: `[N, ...]`, with noise of standard deviation `sigma[n]` in row n.
+            sigma: `[N]`.
+            embeddings: those of the N rows, see `Embeddings.select`.
+
+        Returns:
+            `[N, ...]`.
+        """
+
+
+@runtime_checkable
+class Model(Denoiser, Protocol):
+    """A text-conditioned denoiser and what it works on.
+
+    It may also have the attributes of `Traits`.
 
     Attributes:
         sample_rate: sample rate of its audio, in Hz.
@@ -97,22 +118,28 @@ class Model(Protocol):
     def space(self) -> Space:
         """Space of the model's states."""
 
-    def embed(self, texts: Sequence[str | None]) -> Embeddings:
-        """Embed P texts; None is z*, the embedding of no prompt."""
 
-    def denoise(self, x: Tensor, sigma: Tensor, embeddings: Any) -> Tensor:
-        """D(x, σ, z): the expectation of the clean states given noisy ones.
+@dataclass(frozen=True)
+class Traits:
+    """What a model may also say of itself; the defaults hold for a model that does not.
 
-        The score of the paper's Eq. 1 is (D(x, σ, z) − x)/σ².
+    Attributes:
+        level: the level of its training mixtures in dB relative to full scale (`gmsdi.level`); None leaves signals as
+            they are.
+        device: the device that its states must be on.
+        sigma_data: standard deviation of its clean states; default noise levels are relative to it.
+        presets: the settings that it separates best with (`gmsdi.presets`); None means those of the bundled model.
+    """
 
-        Args:
-            x: `[N, ...]`, with noise of standard deviation `sigma[n]` in row n.
-            sigma: `[N]`.
-            embeddings: those of the N rows, see `Embeddings.select`.
+    level: float | None = None
+    device: torch.device | str = "cpu"
+    sigma_data: float = 0.1
+    presets: Mapping[str, Any] | None = None
 
-        Returns:
-            `[N, ...]`.
-        """
+    @classmethod
+    def of(cls, model: Model) -> Traits:
+        """The traits of a model."""
+        return cls(**{each.name: getattr(model, each.name) for each in fields(cls) if hasattr(model, each.name)})
 
 
 class Waveform:

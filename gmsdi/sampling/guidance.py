@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.inference.base import Guided
+from gmsdi.models.protocol import Embeddings
 from gmsdi.types import Prompt, Stem, as_prompt, join
 
 __all__ = ["Guided", "Prompt", "as_prompt", "guided", "join"]
@@ -21,7 +22,7 @@ def guided(
     *,
     convention: str = "paper",
     interval: tuple[float, float] | None = None,
-    encode: Callable[[Sequence[str | None]], Any] | None = None,
+    encode: Callable[[Sequence[str | None]], Embeddings],
     clamp: float | None = None,
 ) -> Guided:
     """Classifier-free guidance (Section 2.1): D* = D(z) + w·(D(z) − D(z⁻)), with z⁻ the negative prompt or z*.
@@ -35,8 +36,7 @@ def guided(
         scale: w in the "paper" convention; in "adp" (audio-diffusion-pytorch's `embedding_scale`) it is s = 1 + w.
         convention: "paper" or "adp".
         interval: σ range, ends included, within which guidance acts; outside it the model is D(z).
-        encode: `encode(texts) -> bank` with `bank.select(index)`, for instance `Model.embed`; by default
-            `denoiser.encode`.
+        encode: the embeddings of texts, for instance `Model.embed`.
         clamp: clip the guided D to ±clamp, as audio-diffusion-pytorch does with 1; None does not clip.
 
     Returns:
@@ -48,7 +48,7 @@ def guided(
     if convention not in ("paper", "adp"):
         raise UserError(f"guidance convention is {convention!r}; choose paper or adp")
     w = float(scale) if convention == "paper" else float(scale) - 1
-    bank = _Bank(encode if encode is not None else denoiser.encode)  # type: ignore[attr-defined]
+    bank = _Bank(encode)
 
     def model(x: Tensor, sigma: float, prompts: Sequence[Stem]) -> Tensor:
         rows = [as_prompt(prompt) for prompt in prompts]
@@ -77,7 +77,7 @@ def guided(
 class _Bank:
     """The embeddings of all texts seen so far and the row indices of the batches seen so far."""
 
-    def __init__(self, encode: Callable[[Sequence[str | None]], Any]) -> None:
+    def __init__(self, encode: Callable[[Sequence[str | None]], Embeddings]) -> None:
         self.encode = encode
         self.number: dict[str | None, int] = {}
         self.embedded: Any = None

@@ -20,7 +20,7 @@ from gmsdi.errors import UserError
 from gmsdi.inference.base import Derivative, Guided
 from gmsdi.inference.resting import Resting
 from gmsdi.level import Rests
-from gmsdi.models.protocol import Model, Waveform
+from gmsdi.models.protocol import Model, Traits, Waveform
 from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Guidance, Solver
@@ -82,8 +82,8 @@ class Session:
         self.model, self.solver = model, solver
         self.guidance, self.batch = guidance or Guidance(), batch or Batch()
         self.space, self.labels = model.space, Labels(model.labels)
-        self.level: float | None = getattr(model, "level", None)
-        self.device = torch.device(getattr(model, "device", "cpu"))
+        traits = Traits.of(model)
+        self.level, self.device = traits.level, torch.device(traits.device)
         self._count = [0]  # shared with sessions derived from this one, as are the embeddings
         self._embeddings: dict[tuple[str | None, ...], Any] = {}
         low, high = model.sigma_range

@@ -1,8 +1,8 @@
 """Typed settings of sampling: how a derivative is integrated, and how a model is guided.
 
 Each sampler has a class of settings, `Euler`, `Heun`, `ADPM2` or `DPMpp2M`, with the options of that sampler and no
-others. `Solver("heun", steps=20)` makes an instance of the right one. torch is imported only by the methods that
-sample, so that a configuration can be read, and its evaluations counted, without it.
+others. `Solver("heun", steps=20)` makes an instance of the right one. torch is not imported: a configuration is read,
+and its evaluations are counted, without it.
 
 Adding a sampler is a function in `gmsdi.sampling.samplers`, a class, its name in `SAMPLERS`, and a test
 (CONTRIBUTING.md has an example).
@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from annotated_types import Len
 
 from gmsdi.errors import UserError
+from gmsdi.sampling import samplers
+from gmsdi.sampling.samplers import Callback
 from gmsdi.sampling.schedules import ancestral, churned, karras, middle
 from gmsdi.settings import About, Level, NonNegative, Number, Positive, Steps, check
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gmsdi.sampling.samplers import Derivative, Noise
+    from gmsdi.inference.base import Derivative
+    from gmsdi.sampling.samplers import Noise
 
-Callback: TypeAlias = Callable[[int, int], None]
 Rate: TypeAlias = Callable[[float, float], float]
 """A derivative of a number, by its value and σ."""
 
@@ -132,19 +134,15 @@ class Euler(Scheduled):
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
-        from gmsdi.sampling.samplers import euler
-
-        gain = 1.0 if self.last == "step" else getattr(derivative, "gain", None)
+        gain = 1.0 if self.last == "step" else derivative.gain
         if gain is None:
             raise UserError("solver last is estimate, which only Extractor and projected Separator support; use step")
         options: dict[str, Any] = {"s_churn": self.s_churn, "resamples": self.resamples, "last_gain": gain}
-        return euler(derivative, x, self.sigmas(), noise=noise, callback=callback, **options)
+        return samplers.euler(derivative, x, self.sigmas(), noise=noise, callback=callback, **options)
 
     def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
         """Take one step of a run, without noise, see `Solver.step`."""
-        from gmsdi.sampling.samplers import euler
-
-        stepped: Any = euler
+        stepped: Any = samplers.euler
         return float(stepped(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=_silent))
 
 
@@ -165,15 +163,11 @@ class Heun(Scheduled):
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
-        from gmsdi.sampling.samplers import heun
-
-        return heun(derivative, x, self.sigmas(), s_churn=self.s_churn, noise=noise, callback=callback)
+        return samplers.heun(derivative, x, self.sigmas(), s_churn=self.s_churn, noise=noise, callback=callback)
 
     def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
         """Take one step of a run, without noise, see `Solver.step`."""
-        from gmsdi.sampling.samplers import heun
-
-        stepped: Any = heun
+        stepped: Any = samplers.heun
         return float(stepped(derivative, x, sigmas, s_churn=self.s_churn / self.steps, noise=_silent))
 
 
@@ -213,10 +207,8 @@ class ADPM2(Scheduled):
     def _integrate(
         self, derivative: Any, x: Any, sigmas: Sequence[float], noise: Any, callback: Callback | None
     ) -> Any:
-        from gmsdi.sampling.samplers import adpm2
-
         options: dict[str, Any] = {"rho": self.midpoint_rho, "midpoint": self.midpoint}
-        return adpm2(derivative, x, sigmas, noise=noise, callback=callback, **options)
+        return samplers.adpm2(derivative, x, sigmas, noise=noise, callback=callback, **options)
 
 
 @dataclass(frozen=True)
@@ -231,15 +223,11 @@ class DPMpp2M(Scheduled):
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""
-        from gmsdi.sampling.samplers import dpmpp_2m
-
-        return dpmpp_2m(derivative, x, self.sigmas(), noise=noise, callback=callback)
+        return samplers.dpmpp_2m(derivative, x, self.sigmas(), noise=noise, callback=callback)
 
     def step(self, derivative: Rate, x: float, sigmas: Sequence[float]) -> float:
         """Take one step of a run, without noise, see `Solver.step`."""
-        from gmsdi.sampling.samplers import dpmpp_2m
-
-        stepped: Any = dpmpp_2m
+        stepped: Any = samplers.dpmpp_2m
         return float(stepped(derivative, x, sigmas, noise=_silent))
 
 

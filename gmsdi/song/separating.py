@@ -10,8 +10,8 @@ from typing import Any
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
 from gmsdi.io.audio import as_source
-from gmsdi.models.protocol import Model, Waveform
-from gmsdi.presets import METHODS, Method, Preset, preset_of, sigma_data_of
+from gmsdi.models.protocol import Model, Traits, Waveform
+from gmsdi.presets import METHODS, Method, Preset, preset_of
 from gmsdi.sampling.session import Batch, Session
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.song.blocks import BLOCK, Separation
@@ -105,7 +105,7 @@ def separation(
         if constrained not in prompts:
             raise UserError(f"constrained stem {constrained!r} is not among the stems {', '.join(prompts)}")
         check_separator(chosen.solver, len(prompts))
-    _warn_of_noise(chosen.solver, len(prompts) if chosen.method == "separator" else 2, sigma_data_of(inner))
+    _warn_of_noise(chosen.solver, len(prompts) if chosen.method == "separator" else 2, Traits.of(inner).sigma_data)
     if negatives is None:
         told = {label: text for label, text in chosen.negatives.items() if label in prompts}
     else:

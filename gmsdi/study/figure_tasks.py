@@ -7,8 +7,8 @@ from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.sampling.solver import changed
-from gmsdi.study.config.files import Config, slug
 from gmsdi.study.methods import Extractor, Row
+from gmsdi.study.names import Config, slug
 from gmsdi.study.setups import GMSDI, Setup
 from gmsdi.study.tasks import (
     Conditioned,

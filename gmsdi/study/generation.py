@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from gmsdi.study.tasks import Task
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
+    from gmsdi.systems.base import System
 
 
 def clips_of(task: Task, windows: WindowSet | None = None, *, seed: int = 0) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def clips_of(task: Task, windows: WindowSet | None = None, *, seed: int = 0) -> 
 
 def generate(
     task: Task,
-    system: Any,
+    system: System,
     clips: pd.DataFrame,
     *,
     seed: int,
@@ -74,8 +75,7 @@ def generate(
     """
     from gmsdi.level import track_levels
 
-    channels = getattr(system, "channels", 1)
-    audio = np.zeros((len(clips), task.signals, channels, system.window), np.float32)
+    audio = np.zeros((len(clips), task.signals, system.channels, system.window), np.float32)
     done = 0
     pieces: dict[str, float] = {}
     if task.given and system.level is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gmsdi.study.config import digest
+from gmsdi.study.names import digest
 
 
 def settings(data: Mapping[str, Any], split: str) -> dict[str, Any]:

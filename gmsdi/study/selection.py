@@ -41,7 +41,7 @@ def choose_settings(grids: Mapping[str, Sequence[pd.DataFrame]], rows: Mapping[s
             )
         best = own.loc[own["score"].idxmax()]
         where = "Table 1" if row.chosen_on == "test" else "the same grid on validation chunks"
-        found = {key: best[key].item() if hasattr(best[key], "item") else best[key] for key in row.OPEN}
+        found = best[list(row.OPEN)].to_dict()
         result[name] = row.model_copy(update={**found, "chosen_by": f"best {by} score of {where}"})
     return result
 

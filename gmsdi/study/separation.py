@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gmsdi.study.methods import Average, Row
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
+    from gmsdi.systems.base import System
 
 
 def average(
@@ -45,7 +46,7 @@ def average(
 
 def separate(
     row: Row,
-    system: Any,
+    system: System,
     windows: WindowSet,
     ids: Sequence[int],
     *,

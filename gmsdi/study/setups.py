@@ -8,17 +8,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gmsdi.errors import UserError
-from gmsdi.study.config.files import slug
+from gmsdi.study.names import slug
 
 if TYPE_CHECKING:
     from gmsdi.sampling.solver import Callback
     from gmsdi.systems.base import System
+    from gmsdi.systems.demucs_gibbs import GibbsSeparator
+    from gmsdi.systems.gmsdi import Gmsdi
+    from gmsdi.systems.msdm import JointMSDM
+    from gmsdi.systems.weak_msdm import WeakMSDM
 
+Opened = TypeVar("Opened", bound="System")
 MIXTURE, STEMS = "mixture", "stems"
 
 
@@ -70,7 +75,7 @@ class Setup(Frozen, ABC):
         """Run one of the system's networks, with guidance if it has any, so that it can be timed.
 
         Args:
-            model: one of `models`, opened on the device.
+            model: one of `models`, opened on the device, of the class that the system runs.
             steps: number of evaluations.
             signals: number of signals in each call.
             window: length of the signals in samples.
@@ -94,7 +99,7 @@ class Setup(Frozen, ABC):
         settings = {**unet, **own["unet"], "in_channels": channels}
         return {**own, "unet": settings, "text": {"kind": "none"}, "target": target}
 
-    def _of_the_data(self, system: System) -> System:
+    def _of_the_data(self, system: Opened) -> Opened:
         """Check that the system's labels are those of the data."""
         if list(system.labels) != list(self.labels):
             raise UserError(
@@ -118,7 +123,7 @@ class GmsdiSetup(Setup):
     prompts: dict[str, str] = Field(default_factory=dict)
     seconds: float | None = None
 
-    def open(self, folders: Sequence[str | Path], **options: Any) -> System:
+    def open(self, folders: Sequence[str | Path], **options: Any) -> Gmsdi:
         """See `Setup.open`; a model of free text accepts any labels."""
         from gmsdi.systems.gmsdi import load_gmsdi
 
@@ -145,7 +150,7 @@ class MsdmSetup(Setup):
     kind: Literal["msdm"] = "msdm"
     clamp: float | None = None
 
-    def open(self, folders: Sequence[str | Path], **options: Any) -> System:
+    def open(self, folders: Sequence[str | Path], **options: Any) -> JointMSDM:
         """See `Setup.open`."""
         from gmsdi.systems.msdm import load_joint
 
@@ -176,7 +181,7 @@ class WeakMsdmSetup(Setup):
         """One model for each label."""
         return {f"{self.kind}_{slug(label)}": label for label in self.labels}
 
-    def open(self, folders: Sequence[str | Path], **options: Any) -> System:
+    def open(self, folders: Sequence[str | Path], **options: Any) -> WeakMSDM:
         """See `Setup.open`."""
         from gmsdi.systems.weak_msdm import load_weak
 
@@ -198,7 +203,7 @@ class DemucsGibbsSetup(Setup):
 
     kind: Literal["demucs_gibbs"] = "demucs_gibbs"
 
-    def open(self, folders: Sequence[str | Path], **options: Any) -> System:
+    def open(self, folders: Sequence[str | Path], **options: Any) -> GibbsSeparator:
         """See `Setup.open`."""
         from gmsdi.systems.demucs_gibbs import load_gibbs
 

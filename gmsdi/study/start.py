@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
-from gmsdi.study.config.files import DEMO, HOME, WEIGHTS, over_base, slug, writable
+from gmsdi.study.config.files import DEMO, HOME, WEIGHTS, over_base, writable
+from gmsdi.study.names import slug
 
 SNAKEFILE = """\
 # Uses the workflow of the installed gmsdi. Add rules of your own below.

@@ -10,10 +10,10 @@ from typing import Any
 
 from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.models.clap import CLAPS
-from gmsdi.study.config import Config, digest
 from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import Extractor, Row
+from gmsdi.study.names import Config, digest
 from gmsdi.study.pretrained import is_pretrained
 from gmsdi.study.search import Search
 from gmsdi.study.setups import GMSDI, Setup

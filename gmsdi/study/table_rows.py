@@ -15,8 +15,8 @@ from typing import Any, Literal
 from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
 from gmsdi.sampling.solver import changed
-from gmsdi.study.config.files import Config, slug
 from gmsdi.study.methods import METHODS, Average, Ensemble, Extractor, Guided, Row, Separator
+from gmsdi.study.names import Config, slug
 from gmsdi.study.setups import GMSDI, SETUPS, GmsdiSetup, Setup
 
 UNSUPERVISED = ", unsupervised (CLAP)"
@@ -108,7 +108,7 @@ class Rows:
     def _titled(self, row: Row) -> Row:
         """Put the row's numbers into its title, and refuse a title with other numbers."""
         where = f"config: separation.rows.{row.name}.title"
-        numbers = {"steps": row.step_count(), "samples": getattr(row, "samples", 1)}
+        numbers = row.numbers()
         try:
             found = {field for _, field, _, _ in string.Formatter().parse(row.title) if field is not None}
         except ValueError:

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from gmsdi.metrics.embeddings import Embedding
     from gmsdi.study.methods import Row
     from gmsdi.study.tasks import Task
+    from gmsdi.systems.base import System
 
 MEAN = "mean of the stems"
 
 
 def compare_rows(
     rows: Sequence[Row],
-    system: Any,
+    system: System,
     windows: WindowSet,
     ids: Sequence[int],
     *,
@@ -85,7 +86,7 @@ def compare_rows(
 
 def compare_tasks(
     tasks: Sequence[Task],
-    system: Any,
+    system: System,
     windows: WindowSet,
     references: Mapping[str, np.ndarray],
     embedding: Embedding,

@@ -24,6 +24,7 @@ class System(Protocol):
         labels: the labels of the K stems, in the order of the results.
         sample_rate: in Hz.
         window: T, in samples.
+        channels: C, of its signals.
         level: the level of the training mixtures in dB relative to full scale (`gmsdi.level`); None leaves signals as
             they are.
         evaluations: signals that its networks have denoised or separated so far; guidance counts a signal twice.
@@ -32,6 +33,7 @@ class System(Protocol):
     labels: list[str]
     sample_rate: int
     window: int
+    channels: int
     level: float | None
 
     @property

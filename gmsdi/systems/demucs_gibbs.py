@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,11 +20,12 @@ from torch import Tensor
 from gmsdi import level
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.level import Rests
 from gmsdi.models.checkpoint import load_model
 from gmsdi.models.demucs import ConditionalSeparator, random_subset, uniform_below
 from gmsdi.sampling.noise import SeededNoise
+from gmsdi.sampling.solver import Callback
 
-Callback: TypeAlias = Callable[[int, int], None]
 Block: TypeAlias = int | Literal["uniform", "annealed"]
 Estimator: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`f(mixture [N, T], sources [N, K, T], known [N, K] bool) -> [N, K, T]`: estimates each unknown source from the
@@ -104,12 +105,15 @@ class GibbsSeparator:
         labels: names of the K sources, in order.
         sample_rate: in Hz.
         window: length of the training windows, in samples; mixtures may have any length.
+        channels: 1.
         level: see `gmsdi.models.demucs.ConditionalSeparator`.
         evaluations: mixtures that the network has separated so far.
 
     Raises:
         UserError: if `max_batch` is not positive.
     """
+
+    channels = 1
 
     def __init__(self, network: ConditionalSeparator, *, max_batch: int = 16, fixed_batch: bool = False) -> None:
         if max_batch < 1:
@@ -160,7 +164,7 @@ class GibbsSeparator:
         _check(steps, block, noise, len(self.labels))
         device = next(self.network.parameters()).device
 
-        def sample(y: Tensor, seeds: Sequence[int], rests: Any) -> Tensor:
+        def sample(y: Tensor, seeds: Sequence[int], rests: Rests | None) -> Tensor:
             def batched(*inputs: Tensor) -> Tensor:
                 size, rows = self.max_batch, len(y)
                 if self.fixed_batch and (missing := -rows % size):

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from gmsdi import level
 from gmsdi.errors import UserError
-from gmsdi.inference import check_stability
+from gmsdi.inference import Derivative, check_stability
 from gmsdi.inference.resting import Resting
 from gmsdi.io.device import resolve_precision
 from gmsdi.level import Rests
 from gmsdi.models.checkpoint import load_model
 from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.protocol import Denoiser
 from gmsdi.sampling.guidance import Guided, guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.session import batched
@@ -30,9 +31,12 @@ class OnWindows:
         labels: the labels of the K stems, in order.
         sample_rate: in Hz.
         window: T, in samples.
+        channels: 1.
         level: the level of the mixtures that the training stems are from, see `gmsdi.level`.
         evaluations: signals that the networks have denoised so far; the K stems of a joint model count as one.
     """
+
+    channels = 1
 
     def __init__(
         self,
@@ -54,19 +58,19 @@ class OnWindows:
         self.clamp = clamp
         self.evaluations = 0
 
-    def _batched(self, denoiser: Any) -> Guided:
+    def _batched(self, denoiser: Denoiser) -> Guided:
         """Wrap a denoiser without guidance, in batches that fit the memory."""
 
         def counted(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             self.evaluations += len(x)
-            return denoiser(x, sigma, cond)
+            return denoiser.denoise(x, sigma, cond)
 
-        model = guided(counted, 0.0, clamp=self.clamp, encode=denoiser.encode)
+        model = guided(counted, 0.0, clamp=self.clamp, encode=denoiser.embed)
         return batched(model, self.max_batch, fixed=self.fixed_batch)
 
     def _separated(
         self,
-        derivative: Callable[[Tensor], Any],
+        derivative: Callable[[Tensor], Derivative],
         mixture: Tensor,
         stems: int,
         solver: Solver,
@@ -92,7 +96,7 @@ class OnWindows:
 
     def _run(
         self,
-        derivative: Any,
+        derivative: Derivative,
         items: int,
         solver: Solver,
         noise: SeededNoise,

@@ -23,6 +23,7 @@ from gmsdi.inference import Gamma, Noise
 from gmsdi.io.device import resolve_device
 from gmsdi.models.checkpoint import STEMS, target_of
 from gmsdi.models.edm.text import prompt_of
+from gmsdi.models.protocol import Denoiser
 from gmsdi.sampling.guidance import Prompt
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Callback, Solver
@@ -207,8 +208,7 @@ class JointMSDM(OnWindows):
     """The joint model and the tasks that MSDM solves with it, with one seed per window.
 
     Args:
-        denoiser: `D(x [N, K, T], sigma [N], cond)` with `encode(texts)`. It is usually unconditional; one with text is
-            prompted with all labels.
+        denoiser: of states `[N, K, T]`. It is usually unconditional; one with text is prompted with all labels.
         config: `sample_rate`, `window`, `labels`, and optionally `level`.
         device: the device of the denoiser.
         max_batch: items that the model denoises at once.
@@ -218,7 +218,7 @@ class JointMSDM(OnWindows):
 
     def __init__(
         self,
-        denoiser: Any,
+        denoiser: Denoiser,
         config: Mapping[str, Any],
         *,
         device: str | torch.device = "cpu",

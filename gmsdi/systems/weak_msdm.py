@@ -16,6 +16,7 @@ from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_device
 from gmsdi.models.checkpoint import CONFIG, MIXTURE, STEMS, target_of
+from gmsdi.models.protocol import Denoiser
 from gmsdi.sampling.guidance import Guided, Prompt, as_prompt
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Callback, Solver
@@ -59,8 +60,8 @@ class WeakMSDM(OnWindows):
     """Weakly supervised MSDM: one model per stem, one seed per window.
 
     Args:
-        denoisers: label to `D(x [N, 1, T], sigma [N], cond)` with `encode(texts)`. They are usually unconditional; one
-            with text is prompted with its label.
+        denoisers: label to a denoiser of states `[N, 1, T]`. They are usually unconditional; one with text is prompted
+            with its label.
         config: `sample_rate`, `window`, and optionally `level`.
         device: the device of the denoisers.
         max_batch: items that a model denoises at once.
@@ -70,7 +71,7 @@ class WeakMSDM(OnWindows):
 
     def __init__(
         self,
-        denoisers: Mapping[str, Any],
+        denoisers: Mapping[str, Denoiser],
         config: Mapping[str, Any],
         *,
         device: str | torch.device = "cpu",

@@ -35,8 +35,9 @@ from gmsdi.models.checkpoint import STEMS, build_model, load_model, save_model, 
 from gmsdi.models.clap import CLAPS
 from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm import latent
-from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.models.edm.denoiser import TextDenoiser
 from gmsdi.models.edm.text import FrozenClapText
+from gmsdi.models.settings import UNetConfig
 from gmsdi.models.trainable import TrainableModel, kind_of
 from gmsdi.training.averages import reconstruct
 from gmsdi.training.batches import Batches
@@ -132,7 +133,7 @@ def train(
             model.take_codec(load_codec(codec))
         crops, _ = train_set.random_crops(np.random.default_rng(seed), MEASURED)
         model.measure(torch.from_numpy(crops))
-    text = getattr(model, "text", None)
+    text = model.text if isinstance(model, TextDenoiser) else None
     for embeddings in embedded:
         if embeddings is not None and isinstance(text, FrozenClapText) and embeddings.features != text.features:
             raise UserError(

@@ -28,7 +28,7 @@ Linear: TypeAlias = Callable[[float], tuple[np.ndarray, np.ndarray]]
 class World:
     """Independent zero-mean Gaussian sources, one per label; a joint prompt names the sum of its sources.
 
-    A denoiser of one channel, with `encode`. The text None (z*) names a signal of its own.
+    A denoiser of one channel, with `embed`. The text None (z*) names a signal of its own.
 
     Args:
         covariances: label to `[T, T]`.
@@ -60,8 +60,11 @@ class World:
         )
         return (1 + self.w) * positive - self.w * negative
 
-    def encode(self, texts: Sequence[str | None]) -> Bank:
+    def embed(self, texts: Sequence[str | None]) -> Bank:
         return Bank(tuple(texts))
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Bank) -> Tensor:
+        return self(x, sigma, cond)
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Bank) -> Tensor:
         gains = torch.stack([self.gain(text, sigma[0].item()) for text in cond.texts])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from gmsdi.models.protocol import Denoiser
+from gmsdi.sampling.guidance import Guided, guided
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,13 @@ class Bank:
         return Bank(tuple(self.texts[i] for i in index.tolist()))
 
 
+def guide(denoiser: Denoiser, w: float, **options: Any) -> Guided:
+    """A model that takes prompts, of a denoiser."""
+    return guided(denoiser.denoise, w, encode=denoiser.embed, **options)
+
+
 class GaussianDenoiser:
-    """Counts what it is asked for: `rows` of each forward and the texts of each `encode`."""
+    """Counts what it is asked for: `rows` of each forward and the texts of each `embed`."""
 
     def __init__(self, length: int | None = None, scale: float = 1.0) -> None:
         self.length = length  # None: white, for any length
@@ -36,9 +45,12 @@ class GaussianDenoiser:
         root = rng.normal(size=(self.length or 1,) * 2)
         return self.scale**2 * (root @ root.T / (self.length or 1) + 0.1 * np.eye(self.length or 1))
 
-    def encode(self, texts: Sequence[str | None]) -> Bank:
+    def embed(self, texts: Sequence[str | None]) -> Bank:
         self.encoded.append(list(texts))
         return Bank(tuple(texts))
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Bank) -> Tensor:
+        return self(x, sigma, cond)
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Bank) -> Tensor:
         assert len(cond.texts) == len(x) == len(sigma)

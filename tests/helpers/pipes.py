@@ -11,10 +11,10 @@ from gmsdi.tasks import Average
 
 
 def model_of(denoiser, config):
-    """A model of a denoiser with `encode`: its config has sample_rate, window and, if it likes, labels and level."""
+    """A model of a denoiser with `embed`: its config has sample_rate, window and, if it likes, labels and level."""
     return Adapted(
         denoiser,
-        denoiser.encode,
+        denoiser.embed,
         sample_rate=config["sample_rate"],
         window=config["window"],
         labels=tuple(config.get("labels") or ()),

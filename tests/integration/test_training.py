@@ -22,8 +22,8 @@ from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
 from gmsdi.metrics.denoising import LEVELS, oracle_wiener
 from gmsdi.models.checkpoint import build_model, load_model, save_model
-from gmsdi.models.edm.settings import UNetConfig
 from gmsdi.models.edm.text import unique_bank
+from gmsdi.models.settings import UNetConfig
 from gmsdi.training.batches import Batches
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import train

@@ -97,7 +97,7 @@ def test_lightning_checkpoint_becomes_a_model_folder(tmp_path):
     x = torch.randn(2, 4, 240, generator=torch.Generator().manual_seed(0))
     for sigma in (0.01, 1.0):
         expected = peer.diffusion.denoise_fn(x, sigma=sigma)
-        result = model(x, torch.full((2,), sigma), model.encode(["any", None])).clamp(-1, 1)
+        result = model(x, torch.full((2,), sigma), model.embed(["any", None])).clamp(-1, 1)
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
     taken = json.loads((tmp_path / "model" / "provenance.json").read_text())["read from it"]
     assert taken["attention_heads"] == SMALL["attention_heads"]
@@ -118,7 +118,7 @@ def test_text_conditional_checkpoint_brings_its_unconditional_embedding(tmp_path
 
     model = load_model(tmp_path / "model")
     x, sigma = torch.randn(2, 1, 240, generator=torch.Generator().manual_seed(0)), torch.full((2,), 0.3)
-    bank = model.encode(["Bass", None])
+    bank = model.embed(["Bass", None])
     assert bank.mask.all()  # padding included, as there
     torch.testing.assert_close(bank.tokens[1], peer.unet.fixed_embedding.embedding.weight)
     # What it was trained with as sigma_data is not in this file: 0.2, MSDM's, is assumed, and the file says so.

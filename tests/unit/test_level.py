@@ -15,7 +15,6 @@ from gmsdi.io.audio import Audio
 from gmsdi.level import Rests, known_level, level_of_windows, levels_of, require_plausible
 from gmsdi.models.checkpoint import build_model
 from gmsdi.models.demucs import ConditionalSeparator
-from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.study.separation import separate
@@ -24,7 +23,7 @@ from gmsdi.systems.gmsdi import Gmsdi
 from gmsdi.systems.msdm import JointMSDM
 from gmsdi.systems.weak_msdm import WeakMSDM
 from tests.helpers import tiny
-from tests.helpers.gaussians import GaussianDenoiser
+from tests.helpers.gaussians import GaussianDenoiser, guide
 from tests.helpers.pipes import model_of, pipe_of
 from tests.helpers.rows import make_row
 
@@ -157,7 +156,7 @@ def test_a_given_song_and_its_accompaniment_have_one_level():
 def test_a_model_without_level_is_as_it_was():
     """To the last bit what the derivatives and samplers give by themselves."""
     y, pipe = noise(2, 1, WINDOW), system("gmsdi", None)
-    model = guided(MIXTURES, 1.0)
+    model = guide(MIXTURES, 1.0)
     for derivative, stems in (
         (
             inference.separator(model, y, LABELS, "Drums"),
@@ -363,7 +362,7 @@ def test_a_state_decays_in_rests():
     y = noise(1, 1, 900)
     y[..., 50:] = 0
     rests = Rests.of(y, [-20.0], RATE)
-    model = guided(GaussianDenoiser(), 0.0)
+    model = guide(GaussianDenoiser(), 0.0)
     x = noise(1, 3, 1, 900, seed=1)
     for derivative, slope in (
         (inference.extractor(model, y, LABELS), 2),
@@ -382,9 +381,7 @@ def test_a_state_decays_in_rests():
 def test_what_diverged_is_refused_in_one_line():
     def pipe(factor, known=None):
         denoiser = GaussianDenoiser(scale=0.1)
-        wild = type(
-            "Wild", (), {"encode": denoiser.encode, "__call__": lambda _, x, s, c: factor * denoiser(x, s, c)}
-        )()
+        wild = type("Wild", (), {"embed": denoiser.embed, "__call__": lambda _, x, s, c: factor * denoiser(x, s, c)})()
         return pipe_of(wild, {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": known})
 
     y = noise(1, 700).numpy()

@@ -17,7 +17,8 @@ from gmsdi.inference import ShareOut, Wiener
 from gmsdi.io.audio import as_source
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.models.checkpoint import bundled_model
-from gmsdi.presets import Preset, preset_of, presets_of
+from gmsdi.models.protocol import Traits
+from gmsdi.presets import Preset, preset_of, presets_by, presets_of
 from gmsdi.sampling.session import Session
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.stability import check_separator
@@ -35,7 +36,7 @@ ROWS = {
     "paper-extractor": "extractor",
 }
 """The rows of docs/mini_full that separate as the bundled model's presets do."""
-FAST = presets_of(SimpleNamespace())["fast"]
+FAST = presets_by(Traits())["fast"]
 
 
 def published_rows():
@@ -79,9 +80,9 @@ def test_a_model_changes_the_defaults_and_adds_its_own():
     assert (presets["best"].solver.sigma_min, presets["best"].solver.sigma_max) == (0.3, 5.0)  # as its signals, known
     assert presets["mine"].solver == Solver("heun", steps=9, sigma_min=0.3, sigma_max=5.0, s_churn=5.0)
     assert presets["fast"].guidance.w == FAST.guidance.w
-    usual = presets_of(SimpleNamespace())
+    usual = presets_by(Traits())
     assert usual == presets_of(gmsdi.load("mini", device="cpu"))  # a model that has none takes the bundled model's
-    for name, preset in presets_of(SimpleNamespace(sigma_data=0.5)).items():  # at noise levels five times as high
+    for name, preset in presets_by(Traits(sigma_data=0.5)).items():  # at noise levels five times as high
         levels = {key: 5 * getattr(usual[name].solver, key) for key in ("sigma_min", "sigma_max")}
         assert preset == replace(usual[name], solver=replace(usual[name].solver, **levels))
     for name, settings, says in (
@@ -99,12 +100,12 @@ def test_a_model_changes_the_defaults_and_adds_its_own():
         ("mine", 7, "is 7"),
     ):
         with pytest.raises(UserError, match="preset") as caught:
-            presets_of(SimpleNamespace(presets={name: settings}))
+            presets_by(Traits(presets={name: settings}))
         assert says in str(caught.value), settings
     with pytest.raises(UserError, match="the model has best, fast"):
         preset_of(model, "quick")
     with pytest.raises(UserError, match="mapping"):
-        presets_of(SimpleNamespace(presets=["best"]))
+        presets_by(Traits(presets=["best"]))
 
 
 def test_what_is_told_overrides_a_preset(tmp_path):

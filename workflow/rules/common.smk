@@ -18,12 +18,13 @@ if not LOCAL:  # a module that Snakemake reads from a repository elsewhere: the 
 
 from snakemake.settings.types import DeploymentMethod
 
-from gmsdi.study.config import digest, over_base, validate, writable
+from gmsdi.study.config import over_base, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study import data_kinds, midi, pretrained
 from gmsdi.study.config.engines import require_engines
+from gmsdi.study.names import digest
 from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
 from gmsdi.study.study import Study

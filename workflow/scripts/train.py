@@ -11,7 +11,7 @@ from _common import job, windows_folder
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic, remove_partials
-from gmsdi.study.config import digest
+from gmsdi.study.names import digest
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import train
 

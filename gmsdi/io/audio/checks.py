@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmsdi.errors import UserError
+from gmsdi.io.arrays import as_array
 from gmsdi.io.audio.signals import Samples
 
 RATES = (1_000, 1_000_000)
@@ -52,7 +53,7 @@ def amplitudes(source: Any, name: str) -> Samples:
     Raises:
         UserError: for another number of axes or type, or if the axes seem to be the wrong way round.
     """
-    array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+    array = as_array(source)
     if array.dtype in (np.int16, np.int32):
         array = array / np.float64(-np.iinfo(array.dtype).min)
     elif array.dtype.kind != "f":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gmsdi.errors import UserError
 from gmsdi.models.adapters.parameterisations import Adapted
-from gmsdi.models.protocol import Model
+from gmsdi.models.protocol import Model, Traits
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def priors(models: Mapping[str, Model]) -> Adapted:
                 raise UserError(
                     f"the models of {label} and {labels[0]} do not belong together: {key} is {own} and {other}"
                 )
+    traits = Traits.of(first)
     embedded = [model.embed([label]) for label, model in models.items()]
 
     def embed(texts: Sequence[str | None]) -> _Chosen:
@@ -80,8 +81,8 @@ def priors(models: Mapping[str, Model]) -> Adapted:
         channels=first.channels,
         labels=tuple(labels),
         sigma_range=(max(model.sigma_range[0] for model in parts), min(model.sigma_range[1] for model in parts)),
-        sigma_data=getattr(first, "sigma_data", 0.1),
+        sigma_data=traits.sigma_data,
         space=first.space,
-        level=getattr(first, "level", None),
-        device=getattr(first, "device", "cpu"),
+        level=traits.level,
+        device=traits.device,
     )

@@ -113,10 +113,6 @@ class TextDenoiser(EDMDenoiser, TrainableModel):
         """Embed the prompts; None is the learned unconditional embedding z*."""
         return self.text(texts)
 
-    def encode(self, texts: Sequence[str | None]) -> Conditioning:
-        """Embed the prompts, see `embed`."""
-        return self.embed(texts)
-
     def denoise(self, x: Tensor, sigma: Tensor, embeddings: Any) -> Tensor:
         """D(x, σ, z), `[N, C, T]`."""
         return self(x, sigma, embeddings)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsdi.models.edm.conditioning import Conditioning
-from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.models.settings import UNetConfig
 
 
 class UNet1d(nn.Module):

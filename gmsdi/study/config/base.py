@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from gmsdi.errors import UserError
-from gmsdi.models.edm.settings import CodecConfig, UNetConfig
+from gmsdi.models.settings import CodecConfig, UNetConfig
 from gmsdi.sampling.solver import SAMPLERS, Guidance, Solver, options_of
 from gmsdi.settings import About, As, Flag
 from gmsdi.training.config import TrainingConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from gmsdi.data.settings import INSTRUMENTS, MidiConfig
 from gmsdi.errors import UserError
 from gmsdi.metrics import HOP, SUBWINDOW
 from gmsdi.models.clap import CLAPS
-from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.models.settings import UNetConfig
 from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
 from gmsdi.sampling.windows import fills
 from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
 from gmsdi.study.config.engines import check_engine, check_text
-from gmsdi.study.config.files import WEIGHTS, Config, slug
+from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import METHODS, Extractor
+from gmsdi.study.names import Config, slug
 from gmsdi.study.pretrained import refuse_local
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.table_rows import Rows
@@ -383,26 +385,56 @@ def _channels(config: Config) -> None:
         raise UserError(f"config: data.channels is 2, but the model of {place} has one channel; set it to 1, or {mend}")
 
 
-def _bundled(config: Config) -> None:
-    """Sample rate, window and labels of the data match those of models that are used without training."""
-    folders, rows = {}, Rows(config)
+@dataclass(frozen=True)
+class _Untrained:
+    """A model that is used without training.
+
+    Attributes:
+        where: what names it in the configuration.
+        folder: its folder.
+        labelled: whether it belongs to another system, whose labels must be those of the data.
+        separates: whether it only separates, for a row of its own.
+    """
+
+    where: str
+    folder: Path
+    labelled: bool = False
+    separates: bool = False
+
+    def takes(self, window: int, known: Mapping[str, Any]) -> bool:
+        """Whether it takes chunks of a window that is not its own: it separates, and its windows fill them.
+
+        The text-conditioned model of the study also generates clips, which are as long as its window. MSDM and weakly
+        supervised MSDM take their window alone. Demucs + Gibbs takes any length.
+        """
+        kind = known.get("kind", "diffusion")
+        return kind == "gibbs" or (self.separates and kind == "diffusion" and fills(window, known["window"]))
+
+
+def _untrained(config: Config) -> Iterator[_Untrained]:
+    rows = Rows(config)
     if not config["model"]["train"]:
-        folders["model.folder"] = Path(config["model"]["folder"] or BUNDLED)
+        yield _Untrained("model.folder", Path(config["model"]["folder"] or BUNDLED))
     if not config["baselines"]["train"]:
         root = Path(config["baselines"]["folder"] or WEIGHTS / "baselines")
         models = [model for system in rows.systems.values() if system.kind != GMSDI for model in system.models]
-        folders |= {f"baselines.folder ({model})": root / model for model in models}
+        yield from (_Untrained(f"baselines.folder ({model})", root / model, labelled=True) for model in models)
     for name, row in rows.table.items():
         if row.model:
-            folders[f"separation.rows.{name}.model"] = BUNDLED if row.model == "bundled" else Path(row.model)
+            folder = BUNDLED if row.model == "bundled" else Path(row.model)
+            yield _Untrained(f"separation.rows.{name}.model", folder, separates=True)
+
+
+def _bundled(config: Config) -> None:
+    """Sample rate, window and labels of the data match those of models that are used without training."""
     data = config["data"]
-    for where, folder in folders.items():
+    for model in _untrained(config):
         try:
-            known = json.loads((folder.expanduser() / "config.json").read_text(encoding="utf-8"))
+            known = json.loads((model.folder.expanduser() / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # the workflow names the missing file
-        labels = list(data["classes"])
-        if where.startswith("baselines") and sorted(known.get("labels", labels)) != sorted(labels):
+        where, labels = model.where, list(data["classes"])
+        if model.labelled and sorted(known.get("labels", labels)) != sorted(labels):
             raise UserError(
                 f"config: data.classes has {', '.join(labels)}, but the model of {where} was trained with "
                 f"{', '.join(known['labels'])}; train the systems (baselines.train), or remove their "
@@ -411,21 +443,8 @@ def _bundled(config: Config) -> None:
         if data["channels"] > 1:
             raise UserError(f"config: data.channels is 2, but the model of {where} has one channel; set it to 1")
         for key, unit in (("sample_rate", "Hz"), ("window", "samples")):
-            if key in known and known[key] != data[key] and not (key == "window" and _longer(where, known, data)):
+            if key in known and known[key] != data[key] and not (key == "window" and model.takes(data[key], known)):
                 raise UserError(
                     f"config: data.{key} is {data[key]}, but the model of {where} was trained with {known[key]} "
                     f"{unit}; change data.{key}, or train a model (model.train, baselines.train)"
                 )
-
-
-def _longer(where: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether a model can be used although `data.window` is not its own window.
-
-    This needs a model that only separates, and windows of its own that fill a chunk exactly. The text-conditioned model
-    of the study also generates clips, which are as long as its window. MSDM and weakly supervised MSDM accept only
-    their own window. Demucs + Gibbs accepts any length.
-    """
-    if known.get("kind") == "gibbs":
-        return True
-    separates = where.startswith("separation.rows") and known.get("kind", "diffusion") == "diffusion"
-    return separates and fills(data["window"], known["window"])

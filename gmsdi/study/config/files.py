@@ -1,10 +1,8 @@
-"""Configuration files: reading and merging them, and names derived from their values."""
+"""Configuration files: where they are, reading and merging them."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +13,7 @@ import yaml
 from gmsdi.errors import UserError
 from gmsdi.sampling.solver import SAMPLERS, options_of
 from gmsdi.study.config.solvers import chains
-
-Config = dict[str, Any]
+from gmsdi.study.names import Config
 
 _PACKAGED = Path(__file__).parents[2] / "share"
 HOME = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3]
@@ -115,16 +112,6 @@ def _overlay(base: Config, extra: Mapping[str, Any]) -> None:
             _overlay(base[key], value)
         else:
             base[key] = copy.deepcopy(value)
-
-
-def digest(value: Any) -> str:
-    """A short hexadecimal name for a configuration value; equal values get equal names, whatever their key order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def slug(label: str) -> str:
-    """A stem label as part of a file name: letters, digits and underscores."""
-    return "".join(c if c.isalnum() and c.isascii() else "_" for c in label)
 
 
 def writable(folder: str | Path) -> None:

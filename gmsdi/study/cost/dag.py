@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from gmsdi.errors import UserError
-from gmsdi.study.config import Config, load, validate
+from gmsdi.study.config import load, validate
 from gmsdi.study.config.files import HOME
+from gmsdi.study.names import Config
 from gmsdi.study.work import PAGE, Amount, Work, Works
 
 Overlay = str | Path | Mapping[str, Any]

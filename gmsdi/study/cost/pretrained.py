@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gmsdi.errors import UserError
 from gmsdi.models.described import describe, is_pipeline
 from gmsdi.study.cost.networks import Clock, Cost
 from gmsdi.study.counting import CALL
-from gmsdi.study.setups import GMSDI
+from gmsdi.study.setups import GMSDI, GmsdiSetup
 from gmsdi.study.study import Study
 
 ON_DEVICE = ("transformer", "vae", "unet")
@@ -46,9 +46,9 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
     from gmsdi.sampling.solver import Guidance, Solver
 
     config, folder = study.config, study.config["model"]["folder"]
-    options = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
-    system: Any = study.systems[GMSDI].open([folder], device=device, **options)
-    noises = system.session.solver  # noise levels that the model knows
+    options: dict[str, Any] = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
+    system = cast(GmsdiSetup, study.systems[GMSDI]).open([folder], device=device, **options)
+    noises = system.session.solver  # of levels that the model knows
     own, steps = Clock(device), repetitions + 1
     system.sample(
         [study.labels[0]] * CALL,

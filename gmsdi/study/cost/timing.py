@@ -6,18 +6,21 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
-from gmsdi.study.config import Config
 from gmsdi.study.config.files import WEIGHTS
 from gmsdi.study.cost.networks import Clock, Cost, Seconds
 from gmsdi.study.cost.pretrained import time_pretrained
 from gmsdi.study.counting import CALL
+from gmsdi.study.names import Config
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.study import Study
 from gmsdi.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from gmsdi.models.trainable import TrainableModel
 
 
 def measure(
@@ -83,7 +86,7 @@ def measure(
     return costs, f"{kind}, {'float32' if autocast is None else str(autocast).removeprefix('torch.')}"
 
 
-def _model(study: Study, network: str, device: str) -> Any:
+def _model(study: Study, network: str, device: str) -> TrainableModel:
     """A network ready to sample, from its folder or with random weights."""
     from gmsdi.io.device import resolve_precision
     from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
@@ -103,7 +106,7 @@ def _model(study: Study, network: str, device: str) -> Any:
     return built
 
 
-def _fresh(study: Study, model: str) -> Any:
+def _fresh(study: Study, model: str) -> TrainableModel:
     """A model with random weights. No CLAP is needed: its embeddings are replaced by zeros."""
     import torch
     from safetensors.torch import save_file
@@ -145,7 +148,6 @@ def _time_training(
     from gmsdi.models.checkpoint import STEMS, target_of
 
     try:
-        from gmsdi.training.config import TrainingConfig
         from gmsdi.training.module import Training
     except ImportError as error:
         raise UserError(f"timing a training needs {error.name}: pip install lightning tensorboard") from error

@@ -144,7 +144,7 @@ class Row(Frozen, ABC):
         """Separate mixtures.
 
         Args:
-            system: the opened system, from `system.open`.
+            system: the opened system, from `system.open`; each method names its class.
             mixture: `[B, C, T]`.
             seeds: one per mixture.
             levels: level of the track that each mixture comes from (see `gmsdi.systems.base.Separate`).
@@ -190,10 +190,13 @@ class Row(Frozen, ABC):
         """The settings in a few words, for notes below tables."""
         return ", ".join([*(f"{key} {value}" for key, value in self.fixed.items()), f"{self.step_count()} steps"])
 
+    def numbers(self) -> dict[str, int]:
+        """The numbers that its title may name in braces: steps, and samples, the runs that are averaged."""
+        return {"steps": self.step_count(), "samples": 1}
+
     def titled(self) -> Self:
-        """The row with `{steps}` and `{samples}` in its title replaced by its numbers."""
-        samples = getattr(self, "samples", 1)
-        return self.model_copy(update={"title": self.title.format(steps=self.step_count(), samples=samples)})
+        """The row with its numbers in its title."""
+        return self.model_copy(update={"title": self.title.format(**self.numbers())})
 
 
 class Solved(Row):

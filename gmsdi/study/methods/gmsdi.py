@@ -148,6 +148,10 @@ class Guided(Solved):
         """See `Row.taken_of`."""
         return taken_by(self.runs, items * self.samples, self.solver, self.guidance, self.w, coded=coded)
 
+    def numbers(self) -> dict[str, int]:
+        """See `Row.numbers`."""
+        return {**super().numbers(), "samples": self.samples}
+
     def summary(self) -> str:
         """See `Row.summary`."""
         parts = [f"w = {self.w:g}" if self.w is not None else "w open"]

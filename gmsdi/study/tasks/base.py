@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from gmsdi.sampling.solver import Callback
+    from gmsdi.sampling.solver import Callback, Solver
 
 
 class Task(Frozen, ABC):
@@ -100,7 +100,7 @@ class Task(Frozen, ABC):
         """Generate clips.
 
         Args:
-            system: the opened system, from `system.open`.
+            system: the opened system, from `system.open`; each task names its class.
             bars: the bar of each clip; all the same if `by_bar`.
             seeds: one per clip.
             given: `[B, I, C, T]`, the given stems.
@@ -132,7 +132,7 @@ class Task(Frozen, ABC):
             coded: whether the model's states are latents that do not add up (`gmsdi.study.counting`).
         """
 
-    def _solver(self) -> Any:
+    def _solver(self) -> Solver:
         from gmsdi.sampling.solver import Solver
 
         return Solver(**self.solver)

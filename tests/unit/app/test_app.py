@@ -24,7 +24,7 @@ from gmsdi.presets import presets_of
 from gmsdi.sampling.session import Batch
 from gmsdi.types import Stems
 
-MODEL = SimpleNamespace(sample_rate=8000, labels=("Bass", "Drums", "Piano"))
+MODEL = SimpleNamespace(sample_rate=8000, labels=("Bass", "Drums", "Piano"), sigma_range=(0.0, float("inf")))
 SAMPLING = {"seed": 3, "batch": 4, "interval": "0.1, inf", "negatives": "bass: Drums, Piano\n"}
 GENERATION = settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE) | SAMPLING | {"gamma_x": "2*sigma"}
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gmsdi import inference
-from gmsdi.sampling.guidance import Prompt, guided, join
+from gmsdi.sampling.guidance import Prompt, join
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.samplers import adpm2, dpmpp_2m, euler, heun
 from gmsdi.sampling.schedules import karras
@@ -35,11 +35,12 @@ from tests.helpers.closed_form import (
     posterior,
     probe,
 )
+from tests.helpers.gaussians import guide
 
 LABELS, T, W = ["Bass", "Drums", "Guitar", "Piano"], 2, 0.6
 NEGATIVE = {"Drums": "Bass", "Piano": "Bass, Drums"}
 WORLD = World.random(LABELS, T, W)
-MODEL = guided(WORLD, W)
+MODEL = guide(WORLD, W)
 GAMMAS = {
     "both": (0.5, 0.8),
     "x": (0.5, math.inf),
@@ -333,7 +334,7 @@ def test_covariance_is_that_of_the_noisy_signal_at_every_sigma(sampler, options,
     `s_churn` is here per step and per 100 of them, so that a step's churn shrinks with the steps.
     """
     world = World.random(["Bass"], T)
-    derivative = inference.single(guided(world, 0.0), ["Bass"])
+    derivative = inference.single(guide(world, 0.0), ["Bass"])
     C, worst = world.covariance("Bass"), []
     for n in (60, 120):
         sigmas = karras(n, 0.01, 3.0, 7)
@@ -361,9 +362,7 @@ def two_scalars(c1, c2):
     y = torch.ones(1, 1, 1, dtype=torch.float64)
 
     def at(sigma):
-        A, b = probe(
-            lambda n: inference.separator(guided(world, 0.0), y.repeat(n, 1, 1), ["a", "b"], 1), 1, 1, 1, sigma
-        )
+        A, b = probe(lambda n: inference.separator(guide(world, 0.0), y.repeat(n, 1, 1), ["a", "b"], 1), 1, 1, 1, sigma)
         return A[0], b[0]
 
     return at, posterior(world, ["a", "b"], np.array([1.0]))

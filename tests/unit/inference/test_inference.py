@@ -9,11 +9,11 @@ import torch
 from gmsdi import inference
 from gmsdi.errors import UserError
 from gmsdi.inference import check_stability, gamma_from_config
-from gmsdi.sampling.guidance import Prompt, guided, join
+from gmsdi.sampling.guidance import Prompt, join
 from gmsdi.sampling.noise import SeededNoise
 from gmsdi.sampling.samplers import adpm2, euler
 from gmsdi.sampling.schedules import karras
-from tests.helpers.gaussians import GaussianDenoiser
+from tests.helpers.gaussians import GaussianDenoiser, guide
 
 B, C, T, W, SIGMA = 2, 2, 3, 0.7, 0.4
 TEXTS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -31,7 +31,7 @@ def joint(texts):
 
 def setup():
     denoiser = GaussianDenoiser(length=T)
-    return denoiser, guided(denoiser, W)
+    return denoiser, guide(denoiser, W)
 
 
 def random(*shape):
@@ -220,7 +220,7 @@ def test_projected_separator_moves_its_estimates_least(K):
 def test_conditioned_leaves_out_the_copies_of_the_given_sources(texts):
     """Against the normal equations, with every shift of every source as a column."""
     length, lags, ridge = 12, 2, 1e-3
-    model = guided(GaussianDenoiser(length=length), W)
+    model = guide(GaussianDenoiser(length=length), W)
     given, x = random(B, 2, C, length), random(B, len(texts) + (len(texts) > 1), C, length)
     given[1, 0] = 0  # nothing is a copy of silence
     z = x[:, -1:]

@@ -277,7 +277,7 @@ def test_the_conditioning_is_the_embedding_or_z_star(small):
     torch.testing.assert_close(cond.tokens[[0, 2], 0], vectors[[0, 2]] * 8**0.5)
     assert torch.equal(cond.tokens[1], model.text.unconditional)
     torch.testing.assert_close(
-        model.encode(["Bass"]).tokens[0, 0], torch.from_numpy(Clap(small).embed_text(["Bass"])[0] * 8**0.5)
+        model.embed(["Bass"]).tokens[0, 0], torch.from_numpy(Clap(small).embed_text(["Bass"])[0] * 8**0.5)
     )
 
 
@@ -310,7 +310,7 @@ def test_a_model_is_trained_on_embeddings_and_samples_without_an_encoder(small, 
     known = unique_bank(model.text, ["Bass", "Drums", "Bass, Drums", None])
     np.testing.assert_allclose(known.tokens[:3, 0].numpy(), expected, atol=1e-6)
     with pytest.raises(UserError, match=r"CLAP '.*clap': no such file or folder; set text\.checkpoint"):
-        model.encode(["Guitar"])
+        model.embed(["Guitar"])
 
 
 def test_what_does_not_belong_together_is_refused(small, windows, embedded, tmp_path):

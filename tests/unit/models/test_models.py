@@ -114,9 +114,9 @@ def test_epsilon_and_v_networks_give_the_exact_denoiser():
 def test_keys_and_values_are_computed_once_and_change_nothing(model):
     x, sigma = torch.randn(3, 1, 64), torch.full((3,), 0.3)
     with torch.enable_grad():
-        reference = model(x, sigma, model.encode(["Bass", "Drums"]).select(torch.tensor([1, 0, 1])))
+        reference = model(x, sigma, model.embed(["Bass", "Drums"]).select(torch.tensor([1, 0, 1])))
     with torch.no_grad():
-        bank = model.encode(["Bass", "Drums"])
+        bank = model.embed(["Bass", "Drums"])
         first = model(x, sigma, bank.select(torch.tensor([1, 0, 1])))
         kept = dict(bank.cache)
         second = model(x, sigma, bank.select(torch.tensor([1, 0, 1])))
@@ -131,7 +131,7 @@ def test_text_padding_is_not_attended_to_and_prompts_differ(model):
     denoised = model(x, sigma, unique_bank(model.text, ["Bass", None, "Bass"]))
     torch.testing.assert_close(denoised[0], denoised[2])
     assert not torch.allclose(denoised[0], denoised[1])
-    bank = model.encode(["Bass"])
+    bank = model.embed(["Bass"])
     changed = bank.tokens.clone()
     changed[~bank.mask] = 1e3
     again = model(x[:1], sigma[:1], type(bank).bank(changed, bank.mask))
@@ -140,14 +140,14 @@ def test_text_padding_is_not_attended_to_and_prompts_differ(model):
 
 def test_a_prompt_that_is_too_long_is_refused_by_name(model):
     with pytest.raises(UserError, match=r"'Bass, Bass.* longer than 32 tokens"):
-        model.encode([prompt_of(["Bass"] * 10)])
+        model.embed([prompt_of(["Bass"] * 10)])
 
 
 def test_saved_and_loaded_models_are_equal(model, tmp_path):
     save_model(tmp_path / "model", model, {"provenance.json": "{}\n"})
     loaded = load_model(tmp_path / "model")
     x, sigma = torch.randn(2, 1, 64), torch.tensor([0.1, 1.0])
-    assert torch.equal(loaded(x, sigma, loaded.encode(["Bass", None])), model(x, sigma, model.encode(["Bass", None])))
+    assert torch.equal(loaded(x, sigma, loaded.embed(["Bass", None])), model(x, sigma, model.embed(["Bass", None])))
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
         "config.json",
         "model.safetensors",
@@ -201,9 +201,9 @@ def test_contradicting_settings_are_refused():
 
 def test_bf16_runs_close_to_float32(model):
     x, sigma = torch.randn(2, 1, 64) * 0.2, torch.tensor([0.05, 0.5])
-    exact = model(x, sigma, model.encode(["Bass", None]))
+    exact = model(x, sigma, model.embed(["Bass", None]))
     model.autocast = resolve_precision("bf16", "cpu")
-    rounded = model(x, sigma, model.encode(["Bass", None]))
+    rounded = model(x, sigma, model.embed(["Bass", None]))
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.02)
@@ -217,7 +217,7 @@ def test_weights_that_are_rounded_once_give_what_autocast_gives_in_every_call(mo
     opened.run_in(torch.bfloat16)
     cast.autocast = torch.bfloat16
     x, sigma, prompts = torch.randn(2, 1, 64) * 0.2, torch.tensor([0.05, 0.5]), ["Bass", None]
-    found, copies = zip(*(copied(one, x, sigma, one.encode(prompts)) for one in (opened, cast)), strict=True)
+    found, copies = zip(*(copied(one, x, sigma, one.embed(prompts)) for one in (opened, cast)), strict=True)
     assert torch.equal(*found)
     layers = sum(isinstance(layer, nn.Linear | nn.Conv1d | nn.ConvTranspose1d) for layer in opened.net.modules())
     assert copies[0] <= copies[1] - layers

@@ -97,7 +97,7 @@ def test_every_prompt_is_embedded_once_and_training_still_has_its_gradients(fold
     torch.testing.assert_close(loss.detach(), first)
     assert calls == ["Bass", "Bass, Drums"]
     assert model.text.unconditional.grad.abs().sum() > 0
-    model.encode(["Bass", "Piano"])
+    model.embed(["Bass", "Piano"])
     assert calls == ["Bass", "Bass, Drums", "Piano"]
 
 
@@ -114,7 +114,7 @@ def test_a_saved_model_samples_without_its_encoder(folder, tmp_path):
         expected = model(x, sigma, unique_bank(model.text, texts))
         assert torch.equal(loaded(x, sigma, unique_bank(loaded.text, texts)), expected)
     with pytest.raises(UserError, match=r"t5-tiny': no such folder; set text\.name to one that holds config\.json"):
-        loaded.encode(["Drums, Bass"])
+        loaded.embed(["Drums, Bass"])
     save_model(tmp_path / "again", loaded)
     first, second = (load_file(tmp_path / name / "prompts.safetensors") for name in ("model", "again"))
     assert first["tokens"].shape == (7, LENGTH, 12)

@@ -10,9 +10,9 @@ import yaml
 
 from gmsdi.data.settings import MiniConfig
 from gmsdi.errors import UserError
-from gmsdi.models.edm.settings import UNetConfig
+from gmsdi.models.settings import UNetConfig
 from gmsdi.sampling.solver import Solver
-from gmsdi.study.config import digest, load, slug, validate, writable
+from gmsdi.study.config import load, validate, writable
 from gmsdi.study.config.schema import schema
 from gmsdi.study.config_reference import editors
 from gmsdi.study.study import Study
@@ -392,15 +392,6 @@ def test_the_schema_for_editors_takes_what_is_shipped():
         assert [error.message for error in validator.iter_errors({"run": "x", **given})] == [], file
     wrong = {"run": "x", "separation": {"solver": {"name": "dpmpp_2m", "s_churn": 1}}}
     assert not validator.is_valid(wrong)
-
-
-def test_digest_ignores_the_order_of_keys():
-    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
-    assert digest({"a": 1}) != digest({"a": 2})
-
-
-def test_slug_makes_file_names():
-    assert slug("Synth Lead/é") == "Synth_Lead__"
 
 
 def test_writable_names_what_is_in_the_way(tmp_path):

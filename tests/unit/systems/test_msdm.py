@@ -8,7 +8,6 @@ import torch
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, save_model
-from gmsdi.sampling.guidance import guided
 from gmsdi.sampling.noise import sample_seeds
 from gmsdi.sampling.samplers import euler, heun
 from gmsdi.sampling.schedules import karras
@@ -17,7 +16,7 @@ from gmsdi.systems import msdm
 from gmsdi.systems.msdm import JointMSDM, load_joint
 from gmsdi.systems.weak_msdm import WeakMSDM, load_weak
 from tests.helpers.closed_form import Responses, gaussian_log_density, linear, probe
-from tests.helpers.gaussians import Bank, GaussianDenoiser
+from tests.helpers.gaussians import Bank, GaussianDenoiser, guide
 from tests.helpers.pipes import pipe_of
 from tests.helpers.tiny import CONFIG
 
@@ -39,8 +38,11 @@ class JointWorld:
         flat = stems.reshape(-1)
         return -flat @ torch.linalg.inv(self.covariance + sigma**2 * torch.eye(len(flat), dtype=flat.dtype)) @ flat / 2
 
-    def encode(self, texts):
+    def embed(self, texts):
         return Bank(tuple(texts))
+
+    def denoise(self, x, sigma, cond):
+        return self(x, sigma, cond)
 
     def __call__(self, x, sigma, cond):
         assert x.shape[1:] == (self.count, self.length)
@@ -51,8 +53,8 @@ class JointWorld:
 
     @property
     def model(self):
-        guide = guided(self, 0.0)
-        return lambda x, sigma: guide(x, sigma, [""] * len(x))
+        model = guide(self, 0.0)
+        return lambda x, sigma: model(x, sigma, [""] * len(x))
 
     def baseline(self, **options) -> JointMSDM:
         config = {"sample_rate": 8000, "window": self.length, "labels": LABELS[: self.count]}

@@ -15,14 +15,14 @@ from gmsdi.errors import UserError
 from gmsdi.inference.wiener import ShareOut
 from gmsdi.io.audio import Audio, as_source, fit, read, resample, to_int16, write
 from gmsdi.io.device import resolve_device, resolve_precision
-from gmsdi.sampling.guidance import Prompt, guided
+from gmsdi.sampling.guidance import Prompt
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.session import over_windows
 from gmsdi.sampling.solver import Guidance, Solver
 from gmsdi.sampling.windows import fills, overlap_of
 from gmsdi.tasks import drawn_order
 from tests.helpers import tiny
-from tests.helpers.gaussians import GaussianDenoiser
+from tests.helpers.gaussians import GaussianDenoiser, guide
 from tests.helpers.pipes import opened, pipe_of
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
@@ -106,7 +106,7 @@ def test_generated_and_accompanied_windows(pipe):
 class Alike:
     """Denoises all signals alike, whatever their prompts: D(x, σ) = x/(1 + σ²)."""
 
-    def encode(self, texts):
+    def embed(self, texts):
         return SimpleNamespace(select=lambda index: None)
 
     def __call__(self, x, sigma, cond):
@@ -140,7 +140,7 @@ def test_sequential_stems_are_those_of_one_conditioned_run_after_another(pipe):
     options = {"solver": QUICK, "guidance": GUIDED, "negatives": negatives, "share": 0.4, "lags": 2}
     stems, mixture = pipe.generate_sequential_windows(names, seeds=seeds, **options)
     torch.testing.assert_close(stems.sum(dim=1), mixture)
-    model = guided(pipe.model.denoiser, 1.0, encode=pipe.model.denoiser.encode)
+    model = guide(pipe.model.denoiser, 1.0)
     for item, seed in enumerate(seeds):
         draw = SeededNoise([seed])
         made = torch.zeros(1, 0, 1, WINDOW)
