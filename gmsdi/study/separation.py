@@ -35,13 +35,18 @@ def average(
             -1, len(windows.labels), windows.channels, windows.window
         )
 
-    means = []
+    means = [_of_no_chunk(windows)]
     for start in range(0, len(ids), batch):
         part = slice(start, start + batch)
         given = {name: stems(name, part) for name in row.of}
         mean = row.combine(given, torch.from_numpy(windows.mixture(ids[part])), windows.sample_rate)
         means.append(kept(mean.numpy()))
     return np.concatenate(means)
+
+
+def _of_no_chunk(windows: WindowSet) -> np.ndarray:
+    """The stems of an empty shard, `[0, K, T]` or `[0, K, C, T]`: there may be more shards than chunks."""
+    return kept(np.zeros((0, len(windows.labels), windows.channels, windows.window), np.float32))
 
 
 def separate(
@@ -71,7 +76,7 @@ def separate(
 
     from gmsdi.level import track_levels
 
-    estimates = []
+    estimates = [_of_no_chunk(windows)]
     pieces = track_levels(windows, windows.table.loc[list(ids), "track"]) if system.level is not None else {}
     for part, callback in in_batches(ids, row.together(batch), progress):
         chunks = windows.table.loc[part]

@@ -98,6 +98,7 @@ def test_a_chunk_depends_on_its_own_seed_alone(folders, windows, method):
 
     whole = run(range(7), 7)
     assert whole.shape == (7, 3, WINDOW)
+    assert run([], 7).shape == (0, 3, WINDOW)  # an empty shard
     assert np.isfinite(whole).all()
     np.testing.assert_array_equal(np.concatenate([run([0, 1, 2], 2), run([3, 4, 5, 6], 8)]), whole)
     np.testing.assert_array_equal(run([6, 5], 1)[::-1], whole[5:])
