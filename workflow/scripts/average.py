@@ -1,4 +1,4 @@
-"""Average the stems that several rows of Table 2 estimated for a share of the test chunks."""
+"""Average the stems that several rows of Table 2 estimated for one shard of the test chunks."""
 
 import shutil
 from typing import Any
