@@ -204,6 +204,8 @@ class Rows:
                 raise UserError(f"{where}.title is {title!r}; it must be one line of text")
             if title in papers and row.paper != title and not isinstance(row, Ensemble):
                 raise UserError(f"{where}.title is {title!r}, which is the paper's name for a method; choose another")
+            if not isinstance(row, Row) and (field := re.search(r"\{(steps|samples)\}", title)):
+                raise UserError(f"{where}.title has {field[0]}, a number that a row of other rows lacks; leave it out")
             if other := taken.get(title.strip()):
                 raise UserError(f"{where}.title is {title!r}, and so is that of {other}; give each row its own title")
             taken[title.strip()] = name

@@ -25,7 +25,7 @@ from gmsdi.study.config.base import (
     model_of,
     section,
 )
-from gmsdi.study.methods import METHODS, Filter, Row
+from gmsdi.study.methods import METHODS, WIENER, Filter, Row
 
 if TYPE_CHECKING:
     FilterSection: TypeAlias = Any
@@ -34,8 +34,9 @@ else:
 
 TITLE = choice(
     None,
-    "name of the row in tables, which no other row may have; null means the name of the method. `{steps}` and "
-    "`{samples}` are replaced by the row's own numbers; any other number of steps or samples in it is an error",
+    "name of the row in tables, which no other row may have; null means the name of the method or, for an average, "
+    "those of its rows. `{steps}` and `{samples}` are replaced by the row's own numbers, which ensembles and averages "
+    "do not have; any other number of steps or samples in it is an error",
 )
 
 PAPER = choice(
@@ -87,9 +88,7 @@ class AverageRow(Model):
     kind: Literal["average"] = about("the method")
     of: Annotated[list[str], Len(2), Unique] = about("names of the rows that it combines")
     title: str | None = TITLE
-    wiener: FilterSection | None = choice(
-        None, "apply a Wiener filter made from the stems' powers at the end; null does not"
-    )
+    wiener: FilterSection | None = choice(None, WIENER)
 
 
 SECTIONS = {kind: section_of(method) for kind, method in METHODS.items()}

@@ -20,12 +20,13 @@ from pydantic import Field, TypeAdapter
 from gmsdi.study.methods.base import Row, Solved
 from gmsdi.study.methods.baselines import DemucsGibbs, Msdm, MsdmGaussian, WeakMsdm
 from gmsdi.study.methods.ensemble import Average, Ensemble
-from gmsdi.study.methods.gmsdi import NEGATIVES, ByPower, Extractor, Filter, Guided, Projected, Separator
+from gmsdi.study.methods.gmsdi import NEGATIVES, WIENER, ByPower, Extractor, Filter, Guided, Projected, Separator
 
 __all__ = [
     "METHODS",
     "NEGATIVES",
     "TABLE1",
+    "WIENER",
     "AnyRow",
     "Average",
     "ByPower",

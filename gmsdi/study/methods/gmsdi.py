@@ -27,6 +27,7 @@ NEGATIVES = (
     "negative prompts: maps stem labels to the text that replaces z* in guidance (Section 2.1 of the paper); other "
     "stems use z*"
 )
+WIENER = "at the end, apply a Wiener filter made from the powers of the stems; null: no filter"
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,7 @@ class Guided(Solved):
     negatives: Annotated[dict[str, str], About(NEGATIVES)] = Field(default_factory=dict)
     samples: Annotated[Count, About("number of runs to average")] = 1
     inverted: Annotated[Flag, About("invert the polarity of the mixture in every other of these runs")] = False
-    wiener: Annotated[
-        Filter | None, About("at the end, apply a Wiener filter made from the powers of the stems; null: no filter")
-    ] = None
+    wiener: Annotated[Filter | None, About(WIENER)] = None
 
     def refusal(self) -> str | None:
         """See `Row.refusal`."""

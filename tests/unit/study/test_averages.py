@@ -7,9 +7,11 @@ from scipy.signal import istft, stft
 
 from gmsdi.errors import UserError
 from gmsdi.study.config import load, validate
+from gmsdi.study.counting import share
 from gmsdi.study.methods import Average
 from gmsdi.study.separation import average
 from gmsdi.study.study import Study
+from gmsdi.study.work import Amount, Sizes, Works
 from tests import REPO
 
 RATE, NAMES = 8000, ("first", "second", "third")
@@ -72,6 +74,15 @@ def test_the_stage_averages_in_batches(channels):
     np.testing.assert_allclose(filtered.sum(axis=1), sums, atol=1e-4)  # each chunk is filtered with its own mixture
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_empty_shard_has_no_stems(channels):
+    """As of the first of three shards of two chunks."""
+    shape = (0, 2, 256) if channels == 1 else (0, 2, channels, 256)
+    members = {name: np.zeros(shape, np.float32) for name in NAMES}
+    found = average(row(), members, Windows(channels), list(share([7, 8], 1, 3)), batch=2)
+    assert (found.shape, found.dtype) == (shape, np.float32)
+
+
 BOTH = {"kind": "average", "of": ["separator", "extractor"]}
 
 
@@ -88,6 +99,12 @@ def test_rows_from_a_configuration():
     assert mean.title == "Mean of GMSDI Separator and GMSDI Extractor"
     assert mean.summary() == "mean of “GMSDI Separator” and “GMSDI Extractor”, 50% filtered"
     assert Average(**mean.model_dump()) == mean  # as it reaches its job
+    work = Works(study).averaging(1, 2)
+    assert work.network is None
+    amount = work.count(Sizes(window=10, chunks={study.part("test"): 60}))
+    chunks = study.config["separation"]["chunks"] or 60
+    stems = len(share(range(chunks), 1, 2)) * len(study.labels) * 10 * 4
+    assert amount == Amount(memory=2 * stems, disk=stems)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +113,8 @@ def test_rows_from_a_configuration():
         ({**BOTH, "of": ["separator", "extractr"]}, "rows.both.of has 'extractr'; choose from the rows that separate"),
         ({**BOTH, "of": ["separator"]}, "rows.both.of"),
         ({**BOTH, "title": "MSDM"}, "which is the paper's name for a method"),
+        ({**BOTH, "title": "Mean, {steps} steps"}, "rows.both.title has {steps}"),
+        ({"kind": "ensemble", "of": BOTH["of"], "title": "{samples} runs"}, "rows.both.title has {samples}"),
         ({**BOTH, "wiener": {"seconds": 100}}, "rows.both.wiener"),
         ({**BOTH, "w": 3}, "unknown key 'w' in separation.rows.both"),
     ],

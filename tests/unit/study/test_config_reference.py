@@ -3,12 +3,22 @@
 import re
 
 from gmsdi.study.config import load, validate
+from gmsdi.study.config.rows import SECTIONS
 from gmsdi.study.config_reference import PAGE, SCHEMA, editors, reference
 
 
 def test_the_generated_files_are_those_of_the_models():
     assert PAGE.read_text() == reference(), "run `make docs`"
     assert SCHEMA.read_text() == editors(), "run `make docs`"
+
+
+def test_kinds_of_rows_describe_a_key_by_the_same_words():
+    """The page and the schema have one description for all of them."""
+    told = {}
+    for section in SECTIONS.values():
+        for key, field in section.model_fields.items():
+            told.setdefault(key, set()).add(field.description)
+    assert {key: words for key, words in told.items() if len(words) > 1} == {}
 
 
 def rows(page):
