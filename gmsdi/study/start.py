@@ -38,7 +38,7 @@ NO_BASELINES = """\
 separation: {{rows: {{{rows}}}}}
 """
 OTHERS = ("demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian")
-"""Kinds of rows that need models trained on separated stems."""
+"""Kinds of rows that need models trained on separated stems. Rows that combine such rows are left out with them."""
 
 
 def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
@@ -62,7 +62,9 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
     run = slug(folder.resolve().name).strip("_") or "mine"
     config = CONFIG.format(names=", ".join(sorted(known)), base=base, run=run)
     resolved = over_base({"base": base})
-    rows = [name for name, row in resolved["separation"]["rows"].items() if row and row["kind"] in OTHERS]
+    every = {name: row for name, row in resolved["separation"]["rows"].items() if row}
+    rows = [name for name, row in every.items() if row["kind"] in OTHERS]
+    rows += [name for name, row in every.items() if not set(rows).isdisjoint(row.get("of", ()))]
     baselines = resolved["baselines"]
     if rows and not (baselines.get("train") or baselines.get("folder") or (WEIGHTS / "baselines").is_dir()):
         config += NO_BASELINES.format(rows=", ".join(f"{name}: null" for name in rows))
