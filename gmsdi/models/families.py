@@ -3,6 +3,8 @@
 A package that is installed names its families in the entry-point group "gmsdi.models", each with a `Loader`; `register`
 adds one for the running program alone. A family is imported when a model of it is opened, and not before: torch is not
 needed to know its name.
+
+docs/tutorials/model.md has an example; CONTRIBUTING.md says where models belong that are opened by this package itself.
 """
 
 from __future__ import annotations

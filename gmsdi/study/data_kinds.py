@@ -17,10 +17,11 @@ class DataKind(ABC):
 
     Attributes:
         TOLD: a description, for `config/README.md`.
-        KEYS: the keys of `data` on which its tracks depend, besides those of all kinds. Runs that agree in these keys
-            share their windows.
+        KEYS: the keys of `data` on which its tracks depend, besides those on which the windows of every kind do:
+            classes, sample_rate, window, channels and min_active. Runs that agree in all of these share their windows.
         LEFT_OUT: for a section among these keys, the key in it on which no track depends.
-        MADE: the folder in a dataset part to which the workflow writes its tracks; None if the user provides them.
+        MADE: the folder in a dataset part to which the workflow writes its tracks; None if the user provides them in
+            `root`, or if they are Slakh2100.
     """
 
     TOLD: ClassVar[str]
@@ -36,7 +37,11 @@ class DataKind(ABC):
         return own
 
     def cutting(self, data: Mapping[str, Any], split: str) -> dict[str, Any]:
-        """Arguments of `gmsdi.data.windows.build_windows` besides those for all kinds."""
+        """Arguments of the function in `gmsdi.data.windows` that cuts it, besides those for all kinds and the root.
+
+        By default this is `build_windows`, for tracks that are laid out like Slakh's; `workflow/scripts/chunk.py`
+        chooses it.
+        """
         return {"split": split}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from gmsdi.study.methods import Row, load_row
@@ -36,9 +37,14 @@ def example(start: str, language: str = "python") -> str:
     return str(code)
 
 
+def defined_by(start: str, module: ModuleType) -> dict[str, Any]:
+    """The names of a module after a code block of CONTRIBUTING.md that belongs there; the module stays as it is."""
+    names = dict(vars(module))
+    exec(example(start), names)  # annotations stay unevaluated, as in the module, since they do in this file
+    return names
+
+
 def example_of_a_method() -> type[Row]:
     """The class of rows in CONTRIBUTING.md."""
-    names = dict(vars(of_gmsdi))
-    exec(example("class Turns"), names)
-    kind: type[Row] = names["Turns"]
+    kind: type[Row] = defined_by("class Turns", of_gmsdi)["Turns"]
     return kind

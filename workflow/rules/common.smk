@@ -134,10 +134,11 @@ if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLA
     sys.exit(f"config: data.root: no folder {SLAKH}; set it to the folder of the data set, or to null to download it")
 
 
-# Your own multi-tracks: errors are reported before anything else is done, once per run.
-if config["data"]["kind"] == "stems":
+# Your own tracks: errors are reported before anything else is done, once per run.
+if data_kinds.KINDS[config["data"]["kind"]].MADE is None and config["data"]["kind"] != "slakh":
     if not config["data"]["root"]:
-        sys.exit("config: data.root is not set; data.kind stems needs the folder of your tracks")
+        sys.exit(f"config: data.root is not set; data.kind {config['data']['kind']} needs the folder of your tracks")
+if config["data"]["kind"] == "stems":
     if workflow.is_main_process and not WORK.to_come:
         try:
             find_tracks(config["data"], STUDY.splits())
@@ -183,7 +184,7 @@ def dataset(wildcards):
     """The file or folder that shows that the data set of a part is there."""
     if made := data_kinds.KINDS[config["data"]["kind"]].MADE:
         return f"<data>/{wildcards.part}/{made}"
-    return SLAKH if config["data"]["root"] else UNPACKED
+    return config["data"]["root"] or UNPACKED  # only Slakh2100 is downloaded; for others a root is required above
 
 
 def chunking(wildcards):

@@ -27,7 +27,7 @@ from gmsdi.systems.gmsdi import Gmsdi
 from gmsdi.systems.msdm import JointMSDM
 from gmsdi.systems.weak_msdm import WeakMSDM
 from tests.helpers.pipes import model_of
-from tests.helpers.rows import example, example_of_a_method, make_row, make_task
+from tests.helpers.rows import defined_by, example, example_of_a_method, make_row, make_task
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 WINDOW = 32
@@ -197,19 +197,16 @@ def test_the_worked_example_of_a_method_is_true(windows, monkeypatch):
 
 def test_the_worked_example_of_a_sampler_is_true(windows, monkeypatch):
     """The function and the class in CONTRIBUTING.md are a sampler that a configuration has."""
-    function, settings = example("def midpoint"), example("@dataclass")
-    names, others = dict(vars(samplers)), dict(vars(solvers))
-    exec(function, names)
-    exec(settings, others)
+    names, others = defined_by("def midpoint", samplers), defined_by("@dataclass", solvers)
     monkeypatch.setattr(samplers, "midpoint", names["midpoint"], raising=False)
     monkeypatch.setitem(SAMPLERS, "midpoint", others["Midpoint"])
     own = {"name": "midpoint", "steps": 4, "sigma_min": 0.01, "sigma_max": 0.5}
     evaluates_where_it_says(own)
     made = Solver(**own)
     sigmas = made.sigmas()
-    steps = made.step(lambda x, sigma: x, torch.ones(1, dtype=torch.float64), sigmas)  # dx/dσ = x
+    steps = made.step(lambda x, sigma: x, 1.0, sigmas)  # dx/dσ = x
     expected = math.prod(1 + h + h**2 / 2 * (b > 0) for a, b in pairwise(sigmas) if (h := b - a))
-    torch.testing.assert_close(steps, torch.tensor([expected], dtype=torch.float64))
+    assert steps == pytest.approx(expected, rel=1e-12)
 
     row = make_row("extractor", LABELS, solver=own, w=1.0, guidance={"interval": [0.02, 0.3]})
     runner = system("gmsdi")

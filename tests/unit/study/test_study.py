@@ -433,17 +433,32 @@ def test_two_sources_of_a_kind_have_different_songs(config):
     assert len({seeds["drawn-1"], seeds["drawn-3"], seeds["drawn-4"]}) == 3
 
 
+class Reads(dict):
+    """A mapping that notes the keys that are read."""
+
+    def __init__(self, given):
+        super().__init__(given)
+        self.keys_read = set()
+
+    def __getitem__(self, key):
+        self.keys_read.add(key)
+        return super().__getitem__(key)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_that_the_tracks_of_a_kind_depend_on_names_their_folder(kind):
     config = validate(load())
     data = {**config["data"], "kind": kind}
     name = Study({**config, "data": data}).dataset_id()
     assert name.startswith(f"{kind}-")
-    own = [key for key in (kind, "root", "source", "seed") if key in KINDS[kind].KEYS]
-    assert len(own) >= 2
-    for key in own:
+    needed = {kind} & data.keys() | ({"seed"} if KINDS[kind].MADE else {"root"})
+    assert needed <= set(KINDS[kind].KEYS)
+    for key in KINDS[kind].KEYS:
         other = {**data[key], "other": 1} if isinstance(data[key], dict) else f"other than {data[key]}"
         assert Study({**config, "data": {**data, key: other}}).dataset_id() != name, key
+    read = Reads(data)
+    KINDS[kind].cutting(read, "test")
+    assert read.keys_read <= {*KINDS[kind].KEYS, "classes", "download"}  # where archives are stored changes no track
     for key, left_out in KINDS[kind].LEFT_OUT.items():
         same = {**data, key: {**data[key], left_out: "other"}}
         assert KINDS[kind].identity(same) == KINDS[kind].identity(data)
