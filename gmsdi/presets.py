@@ -47,7 +47,7 @@ class Preset:
         constrained: of "separator": the stem that is the song minus the others; None is Drums, or the last.
         runs: how many runs the mean is taken of (`tasks.Average`).
         inverted: every other run separates the song with its polarity inverted.
-        by_power: of "consistent": the part of what the stems lack that is shared out by their power (`ShareOut`).
+        by_power: of "consistent": share of the residual that is divided among the stems by their power (`ShareOut`).
         filtered: how far the song is filtered by the stems (`Wiener`).
         negatives: label to negative text.
 
