@@ -255,6 +255,16 @@ def shards(kind, pattern):
     return expand(pattern, shard=range(1, count + 1), shards=count, allow_missing=True)
 
 
+def averaged(ending):
+    """The files of the rows that a row averages."""
+
+    def files(wildcards):
+        names = STUDY.averages[wildcards.method].of
+        return [f"<results>/separation/{name}/{wildcards.shard}-of-{wildcards.shards}.{ending}" for name in names]
+
+    return files
+
+
 def baseline_folder(name):
     if config["baselines"]["train"]:
         return f"<results>/baselines/{name}"

@@ -37,16 +37,7 @@ rule separate:
         "../scripts/separate.py"
 
 
-def averaged(ending):
-    """The files of the rows that a row averages."""
-
-    def files(wildcards):
-        names = STUDY.averages[wildcards.method].of
-        return [f"<results>/separation/{name}/{wildcards.shard}-of-{wildcards.shards}.{ending}" for name in names]
-
-    return files
-
-
+# Rows whose stems are the means of other rows' stems.
 if STUDY.averages:
 
     rule average:
