@@ -33,10 +33,18 @@ def dry_run(folder: Path, *configs: Path) -> list[dict]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def cpu_seconds() -> float:
-    """Processor time of the processes that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def planned(folder: Path, config: Path) -> list[dict]:
+    """The jobs of a dry run, which takes at most three times the demo's processor time."""
+
+    def seconds(config: Path) -> tuple[list[dict], float]:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        jobs = dry_run(folder, config)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return jobs, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    (_, demo), (jobs, own) = seconds(REPO / "config" / "config.yaml"), seconds(config)
+    assert own < 3 * demo
+    return jobs
 
 
 def rules_run(process: subprocess.Popen) -> list[str]:

@@ -23,17 +23,14 @@ from tests import REPO
 from tests.helpers import jamendo_shards as shards
 from tests.helpers.file_server import Stall, serve
 from tests.helpers.rows import WHOLE
-from tests.helpers.runs import FAULT, cpu_seconds, dry_run, rules_run
+from tests.helpers.runs import FAULT, planned, rules_run
 
 CONFIG = REPO / "config" / "mtg_jamendo.yaml"
 
 
 @pytest.mark.slow
-def test_the_papers_experiment_is_planned_in_ten_seconds(tmp_path):
-    """In processor time, which does not depend on what else the machine does."""
-    before = cpu_seconds()
-    jobs = dry_run(tmp_path, CONFIG)
-    assert cpu_seconds() - before < 10
+def test_the_papers_experiment_is_planned_about_as_fast_as_the_demo(tmp_path):
+    jobs = planned(tmp_path, CONFIG)
     assert len(jobs) < 2000
     rules = Counter(job["rule"] for job in jobs)
     assert rules["download_jamendo"] == 100
@@ -41,10 +38,10 @@ def test_the_papers_experiment_is_planned_in_ten_seconds(tmp_path):
     assert {"list_jamendo", "download", "unpack", "chunk_with_stems", "train", "table2", "fad"} <= set(rules)
     assert not {"chunk", "chunk_for_baselines", "train_baseline"} & set(rules)
 
-    planned = cost.jobs([CONFIG])
-    sizes, _ = cost.sizes_of(Study(cost.resolved([CONFIG])), planned, results=tmp_path / "results")
-    planned = cost.counted(planned, sizes)
-    chunks = sum(job.amount.disk for job in planned if job.rule == "chunk_jamendo")
+    costed = cost.jobs([CONFIG])
+    sizes, _ = cost.sizes_of(Study(cost.resolved([CONFIG])), costed, results=tmp_path / "results")
+    costed = cost.counted(costed, sizes)
+    chunks = sum(job.amount.disk for job in costed if job.rule == "chunk_jamendo")
     assert chunks == pytest.approx(2 * 22050 * 3777 * 3600, rel=1e-3)
 
 

