@@ -59,7 +59,7 @@ def test_a_folder_of_midi_files_becomes_data_a_model_and_tables(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=3600,
     )
     assert result.returncode == 0, result.stderr[-4000:]
     (listed,) = tmp_path.glob("results/data/midi-*/songs/files.csv")

@@ -46,7 +46,7 @@ def snakemake(folder, *arguments, **environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=3600,
     )
 
 
