@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from gmsdi.sampling.solver import Solver
@@ -97,7 +98,13 @@ def evaluation_sigmas(solver: Mapping[str, Any]) -> list[float]:
     Args:
         solver: settings of `gmsdi.sampling.solver.Solver`.
     """
-    return Solver(**solver).evaluated_at()
+    return list(_evaluated_at(tuple(solver.items())))
+
+
+@cache
+def _evaluated_at(settings: tuple[tuple[str, Any], ...]) -> list[float]:
+    """Many jobs have the same solver, and each asks several times."""
+    return Solver(**dict(settings)).evaluated_at()
 
 
 def passes(solver: Mapping[str, Any], guidance: Mapping[str, Any], w: float | None) -> int:
