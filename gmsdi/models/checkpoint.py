@@ -20,7 +20,7 @@ from gmsdi.models import demucs as _demucs  # noqa: F401  # registers its kind, 
 from gmsdi.models.clap import training as _clap  # noqa: F401  # the same
 from gmsdi.models.edm import family
 from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
-from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, own_state, read_config
+from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config
 from gmsdi.models.trainable import TrainableModel, builder, kind_of
 
 MIXTURE, STEMS = "mixture", "stems"
@@ -90,7 +90,7 @@ def save_model(
         temporary.mkdir()
         weights = {
             name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-            for name, tensor in own_state(model).items()
+            for name, tensor in model.state_dict().items()
         }
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / WEIGHTS).chmod(0o644)  # safetensors creates private files

@@ -75,7 +75,7 @@ def fill(model: AnyModel, folder: str | Path) -> AnyModel:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS}: damaged or not a safetensors file ({error}); fetch it again") from error
-    expected = own_state(model)
+    expected = model.state_dict()
     for name, tensor in expected.items():
         if name not in weights:
             raise UserError(f"{folder / WEIGHTS}: weight {name} is missing; the file belongs to another configuration")
@@ -89,10 +89,3 @@ def fill(model: AnyModel, folder: str | Path) -> AnyModel:
         raise UserError(f"{folder / WEIGHTS}: unknown weight {unknown[0]}; the file belongs to another configuration")
     model.load_state_dict(weights, strict=False)
     return model.requires_grad_(False).eval()
-
-
-def own_state(model: TrainableModel) -> dict[str, torch.Tensor]:
-    """The weights of a model that are stored in its file."""
-    # T5 has its token table under two names; one is enough, and safetensors refuses shared memory.
-    tied = "text.encoder.encoder.embed_tokens.weight"
-    return {name: tensor for name, tensor in model.state_dict().items() if name != tied}

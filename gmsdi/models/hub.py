@@ -9,15 +9,17 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from gmsdi import __version__
 from gmsdi.errors import UserError
 from gmsdi.io.files import sha256_of
 from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, read_config
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROVENANCE, CARD = "provenance.json", "README.md"
 FILES = (CONFIG, WEIGHTS, PROMPTS, PROVENANCE)
@@ -217,6 +219,8 @@ def _told(facts: Mapping[str, Any]) -> str:
 
 def _table2(folder: Path, digest: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of a run's Table 2 for all stems together, and a description of its test split."""
+    import pandas as pd
+
     provenance = _read(folder / PROVENANCE)
     for file in (folder / "tables" / "table2_separation.csv", folder / "table2_separation.csv"):
         if file.is_file():

@@ -66,7 +66,21 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[Ten
     """
     # Converted to tensors only below, since prompts that are too long are not padded and do not form a matrix.
     encoded = tokenizer(list(texts), padding="max_length", max_length=max_length)
-    for text, ids in zip(texts, encoded["input_ids"], strict=True):
-        if len(ids) > max_length:
-            raise UserError(f"prompt {text!r} is longer than {max_length} tokens; shorten it")
+    require_short(texts, encoded["input_ids"], max_length)
     return torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"])
+
+
+def require_short(texts: Sequence[str], ids: Sequence[Sequence[int]], max_length: int) -> None:
+    """Refuse P prompts of which one is too long.
+
+    Args:
+        texts: the prompts.
+        ids: their tokens.
+        max_length: most tokens of a prompt.
+
+    Raises:
+        UserError: if a prompt has more than `max_length` tokens.
+    """
+    for text, tokens in zip(texts, ids, strict=True):
+        if len(tokens) > max_length:
+            raise UserError(f"prompt {text!r} is longer than {max_length} tokens; shorten it")

@@ -18,6 +18,7 @@ from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
 from gmsdi.models.clap.encoder import ClapPrompts, clap_of
 from gmsdi.models.edm.conditioning import Conditioning
+from gmsdi.models.edm.t5 import T5Encoder, tokens_of
 from gmsdi.models.pretrained import as_tokens, explained, tokenize
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -27,23 +28,22 @@ SUBSETS = 6
 
 
 class T5Text(nn.Module):
-    """A T5 encoder (Raffel et al. 2020), trained with the network, and z*, one learned vector per token position.
+    """A small T5 encoder over bytes, trained with the network, and z*, one learned vector per token position.
 
     Prompts are padded to `max_length` tokens; the network attends to the real ones only.
 
     Args:
-        encoder: transformers' `T5EncoderModel`.
-        tokenizer: its tokenizer.
+        encoder: the encoder.
+        features: F, the width of its embeddings.
         max_length: maximum number of tokens in a prompt.
     """
 
-    def __init__(self, encoder: Any, tokenizer: Any, *, max_length: int) -> None:
+    def __init__(self, encoder: T5Encoder, *, features: int, max_length: int) -> None:
         super().__init__()
-        self.tokenizer = tokenizer
         self.max_length = max_length
         self.encoder = encoder
-        self.features: int = encoder.config.d_model
-        self.unconditional = nn.Parameter(torch.randn(max_length, self.features))
+        self.features = features
+        self.unconditional = nn.Parameter(torch.randn(max_length, features))
 
     def forward(self, texts: Sequence[str | None]) -> Conditioning:
         """Embed P prompts; None stands for z*.
@@ -52,11 +52,11 @@ class T5Text(nn.Module):
             UserError: if a prompt has more than `max_length` tokens.
         """
         device = self.unconditional.device
-        ids, mask = tokenize(self.tokenizer, [text or "" for text in texts], self.max_length)
-        tokens = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float()
+        ids, mask = (part.to(device) for part in tokens_of([text or "" for text in texts], self.max_length))
+        tokens = self.encoder(ids, mask).float()
         absent = torch.tensor([text is None for text in texts], device=device)
         tokens = torch.where(absent[:, None, None], self.unconditional, tokens)
-        return Conditioning.bank(tokens, mask.to(device).bool() | absent[:, None])
+        return Conditioning.bank(tokens, mask | absent[:, None])
 
 
 class PretrainedT5:
@@ -264,8 +264,8 @@ class NoText(nn.Module):
 def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text | FrozenText | NoText:
     """Build the text encoder that a model's configuration names.
 
-    `kind: tiny` makes a small T5 over bytes, with ByT5's tokenizer (which needs no file), and trains it together with
-    the network. `kind: t5` uses the pretrained `name` (`t5-small`, `t5-base`, a local folder), frozen. `kind: clap`
+    `kind: tiny` makes a small T5 over bytes, which needs no tokenizer's file, and trains it together with the
+    network. `kind: t5` uses the pretrained `name` (`t5-small`, `t5-base`, a local folder), frozen. `kind: clap`
     uses the `checkpoint` of a CLAP (see `gmsdi.models.clap.encoder.Clap`) with `features` dimensions; the network is
     then trained on embeddings of mixtures (see `gmsdi.training.batches.Batches`); with `kind: laion_clap` the package
     laion-clap computes these. `kind: none` is for an unconditional network.
@@ -288,19 +288,8 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
         )
     if config["kind"] in CLAPS:
         return _build_clap(config, prompts)
-    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
-
-    tokenizer = ByT5Tokenizer(extra_ids=0)
-    t5 = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=config["features"],
-        d_ff=2 * config["features"],
-        d_kv=config["features"] // config["heads"],
-        num_layers=config["layers"],
-        num_heads=config["heads"],
-        dropout_rate=0.0,
-    )
-    return T5Text(T5EncoderModel(t5), tokenizer, max_length=config["max_length"])
+    encoder = T5Encoder(config["features"], config["heads"], config["layers"])
+    return T5Text(encoder, features=config["features"], max_length=config["max_length"])
 
 
 def write_clap_prompts(text: dict[str, Any], file: Path, labels: Sequence[str]) -> None:
