@@ -74,6 +74,7 @@ class Sources:
         self.scripts, self.package = Path(scripts), Path(package)
         self.cache = None if cache is None else Path(cache)
         self._modules: dict[str, Module | None] = {}
+        self._followed: dict[tuple[str, str], tuple[str | None, set[tuple[str, str]]]] = {}
         self._keys: set[str] = set()
         self._changed = False
 
@@ -105,26 +106,35 @@ class Sources:
             if place in seen:
                 continue
             seen.add(place)
-            name, wanted = place
-            module = self._module(name)
-            if module is None:
-                continue
-            if wanted != ALWAYS:
-                todo.append((name, ALWAYS))
-            if wanted == EVERYTHING:
-                todo += [(name, one) for one in module.definitions]
-                for one in module.reexports():
-                    todo += self._resolve(name, one)
-            elif wanted in module.definitions:
-                digest, uses = module.definitions[wanted]
-                found[f"{name}:{wanted}"] = digest
-                for target, names in uses:
-                    todo += self._resolve(target or name, names)
-            if wanted == ALWAYS:
-                todo += [(loaded, ALWAYS) for loaded in module.loads]
-                # Packages run before their modules.
-                todo += [(parent, ALWAYS) for parent in _parents(name)]
+            if place not in self._followed:  # most places are common to many scripts
+                self._followed[place] = self._follow(*place)
+            digest, further = self._followed[place]
+            if digest is not None:
+                found[":".join(place)] = digest
+            todo += further
         return found
+
+    def _follow(self, name: str, wanted: str) -> tuple[str | None, set[tuple[str, str]]]:
+        """The digest of a definition of a module, if it is one, and what a script depends on that depends on it."""
+        module = self._module(name)
+        if module is None:
+            return None, set()
+        digest, further = None, set()
+        if wanted != ALWAYS:
+            further.add((name, ALWAYS))
+        if wanted == EVERYTHING:
+            further.update((name, one) for one in module.definitions)
+            for one in module.reexports():
+                further.update(self._resolve(name, one))
+        elif wanted in module.definitions:
+            digest, uses = module.definitions[wanted]
+            for target, names in uses:
+                further.update(self._resolve(target or name, names))
+        if wanted == ALWAYS:
+            further.update((loaded, ALWAYS) for loaded in module.loads)
+            # Packages run before their modules.
+            further.update((parent, ALWAYS) for parent in _parents(name))
+        return digest, further
 
     def _resolve(self, module: str, names: str) -> Iterator[tuple[str, str]]:
         """Resolve the dotted names used in a module to what they refer to."""
@@ -150,17 +160,18 @@ class Sources:
     def _module(self, name: str) -> Module | None:
         """A module of the package or of the scripts; None for any other module."""
         if name not in self._modules:
-            path = self._file(name)
+            path = self._files.get(name)
             self._modules[name] = None if path is None else self._read(path, name)
         return self._modules[name]
 
-    def _file(self, name: str) -> Path | None:
-        first, *rest = name.split(".")
-        if first != self.package.name:
-            path = self.scripts / f"{first}.py"
-            return path if not rest and path.is_file() else None
-        place = self.package.joinpath(*rest)
-        return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """The files of all modules by name; listed once, since most names that are asked for are no modules."""
+        files = {path.stem: path for path in self.scripts.glob("*.py")}
+        for path in sorted(self.package.rglob("*.py"), key=lambda path: path.name != "__init__.py"):
+            parts = path.relative_to(self.package.parent).with_suffix("").parts
+            files[".".join(parts[:-1] if path.name == "__init__.py" else parts)] = path
+        return files
 
     def _read(self, path: Path, name: str) -> Module:
         content = _content(path)

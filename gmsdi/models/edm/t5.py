@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ class T5Encoder(nn.Module):
             mask: `[P, L]` true where a token may be attended to.
         """
         x = self.shared(ids)
-        blocks = self.encoder["block"]
+        blocks: Any = self.encoder["block"]
         bias = blocks[0].positions(ids.shape[1])
         bias = torch.where(mask[:, None, None], bias, torch.finfo(bias.dtype).min)  # [P, heads, L, L]
         for block in blocks:
@@ -71,13 +72,19 @@ class _Block(nn.Module):
         super().__init__()
         width = features // heads
         self.heads = heads
-        attention = nn.ModuleDict({name: _linear(features, heads * width, features**-0.5) for name in "qkv"})
-        # Attention is not divided by the root of a head's width; its initial weights are, instead.
-        nn.init.normal_(attention["q"].weight, std=(features * width) ** -0.5)
-        attention["o"] = _linear(heads * width, features, (heads * width) ** -0.5)
+        attention = nn.ModuleDict(
+            {
+                # Attention is not divided by the root of a head's width; its initial weights are, instead.
+                "q": _linear(features, heads * width, (features * width) ** -0.5),
+                "k": _linear(features, heads * width, features**-0.5),
+                "v": _linear(features, heads * width, features**-0.5),
+                "o": _linear(heads * width, features, (heads * width) ** -0.5),
+            }
+        )
         if positions:
-            attention["relative_attention_bias"] = nn.Embedding(BUCKETS, heads)
-            nn.init.normal_(attention["relative_attention_bias"].weight, std=features**-0.5)
+            table = nn.Embedding(BUCKETS, heads)
+            nn.init.normal_(table.weight, std=features**-0.5)
+            attention["relative_attention_bias"] = table
         dense = {
             "wi": _linear(features, 2 * features, features**-0.5),
             "wo": _linear(2 * features, features, (2 * features) ** -0.5),
@@ -91,18 +98,20 @@ class _Block(nn.Module):
 
     def positions(self, length: int) -> Tensor:
         """What the first block adds to the attention of all blocks, by relative position: `[1, heads, L, L]`."""
-        table = self.layer[0]["SelfAttention"]["relative_attention_bias"]
+        layers: Any = self.layer
+        table = layers[0]["SelfAttention"]["relative_attention_bias"]
         places = torch.arange(length, device=table.weight.device)
         return table(bucket_of(places - places[:, None])).permute(2, 0, 1)[None]
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Transform `[P, L, F]`; `bias` is added to the attention, `[P, heads, L, L]`."""
-        attention, dense = self.layer[0]["SelfAttention"], self.layer[1]["DenseReluDense"]
-        y = self.layer[0]["layer_norm"](x)
+        layers: Any = self.layer
+        attention, dense = layers[0]["SelfAttention"], layers[1]["DenseReluDense"]
+        y = layers[0]["layer_norm"](x)
         q, k, v = (attention[name](y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in "qkv")
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=1.0)
         x = x + attention["o"](y.transpose(1, 2).flatten(-2))
-        return x + dense["wo"](functional.relu(dense["wi"](self.layer[1]["layer_norm"](x))))
+        return x + dense["wo"](functional.relu(dense["wi"](layers[1]["layer_norm"](x))))
 
 
 class _Norm(nn.Module):

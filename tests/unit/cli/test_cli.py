@@ -290,8 +290,10 @@ def heard():
         signal.signal(number, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-@pytest.mark.parametrize("at_once", ["1", "2"])
+@pytest.mark.parametrize(
+    ("number", "status", "at_once"),
+    [(signal.SIGINT, 130, "1"), (signal.SIGINT, 130, "2"), (signal.SIGTERM, 143, "1"), (signal.SIGHUP, 129, "2")],
+)
 def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number, status, at_once):
     folder = tmp_path / "music"
     folder.mkdir()

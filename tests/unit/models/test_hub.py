@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import yaml
 
 from gmsdi.errors import UserError
 from gmsdi.models.hub import card, is_id
-from tests import REPO
+from tests.helpers import fresh
 from tests.helpers.hub_server import Repository, serve
 from tests.helpers.tiny import write
 
@@ -51,9 +49,8 @@ def run(model, tmp_path_factory):
 
 def python(code, *arguments, hub, home, **environment):
     known = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    known |= {"HF_HOME": str(home), "HF_ENDPOINT": hub.url, "PYTHONPATH": str(REPO), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, env={**known, **environment}, cwd=home, capture_output=True, text=True, timeout=300)
+    known |= {"HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    return fresh.run(code, *arguments, cwd=home, environment={**known, **environment})
 
 
 PUSH = """
