@@ -23,7 +23,7 @@ import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +179,9 @@ class Sources:
         key = _hash(json.dumps([VERSION, name, package]).encode() + content)
         if key not in self._kept:
             try:
-                tree = ast.parse(content)
+                self._kept[key] = _parsed(content, package, self.package.name)
             except SyntaxError as error:
                 raise UserError(f"{path}: not Python ({error.msg}, line {error.lineno}); undo the last edit") from error
-            self._kept[key] = _Reader(package, self.package.name).read(tree)
             self._changed = True
         self._keys.add(key)
         return self._kept[key]
@@ -204,6 +203,12 @@ class Sources:
         with suppress(OSError, UserError), atomic(self.cache) as path:
             path.write_text(json.dumps(entries), encoding="utf-8")
         self._changed = False
+
+
+@cache
+def _parsed(content: bytes, package: str, own: str) -> Module:
+    """The information read from a file's content, once per process, since costs plan the same files several times."""
+    return _Reader(package, own).read(ast.parse(content))
 
 
 def digest_of_files(folder: str | Path, *names: str) -> str:
