@@ -1,29 +1,37 @@
-"""Print the jobs of a dry run of the workflow as JSON: rule, wildcards, outputs and GPUs of each.
+"""The jobs of a dry run of the workflow: rule, wildcards, outputs and GPUs of each.
 
-Usage: python dag.py REPOSITORY CONFIGFILE...
+Usage: python dag.py REPOSITORY CONFIGFILE... prints them as JSON.
 """
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
-with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
-    workflow = api.workflow(
-        resource_settings=ResourceSettings(cores=1),
-        config_settings=ConfigSettings(configfiles=[Path(file) for file in sys.argv[2:]]),
-        snakefile=Path(sys.argv[1]) / "workflow" / "Snakefile",
-    )
-    workflow.dag(DAGSettings()).execute_workflow(executor="dryrun")
-    jobs = [
-        {
-            "rule": job.rule.name,
-            "wildcards": dict(job.wildcards_dict),
-            "output": list(job.output),
-            "gpu": job.resources.get("gpu", 0),
-        }
-        for job in workflow._workflow.dag.jobs
-    ]
-print(json.dumps(jobs))
+
+def jobs(repository: str | Path, configs: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """The jobs that the configuration files ask for, in the current folder."""
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(configfiles=[Path(file) for file in configs]),
+            snakefile=Path(repository) / "workflow" / "Snakefile",
+        )
+        workflow.dag(DAGSettings()).execute_workflow(executor="dryrun")
+        return [
+            {
+                "rule": job.rule.name,
+                "wildcards": dict(job.wildcards_dict),
+                "output": list(job.output),
+                "gpu": job.resources.get("gpu", 0),
+            }
+            for job in workflow._workflow.dag.jobs
+        ]
+
+
+if __name__ == "__main__":
+    print(json.dumps(jobs(sys.argv[1], sys.argv[2:])))

@@ -6,8 +6,6 @@ import copy
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.edm.text import FrozenText, PretrainedT5, build_text, prompt_of, unique_bank
-from tests.helpers import tiny
+from tests.helpers import fresh, tiny
 
 VOCABULARY = ["<pad>", "</s>", "<unk>", "▁", "▁Bass", ",", "▁Drums", "▁Piano"]
 LENGTH = 8
@@ -149,13 +147,11 @@ try:
 except UserError as error:
     print(error)
 """
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
-        environment.pop(name, None)
+    unset = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     stored = tmp_path / "stored.safetensors"
-    result = subprocess.run(
-        [sys.executable, "-c", code, stored], env=environment, capture_output=True, text=True, timeout=1200
-    )
+    result = fresh.run(code, stored, cwd=tmp_path, environment=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == (
         "text encoder 't5-small' is not in the Hugging Face cache, and HF_HUB_OFFLINE is set; run `hf download "

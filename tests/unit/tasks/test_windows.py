@@ -202,7 +202,7 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
     assert set(texts) == {"Piano", "Drums", "Bass", "Bass, Drums", "Bass, Piano", "Drums, Piano", None}
 
 
-@pytest.mark.parametrize("batching", [{"max_batch": 1}, {"max_batch": 6, "fixed_batch": True}])
+@pytest.mark.parametrize("batching", [{"max_batch": 1}, {"max_batch": 3, "fixed_batch": True}])
 @pytest.mark.parametrize(
     "task",
     ["separate", "project", "extract", "mean", "generate", "couple", "sequence", "accompany", "condition", "sample"],
@@ -210,7 +210,7 @@ def test_joint_prompts_follow_the_order_of_training(pipe):
 def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
     """Bit for bit, with a real network: alone, in a batch, in another order."""
     pipe = opened(folder, device="cpu", precision="float32", **batching)
-    y = torch.from_numpy(noise(8, 1, pipe.model.window))
+    y = torch.from_numpy(noise(4, 1, pipe.model.window))
     gamma = {"gamma_x": lambda s: 2 * s, "gamma_y": lambda s: 2 * s}
 
     def run(items):
@@ -240,10 +240,9 @@ def test_an_item_depends_on_its_own_seed_alone(folder, task, batching):
             return pipe.accompany_conditioned_windows(x.unsqueeze(1), ["Bass"], LABELS[1:], solver=QUICK, **options)[0]
         return pipe.sample_windows(["Bass"] * len(x), solver=QUICK2, **options)
 
-    together = run(range(8))
-    assert torch.equal(run(range(7, -1, -1)).flip(0), together)
-    for i in (0, 5):
-        assert torch.equal(run([i])[0], together[i])
+    together = run(range(4))
+    assert torch.equal(run(range(3, -1, -1)).flip(0), together)
+    assert torch.equal(run([2])[0], together[2])
     assert not torch.equal(together[0], together[1])
 
 
