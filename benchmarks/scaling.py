@@ -149,7 +149,7 @@ def planned(changes: str) -> list[costing.Job]:
 def work() -> list[str]:
     """The counted work of each table and figure; needs no torch."""
     given = costing.given_costs(list(Study(resolved()).systems), ["1"])
-    found = costing.estimate([CONFIG], given, results=ROOT / "none")
+    found = costing.estimate([CONFIG], given, results=ROOT / "none", planned=planned("{}"))
     rows = []
     for part in found.parts:
         counts = [f"{value:,}" if value else "" for value in (part.jobs, part.evaluations, part.steps)]

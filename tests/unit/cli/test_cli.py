@@ -332,16 +332,16 @@ def test_a_signal_in_the_work_leaves_nothing_half(model, song, tmp_path, number,
 
 
 def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatch, capsys):
-    """A disk of 64 kB, whose size is not known beforehand."""
+    """A disk of 16 kB, whose size is not known beforehand."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False, capture_output=True
     ).returncode:
         pytest.skip("no disk can be mounted here")
     try:
         long = tmp_path / "long.wav"
-        samples = np.random.default_rng(0).normal(scale=0.05, size=(1, 8000)).astype(np.float32)
+        samples = np.random.default_rng(0).normal(scale=0.05, size=(1, 2000)).astype(np.float32)
         write(long, Audio(samples, 8000))
         monkeypatch.setattr("gmsdi.batch.require_space", lambda *_, **__: None)
         words = ["--model", model, "--steps", "8", "--precision", "float32", "--out", str(disk)]
@@ -349,7 +349,7 @@ def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatc
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
         assert "free space" in line or "is the disk full" in line
         assert os.listdir(disk) == []
-        assert main(["generate", "--seconds", "1", *words, "--steps", "12", "--w", "0.5"]) == 1
+        assert main(["generate", "--seconds", "0.25", *words, "--steps", "12", "--w", "0.5"]) == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
         assert "free space" in line or "is the disk full" in line
         assert os.listdir(disk) == []

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_operations_and_hours_are_those_of_the_networks():
     assert math.isclose(days[0], seconds / 86400, rel_tol=0.01)
 
 
+@cache
 def counted():
     jobs = cost.jobs([scaling.CONFIG])
     sizes, _ = cost.sizes_of(Study(scaling.resolved()), jobs, results=Path("nowhere"))
