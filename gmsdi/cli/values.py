@@ -9,13 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gmsdi
 from gmsdi.errors import UserError
-from gmsdi.types import Labels, file_names
+from gmsdi.types import file_names
 
 if TYPE_CHECKING:
     from gmsdi.io.audio import Source
     from gmsdi.models.protocol import Model as AnyModel
+    from gmsdi.models.protocol import Outline
+    from gmsdi.models.registry import Named
     from gmsdi.sampling.solver import Guidance, Solver
 
 SPREADING = ("--stems", "--rest", "--given", "--groups")
@@ -74,15 +75,21 @@ def labels_known(model: str) -> bool:
     return registry.config_of(model) is not None
 
 
-def labels_of(model: str, device: tuple[str, str]) -> tuple[Labels, AnyModel | None]:
-    """The labels of a model; and the model itself, if it had to be loaded to know them."""
-    from gmsdi.models import registry
+def known_of(model: str, device: tuple[str, str]) -> tuple[Outline | AnyModel, Named | AnyModel]:
+    """What is known of a model, and the model to work with: opened only if it says nothing of itself before.
 
-    config = registry.config_of(model)
-    if config is not None:
-        return Labels(config.get("labels") or ()), None
-    opened = gmsdi.load(model, device=device[0], precision=device[1])
-    return Labels(opened.labels), opened
+    Args:
+        model: its name.
+        device: and precision.
+    """
+    from gmsdi.models.registry import Named
+
+    named = Named(model, *device)
+    outline = named.outline()
+    if outline is not None:
+        return outline, named
+    opened = named.opened()
+    return opened, opened
 
 
 def listed(names: Sequence[str] | None) -> list[str] | None:

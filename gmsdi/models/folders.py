@@ -28,14 +28,18 @@ Result = TypeVar("Result")
 AnyModel = TypeVar("AnyModel", bound=TrainableModel)
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
+def read_config(folder: str | Path, *, weights: bool = True) -> dict[str, Any]:
     """Read the configuration of a model folder.
+
+    Args:
+        folder: the model folder.
+        weights: whether the weights have to be there, too.
 
     Raises:
         UserError: if a file is missing, or is not a configuration.
     """
     folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
+    for name in (CONFIG, WEIGHTS) if weights else (CONFIG,):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no {name} there; a model is a folder with {CONFIG} and {WEIGHTS}")
     config = described(folder, lambda: json.loads((folder / CONFIG).read_text()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
@@ -288,9 +288,9 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
         )
     if config["kind"] in CLAPS:
         return _build_clap(config, prompts)
-    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+    from transformers import T5Config, T5EncoderModel
 
-    tokenizer = ByT5Tokenizer(extra_ids=0)
+    tokenizer = _bytes()
     t5 = T5Config(
         vocab_size=len(tokenizer),
         d_model=config["features"],
@@ -301,6 +301,29 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
         dropout_rate=0.0,
     )
     return T5Text(T5EncoderModel(t5), tokenizer, max_length=config["max_length"])
+
+
+def require_prompts(config: Mapping[str, Any], texts: Sequence[str]) -> None:
+    """Refuse prompts that the text encoder of a configuration cannot take, without building it.
+
+    Of an encoder whose tokenizer is a file, nothing can be said.
+
+    Args:
+        config: see `build_text`.
+        texts: the prompts.
+
+    Raises:
+        UserError: if one has too many tokens.
+    """
+    if config["kind"] not in ("none", "t5", *CLAPS):
+        tokenize(_bytes(), texts, config["max_length"])
+
+
+def _bytes() -> Any:
+    """The tokenizer of `kind: tiny`."""
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer(extra_ids=0)
 
 
 def write_clap_prompts(text: dict[str, Any], file: Path, labels: Sequence[str]) -> None:
