@@ -39,7 +39,12 @@ def positive(name: str, gamma: Gamma) -> Gamma:
 def pull(gamma: Gamma, sigma: float) -> float:
     """σ/γ², the factor of a likelihood term in derivative form; 0 for γ = ∞."""
     value = gamma(sigma) if callable(gamma) else gamma
-    return 0.0 if math.isinf(value) else sigma / value**2
+    try:
+        return 0.0 if math.isinf(value) else sigma / value**2
+    except OverflowError:
+        return 0.0
+    except ZeroDivisionError:  # γ² is too small for a number
+        return math.inf
 
 
 def natural_gamma(sources: int) -> Gamma:
@@ -181,7 +186,7 @@ def _growing(coupling: Coupling, sigmas: Sequence[float], step: Step | None) -> 
             growth = 1 - (sigma - sigma_next) * coupling(sigma)
         else:
             growth = step(lambda e, s: coupling(s) * e, 1.0, [sigma, sigma_next])
-        if growth <= -1 or growth > 1 + 1e-9:
+        if not -1 < growth <= 1 + 1e-9:  # or is none
             return i, growth
     return None
 

@@ -66,6 +66,17 @@ class Labels(tuple[str, ...]):
             raise UserError(f"stems {', '.join(names)}: each can be named once")
         return names
 
+    def others(self, given: Iterable[str]) -> list[str]:
+        """The labels that are not given.
+
+        Raises:
+            UserError: if all of them are.
+        """
+        found = [label for label in self if label not in set(given)]
+        if self and not found:
+            raise UserError(f"all stems that the model knows are given, {', '.join(self)}; name those to generate")
+        return found
+
     def spelled(self, stems: str | Iterable[str]) -> list[str]:
         """Labels as the model writes them, whatever their case; other texts as they are.
 

@@ -37,7 +37,7 @@ def generate(
         typer.Option(
             help="total (Eq. 10), or beyond the paper: extracted (a mixture that is then separated) or sequential (one "
             "stem after the other).",
-            show_default="extracted; total if --groups, --gamma-x, --gamma-y or --noise is given",
+            show_default="extracted; of one stem, sequential; total with --groups, --gamma-x, --gamma-y or --noise",
         ),
     ] = None,
     groups: Annotated[
@@ -144,7 +144,7 @@ def accompany(
     files = dict(zip(labels.spelled(pairs), sources, strict=True))
     if len(files) < len(given):
         raise UserError(f"--given names one stem twice ({', '.join(pairs)}); give each once")
-    chosen = labels.chosen(listed(stems) or [x for x in labels if x not in files], at_least=1)
+    chosen = labels.chosen(listed(stems) or labels.others(files), at_least=1)
     require_place(chosen, out, format, bits, list(files.values()))
     with bar("accompany") as progress:
         result = songs.accompany(

@@ -33,7 +33,7 @@ from gmsdi.cli.options import (
     Steps,
     Strength,
 )
-from gmsdi.cli.output import Bars, say
+from gmsdi.cli.output import Bars, echo, say
 from gmsdi.cli.values import known_of, labels_known, listed, pairs_of
 from gmsdi.errors import UserError
 from gmsdi.types import Labels
@@ -240,8 +240,7 @@ def _songs(
         typer.echo(dumps(report, indent=1, default=str))
     else:
         for outcome in outcomes:
-            for file in outcome.files.values() if outcome.status == "done" else ():
-                typer.echo(file)
+            echo(outcome.files.values() if outcome.status == "done" else ())
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         error = str(outcome.error)

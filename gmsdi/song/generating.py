@@ -12,7 +12,7 @@ import torch
 from gmsdi import level, tasks
 from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, natural_gamma, require_share
-from gmsdi.io.audio import Source, as_source, rounded
+from gmsdi.io.audio import Audio, Source, as_source, rounded
 from gmsdi.presets import Preset, preset_of
 from gmsdi.sampling.noise import require_seed
 from gmsdi.sampling.session import Batch, require_range
@@ -66,7 +66,7 @@ def generate(
         method: "total" (Eq. 10 and 11), or beyond the paper "extracted" (`tasks.generate_extracted`, consistent, with
             the other settings of the model's best preset) or "sequential" (`tasks.generate_sequential`). None is
             "total" if `groups`, `gamma_x`, `gamma_y` or `noise` is given, otherwise "extracted", whose mixture is the
-            most like real music.
+            most like real music, or of one stem "sequential".
         groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
         seconds: length; None means the model's window.
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
@@ -91,34 +91,40 @@ def generate(
         require_seconds(seconds, "seconds")
     require_seed(seed)
     coupled = groups is not None or gamma_x is not None or gamma_y != math.inf or noise != "independent"
-    method = method or ("total" if coupled else "extracted")
-    if method not in get_args(GenerationMethod):
+    if method is None and coupled:
+        method = "total"
+    if method is not None and method not in get_args(GenerationMethod):
         raise UserError(f"method is {method!r}; choose {', '.join(get_args(GenerationMethod))}")
     if method != "total" and coupled:
         raise UserError(f"groups, gamma_x, gamma_y and noise belong to method total, not to {method}; choose one")
     if noise not in get_args(TotalNoise):
         raise UserError(f"noise is {noise!r}; choose {' or '.join(get_args(TotalNoise))}")
 
-    def decided(known: Known) -> tuple[list[str], list[list[str]] | None, int, dict[str, str], Preset]:
+    def decided(
+        known: Known,
+    ) -> tuple[list[str], GenerationMethod, list[list[str]] | None, int, dict[str, str], Preset]:
         own, rate = Labels(known.labels), known.sample_rate
         labels = own.chosen(stems, at_least=1)
+        how = method or ("extracted" if len(labels) > 1 else "sequential")
+        if how == "extracted" and len(labels) == 1:
+            raise UserError(f"method extracted takes at least 2 stems, not {labels[0]} alone; choose sequential")
         joint = None if groups is None else [own.spelled(group) for group in groups]
         if joint is not None:
             Labels(labels).indices(joint)
         told, best = own.negatives(negatives, labels), preset_of(known, "best").changed(solver=separation_solver)
         require_range(solver, known.sigma_range)
-        if method == "total":
+        if how == "total":
             _check_gammas(len(joint or labels), gamma_x, gamma_y, solver)
-        if method == "extracted":
+        if how == "extracted":
             require_range(best.solver, known.sigma_range)
             if negatives is None:
                 told = {label: text for label, text in best.negatives.items() if label in labels}
         samples = known.window if seconds is None else max(1, round(seconds * rate))
         require_room(known, len(labels) + 1, samples, f"{samples / rate:.4g} s of {len(labels)} stems")
         require_prompts(known, [own.join(labels).text, *labels, *told.values()])
-        return labels, joint, samples, told, best
+        return labels, how, joint, samples, told, best
 
-    opened, (labels, joint, samples, told, best) = opened_after(model, decided)
+    opened, (labels, how, joint, samples, told, best) = opened_after(model, decided)
     session = session_of(opened, solver, guidance, batch)
     common: dict[str, Any] = {
         "seeds": [seed],
@@ -126,9 +132,9 @@ def generate(
         "length": session.padded(samples),
         "progress": progress,
     }
-    if method == "sequential":
+    if how == "sequential":
         generated, _ = tasks.generate_sequential(session, labels, **common)
-    elif method == "extracted":
+    elif how == "extracted":
         generated, _ = tasks.generate_extracted(
             session,
             labels,
@@ -222,12 +228,14 @@ def accompany(
     if given_noise is not None and given_noise not in get_args(GivenNoise):
         raise UserError(f"given_noise is {given_noise!r}; choose {', '.join(get_args(GivenNoise))}")
 
-    def decided(known: Known) -> tuple[dict[str, Source], list[str], dict[str, str]]:
+    whole = [source.whole() for source in sources.values()]
+
+    def decided(known: Known) -> tuple[dict[str, Audio], list[str], dict[str, str]]:
         own = Labels(known.labels)
-        heard = dict(zip(own.spelled(sources), sources.values(), strict=True))
+        heard = dict(zip(own.spelled(sources), whole, strict=True))
         if len(heard) < len(given):
             raise UserError(f"given stems {', '.join(given)}: each can be given once")
-        labels = own.chosen([x for x in own if x not in heard] if stems is None else stems, at_least=1)
+        labels = own.chosen(own.others(heard) if stems is None else stems, at_least=1)
         if twice := set(labels) & set(heard):
             raise UserError(f"stem {min(twice)!r} is both given and to be generated; leave it out of one")
         told = own.negatives(negatives, [*heard, *labels])
@@ -243,21 +251,20 @@ def accompany(
         require_prompts(known, [own.join([*heard, *labels]).text, *heard, *labels, *told.values()])
         return heard, labels, told
 
-    opened, (sources, labels, told) = opened_after(model, decided)
+    opened, (audios, labels, told) = opened_after(model, decided)
     session = session_of(opened, solver, guidance, batch)
-    audios = {label: source.whole() for label, source in sources.items()}
     heard = np.stack([at_model_rate(session, audio) for audio in audios.values()])
-    whole = torch.from_numpy(heard)[None]
+    given_stems = torch.from_numpy(heard)[None]
     common: dict[str, Any] = {"seeds": [seed], "negatives": told, "progress": progress}
     if share is not None:
         generated, _ = tasks.accompany_conditioned(
-            session, whole, list(audios), labels, share=share, gamma_x=gamma_x, **common
+            session, given_stems, list(audios), labels, share=share, gamma_x=gamma_x, **common
         )
     else:
         natural = natural_gamma(len(labels))
         generated, _ = tasks.accompany(
             session,
-            whole,
+            given_stems,
             list(audios),
             labels,
             gamma_x=natural if gamma_x is None else gamma_x,
@@ -270,7 +277,7 @@ def accompany(
     found = {
         label: at_rate_of(session, reference, part) for label, part in zip(labels, generated[0].numpy(), strict=True)
     }
-    (heard_level,) = level.levels_of(whole.sum(dim=1), session.model.sample_rate)
+    (heard_level,) = level.levels_of(given_stems.sum(dim=1), session.model.sample_rate)
     known = session.level
     require_plausible(found, None if known is None else heard_level if heard_level >= level.SILENCE else known)
     parts = {label: rounded(part) for label, part in found.items()}

@@ -246,6 +246,14 @@ TONE = np.sin(np.arange(800)) / 4
         (["extract", "SONG", "--stems", "a b", "a/b"], "a_b"),
         *(([*words, *wrong], says) for words in COMMANDS for wrong, says in WRONG),
         (["extract", "SONG", "--preset", "magic"], "the model has best, fast"),
+        (["separate", "SONG", "--stems", "--residual"], "--stems is followed by --residual"),
+        (["separate", "SONG", "--preset", "--json"], "--preset is followed by --json"),
+        (["accompany", "--given", "--out", "x"], "--given is followed by --out"),
+        (["separate", "a\nb.wav"], r"a\nb.wav: no such audio file"),
+        (["accompany", "--given", "bass=SONG", "drums=SONG", "piano=SONG"], "name those to generate"),
+        (["generate", "--stems", "bass", "--method", "extracted"], "choose sequential"),
+        (["generate", "--gamma-x", "1e-300"], "unstable"),
+        (["generate", "--gamma-y", "1e-200*sigma"], "unstable"),
         (["generate", "--noise", "magic"], "choose independent or coupled"),
         (["generate", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
         (["accompany", "--given", "bass=SONG", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
@@ -287,6 +295,22 @@ def test_a_model_that_is_named_is_not_loaded_for_what_cannot_be(model, call, say
     monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     with pytest.raises(UserError, match=says):
         call(model)
+
+
+def test_names_that_are_no_text_or_begin_like_an_option(model, song, tmp_path, capfdbinary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (b"caf\xe9.wav", b"-dash.wav"):
+        shutil.copy(song, os.path.join(os.fsencode(tmp_path), name))
+    words = ["--stems", "bass", "--model", model, "--steps", "6", "--precision", "float32", "--out", "out"]
+    assert main(["extract", os.fsdecode(b"caf\xe9.wav"), *words]) == 0
+    assert capfdbinary.readouterr().out == b"out/caf\xe9/bass.wav\n"
+    assert main(["extract", "-dash.wav", *words]) == 1
+    assert b"gmsdi: -dash.wav: a file whose name begins like an option; write ./-dash.wav\n" in (
+        capfdbinary.readouterr().err
+    )
+    assert main(["extract", *words, "--", "-dash.wav"]) == 0
+    assert main(["generate", "--stems", "bass", "--seconds", "0.1", *words[2:]]) == 0
+    assert sorted(os.listdir("out")) == sorted(["-dash", os.fsdecode(b"caf\xe9"), "bass.wav", "mixture.wav"])
 
 
 @pytest.mark.parametrize("words", [["separate"], ["generate", "--stems"], ["generate", "--seed", str(2**64)]])
