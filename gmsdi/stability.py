@@ -31,8 +31,8 @@ LOST = 1000.0
 
 def positive(name: str, gamma: Gamma) -> Gamma:
     """Check that γ is positive, unless it is a function of σ, and return it."""
-    if not callable(gamma) and not gamma > 0:
-        raise UserError(f"{name} is {gamma}; it must be positive (inf drops the term)")
+    if not callable(gamma) and not (_is_number(gamma) and gamma > 0):
+        raise UserError(f"{name} is {gamma!r}; it must be positive (inf drops the term), or a function of sigma")
     return gamma
 
 

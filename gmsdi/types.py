@@ -86,6 +86,8 @@ class Labels(tuple[str, ...]):
             UserError: if one is empty, or no text.
         """
         own = {label.lower(): label for label in self}
+        if not isinstance(stems, Iterable):
+            raise UserError(f"stems are {stems!r}; they must be labels such as 'Bass'")
         names = stems.split(",") if isinstance(stems, str) else list(stems)
         for name in names:
             if not isinstance(name, str) or not name.strip():
@@ -98,6 +100,8 @@ class Labels(tuple[str, ...]):
         Raises:
             UserError: if one is for none of these stems, or a stem has two.
         """
+        if not isinstance(negatives or {}, Mapping) or not all(isinstance(x, str) for x in (negatives or {}).values()):
+            raise UserError(f"negatives are {negatives!r}; they must be a mapping of labels to texts")
         found = dict(zip(self.spelled(negatives or {}), (negatives or {}).values(), strict=True))
         if len(found) < len(negatives or {}):
             raise UserError(f"negative texts for {', '.join(negatives or {})}: a stem is named twice; give each one")

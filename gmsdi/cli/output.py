@@ -77,5 +77,10 @@ class Bars(ExitStack):
 
 def echo(files: Iterable[str | Path]) -> None:
     """Print the names of files, one a line, in the bytes that they have."""
-    for file in files:
-        typer.echo(os.fsencode(file))
+    for file in map(str, files):
+        try:
+            file.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            typer.echo(os.fsencode(file))
+        else:
+            typer.echo(file)

@@ -205,8 +205,8 @@ def require_share(share: float) -> None:
     Raises:
         UserError: if it is out of range.
     """
-    if not 0 <= share <= 1:
-        raise UserError(f"share is {share}; it must be between 0 (the accompaniment alone) and 1 (the whole mixture)")
+    if not (isinstance(share, int | float) and 0 <= share <= 1):
+        raise UserError(f"share is {share!r}; it must be between 0 (the accompaniment alone) and 1 (the whole mixture)")
 
 
 class Copies:

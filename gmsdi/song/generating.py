@@ -17,6 +17,7 @@ from gmsdi.presets import Preset, preset_of
 from gmsdi.sampling.noise import require_seed
 from gmsdi.sampling.session import Batch, require_range
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.settings import require_kinds
 from gmsdi.song.separating import shared_out, wiener_of
 from gmsdi.song.signals import (
     AnyModel,
@@ -90,6 +91,9 @@ def generate(
     if seconds is not None:
         require_seconds(seconds, "seconds")
     require_seed(seed)
+    require_kinds(
+        solver=(solver, Solver), guidance=(guidance, Guidance), batch=(batch, Batch), groups=(groups, Sequence)
+    )
     coupled = groups is not None or gamma_x is not None or gamma_y != math.inf or noise != "independent"
     if method is None and coupled:
         method = "total"
@@ -215,12 +219,15 @@ def accompany(
     """
     if not given:
         raise UserError("no stem is given; to generate all of them use generate")
+    if not isinstance(given, Mapping):
+        raise UserError("given stems come as a mapping of labels to audio, such as {'Bass': 'bass.wav'}")
     sources = {label: as_source(source, sample_rate, label) for label, source in given.items()}
     reference = _alike(sources)
     require_seed(seed)
+    require_kinds(solver=(solver, Solver), guidance=(guidance, Guidance), batch=(batch, Batch))
     for name, value in (("alpha", alpha), ("beta", beta)):
-        if not math.isfinite(value):
-            raise UserError(f"{name} is {value}; it must be a number")
+        if not (isinstance(value, int | float) and math.isfinite(value)):
+            raise UserError(f"{name} is {value!r}; it must be a number")
     if share is not None:
         if gamma_y is not None or given_noise is not None or (alpha, beta) != (1.0, 1.0):
             raise UserError("gamma_y, alpha, beta and given_noise belong to Eq. 12, share takes its place; choose one")

@@ -15,6 +15,7 @@ from gmsdi.presets import METHODS, Method, Preset, preset_of
 from gmsdi.sampling.noise import require_seed
 from gmsdi.sampling.session import Batch, Session, require_range
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.settings import require_kinds
 from gmsdi.song.blocks import BLOCK, Separation
 from gmsdi.song.signals import (
     AnyModel,
@@ -85,6 +86,10 @@ def separation(
     """
     require_seconds(block, "block")
     require_seed(seed)
+    require_kinds(
+        solver=(solver, Solver), guidance=(guidance, Guidance), average=(average, Average), wiener=(wiener, Wiener),
+        batch=(batch, Batch), preset=(preset, str | Preset), consistent=(consistent, bool | ShareOut),
+    )  # fmt: skip
     if constrained is not None and method is None and preset is None:
         method = "separator"
     names = {"separator": "paper-separator", "projected": "projected"}

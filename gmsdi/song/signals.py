@@ -49,7 +49,10 @@ def opened_after(model: AnyModel, check: Callable[[Known], Checked]) -> tuple[Mo
         if (outline := model.outline()) is not None:
             check(outline)
         model = model.opened()
-    return model, check(model.model if isinstance(model, Session) else model)
+    inner = model.model if isinstance(model, Session) else model
+    if not isinstance(inner, Model):
+        raise UserError(f"the model is {model!r}; give a name, a folder, or a model (gmsdi.models.protocol)")
+    return model, check(inner)
 
 
 def session_of(opened: Model | Session, solver: Solver, guidance: Guidance, batch: Batch | None) -> Session:
