@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from gmsdi.errors import UserError
-from gmsdi.models.protocol import Model, Traits
+from gmsdi.models.protocol import Model, Outline, Traits
 from gmsdi.sampling.solver import Guidance, Solver, changed
 from gmsdi.settings import Flag, Share, Steps, check
 
@@ -104,7 +104,7 @@ class Preset:
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
-def presets_of(model: Model) -> dict[str, Preset]:
+def presets_of(model: Model | Outline) -> dict[str, Preset]:
     """The presets of a model: the bundled model's, with its own.
 
     Raises:
@@ -148,7 +148,7 @@ def _bundled() -> dict[str, Any]:
     return found
 
 
-def preset_of(model: Model, name: str | Preset) -> Preset:
+def preset_of(model: Model | Outline, name: str | Preset) -> Preset:
     """A model's preset by its name.
 
     Raises:

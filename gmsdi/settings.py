@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, TypeAlias, get_type_hints
 
 from gmsdi.errors import UserError
@@ -117,6 +118,20 @@ Share: TypeAlias = Annotated[float, Bounded(ge=0, le=1)]
 Decay: TypeAlias = Annotated[float, Bounded(ge=0, lt=1)]
 Level: TypeAlias = Annotated[float, Bounded(infinite=True, ge=0)]
 """A noise level; as a bound it may be infinite."""
+
+
+def require_kinds(**given: tuple[Any, type | UnionType]) -> None:
+    """Refuse arguments that are not of their class; None passes.
+
+    Args:
+        given: each argument's value and class, by its name.
+
+    Raises:
+        UserError: for the first of another class.
+    """
+    for name, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise UserError(f"{name} is {value!r}; it must be a {getattr(kind, '__name__', kind)}")
 
 
 def check(settings: Any, what: str) -> None:

@@ -31,15 +31,20 @@ LOST = 1000.0
 
 def positive(name: str, gamma: Gamma) -> Gamma:
     """Check that γ is positive, unless it is a function of σ, and return it."""
-    if not callable(gamma) and not gamma > 0:
-        raise UserError(f"{name} is {gamma}; it must be positive (inf drops the term)")
+    if not callable(gamma) and not (_is_number(gamma) and gamma > 0):
+        raise UserError(f"{name} is {gamma!r}; it must be positive (inf drops the term), or a function of sigma")
     return gamma
 
 
 def pull(gamma: Gamma, sigma: float) -> float:
     """σ/γ², the factor of a likelihood term in derivative form; 0 for γ = ∞."""
     value = gamma(sigma) if callable(gamma) else gamma
-    return 0.0 if math.isinf(value) else sigma / value**2
+    try:
+        return 0.0 if math.isinf(value) else sigma / value**2
+    except OverflowError:
+        return 0.0
+    except ZeroDivisionError:  # γ² is too small for a number
+        return math.inf
 
 
 def natural_gamma(sources: int) -> Gamma:
@@ -181,7 +186,7 @@ def _growing(coupling: Coupling, sigmas: Sequence[float], step: Step | None) -> 
             growth = 1 - (sigma - sigma_next) * coupling(sigma)
         else:
             growth = step(lambda e, s: coupling(s) * e, 1.0, [sigma, sigma_next])
-        if growth <= -1 or growth > 1 + 1e-9:
+        if not -1 < growth <= 1 + 1e-9:  # or is none
             return i, growth
     return None
 

@@ -66,6 +66,17 @@ class Labels(tuple[str, ...]):
             raise UserError(f"stems {', '.join(names)}: each can be named once")
         return names
 
+    def others(self, given: Iterable[str]) -> list[str]:
+        """The labels that are not given.
+
+        Raises:
+            UserError: if all of them are.
+        """
+        found = [label for label in self if label not in set(given)]
+        if self and not found:
+            raise UserError(f"all stems that the model knows are given, {', '.join(self)}; name those to generate")
+        return found
+
     def spelled(self, stems: str | Iterable[str]) -> list[str]:
         """Labels as the model writes them, whatever their case; other texts as they are.
 
@@ -75,6 +86,8 @@ class Labels(tuple[str, ...]):
             UserError: if one is empty, or no text.
         """
         own = {label.lower(): label for label in self}
+        if not isinstance(stems, Iterable):
+            raise UserError(f"stems are {stems!r}; they must be labels such as 'Bass'")
         names = stems.split(",") if isinstance(stems, str) else list(stems)
         for name in names:
             if not isinstance(name, str) or not name.strip():
@@ -87,6 +100,8 @@ class Labels(tuple[str, ...]):
         Raises:
             UserError: if one is for none of these stems, or a stem has two.
         """
+        if not isinstance(negatives or {}, Mapping) or not all(isinstance(x, str) for x in (negatives or {}).values()):
+            raise UserError(f"negatives are {negatives!r}; they must be a mapping of labels to texts")
         found = dict(zip(self.spelled(negatives or {}), (negatives or {}).values(), strict=True))
         if len(found) < len(negatives or {}):
             raise UserError(f"negative texts for {', '.join(negatives or {})}: a stem is named twice; give each one")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gmsdi.errors import UserError
+from gmsdi.models.registry import Named
+from gmsdi.presets import presets_of
 
 LOCAL = ["127.0.0.1", "localhost"]
 STATIC = Path(__file__).parent / "static"
@@ -46,6 +48,9 @@ def serve(
     Raises:
         UserError: if gradio is missing, the address is taken, or the model cannot be opened.
     """
+    outline = Named(model, device).outline()
+    if outline is not None:
+        presets_of(outline)
     # Read when gradio is imported.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:

@@ -29,7 +29,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ import gmsdi
 from gmsdi.cli import models, music, songs, study
 from gmsdi.cli.options import Device, Model
 from gmsdi.cli.output import say
-from gmsdi.cli.values import spread
+from gmsdi.cli.values import require_values, spread
 from gmsdi.errors import UserError
 
 app = typer.Typer(
@@ -117,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(), _ended() as ended:
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:
-            app(spread(sys.argv[1:] if arguments is None else arguments), prog_name="gmsdi")
+            words = sys.argv[1:] if arguments is None else arguments
+            require_values(words, _valued(words))
+            app(spread(words), prog_name="gmsdi")
         except UserError as error:
             say(str(error))
             return 1
@@ -130,6 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = end.code if isinstance(end.code, int) else 0
             return 128 + ended[0] if ended and status == 130 else status
     return 0
+
+
+def _valued(words: Sequence[str]) -> set[str]:
+    """The options of the command that take a value."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return {
+        name
+        for option in command.params
+        if option.param_type_name == "option" and not option.is_flag
+        for name in option.opts
+    }
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import gmsdi
 from gmsdi.cli.options import (
     Bits,
     Device,
@@ -24,8 +23,9 @@ from gmsdi.cli.options import (
     Strength,
 )
 from gmsdi.cli.output import bar, echo
-from gmsdi.cli.values import gammas, labels_of, listed, pairs_of, require_place, sampling
+from gmsdi.cli.values import gammas, known_of, listed, pairs_of, require_place, sampling
 from gmsdi.errors import UserError
+from gmsdi.types import Labels
 
 
 def generate(
@@ -37,7 +37,7 @@ def generate(
         typer.Option(
             help="total (Eq. 10), or beyond the paper: extracted (a mixture that is then separated) or sequential (one "
             "stem after the other).",
-            show_default="extracted; total if --groups, --gamma-x, --gamma-y or --noise is given",
+            show_default="extracted; of one stem, sequential; total with --groups, --gamma-x, --gamma-y or --noise",
         ),
     ] = None,
     groups: Annotated[
@@ -76,22 +76,22 @@ def generate(
     settings |= sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative)
     if seconds is not None:
         songs.require_seconds(seconds, "--seconds")
-    labels, opened = labels_of(model, (device, precision))
+    known, named = known_of(model, (device, precision))
+    labels = Labels(known.labels)
     joint = [labels.spelled(group) for group in groups or []]
     # Groups that come without stems say what they are.
     chosen = labels.chosen(listed(stems) or [label for group in joint for label in group] or None, at_least=1)
     made = [", ".join(group) for group in joint] or chosen
     require_place(made, out, format, bits)
-    opened = opened or gmsdi.load(model, device=device, precision=precision)
     with bar("generate") as progress:
         result = songs.generate(
-            opened,
+            named,
             chosen,
             method=method,  # type: ignore[arg-type]  # checked there
             groups=joint or None,
             noise=noise,  # type: ignore[arg-type]
             seconds=seconds,
-            separation_solver=preset_of(opened, "best").changed(steps=steps).solver,
+            separation_solver=preset_of(known, "best").changed(steps=steps).solver,
             progress=progress,
             **settings,
         )
@@ -139,16 +139,16 @@ def accompany(
     settings |= sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative)
     pairs = pairs_of(given, "--given")
     sources = [as_source(path, None) for path in pairs.values()]
-    labels, opened = labels_of(model, (device, precision))
+    known, named = known_of(model, (device, precision))
+    labels = Labels(known.labels)
     files = dict(zip(labels.spelled(pairs), sources, strict=True))
     if len(files) < len(given):
         raise UserError(f"--given names one stem twice ({', '.join(pairs)}); give each once")
-    chosen = labels.chosen(listed(stems) or [x for x in labels if x not in files], at_least=1)
+    chosen = labels.chosen(listed(stems) or labels.others(files), at_least=1)
     require_place(chosen, out, format, bits, list(files.values()))
-    opened = opened or gmsdi.load(model, device=device, precision=precision)
     with bar("accompany") as progress:
         result = songs.accompany(
-            opened,
+            named,
             files,
             chosen,
             alpha=alpha,

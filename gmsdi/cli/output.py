@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """A line for the user, above the progress bars if there are any."""
+    """A line for the user, above the progress bars if there are any; it stays one, whatever names of files hold."""
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     tqdm = sys.modules.get("tqdm")
     if tqdm is None:
         print(f"gmsdi: {text}", file=sys.stderr)
@@ -73,7 +75,12 @@ class Bars(ExitStack):
             self.all.update()
 
 
-def echo(files: Sequence[Path]) -> None:
-    """Print the names of files, one a line."""
-    for file in files:
-        typer.echo(file)
+def echo(files: Iterable[str | Path]) -> None:
+    """Print the names of files, one a line, in the bytes that they have."""
+    for file in map(str, files):
+        try:
+            file.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            typer.echo(os.fsencode(file))
+        else:
+            typer.echo(file)

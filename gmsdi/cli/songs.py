@@ -33,9 +33,10 @@ from gmsdi.cli.options import (
     Steps,
     Strength,
 )
-from gmsdi.cli.output import Bars, say
-from gmsdi.cli.values import labels_known, labels_of, listed, pairs_of
+from gmsdi.cli.output import Bars, echo, say
+from gmsdi.cli.values import known_of, labels_known, listed, pairs_of
 from gmsdi.errors import UserError
+from gmsdi.types import Labels
 
 
 def separate(
@@ -192,7 +193,7 @@ def _songs(
     from gmsdi import batch
     from gmsdi.io.audio import Encoding
     from gmsdi.sampling.solver import Guidance
-    from gmsdi.song import require_extractor, require_seconds, separation
+    from gmsdi.song import require_seconds, separation
 
     # What needs no model is refused before one is opened.
     require_seconds(settings["block"], "--block")
@@ -205,8 +206,8 @@ def _songs(
     told = pairs_of(settings.pop("negatives") or [], "--negative") or None
     if not labels_known(model):  # before a download: that the songs and places can be used
         batch.plan(paths, listed(stems) or ["stem"], **places, unusable=lambda *_: None)
-    labels, opened = labels_of(model, device)
-    wanted = labels.chosen(listed(stems), at_least=1)
+    known, named = known_of(model, device)
+    wanted = Labels(known.labels).chosen(listed(stems), at_least=1)
     if not extracting and not rest and rest is not None and len(wanted) == 1:
         raise UserError(
             f"the song consists of {wanted[0]} alone, but at least 2 stems are needed; name the others, too, or use "
@@ -223,10 +224,8 @@ def _songs(
     jobs = [job for job in jobs if not (skip_existing and job.done)]
     took: dict[str, Any] = {}
     if jobs:
-        opened = opened or gmsdi.load(model, device=device[0], precision=device[1])
-        made = separation(opened, wanted, rest=rest and listed(rest), negatives=told, **settings)
-        if extracting:
-            require_extractor(made.preset)
+        others = rest and listed(rest)
+        made = separation(named, wanted, rest=others, negatives=told, extracting=extracting, **settings)
         took = {"preset": made.preset.name, "settings": made.preset.as_dict(), "runs": made.average.runs}
         with Bars(len(jobs)) as bars:
             outcomes += batch.run(jobs, made, written, at_once=at_once, watch=bars.watch, finished=bars.finished)
@@ -241,8 +240,7 @@ def _songs(
         typer.echo(dumps(report, indent=1, default=str))
     else:
         for outcome in outcomes:
-            for file in outcome.files.values() if outcome.status == "done" else ():
-                typer.echo(file)
+            echo(outcome.files.values() if outcome.status == "done" else ())
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         error = str(outcome.error)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gmsdi
 from gmsdi.errors import UserError
-from gmsdi.types import Labels, file_names
+from gmsdi.types import file_names
 
 if TYPE_CHECKING:
     from gmsdi.io.audio import Source
     from gmsdi.models.protocol import Model as AnyModel
+    from gmsdi.models.protocol import Outline
+    from gmsdi.models.registry import Named
     from gmsdi.sampling.solver import Guidance, Solver
 
 SPREADING = ("--stems", "--rest", "--given", "--groups")
@@ -26,13 +27,18 @@ def spread(words: Sequence[str]) -> list[str]:
     """Repeat an option of `SPREADING` before each value that follows it; songs and folders are not labels.
 
     Raises:
-        UserError: if a word is empty, such as an unset shell variable in quotes.
+        UserError: if a word is empty, such as an unset shell variable in quotes; or one is a file whose name begins
+            like an option.
     """
+    ended = False
     for before, word in zip(["gmsdi", *words], words, strict=False):
+        ended = ended or word == "--"
         name, sign, value = word.partition("=")
         valued = bool(sign) and name.startswith("--")
         if not (value if valued else word).strip():
             raise UserError(f"an empty value after {name if valued else before}; give one, or leave it out")
+        if word.startswith("-") and len(word) > 1 and not ended and os.path.isfile(word):
+            raise UserError(f"{word}: a file whose name begins like an option; write ./{word}")
     result: list[str] = []
     option: str | None = None
     values = 0
@@ -50,6 +56,23 @@ def spread(words: Sequence[str]) -> list[str]:
         else:
             result.append(word)
     return result[:-1]
+
+
+def require_values(words: Sequence[str], valued: Collection[str]) -> None:
+    """Refuse an option without its value, which would take the next option for it.
+
+    Args:
+        words: of the command line.
+        valued: options that take a value.
+
+    Raises:
+        UserError: if there is one.
+    """
+    for before, word in pairwise(words):
+        if before == "--":
+            break
+        if before in valued and word.startswith("--"):
+            raise UserError(f"{before} is followed by {word}, not by a value; give one, or leave {before} out")
 
 
 def _is_song(word: str, words: Sequence[str]) -> bool:
@@ -74,15 +97,21 @@ def labels_known(model: str) -> bool:
     return registry.config_of(model) is not None
 
 
-def labels_of(model: str, device: tuple[str, str]) -> tuple[Labels, AnyModel | None]:
-    """The labels of a model; and the model itself, if it had to be loaded to know them."""
-    from gmsdi.models import registry
+def known_of(model: str, device: tuple[str, str]) -> tuple[Outline | AnyModel, Named | AnyModel]:
+    """What is known of a model, and the model to work with: opened only if it says nothing of itself before.
 
-    config = registry.config_of(model)
-    if config is not None:
-        return Labels(config.get("labels") or ()), None
-    opened = gmsdi.load(model, device=device[0], precision=device[1])
-    return Labels(opened.labels), opened
+    Args:
+        model: its name.
+        device: and precision.
+    """
+    from gmsdi.models.registry import Named
+
+    named = Named(model, *device)
+    outline = named.outline()
+    if outline is not None:
+        return outline, named
+    opened = named.opened()
+    return opened, opened
 
 
 def listed(names: Sequence[str] | None) -> list[str] | None:

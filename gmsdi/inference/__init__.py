@@ -39,7 +39,7 @@ noise of the given sources is drawn anew in every step (see `Partial`).
 """
 
 from gmsdi.inference.base import Consistency, Derivative, Guided, Join, Noise, Prompts, project
-from gmsdi.inference.beyond import Conditioned, Copies, Projected
+from gmsdi.inference.beyond import Conditioned, Copies, Projected, require_share
 from gmsdi.inference.generation import Partial, Single, Total
 from gmsdi.inference.separation import Extractor, Separator
 from gmsdi.inference.wiener import ShareOut, Wiener
@@ -76,6 +76,7 @@ __all__ = [
     "partial",
     "project",
     "projected",
+    "require_share",
     "separator",
     "single",
     "total",

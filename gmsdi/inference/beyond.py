@@ -159,10 +159,7 @@ class Conditioned(Derivative):
         space: Space = WAVEFORM,
     ) -> None:
         known, items = with_given(given, given_prompts, prompts)
-        if not 0 <= share <= 1:
-            raise UserError(
-                f"share is {share}; it must be between 0 (the accompaniment alone) and 1 (the whole mixture)"
-            )
+        require_share(share)
         if lags is not None and lags < 0:
             raise UserError(f"lags is {lags}; it must be a number of samples, or None")
         self.model, self.space = model, space
@@ -200,6 +197,16 @@ class Conditioned(Derivative):
     def coupling(self, sigma: float) -> float:
         """λ(σ) of e = z − Σ_J x, see `Total.coupling`."""
         return coupling_of(sigma, self.rows - 1, self.gamma_x)
+
+
+def require_share(share: float) -> None:
+    """Refuse a weight of the whole mixture that is none, see `Conditioned`.
+
+    Raises:
+        UserError: if it is out of range.
+    """
+    if not (isinstance(share, int | float) and 0 <= share <= 1):
+        raise UserError(f"share is {share!r}; it must be between 0 (the accompaniment alone) and 1 (the whole mixture)")
 
 
 class Copies:

@@ -7,21 +7,28 @@ import torch
 from gmsdi.errors import UserError
 
 
-def resolve_device(device: str) -> str:
-    """Check a device name and resolve "auto": CUDA if there is one, else Apple's MPS, else the CPU.
+def devices() -> list[str]:
+    """The devices that exist here, the one that "auto" takes first."""
+    cuda = [f"cuda:{k}" for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*(["cuda"] if len(cuda) == 1 else cuda), *mps, "cpu"]
+
+
+def resolve_device(device: str | torch.device) -> str:
+    """Check a device by computing on it, and resolve "auto": CUDA if there is one, else Apple's MPS, else the CPU.
 
     Raises:
         UserError: if it cannot be used here.
     """
     if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return devices()[0].partition(":")[0]
+    error: Exception | None = None
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here; choose auto, cuda, mps or cpu") from error
-    return device
+        if isinstance(device, str | torch.device) and torch.zeros(1, device=device).tolist() == [0.0]:
+            return str(device)
+    except (RuntimeError, AssertionError, ImportError) as caught:  # the last of device types that are packages
+        error = caught
+    raise UserError(f"device {device!r} cannot be used here; choose auto or {', '.join(devices())}") from error
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> torch.dtype | None:

@@ -64,7 +64,7 @@ def together(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
         complete = True
     finally:
         for temporary in temporaries:
-            with suppress(NotADirectoryError, PermissionError):
+            with suppress(OSError):  # what has kept the file from being written is told instead
                 _remove(temporary)
         for folder in used:
             _leave(folder, complete)

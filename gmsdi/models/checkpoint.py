@@ -20,7 +20,7 @@ from gmsdi.models import demucs as _demucs  # noqa: F401  # registers its kind, 
 from gmsdi.models.clap import training as _clap  # noqa: F401  # the same
 from gmsdi.models.edm import family
 from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
-from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config
+from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config, require_shapes
 from gmsdi.models.trainable import TrainableModel, builder, kind_of
 
 MIXTURE, STEMS = "mixture", "stems"
@@ -110,6 +110,10 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
     tune_allocator()
     folder = Path(folder)
     config, prompts = read_config(folder), folder / PROMPTS
+    if described(folder, lambda: config.get("text", {}).get("kind")) in ("tiny", "none"):
+        # Without memory first: a size that is a slip of the pen would take all that there is.
+        with torch.device("meta"):
+            require_shapes(described(folder, lambda: build_model(config)), folder)
     model = described(folder, lambda: build_model(config, prompts=prompts if prompts.is_file() else None))
     return fill(model, folder).to(device)
 

@@ -7,7 +7,8 @@ these attributes is a model; it need not derive from these classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -137,9 +138,30 @@ class Traits:
     presets: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, model: Model) -> Traits:
+    def of(cls, model: Model | Outline) -> Traits:
         """The traits of a model."""
         return cls(**{each.name: getattr(model, each.name) for each in fields(cls) if hasattr(model, each.name)})
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a model says of itself before it is opened: enough to refuse a task that it cannot do.
+
+    It has the attributes of `Model` and `Traits` that need no weights; see there.
+
+    Attributes:
+        require_prompts: raises a `UserError` for texts that the model cannot take, as far as can be told.
+    """
+
+    sample_rate: int
+    channels: int
+    window: int
+    labels: Sequence[str] = ()
+    sigma_range: tuple[float, float] = (0.0, math.inf)
+    level: float | None = None
+    sigma_data: float = Traits.sigma_data
+    presets: Mapping[str, Any] | None = None
+    require_prompts: Callable[[Sequence[str]], object] = lambda texts: None
 
 
 class Waveform:

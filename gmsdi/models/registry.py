@@ -10,24 +10,61 @@ of other families as their packages say (`gmsdi.models.families`):
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gmsdi.errors import UserError
 from gmsdi.io.allocator import tune_allocator
 from gmsdi.io.device import resolve_device, resolve_precision
+from gmsdi.level import known_level
 from gmsdi.models import families, hub
 from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
-from gmsdi.models.described import is_pipeline
+from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
+from gmsdi.models.edm import family as waveforms
+from gmsdi.models.edm import latent as latents
 from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.edm.text import require_prompts
 from gmsdi.models.families import register
-from gmsdi.models.folders import CONFIG, WEIGHTS, read_config
-from gmsdi.models.protocol import Model
+from gmsdi.models.folders import CONFIG, WEIGHTS, described, read_config
+from gmsdi.models.protocol import Model, Outline
+from gmsdi.models.trainable import kind_of
 
-__all__ = ["bundled", "config_of", "folder_of", "load", "load_for", "open_folder", "register"]
+__all__ = ["Named", "bundled", "config_of", "folder_of", "load", "load_for", "open_folder", "outline_of", "register"]
 
 BUNDLED = Path(__file__).parents[1] / "weights"
+_BASELINE = "a model of separated stems, one of the baselines; a model of mixtures is needed here"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model that is opened when it is needed; before that, tasks can be checked against its outline.
+
+    Attributes:
+        where: see `load`.
+        device: see `load`.
+        precision: see `load`.
+
+    Raises:
+        UserError: if the device or the precision cannot be used here.
+    """
+
+    where: str | Path
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        resolve_precision(self.precision, resolve_device(self.device))
+
+    def outline(self) -> Outline | None:
+        """See `outline_of`."""
+        return outline_of(self.where)
+
+    def opened(self) -> Model:
+        """See `load`."""
+        return load(self.where, device=self.device, precision=self.precision)
 
 
 def bundled() -> list[str]:
@@ -118,10 +155,11 @@ def open_folder(
         UserError: if the folder holds no sound model of mixtures, or the device does not exist.
     """
     device = resolve_device(device)
+    dtype = resolve_precision(precision, device)
     model = load_model(path, device=device)
     if not isinstance(model, TextDenoiser) or target_of(model.config) != MIXTURE:
-        raise UserError(f"{path}: a model of separated stems, one of the baselines; a model of mixtures is needed here")
-    model.run_in(resolve_precision(precision, device))
+        raise UserError(f"{path}: {_BASELINE}")
+    model.run_in(dtype)
     if compile:
         model.net.compile()
     return model
@@ -139,3 +177,39 @@ def config_of(where: str | Path) -> dict[str, Any] | None:
     bundled_folder = not os.path.exists(where) and str(where) in bundled()
     folder = BUNDLED / str(where) if bundled_folder else Path(where)
     return read_config(folder) if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)) else None
+
+
+def outline_of(where: str | Path) -> Outline | None:
+    """What a model says of itself, without opening it; of one on the hub, its configurations are downloaded.
+
+    Returns:
+        The outline; None for a model of a family, which only its own package can read.
+
+    Raises:
+        UserError: if there is no such model, or its configuration cannot be used.
+    """
+    if families.is_of_family(where):
+        return None
+    remote = hub.is_id(where)
+    folder = pipelines.fetch_configs(str(where)) if remote else folder_of(where)
+    if is_pipeline(folder):
+        pipelines.refuse(folder, str(where))
+        told = describe(folder, str(where))
+        return Outline(told.sample_rate, told.channels, told.usual, sigma_data=SIGMA_DATA.get(told.kind, 1.0))
+    return described(folder, lambda: _outline(folder, read_config(folder, weights=not remote)))
+
+
+def _outline(folder: Path, config: dict[str, Any]) -> Outline:
+    """The outline of a model folder of this package."""
+    if kind_of(config) not in (waveforms.KIND, latents.KIND) or target_of(config) != MIXTURE:
+        raise UserError(f"{folder}: {_BASELINE}")
+    return Outline(
+        sample_rate=config["sample_rate"],
+        channels=1 if kind_of(config) == latents.KIND else config["unet"].get("in_channels", 1),
+        window=config["window"],
+        labels=config.get("labels") or [],
+        level=known_level(config),
+        sigma_data=config["sigma_data"],
+        presets=config.get("presets"),
+        require_prompts=partial(require_prompts, config["text"]),
+    )

@@ -11,6 +11,16 @@ from torch import Tensor
 from gmsdi.errors import UserError
 
 
+def require_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        UserError: if it is not a whole number of at least 0 and below 2⁶³.
+    """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise UserError(f"seed is {seed!r}; it must be a whole number of at least 0 and below 2**63")
+
+
 class SeededNoise:
     """Standard Gaussian noise with one random stream per item.
 
@@ -27,8 +37,7 @@ class SeededNoise:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         for seed in seeds:
-            if not 0 <= seed < 2**63:
-                raise UserError(f"seed is {seed!r}; it must be a whole number of at least 0 and below 2**63")
+            require_seed(seed)
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def __call__(self, x: Tensor) -> Tensor:

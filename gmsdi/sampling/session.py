@@ -86,12 +86,7 @@ class Session:
         self.level, self.device = traits.level, torch.device(traits.device)
         self._count = [0]  # shared with sessions derived from this one, as are the embeddings
         self._embeddings: dict[tuple[str | None, ...], Any] = {}
-        low, high = model.sigma_range
-        if solver.sigma_min < low or solver.sigma_max > high:
-            raise UserError(
-                f"the solver's noise levels are {solver.sigma_min:g} to {solver.sigma_max:g}, but the model knows "
-                f"{low:g} to {high:g}; change the solver's sigma_min and sigma_max"
-            )
+        require_range(solver, model.sigma_range)
         self._asleep: Rests | None = None
         self._denoise = self._prepared()
 
@@ -203,6 +198,20 @@ class Session:
         )
         model = batched(model, self.batch.size, fixed=self.batch.fixed)
         return over_windows(model, self._window, self._overlap, self._asleep)
+
+
+def require_range(solver: Solver, sigma_range: tuple[float, float]) -> None:
+    """Refuse a schedule that exceeds the noise levels that a model can denoise.
+
+    Raises:
+        UserError: if it does.
+    """
+    low, high = sigma_range
+    if solver.sigma_min < low or solver.sigma_max > high:
+        raise UserError(
+            f"the solver's noise levels are {solver.sigma_min:g} to {solver.sigma_max:g}, but the model knows "
+            f"{low:g} to {high:g}; change the solver's sigma_min and sigma_max"
+        )
 
 
 def batched(model: Guided, size: int, *, fixed: bool = False) -> Guided:

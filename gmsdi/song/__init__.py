@@ -14,7 +14,7 @@ batch are used.
 
 from gmsdi.song.blocks import BLOCK, Separation
 from gmsdi.song.generating import GENERATION, GENERATION_GUIDANCE, GenerationMethod, accompany, generate
-from gmsdi.song.separating import extract, require_extractor, separate, separation
+from gmsdi.song.separating import extract, separate, separation
 from gmsdi.song.signals import AnyModel, AnySource, require_seconds
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "accompany",
     "extract",
     "generate",
-    "require_extractor",
     "require_seconds",
     "separate",
     "separation",

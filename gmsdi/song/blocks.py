@@ -73,7 +73,7 @@ class Separation:
         meter, peak, frames = level.Meter(model.sample_rate), 0.0, 0
         at_once = round(min(source.seconds, self.block) * model.sample_rate)
         signals = len(self.prompts) * self.average.runs * (source.channels if model.channels == 1 else 1)
-        require_room(self.session, signals, at_once, f"{source.name}, {self.block:g} s of it at once,")
+        require_room(self.session.model, signals, at_once, f"{source.name}, {self.block:g} s of it at once,")
 
         def watched() -> Iterator[Samples]:
             nonlocal peak, frames

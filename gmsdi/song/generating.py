@@ -11,22 +11,28 @@ import torch
 
 from gmsdi import level, tasks
 from gmsdi.errors import UserError
-from gmsdi.inference import Gamma, natural_gamma
-from gmsdi.io.audio import Source, as_source, rounded
-from gmsdi.presets import preset_of
-from gmsdi.sampling.session import Batch
+from gmsdi.inference import Gamma, natural_gamma, require_share
+from gmsdi.io.audio import Audio, Source, as_source, rounded
+from gmsdi.presets import Preset, preset_of
+from gmsdi.sampling.noise import require_seed
+from gmsdi.sampling.session import Batch, require_range
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.settings import require_kinds
 from gmsdi.song.separating import shared_out, wiener_of
 from gmsdi.song.signals import (
     AnyModel,
     AnySource,
+    Known,
     at_model_rate,
     at_rate_of,
+    opened_after,
     require_plausible,
+    require_prompts,
     require_room,
     require_seconds,
     session_of,
 )
+from gmsdi.stability import check_steps, coupling_of, positive
 from gmsdi.tasks import Average, GivenNoise, TotalNoise
 from gmsdi.types import Labels, Negatives, Progress, Stems, total_of
 
@@ -61,7 +67,7 @@ def generate(
         method: "total" (Eq. 10 and 11), or beyond the paper "extracted" (`tasks.generate_extracted`, consistent, with
             the other settings of the model's best preset) or "sequential" (`tasks.generate_sequential`). None is
             "total" if `groups`, `gamma_x`, `gamma_y` or `noise` is given, otherwise "extracted", whose mixture is the
-            most like real music.
+            most like real music, or of one stem "sequential".
         groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
         seconds: length; None means the model's window.
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
@@ -82,31 +88,57 @@ def generate(
     Raises:
         UserError: for unusable stems, or if the steps are unstable with these γ or the sampling diverged.
     """
-    session = session_of(model, solver, guidance, batch)
-    labels, rate = session.labels.chosen(stems, at_least=1), session.model.sample_rate
     if seconds is not None:
         require_seconds(seconds, "seconds")
-    samples = session.model.window if seconds is None else max(1, round(seconds * rate))
-    joint = None if groups is None else [session.labels.spelled(group) for group in groups]
+    require_seed(seed)
+    require_kinds(
+        solver=(solver, Solver), guidance=(guidance, Guidance), batch=(batch, Batch), groups=(groups, Sequence)
+    )
     coupled = groups is not None or gamma_x is not None or gamma_y != math.inf or noise != "independent"
-    method = method or ("total" if coupled else "extracted")
-    if method not in get_args(GenerationMethod):
+    if method is None and coupled:
+        method = "total"
+    if method is not None and method not in get_args(GenerationMethod):
         raise UserError(f"method is {method!r}; choose {', '.join(get_args(GenerationMethod))}")
     if method != "total" and coupled:
         raise UserError(f"groups, gamma_x, gamma_y and noise belong to method total, not to {method}; choose one")
-    require_room(session, len(labels) + 1, samples, f"{samples / rate:.4g} s of {len(labels)} stems")
+    if noise not in get_args(TotalNoise):
+        raise UserError(f"noise is {noise!r}; choose {' or '.join(get_args(TotalNoise))}")
+
+    def decided(
+        known: Known,
+    ) -> tuple[list[str], GenerationMethod, list[list[str]] | None, int, dict[str, str], Preset]:
+        own, rate = Labels(known.labels), known.sample_rate
+        labels = own.chosen(stems, at_least=1)
+        how = method or ("extracted" if len(labels) > 1 else "sequential")
+        if how == "extracted" and len(labels) == 1:
+            raise UserError(f"method extracted takes at least 2 stems, not {labels[0]} alone; choose sequential")
+        joint = None if groups is None else [own.spelled(group) for group in groups]
+        if joint is not None:
+            Labels(labels).indices(joint)
+        told, best = own.negatives(negatives, labels), preset_of(known, "best").changed(solver=separation_solver)
+        require_range(solver, known.sigma_range)
+        if how == "total":
+            _check_gammas(len(joint or labels), gamma_x, gamma_y, solver)
+        if how == "extracted":
+            require_range(best.solver, known.sigma_range)
+            if negatives is None:
+                told = {label: text for label, text in best.negatives.items() if label in labels}
+        samples = known.window if seconds is None else max(1, round(seconds * rate))
+        require_room(known, len(labels) + 1, samples, f"{samples / rate:.4g} s of {len(labels)} stems")
+        require_prompts(known, [own.join(labels).text, *labels, *told.values()])
+        return labels, how, joint, samples, told, best
+
+    opened, (labels, how, joint, samples, told, best) = opened_after(model, decided)
+    session = session_of(opened, solver, guidance, batch)
     common: dict[str, Any] = {
         "seeds": [seed],
-        "negatives": session.labels.negatives(negatives, labels),
+        "negatives": told,
         "length": session.padded(samples),
         "progress": progress,
     }
-    if method == "sequential":
+    if how == "sequential":
         generated, _ = tasks.generate_sequential(session, labels, **common)
-    elif method == "extracted":
-        best = preset_of(session.model, "best").changed(solver=separation_solver)
-        if negatives is None:
-            common["negatives"] = {label: text for label, text in best.negatives.items() if label in labels}
+    elif how == "extracted":
         generated, _ = tasks.generate_extracted(
             session,
             labels,
@@ -130,7 +162,7 @@ def generate(
         labels = labels if joint is None else [", ".join(group) for group in joint]
     parts = dict(zip(labels, generated[0, :, :, :samples].numpy(), strict=True))
     require_plausible(parts, session.level)
-    return Stems(parts, total_of(parts.values()), rate)
+    return Stems(parts, total_of(parts.values()), session.model.sample_rate)
 
 
 def accompany(
@@ -187,38 +219,59 @@ def accompany(
     """
     if not given:
         raise UserError("no stem is given; to generate all of them use generate")
+    if not isinstance(given, Mapping):
+        raise UserError("given stems come as a mapping of labels to audio, such as {'Bass': 'bass.wav'}")
     sources = {label: as_source(source, sample_rate, label) for label, source in given.items()}
     reference = _alike(sources)
-    session = session_of(model, solver, guidance, batch)
-    sources = dict(zip(session.labels.spelled(sources), sources.values(), strict=True))
-    if len(sources) < len(given):
-        raise UserError(f"given stems {', '.join(given)}: each can be given once")
-    audios = {label: source.whole() for label, source in sources.items()}
-    names = [x for x in session.labels if x not in audios] if stems is None else stems
-    labels = session.labels.chosen(names, at_least=1)
-    if twice := set(labels) & set(audios):
-        raise UserError(f"stem {min(twice)!r} is both given and to be generated; leave it out of one")
-    rows, rate = len(labels) + len(audios) + 1, session.model.sample_rate
-    samples = math.ceil(reference.seconds * rate)
-    require_room(session, rows, samples, f"an accompaniment of {reference.seconds:.4g} s")
+    require_seed(seed)
+    require_kinds(solver=(solver, Solver), guidance=(guidance, Guidance), batch=(batch, Batch))
     for name, value in (("alpha", alpha), ("beta", beta)):
-        if not math.isfinite(value):
-            raise UserError(f"{name} is {value}; it must be a number")
-    heard = np.stack([at_model_rate(session, audio) for audio in audios.values()])
-    whole = torch.from_numpy(heard)[None]
-    told = session.labels.negatives(negatives, [*audios, *labels])
-    common: dict[str, Any] = {"seeds": [seed], "negatives": told, "progress": progress}
+        if not (isinstance(value, int | float) and math.isfinite(value)):
+            raise UserError(f"{name} is {value!r}; it must be a number")
     if share is not None:
         if gamma_y is not None or given_noise is not None or (alpha, beta) != (1.0, 1.0):
             raise UserError("gamma_y, alpha, beta and given_noise belong to Eq. 12, share takes its place; choose one")
+        require_share(share)
+    if given_noise is not None and given_noise not in get_args(GivenNoise):
+        raise UserError(f"given_noise is {given_noise!r}; choose {', '.join(get_args(GivenNoise))}")
+
+    whole = [source.whole() for source in sources.values()]
+
+    def decided(known: Known) -> tuple[dict[str, Audio], list[str], dict[str, str]]:
+        own = Labels(known.labels)
+        heard = dict(zip(own.spelled(sources), whole, strict=True))
+        if len(heard) < len(given):
+            raise UserError(f"given stems {', '.join(given)}: each can be given once")
+        labels = own.chosen(own.others(heard) if stems is None else stems, at_least=1)
+        if twice := set(labels) & set(heard):
+            raise UserError(f"stem {min(twice)!r} is both given and to be generated; leave it out of one")
+        told = own.negatives(negatives, [*heard, *labels])
+        require_range(solver, known.sigma_range)
+        J = len(labels)
+        if share is None:
+            _check_gammas(J, gamma_x, natural_gamma(J) if gamma_y is None else gamma_y, solver, beta=beta)
+        else:
+            several = J + (J > 1)  # the generated stems, and if they are several, their sum
+            _check_gammas(several - 1, natural_gamma(J - 1) if gamma_x is None else gamma_x, math.inf, solver)
+        samples = math.ceil(reference.seconds * known.sample_rate)
+        require_room(known, J + len(heard) + 1, samples, f"an accompaniment of {reference.seconds:.4g} s")
+        require_prompts(known, [own.join([*heard, *labels]).text, *heard, *labels, *told.values()])
+        return heard, labels, told
+
+    opened, (audios, labels, told) = opened_after(model, decided)
+    session = session_of(opened, solver, guidance, batch)
+    heard = np.stack([at_model_rate(session, audio) for audio in audios.values()])
+    given_stems = torch.from_numpy(heard)[None]
+    common: dict[str, Any] = {"seeds": [seed], "negatives": told, "progress": progress}
+    if share is not None:
         generated, _ = tasks.accompany_conditioned(
-            session, whole, list(audios), labels, share=share, gamma_x=gamma_x, **common
+            session, given_stems, list(audios), labels, share=share, gamma_x=gamma_x, **common
         )
     else:
         natural = natural_gamma(len(labels))
         generated, _ = tasks.accompany(
             session,
-            whole,
+            given_stems,
             list(audios),
             labels,
             gamma_x=natural if gamma_x is None else gamma_x,
@@ -231,12 +284,18 @@ def accompany(
     found = {
         label: at_rate_of(session, reference, part) for label, part in zip(labels, generated[0].numpy(), strict=True)
     }
-    (heard_level,) = level.levels_of(whole.sum(dim=1), session.model.sample_rate)
+    (heard_level,) = level.levels_of(given_stems.sum(dim=1), session.model.sample_rate)
     known = session.level
     require_plausible(found, None if known is None else heard_level if heard_level >= level.SILENCE else known)
     parts = {label: rounded(part) for label, part in found.items()}
     together = total_of([*(audio.samples for audio in audios.values()), *parts.values()])
     return Stems(parts, together, reference.sample_rate)
+
+
+def _check_gammas(stems: int, gamma_x: Gamma | None, gamma_y: Gamma, solver: Solver, *, beta: float = 1.0) -> None:
+    """Refuse γ that are none, or with which the steps of this many coupled stems would diverge."""
+    widths = positive("gamma_x", natural_gamma(stems) if gamma_x is None else gamma_x), positive("gamma_y", gamma_y)
+    check_steps(lambda sigma: coupling_of(sigma, stems, *widths, beta), stems + 1, solver.sigmas(), step=solver.step)
 
 
 def _alike(sources: Mapping[str, Source]) -> Source:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
 from gmsdi.io.audio import as_source
 from gmsdi.models.protocol import Model, Traits, Waveform
 from gmsdi.presets import METHODS, Method, Preset, preset_of
-from gmsdi.sampling.session import Batch, Session
+from gmsdi.sampling.noise import require_seed
+from gmsdi.sampling.session import Batch, Session, require_range
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.settings import require_kinds
 from gmsdi.song.blocks import BLOCK, Separation
-from gmsdi.song.signals import AnyModel, AnySource, opened_model, require_seconds, session_of
+from gmsdi.song.signals import (
+    AnyModel,
+    AnySource,
+    Known,
+    opened_after,
+    require_prompts,
+    require_seconds,
+    session_of,
+)
 from gmsdi.stability import check_separator, more_steps, noise_left
 from gmsdi.tasks import Average
 from gmsdi.types import Labels, Negatives, Progress, Stems
@@ -41,8 +51,11 @@ def separation(
     seed: int = 0,
     negatives: Negatives = None,
     block: float = BLOCK,
+    extracting: bool = False,
 ) -> Separation:
     """How songs are to be separated: a preset of the model, and settings that replace its own.
+
+    A model that is named is loaded last, after all that its outline can refuse.
 
     Args:
         model: see `gmsdi.song`.
@@ -66,53 +79,38 @@ def separation(
         seed: of the noise.
         negatives: label to negative text.
         block: seconds of a song that are separated at a time, at least; longer blocks need more memory.
+        extracting: refuse a preset that is no Extractor.
 
     Raises:
         UserError: for unusable stems or settings, or steps that are too few.
     """
     require_seconds(block, "block")
-    opened = opened_model(model)
-    inner = opened.model if isinstance(opened, Session) else opened
+    require_seed(seed)
+    require_kinds(
+        solver=(solver, Solver), guidance=(guidance, Guidance), average=(average, Average), wiener=(wiener, Wiener),
+        batch=(batch, Batch), preset=(preset, str | Preset), consistent=(consistent, bool | ShareOut),
+    )  # fmt: skip
     if constrained is not None and method is None and preset is None:
         method = "separator"
     names = {"separator": "paper-separator", "projected": "projected"}
-    chosen = preset_of(inner, names.get(method or "", "best") if preset is None else preset)
-    if consistent is not None and chosen.method in ("extractor", "consistent"):
-        method = "consistent" if consistent else "extractor"
-    chosen = chosen.changed(
-        method=method, constrained=constrained, solver=solver, guidance=guidance, steps=steps, w=w, runs=runs
-    )
-    if consistent is not None and chosen.method not in ("extractor", "consistent"):
-        raise UserError(f"preset {chosen.name!r} is {METHODS[chosen.method]}; consistent is for the Extractor")
-    labels = Labels(inner.labels)
-    wanted = labels.chosen(stems, at_least=1)
-    others = [x for x in labels if x not in wanted] if rest is None else labels.spelled(rest)
-    if len(set(others)) < len(others):
-        raise UserError(f"the rest names {', '.join(others)}: each can be named once")
-    if twice := set(wanted) & set(others):
-        raise UserError(f"{min(twice)!r} is named both as a stem and as the rest; name it once")
-    prompts = [*wanted, *([labels.join(others).text] if others else [])]
-    if len(prompts) < 2:
-        raise UserError(
-            f"the song consists of {', '.join(prompts)} alone, but at least 2 stems are needed; name the others, or "
-            "what the rest of it is"
+
+    def decided(known: Known) -> _Decision:
+        chosen = preset_of(known, names.get(method or "", "best") if preset is None else preset)
+        kind = method
+        if consistent is not None and chosen.method in ("extractor", "consistent"):
+            kind = "consistent" if consistent else "extractor"
+        chosen = chosen.changed(
+            method=kind, constrained=constrained, solver=solver, guidance=guidance, steps=steps, w=w, runs=runs
         )
-    if chosen.method == "separator":
-        if chosen.constrained is None:
-            chosen = replace(chosen, constrained="Drums" if "Drums" in prompts else prompts[-1])
-        (constrained,) = labels.spelled([chosen.constrained or ""])
-        chosen = replace(chosen, constrained=constrained)
-        if constrained not in prompts:
-            raise UserError(f"constrained stem {constrained!r} is not among the stems {', '.join(prompts)}")
-        check_separator(chosen.solver, len(prompts))
+        if consistent is not None and chosen.method not in ("extractor", "consistent"):
+            raise UserError(f"preset {chosen.name!r} is {METHODS[chosen.method]}; consistent is for the Extractor")
+        if extracting:
+            _require_extractor(chosen)
+        return _decided(known, chosen, stems, rest, negatives)
+
+    opened, (chosen, prompts, wanted, told) = opened_after(model, decided)
+    inner = opened.model if isinstance(opened, Session) else opened
     _warn_of_noise(chosen.solver, len(prompts) if chosen.method == "separator" else 2, Traits.of(inner).sigma_data)
-    if negatives is None:
-        told = {label: text for label, text in chosen.negatives.items() if label in prompts}
-    else:
-        told = labels.negatives(negatives, prompts)
-    # A prompt that the model cannot take is refused here.
-    joint = [labels.join(prompts[:k] + prompts[k + 1 :]).text for k in range(len(prompts))]
-    inner.embed([*prompts, *told.values(), *joint])
     how = consistent if isinstance(consistent, ShareOut) else chosen.method == "consistent"
     if how is True:
         how = shared_out(chosen, inner)
@@ -128,6 +126,54 @@ def separation(
         wiener=wiener or wiener_of(chosen, inner),
         block=block,
     )
+
+
+class _Decision(NamedTuple):
+    """What is decided about a separation from what is known of a model, see `Separation`."""
+
+    preset: Preset
+    prompts: list[str]
+    labels: list[str]
+    negatives: dict[str, str]
+
+
+def _decided(
+    known: Known,
+    preset: Preset,
+    stems: Sequence[str] | str | None,
+    rest: Sequence[str] | str | None,
+    negatives: Negatives,
+) -> _Decision:
+    """Decide which stems are separated, and refuse what the model cannot do; see `separation`."""
+    labels = Labels(known.labels)
+    wanted = labels.chosen(stems, at_least=1)
+    others = [x for x in labels if x not in wanted] if rest is None else labels.spelled(rest)
+    if len(set(others)) < len(others):
+        raise UserError(f"the rest names {', '.join(others)}: each can be named once")
+    if twice := set(wanted) & set(others):
+        raise UserError(f"{min(twice)!r} is named both as a stem and as the rest; name it once")
+    prompts = [*wanted, *([labels.join(others).text] if others else [])]
+    if len(prompts) < 2:
+        raise UserError(
+            f"the song consists of {', '.join(prompts)} alone, but at least 2 stems are needed; name the others, or "
+            "what the rest of it is"
+        )
+    if preset.method == "separator":
+        if preset.constrained is None:
+            preset = replace(preset, constrained="Drums" if "Drums" in prompts else prompts[-1])
+        (constrained,) = labels.spelled([preset.constrained or ""])
+        preset = replace(preset, constrained=constrained)
+        if constrained not in prompts:
+            raise UserError(f"constrained stem {constrained!r} is not among the stems {', '.join(prompts)}")
+        check_separator(preset.solver, len(prompts))
+    require_range(preset.solver, known.sigma_range)
+    if negatives is None:
+        told = {label: text for label, text in preset.negatives.items() if label in prompts}
+    else:
+        told = labels.negatives(negatives, prompts)
+    joint = [labels.join(prompts[:k] + prompts[k + 1 :]).text for k in range(len(prompts))]
+    require_prompts(known, [*prompts, *told.values(), *joint])
+    return _Decision(preset, prompts, wanted, told)
 
 
 def shared_out(preset: Preset, model: Model) -> bool | ShareOut:
@@ -235,12 +281,10 @@ def extract(
         UserError: see `separate`.
     """
     song = as_source(source, sample_rate)
-    made = separation(model, stems, rest=rest, preset=preset, **settings)
-    require_extractor(made.preset)
-    return made.collected(song, progress)
+    return separation(model, stems, rest=rest, preset=preset, extracting=True, **settings).collected(song, progress)
 
 
-def require_extractor(preset: Preset) -> None:
+def _require_extractor(preset: Preset) -> None:
     """Refuse a preset that separates, where stems are to be extracted.
 
     Raises:

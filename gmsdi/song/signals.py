@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -14,12 +14,15 @@ from gmsdi.errors import UserError
 from gmsdi.io.audio import Audio, Samples, Source, fit, resample
 from gmsdi.io.memory import require_memory
 from gmsdi.models import registry
-from gmsdi.models.protocol import Model
+from gmsdi.models.protocol import Model, Outline
 from gmsdi.sampling.session import Batch, Session
 from gmsdi.sampling.solver import Guidance, Solver
 
 AnySource: TypeAlias = str | Path | Audio | Source | ArrayLike
-AnyModel: TypeAlias = Model | Session | str | Path
+AnyModel: TypeAlias = Model | Session | registry.Named | str | Path
+Known: TypeAlias = Model | Outline
+"""What is known of a model, opened or not."""
+Checked = TypeVar("Checked")
 _LONGEST = 86_400  # seconds
 _ARRAYS = 28
 """Copies of the state of all rows that sampling holds at most, results included (measured by `benchmarks.songs`)."""
@@ -35,21 +38,43 @@ def require_seconds(value: float, name: str) -> None:
         raise UserError(f"{name} is {value!r}; it must be above 0 and at most {_LONGEST} (a day)")
 
 
-def opened_model(model: AnyModel) -> Model | Session:
-    """A model or session, loaded if it is named."""
-    return registry.load(model) if isinstance(model, str | Path) else model
+def opened_after(model: AnyModel, check: Callable[[Known], Checked]) -> tuple[Model | Session, Checked]:
+    """A model or session, loaded if it is named, and what a check makes of it.
+
+    The check may refuse the model. A named model is checked by its outline before it is loaded.
+    """
+    if isinstance(model, str | Path):
+        model = registry.Named(model)
+    if isinstance(model, registry.Named):
+        if (outline := model.outline()) is not None:
+            check(outline)
+        model = model.opened()
+    inner = model.model if isinstance(model, Session) else model
+    if not isinstance(inner, Model):
+        raise UserError(f"the model is {model!r}; give a name, a folder, or a model (gmsdi.models.protocol)")
+    return model, check(inner)
 
 
-def session_of(model: AnyModel, solver: Solver, guidance: Guidance, batch: Batch | None) -> Session:
+def session_of(opened: Model | Session, solver: Solver, guidance: Guidance, batch: Batch | None) -> Session:
     """A session that samples a model in this way."""
-    opened = opened_model(model)
     return opened.using(solver, guidance) if isinstance(opened, Session) else Session(opened, solver, guidance, batch)
 
 
-def require_room(session: Session, rows: int, samples: int, what: str) -> None:
+def require_prompts(known: Known, texts: Sequence[str]) -> None:
+    """Refuse prompts that a model cannot take.
+
+    Raises:
+        UserError: if there is one.
+    """
+    if isinstance(known, Outline):
+        known.require_prompts(texts)
+    else:
+        known.embed(texts)
+
+
+def require_room(known: Known, rows: int, samples: int, what: str) -> None:
     """Refuse to sample more signals at a time than the memory holds."""
-    needed = 4 * _ARRAYS * rows * session.model.channels * samples
-    require_memory(needed, what, "ask for less at a time")
+    require_memory(4 * _ARRAYS * rows * known.channels * samples, what, "ask for less at a time")
 
 
 def require_plausible(parts: Mapping[str, Samples], about: float | None) -> None:

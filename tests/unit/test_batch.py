@@ -80,6 +80,7 @@ def test_files_are_called_by_the_template_and_folders_keep_their_shape():
 def test_no_file_is_lost_under_anothers_name():
     wav("bass.wav"), wav("a/song.wav"), wav("b/song.wav"), wav("song.flac"), wav("noext.wav").rename("noext")
     Path("file").write_text("")
+    Path("text.wav").write_text("no music")
     Path("folder").mkdir()
     os.mkfifo("pipe")
     wav("nine.wav", channels=9), wav("quick.wav", rate=768000)
@@ -103,7 +104,8 @@ def test_no_file_is_lost_under_anothers_name():
         ("but wav is written", ["song.flac"], {"name": "{track}/{stem}.mp3"}),
         ("has {foo}; known are {track}, {stem}", ["song.flac"], {"name": "{foo}.wav"}),
         ("is to be formatted; write {stem} alone", ["song.flac"], {"name": "{stem!r:>9}.wav"}),
-        ("not a readable audio file", ["file"], {}),
+        ("an empty file", ["file"], {}),
+        ("not a readable audio file", ["text.wav"], {}),
         ("flac cannot hold 9 channels", ["nine.wav"], {"encoding": Encoding("flac")}),
         ("flac cannot hold 1 channels at 768000 Hz", ["quick.wav"], {"encoding": Encoding("flac")}),
         ("mp3 cannot hold 9 channels", ["nine.wav"], {"encoding": Encoding("mp3")}),

@@ -51,9 +51,12 @@ def amplitudes(source: Any, name: str) -> Samples:
     """An array as float32 `[C, T]`, full scale ±1.
 
     Raises:
-        UserError: for another number of axes or type, or if the axes seem to be the wrong way round.
+        UserError: for what is no array, another number of axes or type, or if the axes seem to be the wrong way round.
     """
-    array = as_array(source)
+    try:
+        array = as_array(source)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{name}: a {type(source).__name__} that is no array ({error})") from error
     if array.dtype in (np.int16, np.int32):
         array = array / np.float64(-np.iinfo(array.dtype).min)
     elif array.dtype.kind != "f":

@@ -7,6 +7,8 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
+from gmsdi.io.audio.signals import named
+
 Order: TypeAlias = Literal["little", "big"]
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # bytes with their bits from the other end
 
@@ -82,7 +84,7 @@ def fault_of(path: Path, info: Any) -> str | None:
         import soundfile
 
         try:
-            with soundfile.SoundFile(path) as file:
+            with soundfile.SoundFile(named(path)) as file:
                 file.seek(info.frames - 1)
                 there = len(file.read(1)) == 1
         except (soundfile.LibsndfileError, RuntimeError):

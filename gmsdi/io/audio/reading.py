@@ -14,7 +14,7 @@ from gmsdi.errors import UserError
 from gmsdi.io.audio.checks import amplitudes, checked, require_rate
 from gmsdi.io.audio.completeness import fault_of, missing_share
 from gmsdi.io.audio.ffmpeg import CONTAINERS, decode
-from gmsdi.io.audio.signals import BLOCK, Audio, Samples
+from gmsdi.io.audio.signals import BLOCK, Audio, Samples, named
 
 SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".w64", ".wav", *CONTAINERS)
 """Suffixes by which a folder's audio files are known."""
@@ -60,23 +60,26 @@ def opened(path: str | Path) -> Source:
 
     path = Path(path)
     try:
-        mode = None if str(path) == "-" else path.stat().st_mode
+        status = None if str(path) == "-" else path.stat()
     except (OSError, ValueError) as error:
         reason = "no such audio file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", error)
         raise UserError(f"{path}: {reason}") from error
-    if mode is None or stat.S_ISFIFO(mode):
+    if status is None or stat.S_ISFIFO(mode := status.st_mode):
         raise UserError(f"{path}: a pipe, which cannot be read twice; save it to a file first")
     if stat.S_ISDIR(mode):
         raise UserError(f"{path}: a folder, where an audio file is expected")
     if not stat.S_ISREG(mode):
         raise UserError(f"{path}: a device, where an audio file is expected; save what it holds to a file first")
+    if not status.st_size:
+        raise UserError(f"{path}: an empty file; fetch it again")
     try:
-        info = soundfile.info(path)
+        info = soundfile.info(named(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         return _by_ffmpeg(path, error)
     rate, frames = require_rate(info.samplerate, str(path)), info.frames
-    if frames == 0:
-        raise UserError(f"{path}: holds no audio")
+    if frames == 0:  # of an Ogg file that is cut off, libsndfile finds none
+        fault = fault_of(path, info) if info.format == "OGG" else None
+        raise UserError(f"{path}: {fault}; fetch it again" if fault else f"{path}: holds no audio")
     if (missing := missing_share(path)) * frames > _SLACK * rate:
         raise UserError(f"{path}: {missing:.0%} of what its header says is missing: it is cut off; fetch it again")
     if fault := fault_of(path, info):
@@ -85,7 +88,7 @@ def opened(path: str | Path) -> Source:
     def blocks() -> Iterator[Samples]:
         read = 0
         try:
-            with soundfile.SoundFile(path) as file:
+            with soundfile.SoundFile(named(path)) as file:
                 while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
                     read += len(block)
                     yield checked(block.T, str(path))

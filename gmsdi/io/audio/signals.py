@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -25,6 +27,11 @@ class Audio:
 
     samples: Samples
     sample_rate: int
+
+
+def named(path: Path) -> str | bytes:
+    """A file's name as soundfile takes it, also one that is no text, as in archives of old Windows."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def resample(samples: Samples, source: int, target: int) -> Samples:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmsdi.errors import UserError
-from gmsdi.io.audio.signals import Audio, Samples
+from gmsdi.io.audio.signals import Audio, Samples, named
 from gmsdi.io.files import together
 
 FORMATS: dict[str, dict[str, str]] = {
@@ -149,7 +149,7 @@ def _encoded(temporary: Path, target: Target, encoding: Encoding) -> Iterator[Ca
 
     try:
         with soundfile.SoundFile(
-            temporary, "w", target.sample_rate, target.channels, subtype=encoding.subtype, format=container
+            named(temporary), "w", target.sample_rate, target.channels, subtype=encoding.subtype, format=container
         ) as file:
             for key, text in (("title", target.title), ("comment", target.mark)):
                 if text is not None:
@@ -187,7 +187,7 @@ def marked(path: Path) -> str | None:
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(named(path)) as file:
             return str(file.comment) or None
     except (soundfile.LibsndfileError, RuntimeError, TypeError):
         return None

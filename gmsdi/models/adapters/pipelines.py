@@ -76,14 +76,26 @@ def fetch(where: str) -> Path:
         UserError: if it does not exist, may not be read, is neither of the two, or is a pipeline that is not supported.
     """
     # A single request first, since without a connection the others would be retried for most of a minute.
-    told = hub.download(where, [INDEX, CONFIG, "*/*config.json"])
+    told = fetch_configs(where)
     if not (told / INDEX).is_file():
-        _require_model(told, where)
         return hub.download(where)
     parts, family = _read(told, where)
-    refuse(told, where)
     patterns = [INDEX, *(f"{part}/*" for part in parts if not part.startswith("_"))]
     return hub.download(where, patterns, [*UNUSED, *(["*.bin"] if family.safetensors else [])])
+
+
+def fetch_configs(where: str) -> Path:
+    """The folder of a repository with its configurations, but maybe without its weights; see `fetch`.
+
+    Raises:
+        UserError: see `fetch`.
+    """
+    told = hub.download(where, [INDEX, CONFIG, "*/*config.json"])
+    if (told / INDEX).is_file():
+        refuse(told, where)
+    else:
+        _require_model(told, where)
+    return told
 
 
 def refuse(folder: Path, name: str) -> None:
@@ -129,6 +141,7 @@ def open_pipeline(
     if seconds is not None and not seconds > 0:
         raise UserError(f"seconds is {seconds}; it must be positive")
     where = resolve_device(device)
+    dtype = resolve_precision(precision, where)
     diffusers = _library(name)
     family.check(folder, name)
     kind = getattr(diffusers, parts["_class_name"], None)
@@ -151,7 +164,7 @@ def open_pipeline(
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    opening = Opening(name, where, resolve_precision(precision, where), seconds)
+    opening = Opening(name, where, dtype, seconds)
     return family.adapt(pipeline, opening)
 
 

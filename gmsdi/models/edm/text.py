@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
@@ -290,6 +290,22 @@ def build_text(config: dict[str, Any], *, prompts: Path | None = None) -> T5Text
         return _build_clap(config, prompts)
     encoder = T5Encoder(config["features"], config["heads"], config["layers"])
     return T5Text(encoder, features=config["features"], max_length=config["max_length"])
+
+
+def require_prompts(config: Mapping[str, Any], texts: Sequence[str]) -> None:
+    """Refuse prompts that the text encoder of a configuration cannot take, without building it.
+
+    Of an encoder whose tokenizer is a file, nothing can be said.
+
+    Args:
+        config: see `build_text`.
+        texts: the prompts.
+
+    Raises:
+        UserError: if one has too many tokens.
+    """
+    if config["kind"] not in ("none", "t5", *CLAPS):
+        tokens_of(texts, config["max_length"])
 
 
 def write_clap_prompts(text: dict[str, Any], file: Path, labels: Sequence[str]) -> None:

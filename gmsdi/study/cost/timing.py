@@ -52,6 +52,7 @@ def measure(
     if repetitions < 1:
         raise UserError(f"repetitions is {repetitions}; it must be at least 1")
     device, threads = resolve_device(device), config["jobs"]["threads"]
+    autocast = resolve_precision(config["jobs"]["precision"], device)
     study, costs = Study(config), {}
     trained = {study.models[model].kind: model for model in study.trained()}
     if config["demo_training"]["enabled"]:
@@ -82,7 +83,6 @@ def measure(
     finally:
         torch.set_num_threads(before)
     kind = torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, threads: {threads}"
-    autocast = resolve_precision(config["jobs"]["precision"], device)
     return costs, f"{kind}, {'float32' if autocast is None else str(autocast).removeprefix('torch.')}"
 
 

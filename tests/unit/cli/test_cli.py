@@ -16,7 +16,10 @@ import soundfile
 
 import gmsdi
 from gmsdi.cli import main, spread
+from gmsdi.errors import UserError
 from gmsdi.io.audio import Audio, read, write
+from gmsdi.models import registry
+from gmsdi.models.adapters import pipelines
 from tests import REPO
 from tests.helpers import tiny
 
@@ -98,7 +101,9 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
 )
 def test_nothing_is_downloaded_for_a_command_that_cannot_work(words, line, song, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gmsdi, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    for name in ("load", "fetch_configs"):
+        owner = registry if name == "load" else pipelines
+        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("the model is loaded"))
     assert main([*words, "--model", "owner/name"]) == 1
     assert line in capsys.readouterr().err
 
@@ -166,6 +171,15 @@ def test_models_are_listed_with_their_presets(model, capsys):
 
 
 LONG = "x" * 300
+COMMANDS = (["separate", "SONG"], ["extract", "SONG"], ["generate"], ["accompany", "--given", "bass=SONG"])
+WRONG = (
+    (["--device", "abacus"], "'abacus' cannot be used here; choose auto or "),
+    (["--device", "meta"], "'meta' cannot be used here"),  # on which torch computes nothing
+    (["--device", "hpu"], "'hpu' cannot be used here"),  # which torch has as a package of its own
+    (["--precision", "float8"], "choose auto, bf16 or float32"),
+)
+"""What no command takes, and what is said."""
+TONE = np.sin(np.arange(800)) / 4
 
 
 @pytest.mark.parametrize(
@@ -230,10 +244,27 @@ LONG = "x" * 300
         (["accompany", "--given", "bass=SONG", "--stems", "bass"], "both given"),
         (["extract", "SONG", "--stems", "bass", "???"], "'???'"),
         (["extract", "SONG", "--stems", "a b", "a/b"], "a_b"),
-        (["extract", "SONG", "--device", "abacus"], "abacus"),
+        *(([*words, *wrong], says) for words in COMMANDS for wrong, says in WRONG),
+        (["extract", "SONG", "--preset", "magic"], "the model has best, fast"),
+        (["separate", "SONG", "--stems", "--residual"], "--stems is followed by --residual"),
+        (["separate", "SONG", "--preset", "--json"], "--preset is followed by --json"),
+        (["accompany", "--given", "--out", "x"], "--given is followed by --out"),
+        (["separate", "a\nb.wav"], r"a\nb.wav: no such audio file"),
+        (["accompany", "--given", "bass=SONG", "drums=SONG", "piano=SONG"], "name those to generate"),
+        (["generate", "--stems", "bass", "--method", "extracted"], "choose sequential"),
+        (["generate", "--gamma-x", "1e-300"], "unstable"),
+        (["generate", "--gamma-y", "1e-200*sigma"], "unstable"),
+        (["generate", "--noise", "magic"], "choose independent or coupled"),
+        (["generate", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
+        (["accompany", "--given", "bass=SONG", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
+        (["accompany", "--given", "bass=SONG", "--gamma-x", "0.1*sigma"], "unstable"),
+        (["accompany", "--given", "bass=SONG", "--beta", "-1"], "beta must be positive"),
+        (["accompany", "--given", "bass=SONG", "--share", "0.5", "--gamma-y", "inf"], "choose one"),
     ],
 )
 def test_mistakes_end_in_one_line(model, song, words, says, capsys, tmp_path, monkeypatch):
+    if says != "diverged":  # which only the result shows
+        monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     monkeypatch.chdir(tmp_path)
     words = [word.replace("SONG", song) for word in words]
     if "--model" not in words:
@@ -243,6 +274,53 @@ def test_mistakes_end_in_one_line(model, song, words, says, capsys, tmp_path, mo
     assert len([line for line in lines if not line.startswith("gmsdi: warning")]) == 1
     assert says in lines[-1]
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["song.wav"]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda model: gmsdi.separate(model, TONE, sample_rate=8000, preset="magic"), "the model has best, fast"),
+        (lambda model: gmsdi.separate(model, TONE, sample_rate=8000, method="magic"), "method is 'magic'"),
+        (lambda model: gmsdi.separate(model, TONE, sample_rate=8000, seed=2**64), "seed is"),
+        (lambda model: gmsdi.separate(model, TONE, sample_rate=8000, seed=0.5), "seed is 0.5"),
+        (lambda model: gmsdi.extract(model, TONE, "bass", sample_rate=8000, preset="paper-separator"), "use separate"),
+        (lambda model: gmsdi.generate(model, method="magic"), "method is 'magic'"),
+        (lambda model: gmsdi.generate(model, groups=[["bass"]]), "groups Bass do not have"),
+        (lambda model: gmsdi.generate(model, gamma_x=-1.0), "gamma_x is -1.0"),
+        (lambda model: gmsdi.accompany(model, {"bass": TONE}, sample_rate=8000, share=2), "share is 2"),
+        (lambda model: gmsdi.accompany(model, {"bass": TONE}, sample_rate=8000, alpha="1"), "alpha is '1'"),
+        (lambda model: gmsdi.accompany(model, [TONE], sample_rate=8000), "a mapping of labels"),
+        (lambda model: gmsdi.accompany(model, {"bass": TONE}, sample_rate=8000, gamma_y="2*sigma"), "gamma_y is '2"),
+        (lambda model: gmsdi.accompany(model, {"bass": np.full(9, np.nan)}, sample_rate=8000), "NaN"),
+        (lambda model: gmsdi.separate(model, [[1.0], [1.0, 2.0]], sample_rate=8000), "a list that is no array"),
+        (lambda model: gmsdi.separate(model, TONE, 5, sample_rate=8000), "stems are 5"),
+        (lambda model: gmsdi.separate(model, TONE, sample_rate=8000, negatives="Bass=Drums"), "negatives are"),
+        (lambda model: gmsdi.separate(model, TONE, sample_rate=8000, negatives={"Bass": 3}), "negatives are"),
+        (lambda model: gmsdi.separate(model, TONE, sample_rate=8000, solver="euler"), "it must be a Solver"),
+        (lambda model: gmsdi.separate(None, TONE, sample_rate=8000), "the model is None"),
+        (lambda model: gmsdi.accompany(model, {"bass": TONE}, sample_rate=8000, given_noise="x"), "choose fixed"),
+    ],
+)
+def test_a_model_that_is_named_is_not_loaded_for_what_cannot_be(model, call, says, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    with pytest.raises(UserError, match=says):
+        call(model)
+
+
+def test_names_that_are_no_text_or_begin_like_an_option(model, song, tmp_path, capfdbinary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (b"caf\xe9.wav", b"-dash.wav"):
+        shutil.copy(song, os.path.join(os.fsencode(tmp_path), name))
+    words = ["--stems", "bass", "--model", model, "--steps", "6", "--precision", "float32", "--out", "out"]
+    assert main(["extract", os.fsdecode(b"caf\xe9.wav"), *words]) == 0
+    assert capfdbinary.readouterr().out == b"out/caf\xe9/bass.wav\n"
+    assert main(["extract", "-dash.wav", *words]) == 1
+    assert b"gmsdi: -dash.wav: a file whose name begins like an option; write ./-dash.wav\n" in (
+        capfdbinary.readouterr().err
+    )
+    assert main(["extract", *words, "--", "-dash.wav"]) == 0
+    assert main(["generate", "--stems", "bass", "--seconds", "0.1", *words[2:]]) == 0
+    assert sorted(os.listdir("out")) == sorted(["-dash", os.fsdecode(b"caf\xe9"), "bass.wav", "mixture.wav"])
 
 
 @pytest.mark.parametrize("words", [["separate"], ["generate", "--stems"], ["generate", "--seed", str(2**64)]])

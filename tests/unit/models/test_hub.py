@@ -93,6 +93,24 @@ def test_a_model_that_is_pushed_is_read_by_its_name_elsewhere_and_again_without_
     assert here.stdout == again.stdout == local.stdout
 
 
+REFUSE = """
+import sys
+from gmsdi.cli import main
+sys.exit(main(["generate", "--model", "me/refused", "--stems", "bass", "drums", "--gamma-x", "0.1*sigma"]))
+"""
+
+
+def test_of_a_task_that_a_model_cannot_do_no_weights_are_downloaded(hub, model, tmp_path):
+    files = {name: (model / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    hub.repositories["me/refused"] = Repository(files)
+    before = len(hub.requests)
+    said = python(REFUSE, hub=hub, home=tmp_path)
+    assert (said.returncode, "unstable" in said.stderr) == (1, True), said.stderr[-3000:]
+    asked = hub.requests[before:]
+    assert any("config.json" in one for one in asked)
+    assert not any("safetensors" in one for one in asked)
+
+
 LOAD = """
 import os
 import sys

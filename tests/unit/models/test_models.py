@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import shutil
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+import gmsdi
 from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_precision
 from gmsdi.models import families, registry
@@ -173,6 +175,30 @@ def _unknown_option(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def _not_finite(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["net.patch.conv.weight"][0, 0, 0] = torch.nan
+    save_file(weights, folder / "model.safetensors")
+
+
+def _cut(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _set(**values):
+    """Change values in the configuration, such as unet__channels."""
+
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text())
+        for name, value in values.items():
+            place, _, key = name.rpartition("__")
+            (config[place] if place else config)[key] = value
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -182,13 +208,30 @@ def _unknown_option(folder):
         (lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"), "damaged or not a safetensors"),
         (lambda folder: (folder / "config.json").write_text("{"), "not the configuration of a model"),
         (lambda folder: (folder / "config.json").unlink(), r"no config\.json there"),
+        (_not_finite, r"net\.patch\.conv\.weight holds NaN"),
+        (_cut, "damaged or not a safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps({})), "damaged or not a safetensors"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{}"), "not the configuration of a model"),
+        (_set(text__heads=0), "not the configuration of a model"),
+        (_set(text__features=-16), "not the configuration of a model"),
+        (_set(text__kind="tiny", text__features="many"), "not the configuration of a model"),
+        (_set(unet__channels=10**7), "do not belong together"),  # of which a model would fill the memory
+        (_set(unet__resnet_groups=0), "not the configuration of a model"),
+        (_set(unet__factors="ab"), "config.json|model.unet"),
+        (_set(unet="none"), "config.json|model.unet"),
+        (_set(text=[]), "not the configuration of a model"),
+        (_set(level="loud"), "model level is 'loud'"),
+        (_set(labels="Bass"), "labels are 'Bass'"),
+        (_set(sample_rate=0), "sample_rate is 0"),
+        (_set(window=1e9), "window is"),
+        (_set(sigma_data=-1), "sigma_data is -1"),
     ],
 )
 def test_damaged_models_end_in_one_clear_line(model, tmp_path, damage, message):
     save_model(tmp_path / "model", model)
     damage(tmp_path / "model")
     with pytest.raises(UserError, match=message) as raised:
-        load_model(tmp_path / "model")
+        gmsdi.load(tmp_path / "model", device="cpu")
     assert "\n" not in str(raised.value)
 
 
