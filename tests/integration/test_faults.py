@@ -21,7 +21,7 @@ if name:
     sys.addaudithook(hook)
 """
 SHARDS = ("separation/separator/1-of-1", "generation/total/1-of-1")
-FILES = [f"results/tiny/{shard}.{kind}" for shard in SHARDS for kind in ("npy", "csv")]
+FILES = [f"results/reduced/{shard}.{kind}" for shard in SHARDS for kind in ("npy", "csv")]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.integration.test_workflow import REPO, TINY, write_config, write_model
+from tests.integration.test_workflow import REDUCED, REPO, write_config, write_model
 
 FOLDERS = {"slakh", "gallery"}
 """Outputs that are folders."""
@@ -44,8 +44,10 @@ def place(tmp_path_factory):
     repository = tmp_path_factory.mktemp("place") / "checkout"
     for name in ("gmsdi", "workflow", "config", "envs"):
         shutil.copytree(REPO / name, repository / name, ignore=shutil.ignore_patterns("__pycache__", "baselines"))
-    shutil.copy(TINY, repository / "tiny.yaml")  # with the bundled model
-    dag = [sys.executable, REPO / "tests" / "helpers" / "dag.py", repository, "tiny.yaml"]
+    reduced = yaml.safe_load(REDUCED.read_text())
+    del reduced["model"]  # so that it is the bundled one
+    (repository / "reduced.yaml").write_text(yaml.safe_dump(reduced))
+    dag = [sys.executable, REPO / "tests" / "helpers" / "dag.py", repository, "reduced.yaml"]
     result = subprocess.run(dag, cwd=repository, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-4000:]
     for job in json.loads(result.stdout.splitlines()[-1]):
@@ -53,7 +55,7 @@ def place(tmp_path_factory):
             path = repository / output
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir() if output.name in FOLDERS else path.touch()
-    result = snakemake(repository, repository, "--configfile", "tiny.yaml", "--touch", "--forceall")
+    result = snakemake(repository, repository, "--configfile", "reduced.yaml", "--touch", "--forceall")
     assert result.returncode == 0, result.stderr[-4000:]
     return repository
 
@@ -65,7 +67,7 @@ def edited(repository, *edits):
         text = (repository / file).read_text()
         assert old in text, (file, old)
         (repository / file).write_text(text.replace(old, new, 1))
-    result = snakemake(repository, repository, "--configfile", "tiny.yaml", "-n")
+    result = snakemake(repository, repository, "--configfile", "reduced.yaml", "-n")
     for file, text in before.items():
         (repository / file).write_text(text)
     return planned(result)
@@ -108,7 +110,7 @@ def test_a_checkout_that_is_copied_or_moved_with_its_results_has_nothing_to_do(p
     for path in (tmp_path / "copy" / "workflow" / "scripts").glob("*.py"):
         path.touch()  # as a fresh checkout does
     (tmp_path / "copy").rename(tmp_path / "moved")
-    result = snakemake(tmp_path / "moved", tmp_path / "moved", "--configfile", "tiny.yaml", "-n")
+    result = snakemake(tmp_path / "moved", tmp_path / "moved", "--configfile", "reduced.yaml", "-n")
     assert planned(result) == set()
 
 
@@ -136,7 +138,7 @@ use rule * from gmsdi as gmsdi_*
 
 rule mine:
     default_target: True
-    input: "results/tiny/grid/test/extractor.csv", "results/tiny/config.yaml"
+    input: "results/reduced/grid/test/extractor.csv", "results/reduced/config.yaml"
     output: "mine.csv"
     shell: "cp {input[0]} {output}"
 """
@@ -144,11 +146,11 @@ rule mine:
     command = [sys.executable, "-m", "snakemake", "--cores", "1"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     options = {"cwd": own, "env": environment, "capture_output": True, "text": True, "timeout": 600}
-    assert "gmsdi_page" in planned(subprocess.run([*command, "-n", "results/tiny/report.html"], **options))
+    assert "gmsdi_page" in planned(subprocess.run([*command, "-n", "results/reduced/report.html"], **options))
     result = subprocess.run(command, **options)
     assert result.returncode == 0, result.stderr[-4000:]
     assert len((own / "mine.csv").read_text().splitlines()) > 4
-    resolved = yaml.safe_load((own / "results" / "tiny" / "config.yaml").read_text())
+    resolved = yaml.safe_load((own / "results" / "reduced" / "config.yaml").read_text())
     assert resolved["separation"]["chunks"] == study["separation"]["chunks"]
     assert resolved["intervals"]  # of the workflow's own configuration
 

@@ -48,6 +48,7 @@ def write_config(folder, **changes):
             },
         },
         "grid": {"w": [1], "chunks": 2, "solver": steps},
+        "costs": {"steps": []},
         "generation": {"clips": 4, "solver": steps, "negatives": {"Bass": "drums, singing"}},
         "fad": {"embedding": "musicnn-MTT-penultimate200", "hop": 0.5},
         "gallery": {"examples": 1},

@@ -1,4 +1,4 @@
-"""The workflow as its users meet it: a whole run, run again, a deleted figure, killed jobs, and mistakes."""
+"""The workflow as its users meet it: a whole run of `.test`, run again, a deleted figure, killed jobs, and mistakes."""
 
 import csv
 import os
@@ -17,8 +17,12 @@ import psutil
 import pytest
 import yaml
 
+from tests.helpers.rows import ALONE
+
 REPO = Path(__file__).parents[2]
-TINY = Path(__file__).with_name("tiny.yaml")
+REDUCED = REPO / ".ci" / "reduced.yaml"
+TEST = REPO / ".test" / "config" / "config.yaml"
+"""The same under another name."""
 UNET = {
     "channels": 8,
     "patch": "conv",
@@ -33,6 +37,8 @@ UNET = {
     "resnet_groups": 4,
 }
 TEXT = {"kind": "tiny", "features": 16, "heads": 2, "layers": 1, "max_length": 28}
+SHORT = {"steps": 4, "batch": 4, "warmup": 1, "validate_every": 2, "validation_batches": 1, "checkpoint_every": 2}
+"""A training."""
 
 
 def command(*arguments):
@@ -65,8 +71,37 @@ def write_model(folder):
     save_model(folder, build_model({**model, "labels": ["Bass", "Drums", "Guitar", "Piano"]}))
 
 
+def least(**changes):
+    """The least that has both tables and the report: one task of each kind, and two rows, of which nothing is open."""
+    data = yaml.safe_load(REDUCED.read_text())["data"]
+    data["mini"]["tracks"]["validation"] = 2
+    solver = {"steps": 2, "s_churn": 1}
+    rows = {"separator": {"w": 1, "constrained": "Drums", "solver": solver}, "extractor": {"w": 1}}
+    single = {"w": [1], "solver": {"steps": 2}}
+    generation = {
+        "clips": 4,
+        "solver": {"steps": 2},
+        "single": single,
+        "negatives": dict.fromkeys(["Bass", "Drums", "Guitar", "Piano"]),
+    }
+    config = {
+        "run": "least",
+        "data": data,
+        "demo_training": {"enabled": False},
+        "separation": {"chunks": 2, "solver": solver, "rows": {**rows, "extractor_consistent": None, **ALONE["rows"]}},
+        "grid": {"w": [1], "chunks": 2, "solver": {"steps": 2}},
+        "costs": {"steps": []},
+        "generation": {**generation, "sequential": None, "extracted": None},
+        "fad": {"hop": 3, "reference_clips": 8},
+        "gallery": {"examples": 1},
+        "jobs": {"generation": 1, "threads": 1},
+    }
+    return {**config, **changes}
+
+
 def write_config(folder, **changes):
-    config = yaml.safe_load(TINY.read_text())
+    """The reduced run with a given model, and with changes of its sections."""
+    config = yaml.safe_load(REDUCED.read_text())
     config["model"] = {"folder": "model", "config": {"unet": UNET, "text": TEXT}}
     for key, value in changes.items():
         config[key] = {**config[key], **value} if isinstance(value, dict) and key in config else value
@@ -77,25 +112,21 @@ def write_config(folder, **changes):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A working directory with a model of random weights in which the whole workflow has run."""
+    """A working directory in which the whole workflow has run."""
     folder = tmp_path_factory.mktemp("run")
-    write_model(folder / "model")
-    result = snakemake(folder, "--configfile", write_config(folder))
+    result = snakemake(REPO, "--directory", folder, "--configfile", TEST)
     assert result.returncode == 0, result.stderr[-4000:]
     assert "generating, partial: 100%" in result.stderr  # long steps show their progress
     return folder
 
 
-@pytest.fixture
-def config(folder):
-    return folder / "config.yaml"
-
-
 def test_every_output_is_there(folder):
-    results = folder / "results" / "tiny"
+    results = folder / "results" / "test"
     for name in ("table1_grid", "table2_separation"):
         for kind in ("csv", "md", "tex"):
             assert (results / "tables" / f"{name}.{kind}").stat().st_size > 200
+    for name in ("report.html", "model/model.safetensors", "demo_training/losses.csv", "config.yaml"):
+        assert (results / name).stat().st_size > 0
     for name in ("figure2_fad_stems", "figure3_fad_mixtures", "figure4_costs"):
         for kind in ("svg", "pdf", "png"):
             assert (results / "figures" / f"{name}.{kind}").stat().st_size > 5000
@@ -109,28 +140,25 @@ def test_every_output_is_there(folder):
 
 
 def test_tables_have_every_row_of_the_paper(folder):
-    with (folder / "results/tiny/tables/table2_separation.csv").open() as file:
+    with (folder / "results/test/tables/table2_separation.csv").open() as file:
         rows = {(row["model"], row["stem"]): row for row in csv.DictReader(file)}
-    # Beyond the paper: two rows, their mean, and three with settings chosen on validation chunks.
-    assert len(rows) == (6 + 2 + 1 + 3) * 5
+    # Beyond the paper: four rows, the mean of two, and three with settings chosen on validation chunks.
+    assert len(rows) == (6 + 4 + 1 + 3) * 5
+    assert {row["status"] for row in rows.values()} == {"run"}
     title = "Mean of GMSDI Extractor and Separator, projected"
     assert rows[title, "All"]["settings"] == "mean of “GMSDI Extractor” and “Separator, projected”"
     stems = [
-        np.load(folder / f"results/tiny/separation/{name}/1-of-1.npy")
+        np.load(folder / f"results/test/separation/{name}/1-of-1.npy")
         for name in ("extractor", "separator_projected", "mean")
     ]
     np.testing.assert_allclose(stems[2], (stems[0] + stems[1]) / 2, atol=1e-6)
     assert "mean of 2 runs" in rows["Extractor, consistent, mean", "All"]["settings"]
     assert float(rows["Ensemble", "All"]["paper"]) == 11.56
-    assert rows["MSDM", "Drums"]["status"] == "not run"
-    assert rows["MSDM", "Drums"]["protocol"] == ""
     for stem in ("Bass", "Drums", "Guitar", "Piano"):
         ours = [float(rows[f"GMSDI {method}", stem]["protocol"]) for method in ("Separator", "Extractor")]
         assert float(rows["Ensemble", stem]["protocol"]) == max(ours)
-    with (folder / "results/tiny/tables/table1_grid.csv").open() as file:
+    with (folder / "results/test/tables/table1_grid.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 5 * 2 * 5
-    page = (folder / "results/tiny/tables/table2_separation.md").read_text()
-    assert "not run (paper 17.73)" in page
 
 
 @pytest.mark.parametrize("task", ["partial", "partial_conditioned"])
@@ -140,7 +168,7 @@ def test_partial_generation_keeps_the_given_stems(folder, task):
 
     from gmsdi.data.windows import WindowSet
 
-    made = folder / "results/tiny/generation" / task
+    made = folder / "results/test/generation" / task
     clips, audio = pd.read_csv(made / "1-of-1.csv"), np.load(made / "1-of-1.npy")
     windows = WindowSet(next((folder / "results/data").glob("*/test-6/windows")))
     assert clips["bar"].nunique() == 14
@@ -150,11 +178,10 @@ def test_partial_generation_keeps_the_given_stems(folder, task):
 
 
 def test_report_is_one_self_contained_page(folder):
-    page = (folder / "results/tiny/report.html").read_text()
+    page = (folder / "results/test/report.html").read_text()
     for address in re.findall(r'(?:src|href)="([^"]{1,40})', page):
         assert address.startswith(("data:", "#"))
     assert page.count("<audio") == page.count("data:audio/flac;base64,") > 20
-    assert "not run" in page
     assert "Separate from the results: a short training" in page
 
 
@@ -165,11 +192,11 @@ def test_searches_on_validation_data_say_which_defaults_they_support(folder):
         "ways": {"of": ["total"], "vary": vary, "decides": ["generation.total.gamma_x.sigma"]},
         "accompaniment": {"of": ["partial_conditioned"]},
     }
-    mini = {**yaml.safe_load(TINY.read_text())["data"]["mini"], "tracks": {"validation": 6, "test": 6}}
-    config = write_config(folder, data={"mini": mini}, tuning={"chunks": 2, "clips": 4, "searches": searches})
-    result = snakemake(folder, "--configfile", config, "--", "tune")
+    overlay = folder / "tuning.yaml"
+    overlay.write_text(yaml.safe_dump({"tuning": {"chunks": 2, "clips": 4, "searches": searches}}))
+    result = snakemake(folder, "--configfile", TEST, overlay, "--", "tune")
     assert result.returncode == 0, result.stderr[-4000:]
-    tables = {name: pd.read_csv(folder / f"results/tiny/tuning/{name}.csv") for name in ("separation", "generation")}
+    tables = {name: pd.read_csv(folder / f"results/test/tuning/{name}.csv") for name in ("separation", "generation")}
     assert tables["separation"].loc[tables["separation"]["default"], "variant"].tolist() == ["solver.steps 2"]
     per_chunk = tables["separation"].set_index("variant")["evaluations"]
     assert per_chunk["solver.steps 2"] == 2 * per_chunk["solver.steps 1"]
@@ -179,41 +206,48 @@ def test_searches_on_validation_data_say_which_defaults_they_support(folder):
     assert measured.drop(index="gamma_x sigma 1 above 0.3").all(axis=None)
     assert "it is unstable" in ways.at["gamma_x sigma 1 above 0.3", "refused"]
     assert not measured.loc["gamma_x sigma 1 above 0.3"].any()
-    page = (folder / "results/tiny/tuning/README.md").read_text()
+    page = (folder / "results/test/tuning/README.md").read_text()
     (line,) = (line for line in page.splitlines() if "generation.total.gamma_x.sigma" in line)
     assert "Ways: " in line
     assert "| separation.solver.steps | 12 (?) | no search |" in page
 
     # What was searched is not searched again.
-    (folder / "results/tiny/searches/separation/steps.csv").unlink()
-    shutil.rmtree(folder / "results/tiny/tuning")
-    result = snakemake(folder, "--configfile", config, "--", "tune")
+    (folder / "results/test/searches/separation/steps.csv").unlink()
+    shutil.rmtree(folder / "results/test/tuning")
+    result = snakemake(folder, "--configfile", TEST, overlay, "--", "tune")
     assert rules_run(result) == {"search_rows", "tuning", "tune"}
 
 
-def test_again_there_is_nothing_to_do(folder, config):
-    result = snakemake(folder, "--configfile", config)
+def test_again_there_is_nothing_to_do(folder):
+    result = snakemake(REPO, "--directory", folder, "--configfile", TEST)
     assert result.returncode == 0
     assert rules_run(result) == set()
+    assert "Nothing to be done" in result.stderr
 
 
-def test_deleting_a_figure_redraws_only_that(folder, config):
-    figure = folder / "results/tiny/figures/figure3_fad_mixtures.svg"
+def test_snakemakes_own_report_is_written(folder):
+    result = snakemake(REPO, "--directory", folder, "--configfile", TEST, "--report", folder / "snakemake.html")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert (folder / "snakemake.html").stat().st_size > 0
+
+
+def test_deleting_a_figure_redraws_only_that(folder):
+    figure = folder / "results/test/figures/figure3_fad_mixtures.svg"
     before = figure.read_bytes()
     figure.unlink()
-    result = snakemake(folder, "--configfile", config)
+    result = snakemake(folder, "--configfile", TEST)
     assert result.returncode == 0, result.stderr[-4000:]
     assert rules_run(result) == {"figure3"}
     assert figure.read_bytes() == before
 
 
-def test_killed_jobs_are_done_again_with_the_same_result(folder, config):
-    results = folder / "results/tiny"
+def test_killed_jobs_are_done_again_with_the_same_result(folder):
+    results = folder / "results/test"
     target = results / "tables/table1_grid.csv"
     before = target.read_bytes()
     (results / "grid/test/extractor.csv").unlink()
     target.unlink()
-    arguments = ["results/tiny/tables/table1_grid.csv", "--configfile", config]
+    arguments = ["results/test/tables/table1_grid.csv", "--configfile", TEST]
 
     # The job alone is killed in the middle of its work: Snakemake reports it.
     run = start(folder, arguments)
@@ -228,7 +262,7 @@ def test_killed_jobs_are_done_again_with_the_same_result(folder, config):
     os.killpg(run.pid, signal.SIGKILL)
     run.wait(120)
     assert not (results / "grid/test/extractor.csv").exists()
-    assert snakemake(folder, "--configfile", config, "--unlock").returncode == 0
+    assert snakemake(folder, "--configfile", TEST, "--unlock").returncode == 0
 
     result = snakemake(folder, *arguments)
     assert result.returncode == 0, result.stderr[-4000:]

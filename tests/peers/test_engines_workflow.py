@@ -12,11 +12,10 @@ import yaml
 
 from gmsdi.models.checkpoint import load_model
 from gmsdi.models.clap import network
-from tests.integration.test_workflow import TEXT, UNET, write_model
+from tests.integration.test_workflow import TEXT, UNET, least, write_model
 from tests.peers.engines import laion_checkpoint, small_text_network, tokenizer, vggish_hub
 
 REPO = Path(__file__).parents[2]
-TINY = REPO / "tests" / "integration" / "tiny.yaml"
 
 
 def snakemake(folder, config, *targets):
@@ -32,17 +31,6 @@ def snakemake(folder, config, *targets):
     )
 
 
-def tiny(**changes):
-    """The least that has both figures: one task of each kind, by a model of a few weights."""
-    config = yaml.safe_load(TINY.read_text())
-    config["generation"] = {"clips": 4, "solver": {"steps": 2}, "negatives": {}, "sequential": None, "extracted": None}
-    config["generation"]["single"] = {"w": [1]}
-    for name in set(config["separation"]["rows"]) - {"demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian", "separator"}:
-        config["separation"]["rows"][name] = None
-    config["data"]["mini"]["tracks"] = {"train": 1, "validation": 1, "test": 4}
-    return {**config, **changes}
-
-
 @pytest.mark.slow
 def test_the_distances_of_both_engines_stand_side_by_side(tmp_path):
     hub = tmp_path / "hub"
@@ -51,10 +39,10 @@ def test_the_distances_of_both_engines_stand_side_by_side(tmp_path):
     fad |= {"sha256": vggish_hub(hub), "checkpoint": str(hub / "checkpoints/vggish-10086976.pth")}
     write_model(tmp_path / "model")
     model = {"folder": "model", "config": {"unet": UNET, "text": TEXT}}
-    config = tiny(fad={**fad, "engine": "frechet_audio_distance"}, model=model)
+    config = least(fad={**fad, "engine": "frechet_audio_distance"}, model=model)
     result = snakemake(tmp_path, config, "compare_engines", "figure2")
     assert result.returncode == 0, result.stderr[-6000:]
-    run = tmp_path / "results" / "tiny"
+    run = tmp_path / "results" / "least"
     table = pd.read_csv(run / "tables/engines.csv")
     assert set(table["figure"]) == {2, 3}
     # The engines resample from 8 to 16 kHz with different filters, which matter near 4 kHz, where only noise has power.
@@ -74,14 +62,15 @@ def test_a_model_learns_from_embeddings_by_laion_clap(tmp_path, monkeypatch):
     digest = laion_checkpoint(tmp_path)
     text = {"kind": "laion_clap", "features": 512, "tokenizer": str(tokenizer(tmp_path / "roberta")), "sha256": digest}
     text["checkpoint"] = str(tmp_path / network.WEIGHTS.filename)
-    config = tiny(
+    config = least(
         model={"train": True, "config": {"unet": UNET, "text": text}},
         clap={"train": False, "hop": 1},
+        data={"mini": {"tracks": {"train": 1, "validation": 1}, "sections": [1, 1], "section_sizes": {"4": 1}}},
         training={"steps": 2, "batch": 2, "warmup": 1, "validate_every": 2, "validation_batches": 1},
     )
     result = snakemake(tmp_path, config, "train")
     assert result.returncode == 0, result.stderr[-6000:]
-    run = tmp_path / "results" / "tiny"
+    run = tmp_path / "results" / "least"
     (folder,) = (run / "laion_clap/embeddings").glob("train-*")
     vectors = np.load(folder / "embeddings.npy")
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)

@@ -10,7 +10,7 @@ import time
 import pytest
 import yaml
 
-from tests.integration.test_workflow import REPO, TEXT, TINY, UNET
+from tests.integration.test_workflow import REDUCED, REPO, TEXT, UNET
 
 SOLVED = {"solver": {"steps": 2, "s_churn": 1}}
 CHANGES = {
@@ -63,7 +63,7 @@ def rule_of(job):
 def local(tmp_path_factory):
     """The working directory of the same run without a cluster."""
     folder = tmp_path_factory.mktemp("local")
-    config = {**yaml.safe_load(TINY.read_text()), **CHANGES}
+    config = {**yaml.safe_load(REDUCED.read_text()), **CHANGES}
     config["data"]["mini"]["tracks"] = {"train": 2, "validation": 1, "test": 1}
     config["jobs"] = {"generation": 1, "threads": 1}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
