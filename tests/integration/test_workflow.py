@@ -193,7 +193,8 @@ def test_searches_on_validation_data_say_which_defaults_they_support(folder):
         "accompaniment": {"of": ["partial_conditioned"]},
     }
     overlay = folder / "tuning.yaml"
-    overlay.write_text(yaml.safe_dump({"tuning": {"chunks": 2, "clips": 4, "searches": searches}}))
+    tuning = {"chunks": 2, "clips": 4, "searches": searches}
+    overlay.write_text(yaml.safe_dump({"tuning": tuning}, sort_keys=False))
     result = snakemake(folder, "--configfile", TEST, overlay, "--", "tune")
     assert result.returncode == 0, result.stderr[-4000:]
     tables = {name: pd.read_csv(folder / f"results/test/tuning/{name}.csv") for name in ("separation", "generation")}
