@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from gmsdi.errors import UserError
 from gmsdi.io.allocator import tune_allocator
@@ -20,10 +23,24 @@ from gmsdi.models import demucs as _demucs  # noqa: F401  # registers its kind, 
 from gmsdi.models.clap import training as _clap  # noqa: F401  # the same
 from gmsdi.models.edm import family
 from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
-from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config, require_shapes
+from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config
 from gmsdi.models.trainable import TrainableModel, builder, kind_of
 
 MIXTURE, STEMS = "mixture", "stems"
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves the weights of modules that are built unfilled, for weights that replace all of them.
+
+    Random numbers cost more time than the weights' file does. And memory that is not written to is not used yet, so a
+    size in a configuration that is a slip of the pen is found before it fills the memory.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Pass on every call but those of `torch.nn.init`."""
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def build_model(config: dict[str, Any], *, prompts: Path | None = None) -> TrainableModel:
@@ -110,11 +127,9 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
     tune_allocator()
     folder = Path(folder)
     config, prompts = read_config(folder), folder / PROMPTS
-    if described(folder, lambda: config.get("text", {}).get("kind")) in ("tiny", "none"):
-        # Without memory first: a size that is a slip of the pen would take all that there is.
-        with torch.device("meta"):
-            require_shapes(described(folder, lambda: build_model(config)), folder)
-    model = described(folder, lambda: build_model(config, prompts=prompts if prompts.is_file() else None))
+    pretrained = described(folder, lambda: config.get("text", {}).get("kind", "none")) not in ("tiny", "none")
+    with nullcontext() if pretrained else Unfilled():
+        model = described(folder, lambda: build_model(config, prompts=prompts if prompts.is_file() else None))
     return fill(model, folder).to(device)
 
 

@@ -215,7 +215,8 @@ def _set(**values):
         (_set(text__heads=0), "not the configuration of a model"),
         (_set(text__features=-16), "not the configuration of a model"),
         (_set(text__kind="tiny", text__features="many"), "not the configuration of a model"),
-        (_set(unet__channels=10**7), "do not belong together"),  # of which a model would fill the memory
+        (_set(unet__channels=10**7), r"config\.json: not the configuration"),  # of which a model would fill the memory
+        (_set(unet__channels=8192), "do not belong together"),
         (_set(unet__resnet_groups=0), "not the configuration of a model"),
         (_set(unet__factors="ab"), "config.json|model.unet"),
         (_set(unet="none"), "config.json|model.unet"),

@@ -456,6 +456,7 @@ def test_bad_audio_is_refused_in_one_line(pipe, tmp_path):
 def test_auto_takes_the_best_device_that_there_is(monkeypatch):
     for cuda, mps, found in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
         assert resolve_device("auto") == found
     assert resolve_precision("auto", "mps") is None
