@@ -36,7 +36,7 @@ mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/
 app: $(APP)  ## the four tasks as a page in your browser; PORT=7860
 	@$(BIN)/gmsdi app --open --port $(or $(PORT),7860)
 
-tune: $(INSTALLED)  ## the searches on validation data that the defaults come from, within an hour: docs/tuning
+tune: $(INSTALLED)  ## the searches on validation data that the defaults come from, in hours: docs/tuning
 	@$(SNAKEMAKE) $(QUIETLY) --configfile config/tuning.yaml -- tune
 	@mkdir -p docs/tuning && cp results/tuning/tuning/* docs/tuning/
 	@echo "docs/tuning/README.md says which defaults of config/config.yaml the tables support."
