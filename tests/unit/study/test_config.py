@@ -50,8 +50,9 @@ def test_shipped_configurations_are_valid_and_complete():
 
 def test_demo_is_large_enough():
     config = validate(load())
-    assert config["separation"]["chunks"] >= 16
-    assert config["grid"]["chunks"] >= 6
+    assert config["separation"]["chunks"] >= 14
+    assert config["grid"]["chunks"] >= 4
+    assert not config["grid"]["solver"]  # the steps of Table 2; with half of them, stems are noise
     assert config["generation"]["clips"] >= 12
     assert {3, 7.5, 15, 24} <= set(config["grid"]["w"])
     assert min(config["grid"]["w"]) < 3
@@ -175,8 +176,8 @@ def test_mistakes_are_named_in_one_line(change, message):
         ("data: {window: 65536}", "data.window is 65536, but the model of model.folder was trained with 32768 samples"),
         ("data: {window: 131072}", "data.window is 131072, but the model of model.folder was trained with 32768"),
         ("{data: {window: 131072}, model: {train: true}}", "but the model of baselines.folder (weak_msdm_Bass) was"),
-        ("data: {window: 16384, sample_rate: 8192}", "separation.chunks is 16, but single chunks of 2 s"),
-        ("{data: {window: 8192}, separation: {chunks: null}}", "grid.chunks is 6, but single chunks of 1.02 s"),
+        ("data: {window: 16384, sample_rate: 8192}", "separation.chunks is 14, but single chunks of 2 s"),
+        ("{data: {window: 8192}, separation: {chunks: null}}", "grid.chunks is 4, but single chunks of 1.02 s"),
         ("data: {sample_rate: 16000}", "model.folder was trained with 8000 Hz"),
         ("data: {classes: {All: [Bass]}}", "the label 'All' is reserved for all stems together"),
         ("data: {classes: {'Bass, Drums': [Bass]}}", "must be one line of text without commas"),

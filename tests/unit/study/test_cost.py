@@ -247,14 +247,14 @@ def test_hours_are_evaluations_times_seconds(tmp_path, capsys, monkeypatch):
     result = json.loads(out)
     parts = {part["name"]: part for part in result["parts"]}
     # Table 1: 6 chunks, 6 values of w of which 0 needs one pass, 6 steps, 4 stems: 2·4 rows; 4 times 4 rows.
-    assert parts["Table 1"]["evaluations"] == 11 * 6 * 6 * (8 + 4 * 4)
+    assert parts["Table 1"]["evaluations"] == 10 * 12 * 4 * (8 + 4 * 4)
     assert parts["Table 1"]["hours"] == pytest.approx(parts["Table 1"]["evaluations"] * 1e-4)
     # 100 steps, 2 validations of 4 batches of 8
     assert parts["Demo training"]["hours"] == pytest.approx(100 * 1e-2 + 2 * 4 * 8 * 1e-4)
     assert result["hours"] == pytest.approx(sum(part["hours"] for part in parts.values()))
     assert result["wall"] >= max(result["hours"] / 3, result["longest_chain"]) - 1e-9
-    # 16 chunks of 4 stems in float32, of 2 methods and an extra
-    assert parts["Table 2"]["disk"] == 3 * 16 * 4 * 32768 * 4
+    # 14 chunks of 4 stems in float32, of 2 methods and an extra
+    assert parts["Table 2"]["disk"] == 3 * 14 * 4 * 32768 * 4
     assert run(tmp_path, *words, "--json", capsys=capsys, costs={"steps": []})[1] == out
     table = run(tmp_path, *words, capsys=capsys, costs={"steps": [2]})[1].splitlines()
     shown = ("Table 1", "Table 2", "Figure 2", "Figure 3", "Figures 2 and 3, distances")
