@@ -87,9 +87,14 @@ def separation(
     require_seconds(block, "block")
     require_seed(seed)
     require_kinds(
-        solver=(solver, Solver), guidance=(guidance, Guidance), average=(average, Average), wiener=(wiener, Wiener),
-        batch=(batch, Batch), preset=(preset, str | Preset), consistent=(consistent, bool | ShareOut),
-    )  # fmt: skip
+        solver=(solver, Solver),
+        guidance=(guidance, Guidance),
+        average=(average, Average),
+        wiener=(wiener, Wiener),
+        batch=(batch, Batch),
+        preset=(preset, str | Preset),
+        consistent=(consistent, bool | ShareOut),
+    )
     if constrained is not None and method is None and preset is None:
         method = "separator"
     names = {"separator": "paper-separator", "projected": "projected"}
