@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.errors import UserError
@@ -26,7 +26,8 @@ class Batches(IterableDataset[dict[str, Any]]):
     """An endless sequence of the batches, of which this device gets its items, starting at step `start()`.
 
     `start` is a function because Lightning makes a new iterator in every epoch (an epoch lasts from one validation to
-    the next). Each batch has
+    the next). In each of n worker processes of a data loader, which takes their batches in turn, it has every n-th one.
+    Each batch has
 
     - `clean` and `noise` `[n, C, T]`: the signals of the target (see `models.checkpoint.target_of`), with one gain and
       sign for all stems of a window; stems that do not sound are as in the data set, mostly zeros;
@@ -74,10 +75,12 @@ class Batches(IterableDataset[dict[str, Any]]):
         self.rank, self.world, self.start = rank, world, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        step = self.start()
+        worker = get_worker_info()
+        first, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        step = self.start() + first
         while True:
             yield self.batch(step)
-            step += 1
+            step += stride
 
     def batch(self, step: int) -> dict[str, Any]:
         """This device's items of the global batch of a step."""

@@ -106,6 +106,10 @@ class TrainingConfig:
     initial: Annotated[
         str | None, About("folder of a model with the same network to start from; null: fresh weights")
     ] = None
+    workers: Annotated[
+        Natural,
+        About("processes of each device that prepare its batches; 0: the training's own, which is enough on a CPU"),
+    ] = 0
     devices: Annotated[
         int | str,
         As(Count),

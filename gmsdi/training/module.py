@@ -94,11 +94,19 @@ class Training(LightningModule):
             world=self.trainer.world_size,
             start=lambda: self.trainer.global_step,
         )
-        return DataLoader(batches, batch_size=None)
+        return self._loader(batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        batches = self.validation_data(rank=self.trainer.global_rank, world=self.trainer.world_size)
-        return DataLoader(batches, batch_size=None)
+        return self._loader(self.validation_data(rank=self.trainer.global_rank, world=self.trainer.world_size))
+
+    def _loader(self, batches: Batches) -> DataLoader[Any]:
+        workers = self.config.workers
+        # Forked, because a batch needs the trainer's step; a worker computes on the CPU only, and with NumPy.
+        context = "fork" if workers else None
+        pinned = self.device.type == "cuda"
+        return DataLoader(
+            batches, batch_size=None, num_workers=workers, multiprocessing_context=context, pin_memory=pinned
+        )
 
     def validation_data(self, rank: int = 0, world: int = 1) -> Batches:
         """Batches with always the same windows, noise and noise levels, so that only the model changes the loss."""

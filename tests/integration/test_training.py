@@ -124,11 +124,14 @@ EVERYTHING = replace(
 
 @pytest.mark.parametrize("cut", [13, 17])
 def test_every_option_resumes_to_the_same_weights(windows, tmp_path, monkeypatch, cut):
-    """Of the model, of its averages and of the uncertainty, which goes into the gradients' common norm."""
+    """Of the model, of its averages and of the uncertainty, which goes into the gradients' common norm.
 
-    def run(name):
-        work = tmp_path / f"{name}_work"
-        train(MODEL, EVERYTHING, windows, windows, tmp_path / name, seed=3, work=work, progress=False)
+    After the cut, other processes prepare the batches.
+    """
+
+    def run(name, workers=0):
+        config, work = replace(EVERYTHING, workers=workers), tmp_path / f"{name}_work"
+        train(MODEL, config, windows, windows, tmp_path / name, seed=3, work=work, progress=False)
         return load_file(tmp_path / name / "model.safetensors"), work
 
     whole, work = run("whole")
@@ -143,7 +146,7 @@ def test_every_option_resumes_to_the_same_weights(windows, tmp_path, monkeypatch
         patched.setattr(Batches, "batch", failing)
         with pytest.raises(RuntimeError, match="power cut"):
             run("cut")
-    resumed, resumed_work = run("cut")
+    resumed, resumed_work = run("cut", workers=3)
     assert json.loads((tmp_path / "cut" / "provenance.json").read_text())["resumed"]
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
