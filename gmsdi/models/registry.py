@@ -26,6 +26,7 @@ from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
 from gmsdi.models.edm import family as waveforms
 from gmsdi.models.edm import latent as latents
 from gmsdi.models.edm.denoiser import TextDenoiser
+from gmsdi.models.edm.graphs import Graphs
 from gmsdi.models.edm.text import require_prompts
 from gmsdi.models.families import register
 from gmsdi.models.folders import CONFIG, WEIGHTS, described, read_config
@@ -79,6 +80,7 @@ def load(
     precision: str = "auto",
     seconds: float | None = None,
     compile: bool = False,
+    cuda_graphs: bool = False,
 ) -> Model:
     """Open a model.
 
@@ -92,26 +94,31 @@ def load(
             at, or the default of its family if it takes any length.
         compile: run the network of a model folder through `torch.compile`, once for each new shape of a batch. That
             takes minutes for a large network, and on a CPU a C++ compiler; it pays off where much is sampled.
+        cuda_graphs: replay the network of a model folder from CUDA graphs (`gmsdi.models.edm.graphs`), recorded once
+            for each new shape of a batch. That helps where Python launches kernels more slowly than the GPU runs them,
+            as with small batches or networks.
 
     Raises:
-        UserError: if there is no such model, its family cannot be imported, the device does not exist, or what is to be
-            compiled is no model folder.
+        UserError: if there is no such model, its family cannot be imported, the device does not exist, what is to be
+            compiled or recorded is no model folder, or graphs are asked for on another device or of a compiled network.
     """
     tune_allocator()
     if (family := families.loader_of(where)) is not None:
-        _refuse_to_compile(compile, where)
+        _refuse_to_compile(compile, cuda_graphs, where)
         loader, rest = family
         return loader(rest, device=device, precision=precision)
     folder = folder_of(where)
     if is_pipeline(folder):
-        _refuse_to_compile(compile, where)
+        _refuse_to_compile(compile, cuda_graphs, where)
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
         raise UserError(f"{where}: not a diffusers pipeline, so that its window is fixed; leave out seconds")
-    return open_folder(folder, device=device, precision=precision, compile=compile)
+    return open_folder(folder, device=device, precision=precision, compile=compile, cuda_graphs=cuda_graphs)
 
 
-def _refuse_to_compile(compile: bool, where: str | Path) -> None:
+def _refuse_to_compile(compile: bool, cuda_graphs: bool, where: str | Path) -> None:
+    if cuda_graphs:
+        raise UserError(f"{where}: CUDA graphs are for the networks of model folders; leave out cuda_graphs")
     if compile:
         raise UserError(f"{where}: only the networks of model folders can be compiled; leave out compile")
 
@@ -141,7 +148,12 @@ def folder_of(where: str | Path) -> Path:
 
 
 def open_folder(
-    path: str | Path, *, device: str = "auto", precision: str = "auto", compile: bool = False
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+    cuda_graphs: bool = False,
 ) -> TextDenoiser:
     """Open a model folder of this package.
 
@@ -150,11 +162,15 @@ def open_folder(
         device: see `load`.
         precision: see `load`.
         compile: see `load`.
+        cuda_graphs: see `load`.
 
     Raises:
-        UserError: if the folder holds no sound model of mixtures, or the device does not exist.
+        UserError: if the folder holds no sound model of mixtures, the device does not exist, or graphs are asked for on
+            another device or of a compiled network.
     """
     device = resolve_device(device)
+    if cuda_graphs and (compile or not device.startswith("cuda")):
+        raise UserError(f"CUDA graphs need a CUDA device, not {device}, and a network that is not compiled")
     dtype = resolve_precision(precision, device)
     model = load_model(path, device=device)
     if not isinstance(model, TextDenoiser) or target_of(model.config) != MIXTURE:
@@ -162,6 +178,8 @@ def open_folder(
     model.run_in(dtype)
     if compile:
         model.net.compile()
+    if cuda_graphs:
+        model.net.forward = Graphs(model.net.forward)
     return model
 
 

@@ -71,11 +71,12 @@ SMALL: dict[str, Any] = {
 
 
 def scrambled(net: nn.Module, seed: int = 0) -> nn.Module:
-    """Every parameter a random number, gains around 1: no branch silent, no two gains alike."""
-    generator = torch.Generator().manual_seed(seed)
+    """Every parameter a random number, drawn where it is; gains around 1: no branch silent, no two gains alike."""
+    device = next(net.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
     for name, parameter in net.named_parameters():
         scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 and not name.endswith(".g") else 0.2
-        random = torch.randn(parameter.shape, generator=generator) * scale
+        random = torch.randn(parameter.shape, generator=generator, device=device) * scale
         gain = name.endswith((".g", "norm.weight"))
         parameter.data.copy_(random + 1 if gain else random)
     return net.eval().requires_grad_(False)

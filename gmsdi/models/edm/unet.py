@@ -365,7 +365,7 @@ class CrossAttention(nn.Module):
         k, v = cond.cached(id(self), self._keys_values)
         (q,) = _split_heads(self.to_q(self.norm(_to_frames(x))), self.heads, 1)
         # Written out, because with so few tokens the fused kernel is several times slower on a CPU than two products.
-        bias = torch.where(cond.mask, 0.0, -torch.inf)[cond.index, None, None, :]
+        bias = cond.cached("bias", _bias)[cond.index, None, None, :]
         scores = (q * q.shape[-1] ** -0.5) @ k[cond.index].transpose(-1, -2)
         h = torch.softmax(scores.float() + bias, dim=-1).to(v.dtype) @ v[cond.index]
         return _to_signal(self.out(h.transpose(1, 2).flatten(2)))
@@ -373,6 +373,11 @@ class CrossAttention(nn.Module):
     def _keys_values(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
         k, v = _split_heads(self.to_kv(self.norm_text(cond.tokens)), self.heads, 2)
         return k, v
+
+
+def _bias(cond: Conditioning) -> Tensor:
+    """`[P, L]` what is added to scores: -inf where a token may not be attended to. No constant is sent to a GPU."""
+    return torch.zeros_like(cond.mask, dtype=torch.float32).masked_fill_(~cond.mask, -torch.inf)
 
 
 def _samples_to_channels(x: Tensor, factor: int) -> Tensor:

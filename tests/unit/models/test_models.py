@@ -293,6 +293,14 @@ def test_only_networks_of_model_folders_are_compiled(monkeypatch):
         registry.load("mine", compile=True)
 
 
+def test_only_networks_of_model_folders_on_cuda_have_graphs(tmp_path, monkeypatch):
+    monkeypatch.setitem(families._REGISTERED, "mine", lambda rest, **options: None)
+    with pytest.raises(UserError, match="leave out cuda_graphs"):
+        registry.load("mine", cuda_graphs=True)
+    with pytest.raises(UserError, match="CUDA graphs need a CUDA device, not cpu"):
+        registry.load(tmp_path, device="cpu", cuda_graphs=True)
+
+
 def copied(model, *arguments):
     """A model's result, and the number of conversions to another type or layout on the way."""
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as record:
