@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import platform
 import time
 import warnings
@@ -108,6 +109,8 @@ def train(
         "`srun` command is available",
     ):
         warnings.filterwarnings("ignore", message=f".*{expected}")
+    if config.workers and "fork" not in multiprocessing.get_all_start_methods():
+        raise UserError("training.workers: this system cannot fork processes; leave it at 0")
     started = time.time()
     target = target_of(model_config)
     train_set, validation_set = WindowSet(train_windows), WindowSet(validation_windows)

@@ -248,6 +248,13 @@ def test_settings_that_mean_nothing_are_refused(wrong, says):
         replace(TRAINING, **wrong)
 
 
+def test_workers_need_a_system_that_forks(windows, tmp_path, monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(UserError, match=r"training\.workers: this system cannot fork"):
+        train(MODEL, replace(TRAINING, workers=1), windows, windows, tmp_path / "m", seed=3, work=tmp_path / "work")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_slurm_job_trains_as_any_process_does(windows, tmp_path, monkeypatch):
     """Lightning would wait for processes that srun starts, and resume what lies in the working directory."""
     for name, value in (("NTASKS", "2"), ("NTASKS_PER_NODE", "2"), ("JOB_ID", "7"), ("JOB_NAME", "train")):
