@@ -70,6 +70,7 @@ TRAINING = {
     "precision": ("auto", "(M) exp/train_msdm.yaml, trainer: bf16, where the hardware has it"),
     "save_as": ("float32", "(M) Lightning's checkpoints"),
     "initial": (None, "(M) from fresh weights"),
+    "workers": (0, OURS),
     "devices": (1, OURS),
 }
 GMSDI = {
