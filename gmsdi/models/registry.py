@@ -104,19 +104,19 @@ def load(
     """
     tune_allocator()
     if (family := families.loader_of(where)) is not None:
-        _refuse_to_compile(compile, cuda_graphs, where)
+        _only_for_model_folders(compile, cuda_graphs, where)
         loader, rest = family
         return loader(rest, device=device, precision=precision)
     folder = folder_of(where)
     if is_pipeline(folder):
-        _refuse_to_compile(compile, cuda_graphs, where)
+        _only_for_model_folders(compile, cuda_graphs, where)
         return pipelines.open_pipeline(folder, str(where), device=device, precision=precision, seconds=seconds)
     if seconds is not None:
         raise UserError(f"{where}: not a diffusers pipeline, so that its window is fixed; leave out seconds")
     return open_folder(folder, device=device, precision=precision, compile=compile, cuda_graphs=cuda_graphs)
 
 
-def _refuse_to_compile(compile: bool, cuda_graphs: bool, where: str | Path) -> None:
+def _only_for_model_folders(compile: bool, cuda_graphs: bool, where: str | Path) -> None:
     if cuda_graphs:
         raise UserError(f"{where}: CUDA graphs are for the networks of model folders; leave out cuda_graphs")
     if compile:
