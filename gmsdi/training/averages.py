@@ -13,6 +13,7 @@ training.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
@@ -46,16 +47,39 @@ def exponent(sigma_rel: float) -> float:
     return float(max(0.0, np.roots([1, 7, 16 - t, 12 - t]).real.max()))
 
 
-def power_average(sigma_rel: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Make the update function of `torch.optim.swa_utils.AveragedModel` for an average of this length."""
-    gamma = exponent(sigma_rel)
+class RunningAverage(nn.Module):
+    """An average of a model's weights over the steps of its training.
+
+    Unlike torch's `AveragedModel` it does not count the steps in a tensor on the device: to read it, the host would
+    wait for the GPU in every step.
+
+    Args:
+        model: the model; the average starts as a copy of it, `module`.
+        rate: the weight of a step, counted from 1, in the average up to it.
+    """
+
+    def __init__(self, model: nn.Module, rate: Callable[[int], float]) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(model).requires_grad_(False)
+        self.rate = rate
 
     @torch.no_grad()
-    def update(averages: Sequence[Tensor], current: Sequence[Tensor], averaged: Tensor | int) -> None:
-        rate = 1 - (1 - 1 / (int(averaged) + 1)) ** (gamma + 1)
-        torch._foreach_lerp_(list(averages), list(current), rate)
+    def update(self, model: nn.Module, step: int) -> None:
+        """Add the weights after a step, the first of which is 1. Buffers are not averaged, but copied."""
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), self.rate(step))
+        for own, current in zip(self.module.buffers(), model.buffers(), strict=True):
+            own.copy_(current)
 
-    return update
+
+def exponential_rate(decay: float) -> Callable[[int], float]:
+    """The rate of an exponential average that starts at the weights of the first step."""
+    return lambda step: 1.0 if step == 1 else 1 - decay
+
+
+def power_rate(sigma_rel: float) -> Callable[[int], float]:
+    """The rate of an average by a power function of this length."""
+    gamma = exponent(sigma_rel)
+    return lambda step: float(1 - (1 - 1 / step) ** (gamma + 1))
 
 
 def profile(gamma: float, step: int, steps: int) -> np.ndarray:

@@ -15,11 +15,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from torch.optim.swa_utils import AveragedModel
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
-from gmsdi.training.averages import save_snapshot
+from gmsdi.training.averages import RunningAverage, save_snapshot
 from gmsdi.training.module import Training
 
 
@@ -38,17 +37,16 @@ class Averaging(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Training)
-        pl_module.ema.update_parameters(pl_module.model)
+        config, step = pl_module.config, trainer.global_step
+        for average in pl_module.running_averages():
+            average.update(pl_module.model, step)
         if pl_module.powers is None:
             return
-        for power in pl_module.powers:
-            cast(AveragedModel, power).update_parameters(pl_module.model)
-        config, step = pl_module.config, trainer.global_step
         due = step % math.ceil(config.steps / config.ema_snapshots) == 0 or step == config.steps
         if due and trainer.is_global_zero:
             trained = {name for name, parameter in pl_module.model.named_parameters() if parameter.requires_grad}
             averages = {
-                sigma_rel: {n: p for n, p in cast(AveragedModel, power).module.named_parameters() if n in trained}
+                sigma_rel: {n: p for n, p in cast(RunningAverage, power).module.named_parameters() if n in trained}
                 for sigma_rel, power in zip(config.ema_power or (), pl_module.powers, strict=True)
             }
             save_snapshot(self.folder, step, averages)

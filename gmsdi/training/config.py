@@ -110,6 +110,10 @@ class TrainingConfig:
         Natural,
         About("processes of each device that prepare its batches; 0: the training's own, which is enough on a CPU"),
     ] = 0
+    compile: Annotated[
+        Flag,
+        About("run the network through torch.compile: minutes before the first step, then shorter steps on a GPU"),
+    ] = False
     devices: Annotated[
         int | str,
         As(Count),

@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from gmsdi.data.windows import WindowSet
@@ -20,7 +19,7 @@ from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm import latent
 from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.models.trainable import TrainableModel
-from gmsdi.training.averages import power_average
+from gmsdi.training.averages import RunningAverage, exponential_rate, power_rate
 from gmsdi.training.batches import Batches
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.optimizers import Muon, divided
@@ -61,14 +60,10 @@ class Training(LightningModule):
         self.model, self.config, self.seed = model, config, seed
         self.train_embeddings, self.validation_embeddings = embeddings
         self.target = target_of(model.config)
-        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
-        self.ema.requires_grad_(False)
+        self.ema = RunningAverage(model, exponential_rate(config.ema))
         self.powers: nn.ModuleList | None = None
         if config.ema_power:
-            self.powers = nn.ModuleList(
-                AveragedModel(model, multi_avg_fn=power_average(sigma_rel), use_buffers=False)
-                for sigma_rel in config.ema_power
-            ).requires_grad_(False)
+            self.powers = nn.ModuleList(RunningAverage(model, power_rate(sigma_rel)) for sigma_rel in config.ema_power)
         self.noisy = isinstance(model, EDMDenoiser)
         self.uncertainty = Uncertainty() if config.uncertainty and self.noisy else None
         self._compared = False
@@ -77,6 +72,8 @@ class Training(LightningModule):
     def setup(self, stage: str) -> None:
         precision = resolve_precision(self.config.precision, self.device)
         self.model.autocast = self.averaged.autocast = precision
+        if self.config.compile:
+            self.model.get_submodule("net").compile()
 
     @property
     def averaged(self) -> TrainableModel:
@@ -119,6 +116,10 @@ class Training(LightningModule):
             rank=rank,
             world=world,
         )
+
+    def running_averages(self) -> list[RunningAverage]:
+        """The exponential average and those by power functions."""
+        return [self.ema, *cast(list[RunningAverage], self.powers or [])]
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         losses = self.model.training_loss(batch)

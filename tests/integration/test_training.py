@@ -255,6 +255,25 @@ def test_workers_need_a_system_that_forks(windows, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_compiled_training_gives_the_same_weights(windows, tmp_path, monkeypatch):
+    """The network is traced whole; the traced operations run as they are, since their compiler takes minutes."""
+
+    def run(name, compile):
+        config = replace(TRAINING, steps=3, validate_every=3, compile=compile)
+        train(MODEL, config, windows, windows, tmp_path / name, seed=3, work=tmp_path / f"{name}_work", progress=False)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    traced = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: traced(net, backend="eager", fullgraph=True))
+    torch._dynamo.utils.counters.clear()
+    plain = run("plain", False)
+    assert not torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    compiled = run("compiled", True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert plain.keys() == compiled.keys()
+    assert all(torch.equal(plain[name], compiled[name]) for name in plain)
+
+
 def test_a_slurm_job_trains_as_any_process_does(windows, tmp_path, monkeypatch):
     """Lightning would wait for processes that srun starts, and resume what lies in the working directory."""
     for name, value in (("NTASKS", "2"), ("NTASKS_PER_NODE", "2"), ("JOB_ID", "7"), ("JOB_NAME", "train")):

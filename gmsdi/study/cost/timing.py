@@ -178,7 +178,7 @@ def _time_training(
         if config.clip is not None:
             torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)
         optimizer.step()
-        for average in [module.ema, *(module.powers or [])]:
-            average.update_parameters(built)
+        for average in module.running_averages():
+            average.update(built, step + 1)
         clock.tick()
     return clock.seconds(1), clock.memory(), sum(parameter.numel() for parameter in built.parameters())

@@ -71,6 +71,7 @@ TRAINING = {
     "save_as": ("float32", "(M) Lightning's checkpoints"),
     "initial": (None, "(M) from fresh weights"),
     "workers": (0, OURS),
+    "compile": (False, OURS),
     "devices": (1, OURS),
 }
 GMSDI = {

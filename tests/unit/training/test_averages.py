@@ -7,11 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from gmsdi.errors import UserError
 from gmsdi.models.checkpoint import build_model
-from gmsdi.training.averages import combination, exponent, main, power_average, reconstruct, save_snapshot
+from gmsdi.training.averages import RunningAverage, combination, exponent, main, power_rate, reconstruct, save_snapshot
 from tests.helpers import tiny
 
 STEPS, EVERY = 400, 40
@@ -46,11 +45,11 @@ def written_out(weights, sigma_rel, step):
 def snapshots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("averages")
     model = nn.Linear(50, 1, bias=False)
-    averages = {length: AveragedModel(model, multi_avg_fn=power_average(length), use_buffers=False) for length in KEPT}
+    averages = {length: RunningAverage(model, power_rate(length)) for length in KEPT}
     for step, weights in enumerate(walk(), start=1):
         model.weight.data = torch.tensor(weights, dtype=torch.float32)[None]
         for average in averages.values():
-            average.update_parameters(model)
+            average.update(model, step)
         if step % EVERY == 0:
             save_snapshot(folder, step, {k: average.module.state_dict() for k, average in averages.items()})
     return folder
