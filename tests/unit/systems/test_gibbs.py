@@ -296,7 +296,7 @@ def test_training_learns_to_separate_and_to_use_what_is_known() -> None:
 
 def test_a_model_folder_round_trips(separator: GibbsSeparator, tmp_path: Any) -> None:
     save_model(tmp_path / "model", separator.network)
-    loaded = load_gibbs(tmp_path / "model", device="cpu")
+    loaded = load_gibbs(tmp_path / "model", device="cpu", precision="float32")
     assert loaded.network.config == CONFIG
     y = 0.1 * torch.randn(1, 1, 1024)
     options: dict[str, Any] = {"steps": 2, "seeds": [0]}
