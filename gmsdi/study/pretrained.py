@@ -42,7 +42,7 @@ def named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not config["model"]["train"] and config["model"]["folder"]:
         yield "model.folder", config["model"]["folder"]
     for name, row in config["separation"]["rows"].items():
-        if row.get("model") not in (None, "bundled"):
+        if row.get("model"):
             yield f"separation.rows.{name}.model", row["model"]
 
 

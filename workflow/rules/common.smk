@@ -11,7 +11,7 @@ if LOCAL:
     sys.path.insert(0, str(REPO))
 
 import gmsdi
-from gmsdi.study.config.files import HOME
+from gmsdi.study.config.files import HOME, model_folder as folder_of_model
 
 if not LOCAL:  # a module that Snakemake reads from a repository elsewhere: the installed package has the same files
     REPO = HOME
@@ -196,7 +196,6 @@ def chunking(wildcards):
 
 # Models that come with the package are parameters, not inputs: by name and digest, wherever the package is.
 WEIGHTS = Path(gmsdi.__file__).resolve().parent / "weights"
-BUNDLED = WEIGHTS / "mini"
 MODEL_FILES = ["model.safetensors", "config.json"]
 
 
@@ -218,7 +217,7 @@ except UserError as error:
 def model_folder():
     if config["model"]["train"]:
         return "<results>/model"
-    return config["model"]["folder"] or str(BUNDLED)
+    return str(folder_of_model(config["model"]["folder"]))
 
 
 def embedded_windows(name):
@@ -298,13 +297,13 @@ def row_folders(*names):
         if row.model is None:
             found += system_folders(row.system)
             continue
-        folder = str(BUNDLED if row.model == "bundled" else row.model)
+        folder = str(folder_of_model(row.model))
         files = [] if folder in PRETRAINED else MODEL_FILES
         missing = [file for file in files if not Path(folder, file).is_file()]
         if missing:
             sys.exit(
                 f"config: separation.rows.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
-                "bundled"
+                "the name of one that comes with the package"
             )
         found.append(folder)
     return found

@@ -21,7 +21,7 @@ from gmsdi.sampling.solver import Solver, options_of, refuse_unknown, sampler
 from gmsdi.sampling.windows import fills
 from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSettings, hint
 from gmsdi.study.config.engines import check_engine, check_text
-from gmsdi.study.config.files import WEIGHTS
+from gmsdi.study.config.files import WEIGHTS, model_folder
 from gmsdi.study.config.solvers import stacks, whole
 from gmsdi.study.figure_tasks import Tasks
 from gmsdi.study.methods import METHODS, Extractor
@@ -30,7 +30,6 @@ from gmsdi.study.pretrained import refuse_local
 from gmsdi.study.setups import GMSDI
 from gmsdi.study.table_rows import Rows
 
-BUNDLED = WEIGHTS / "mini"
 DEMUCS = {"depth": 6, "kernel_size": 8, "stride": 4, "resample": True}
 """Defaults of the class Demucs in the package demucs for the options that determine the length of a frame."""
 RESERVED = ("All", "mixture", "stems")
@@ -374,15 +373,20 @@ def _channels(config: Config) -> None:
     own = {
         "model.train": config["model"]["train"],
         "demo_training.enabled": config["demo_training"]["enabled"],
-        "model.folder": not config["model"]["folder"],
+        "model.folder": _comes_along(config["model"]["folder"]),
     }
     given = next((key for key, wrong in own.items() if wrong), None)
     rows = Rows(config)
-    mono = [name for name, row in rows.table.items() if row.system.kind != GMSDI or row.model == "bundled"]
+    mono = [n for n, row in rows.table.items() if row.system.kind != GMSDI or (row.model and _comes_along(row.model))]
     if given or mono:
         place = given or f"separation.rows.{mono[0]}"
         mend = {"model.folder": "name a pretrained one", None: "leave it out, by null"}.get(given, "set it to false")
         raise UserError(f"config: data.channels is 2, but the model of {place} has one channel; set it to 1, or {mend}")
+
+
+def _comes_along(name: str | None) -> bool:
+    """Whether a model comes with the package."""
+    return model_folder(name).is_relative_to(WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -414,15 +418,14 @@ class _Untrained:
 def _untrained(config: Config) -> Iterator[_Untrained]:
     rows = Rows(config)
     if not config["model"]["train"]:
-        yield _Untrained("model.folder", Path(config["model"]["folder"] or BUNDLED))
+        yield _Untrained("model.folder", model_folder(config["model"]["folder"]))
     if not config["baselines"]["train"]:
         root = Path(config["baselines"]["folder"] or WEIGHTS / "baselines")
         models = [model for system in rows.systems.values() if system.kind != GMSDI for model in system.models]
         yield from (_Untrained(f"baselines.folder ({model})", root / model, labelled=True) for model in models)
     for name, row in rows.table.items():
         if row.model:
-            folder = BUNDLED if row.model == "bundled" else Path(row.model)
-            yield _Untrained(f"separation.rows.{name}.model", folder, separates=True)
+            yield _Untrained(f"separation.rows.{name}.model", model_folder(row.model), separates=True)
 
 
 def _bundled(config: Config) -> None:

@@ -23,6 +23,18 @@ FOLDER = HOME / "config"
 DEMO = "config.yaml"
 WEIGHTS = Path(__file__).parents[2] / "weights"
 """Folder of the models that come with the package, and of the baselines' once they are installed."""
+CONFIG = "config.json"
+
+
+def model_folder(name: str | None) -> Path:
+    """The folder of a text-conditioned model.
+
+    Args:
+        name: of a model that comes with the package, see `gmsdi.models.registry.bundled`, unless there is a folder of
+            that name; or a folder. None is the model "mini".
+    """
+    own = WEIGHTS / (name or "mini")
+    return own if name is None or (not Path(name).exists() and (own / CONFIG).is_file()) else Path(name)
 
 
 def load(*paths: str | Path) -> Config:

@@ -68,7 +68,8 @@ class TextModel(Model):
         None,
         "model to use: its folder, the folder of a diffusers pipeline (docs/pretrained.md), or a repository on the "
         "Hugging Face Hub that holds one of them, `owner/name` or `owner/name@revision`, or a model of an installed "
-        "family (docs/tutorials/model.md), `family:name`; null means the one that comes with the package",
+        "family (docs/tutorials/model.md), `family:name`, or the name of one that comes with the package; null means "
+        "`mini`",
     )
     prompts: dict[str, Annotated[str, Len(1)]] = choice(
         {},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
-from gmsdi.study.config.files import WEIGHTS
+from gmsdi.study.config.files import WEIGHTS, model_folder
 from gmsdi.study.cost.networks import Clock, Cost, Seconds
 from gmsdi.study.cost.pretrained import time_pretrained
 from gmsdi.study.counting import CALL
@@ -89,13 +89,13 @@ def measure(
 def _model(study: Study, network: str, device: str) -> TrainableModel:
     """A network ready to sample, from its folder or with random weights."""
     from gmsdi.io.device import resolve_precision
-    from gmsdi.models.checkpoint import CONFIG, bundled_model, load_model
+    from gmsdi.models.checkpoint import CONFIG, load_model
 
     config = study.config
     model = next(iter(study.systems[network].models))
     folder = None
     if network == "gmsdi" and not config["model"]["train"]:
-        folder = Path(config["model"]["folder"] or bundled_model())
+        folder = model_folder(config["model"]["folder"])
     elif network != "gmsdi" and not config["baselines"]["train"]:
         folder = Path(config["baselines"]["folder"] or WEIGHTS / "baselines") / model
     if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):

@@ -37,7 +37,7 @@ class Row(Frozen, ABC):
         title: title in tables.
         paper: the row of the paper's Table 2 whose numbers stand beside it; None if there is none.
         system: the system that it runs on.
-        model: folder of the row's own model, or "bundled"; None means the system's model.
+        model: folder or name of the row's own model; None means the system's model.
         chosen_on: the split on whose grid open settings are chosen.
         chosen_by: how they were chosen; None before that.
         twin: the row from which this one differs only in `chosen_on`. If both end up with the same settings, one

@@ -74,8 +74,8 @@ class Guided(Solved):
     model: Annotated[
         str | None,
         About(
-            "use another model: its folder, or `bundled` for the one that comes with the package; such a row must "
-            "give w and, for a separator, constrained"
+            "use another model: its folder, or the name of one that comes with the package, such as `mini`; such a "
+            "row must give w and, for a separator, constrained"
         ),
     ] = None
     w: Annotated[

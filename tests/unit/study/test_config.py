@@ -92,7 +92,7 @@ def extra(config):
         (lambda c: extra(c).update(title="{steps"), "title has {}"),
         (lambda c: extra(c).update(samples=1, inverted=True), "has inverted, which needs samples of 2 or more"),
         (
-            lambda c: extra(c).update(model="bundled"),
+            lambda c: extra(c).update(model="mini"),
             "has its own model, which Table 1 does not cover; give its w",
         ),
         (
@@ -229,7 +229,7 @@ def test_what_a_job_would_refuse_is_refused_before_it(tmp_path, overlay, message
 def test_a_row_may_have_a_model_whose_overlapping_windows_fill_the_chunks(tmp_path, window, fits):
     """Demucs + Gibbs takes any length."""
     file = tmp_path / "own.yaml"
-    row = "{kind: extractor, title: X, model: bundled, w: 3}"
+    row = "{kind: extractor, title: X, model: mini, w: 3}"
     file.write_text(
         f"{{data: {{window: {window}}}, model: {{train: true}}, "
         f"separation: {{rows: {{x: {row}, msdm: null, msdm_gaussian: null, weak_msdm: null}}}}}}"

@@ -322,7 +322,7 @@ def test_extracted_mixtures_take_what_the_row_extractor_says(tmp_path):
     with pytest.raises(UserError, match=r"^config: generation\.extracted, .*has inverted, which needs samples"):
         extracted({"samples": 1}, **told, samples=4)
     with pytest.raises(UserError, match=r"^config: generation\.extracted .* a model of its own; leave that model out"):
-        extracted(model="bundled", w=1)
+        extracted(model="mini", w=1)
 
 
 def test_models_and_their_trainings(study, config):
@@ -355,7 +355,7 @@ def test_an_unsupervised_model_stands_beside_one_of_labels():
     papers = {row.name: row.paper for row in study.rows.values() if row.paper}
     assert papers == {"extractor_weak": "GMSDI Extractor", "separator_weak": "GMSDI Separator"}
     others = {row.name: row.model for row in study.rows.values() if row.model}
-    assert others == dict.fromkeys(["extractor_weak", "separator_weak"], "bundled")
+    assert others == dict.fromkeys(["extractor_weak", "separator_weak"], "mini")
     model, clap = study.model_config("gmsdi"), study.model_config("clap")
     assert model["text"]["checkpoint"] == "results/mini_clap/clap/model"
     assert model["text"]["features"] == clap["features"] == 64
