@@ -84,6 +84,8 @@ class Search:
                 if base is bases[0] and _plain(variant) == _plain(own):
                     default = variant.name
                 variants.append(variant)
+        if separates and len({variant.model for variant in variants}) > 1:
+            raise UserError(f"{where} has rows of several models; give each model a search of its own")
         refused = [] if separates else [variant.refusal() for variant in variants]
         if refused and all(refused):
             raise UserError(f"{where}: no variant can run: {refused[0]}")

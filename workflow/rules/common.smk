@@ -292,21 +292,22 @@ def system_folders(system):
 
 def row_folders(*names):
     """The folders of the models that rows run on."""
-    found = []
-    for row in map(STUDY.row, names):
-        if row.model is None:
-            found += system_folders(row.system)
-            continue
-        folder = str(folder_of_model(row.model))
-        files = [] if folder in PRETRAINED else MODEL_FILES
-        missing = [file for file in files if not Path(folder, file).is_file()]
-        if missing:
-            sys.exit(
-                f"config: separation.rows.{row.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
-                "the name of one that comes with the package"
-            )
-        found.append(folder)
-    return found
+    return [folder for row in map(STUDY.row, names) for folder in folders_of(row)]
+
+
+def folders_of(item):
+    """The folders of the models that a row or a task runs on."""
+    if getattr(item, "model", None) is None:
+        return system_folders(item.system)
+    folder = str(folder_of_model(item.model))
+    files = [] if folder in PRETRAINED else MODEL_FILES
+    missing = [file for file in files if not Path(folder, file).is_file()]
+    if missing:
+        sys.exit(
+            f"config: separation.rows.{item.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
+            "the name of one that comes with the package"
+        )
+    return [folder]
 
 
 def task_folders(*names):
@@ -327,7 +328,7 @@ def stems_of(task):
 def search_folders(*names):
     """The folders of the models that searches run on."""
     variants = [variant for name in names for variant in STUDY.searches[name].variants]
-    return [folder for variant in variants for folder in system_folders(variant.system)]
+    return [folder for variant in variants for folder in folders_of(variant)]
 
 
 def model_inputs(folders):

@@ -44,6 +44,10 @@ def test_variants_are_all_combinations_and_the_default_is_found():
         ({"of": ["extractors"]}, "names 'extractors'"),
         ({"of": ["extractor"]}, "leaves w open"),
         ({"of": ["extractor", "total"]}, "not all rows, or all tasks, of one system"),
+        (
+            {"of": ["extractor_consistent"], "settings": {"w": 2}, "vary": {"model": [None, "mini"]}},
+            "rows of several models",
+        ),
         ({"of": ["total"], "vary": {"gama_x": [1.0]}}, "has the setting gama_x"),
         ({"of": ["total"], "vary": {"noise": ["loud"]}}, "noise: Input should be"),
         ({"of": ["total"], "vary": {"solver.step": [1]}}, "step"),
