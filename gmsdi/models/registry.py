@@ -86,8 +86,8 @@ def load(
 
     Args:
         where: a model folder or the folder of a pipeline of diffusers; a repository with one of them on the Hugging
-            Face Hub, "owner/name" or "owner/name@revision"; the name of a model that comes with the package, "mini"; or
-            of a family (`gmsdi.models.families`), with what the family takes after a colon.
+            Face Hub, "owner/name" or "owner/name@revision"; the name of a model that comes with the package, "mini" or
+            "general"; or of a family (`gmsdi.models.families`), with what the family takes after a colon.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
         seconds: length of the windows in which a diffusers pipeline denoises; None means the length that it was trained
