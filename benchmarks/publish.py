@@ -28,6 +28,7 @@ TITLES = {
     "mini_full": "The bundled model on the whole test split",
     "by_others": "The bundled model on songs by others",
     "arranged": "The bundled model on arranged songs, with grooves and a SoundFont unseen in training",
+    "mini_latent": "A model of latents and its codecs, compared with the bundled one, of waveforms",
     "mini_clap": "A model trained on CLAP embeddings instead of labels, compared with the bundled one",
 }
 TEST_SETS = {
@@ -45,7 +46,10 @@ ROWS = {
     "ensemble": "Ensemble of these two",
     "extractor_consistent": "Extractor, consistent",
     "extractor_mean": "Extractor, consistent, mean of 2 runs",
+    "extractor_plain_general": "GMSDI Extractor, model `general`",
+    "extractor_general": "Extractor, consistent, model `general`",
     "mean_of_systems": "Mean of Demucs + Gibbs and two Extractors",
+    "mean_of_models": "Mean of Demucs + Gibbs and an Extractor of each model",
 }
 """Rows of Table 2 that the README shows, with its words for them; the numbers of steps differ from run to run."""
 UNTITLED = {"separator": "GMSDI Separator", "extractor": "GMSDI Extractor", "ensemble": "Ensemble"}
@@ -54,7 +58,7 @@ FIGURES = {
     "figure3_fad_mixtures": "Figure 3. Fréchet audio distance of total and partial generation",
     "figure4_costs": "Figure 4, beyond the paper. Separation against network evaluations per chunk",
 }
-TABLES = ("table1_grid", "table2_separation", "table2_differences", "negative_prompts")
+TABLES = ("codecs", "table1_grid", "table2_separation", "table2_differences", "negative_prompts")
 SECTIONS = {"Run", "Model", "Other models", "Data", "Software", "Time"}
 """The sections that workflow/scripts/page.py writes. Any other one describes results added or changed by hand."""
 ONE = "from one run of"

@@ -9,7 +9,7 @@ import numpy as np
 
 from gmsdi.study.channels import kept
 from gmsdi.study.chunks import Progress, in_batches, item_seed
-from gmsdi.study.methods import Average, Row
+from gmsdi.study.methods import MeanOfRows, Row
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def average(
-    row: Average, estimates: Mapping[str, np.ndarray], windows: WindowSet, ids: Sequence[int], *, batch: int
+    row: MeanOfRows, estimates: Mapping[str, np.ndarray], windows: WindowSet, ids: Sequence[int], *, batch: int
 ) -> np.ndarray:
     """Combine the stems that other rows estimated for the chunks `ids`; returns them as `separate` does.
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
 from gmsdi.sampling.solver import changed
-from gmsdi.study.methods import METHODS, Average, Ensemble, Extractor, Guided, Row, Separator
+from gmsdi.study.methods import METHODS, Ensemble, Extractor, Guided, MeanOfRows, Row, Separator
 from gmsdi.study.names import Config, slug
 from gmsdi.study.setups import GMSDI, SETUPS, GmsdiSetup, Setup
 
@@ -172,10 +172,10 @@ class Rows:
                 )
         return [self.table[other] for other in given["of"]]
 
-    def _average(self, name: str, given: Mapping[str, Any]) -> Average:
+    def _average(self, name: str, given: Mapping[str, Any]) -> MeanOfRows:
         titles = {row.name: row.title for row in self._members(name, given)}
         title = given["title"] or f"Mean of {' and '.join(titles.values())}"
-        return Average(name=name, title=title, of=titles, wiener=given["wiener"])
+        return MeanOfRows(name=name, title=title, of=titles, wiener=given["wiener"])
 
     def _ensemble(self, name: str, given: Mapping[str, Any]) -> Ensemble:
         where, rows = f"config: separation.rows.{name}", self._members(name, given)
@@ -194,7 +194,7 @@ class Rows:
         """Names, which are also file names, and titles have to be unique."""
         papers = {Ensemble.PAPER, *(method.PAPER for method in METHODS.values())}
         taken: dict[str, str] = {}
-        every: dict[str, Row | Average | Ensemble] = {**self.table, **self.averages, **self.ensembles}
+        every: dict[str, Row | MeanOfRows | Ensemble] = {**self.table, **self.averages, **self.ensembles}
         for name, row in every.items():
             where = f"config: separation.rows.{name}"
             if not re.fullmatch(NAME, name) or (name in self.grid and name != Extractor.GRID):

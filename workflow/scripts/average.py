@@ -9,13 +9,13 @@ from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
-from gmsdi.study.methods import Average
+from gmsdi.study.methods import MeanOfRows
 from gmsdi.study.separation import average
 
 snakemake: Any
 
 with job(snakemake):
-    files, row = snakemake.input, Average(**snakemake.params.row)
+    files, row = snakemake.input, MeanOfRows(**snakemake.params.row)
     ids = pd.read_csv(files.tables[0])["chunk"].tolist()
     estimates = {name: np.load(file, mmap_mode="c") for name, file in zip(row.of, files.audio, strict=True)}
     windows = WindowSet(windows_folder(files.windows))

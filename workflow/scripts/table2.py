@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from _common import job, workflow_file, write_table
 
-from gmsdi.study.methods import Average, Ensemble, Row, load_rows
+from gmsdi.study.methods import Ensemble, MeanOfRows, Row, load_rows
 from gmsdi.study.tables.table2 import differences_sheet, table2, table2_differences, table2_sheets
 
 snakemake: Any
@@ -16,8 +16,8 @@ with job(snakemake):
     params = snakemake.params
     scores = {method: pd.read_csv(file) for method, file in zip(params.methods, snakemake.input.scores, strict=True)}
     rows = load_rows(json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8")))
-    averages = {row["name"]: Average(**row) for row in params.averages}
-    selection: dict[str, Row | Average] = {**rows, **averages}
+    averages = {row["name"]: MeanOfRows(**row) for row in params.averages}
+    selection: dict[str, Row | MeanOfRows] = {**rows, **averages}
     ensembles, validation = [Ensemble(**row) for row in params.ensembles], {}
     if snakemake.input.validation:
         grid = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.validation])

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from _common import job, write_table
 
-from gmsdi.study.methods import Average, load_rows
+from gmsdi.study.methods import MeanOfRows, load_rows
 from gmsdi.study.tables.table2 import bss_eval_sheets, table2_bss_eval
 
 snakemake: Any
@@ -16,6 +16,6 @@ with job(snakemake):
     files, methods = snakemake.input, snakemake.params.methods
     scores = {method: pd.read_csv(file) for method, file in zip(methods, files.scores, strict=True)}
     rows = load_rows(json.loads(Path(files.selection).read_text(encoding="utf-8")))
-    averages = {row["name"]: Average(**row) for row in snakemake.params.averages}
+    averages = {row["name"]: MeanOfRows(**row) for row in snakemake.params.averages}
     table = table2_bss_eval(scores, {**rows, **averages})
     write_table(snakemake.output, table, bss_eval_sheets(table))

@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 
 from gmsdi.study.methods.base import Row, Solved
 from gmsdi.study.methods.baselines import DemucsGibbs, Msdm, MsdmGaussian, WeakMsdm
-from gmsdi.study.methods.ensemble import Average, Ensemble
+from gmsdi.study.methods.ensemble import Ensemble, MeanOfRows
 from gmsdi.study.methods.gmsdi import NEGATIVES, WIENER, ByPower, Extractor, Filter, Guided, Projected, Separator
 
 __all__ = [
@@ -28,13 +28,13 @@ __all__ = [
     "TABLE1",
     "WIENER",
     "AnyRow",
-    "Average",
     "ByPower",
     "DemucsGibbs",
     "Ensemble",
     "Extractor",
     "Filter",
     "Guided",
+    "MeanOfRows",
     "Msdm",
     "MsdmGaussian",
     "Projected",

@@ -33,7 +33,7 @@ class Ensemble(Frozen):
     chosen_on: Literal["test", "validation"] = "test"
 
 
-class Average(Frozen):
+class MeanOfRows(Frozen):
     """A row of Table 2 whose stems are the means of other rows' stems, beyond the paper.
 
     The mean of several estimates has a smaller error than they have on average, by the mean of their squared distances

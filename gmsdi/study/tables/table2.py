@@ -11,7 +11,7 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
-from gmsdi.study.methods import Average, Ensemble, Row
+from gmsdi.study.methods import Ensemble, MeanOfRows, Row
 from gmsdi.study.sheets import Cell, Sheet
 from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
 
@@ -25,7 +25,7 @@ SILENCE_NOTE = (
 
 def table2(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Row | Average],
+    selection: Mapping[str, Row | MeanOfRows],
     paper: pd.DataFrame,
     *,
     ensembles: Sequence[Ensemble] = (),
@@ -57,7 +57,7 @@ def table2(
     stems = next(iter(summaries.values()))["stem"]
     parts = []
     published = paper.to_dict("records")
-    every: list[Row | Average | Ensemble] = [*selection.values(), *ensembles]
+    every: list[Row | MeanOfRows | Ensemble] = [*selection.values(), *ensembles]
     ours = {row.paper: row.title for row in every if row.paper is not None}
     # The paper's Ensemble combines its own two methods, so its number does not stand beside ensembles of others.
     alien = {row.title for row in ensembles if row.paper is None}
@@ -88,7 +88,7 @@ class _Line:
 
 def _rows(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Row | Average],
+    selection: Mapping[str, Row | MeanOfRows],
     ensembles: Sequence[Ensemble],
     validation: Mapping[str, pd.DataFrame] | None,
 ) -> dict[str, _Line]:
@@ -112,7 +112,7 @@ def _rows(
     return rows | {row.title: best_of(row) for row in ensembles}
 
 
-def _names(ensemble: Ensemble, selection: Mapping[str, Row | Average]) -> dict[str, str]:
+def _names(ensemble: Ensemble, selection: Mapping[str, Row | MeanOfRows]) -> dict[str, str]:
     """Names for the rows of an ensemble: their methods, or their titles if two share a method."""
     methods = {name: selection[name].GRID.capitalize() for name in ensemble.of}
     alike = len(set(methods.values())) < len(methods)
@@ -121,7 +121,7 @@ def _names(ensemble: Ensemble, selection: Mapping[str, Row | Average]) -> dict[s
 
 def table2_differences(
     scores: Mapping[str, pd.DataFrame],
-    selection: Mapping[str, Row | Average],
+    selection: Mapping[str, Row | MeanOfRows],
     *,
     ensembles: Sequence[Ensemble] = (),
     validation: Mapping[str, pd.DataFrame] | None = None,
@@ -190,7 +190,7 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
 
 def table2_sheets(
     table: pd.DataFrame,
-    selection: Mapping[str, Row | Average],
+    selection: Mapping[str, Row | MeanOfRows],
     ensembles: Sequence[Ensemble] = (),
     *,
     chunks: int,
@@ -260,7 +260,7 @@ def _interval(row: pd.Series, score: str) -> tuple[str, tuple[str, str]]:
     return f"{row[score]:.2f}", (f"{row[f'{score}_low']:.2f}", f"{row[f'{score}_high']:.2f}")
 
 
-def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row | Average]) -> pd.DataFrame:
+def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row | MeanOfRows]) -> pd.DataFrame:
     """Summarise the same separations by BSS Eval.
 
     Args:

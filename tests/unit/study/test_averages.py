@@ -8,7 +8,7 @@ from scipy.signal import istft, stft
 from gmsdi.errors import UserError
 from gmsdi.study.config import load, validate
 from gmsdi.study.counting import share
-from gmsdi.study.methods import Average
+from gmsdi.study.methods import MeanOfRows
 from gmsdi.study.separation import average
 from gmsdi.study.study import Study
 from gmsdi.study.work import Amount, Sizes, Works
@@ -18,7 +18,7 @@ RATE, NAMES = 8000, ("first", "second", "third")
 
 
 def row(**settings):
-    return Average(name="mean", title="MEAN", of={name: name.upper() for name in NAMES}, **settings)
+    return MeanOfRows(name="mean", title="MEAN", of={name: name.upper() for name in NAMES}, **settings)
 
 
 def draws(*shape, seed=0):
@@ -98,7 +98,7 @@ def test_rows_from_a_configuration():
     mean = study.averages["both"]
     assert mean.title == "Mean of GMSDI Separator and GMSDI Extractor"
     assert mean.summary() == "mean of “GMSDI Separator” and “GMSDI Extractor”, 50% filtered"
-    assert Average(**mean.model_dump()) == mean  # as it reaches its job
+    assert MeanOfRows(**mean.model_dump()) == mean  # as it reaches its job
     work = Works(study).averaging(1, 2)
     assert work.network is None
     amount = work.count(Sizes(window=10, chunks={study.part("test"): 60}))
