@@ -17,7 +17,10 @@ StemNames = Annotated[
     list[str] | None, typer.Option("--stems", help="Stems, by label.", show_default="all that the model knows")
 ]
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A model folder, or the name of a model; mini comes with the package.")
+    str,
+    typer.Option(
+        "--model", "-m", help="A model folder, or the name of a model; mini and general come with the package."
+    ),
 ]
 Preset = Annotated[
     str | None,
