@@ -167,7 +167,9 @@ def test_models_are_listed_with_their_presets(model, capsys):
     finally:
         config.write_text(plain)
     assert main(["--list-models"]) == 0
-    assert capsys.readouterr().out.startswith("mini: 8000 Hz")
+    told = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert [line.partition(":")[0] for line in told] == ["general", "mini"]
+    assert all(": 8000 Hz" in line for line in told)
 
 
 LONG = "x" * 300
