@@ -72,8 +72,8 @@ site: $(SITE)/.installed  ## the documentation as pages, build/site/index.html; 
 	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet
 	@echo "Done. $(SITE)/bin/python -m http.server --bind 127.0.0.1 --directory build/site shows it on http://127.0.0.1:8000"
 
-wheels: $(INSTALLED)  ## dist/: the wheels of gmsdi and of the baselines' weights, to be installed with pip
-	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist . ./packages/baselines
+wheels: $(INSTALLED)  ## dist/: the wheels of gmsdi, of the model general and of the baselines' weights, to be installed with pip
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist . ./packages/general ./packages/baselines
 	@ls -sh dist
 
 unlock: $(INSTALLED)  ## after a power cut: release the lock that Snakemake keeps on this folder

@@ -19,7 +19,9 @@ StemNames = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A model folder, or the name of a model; mini and general come with the package."
+        "--model",
+        "-m",
+        help="A model folder, or the name of a model; mini comes with the package, general with gmsdi-general.",
     ),
 ]
 Preset = Annotated[

@@ -36,6 +36,8 @@ from gmsdi.models.trainable import kind_of
 __all__ = ["Named", "bundled", "config_of", "folder_of", "load", "load_for", "open_folder", "outline_of", "register"]
 
 BUNDLED = Path(__file__).parents[1] / "weights"
+DISTRIBUTIONS = {"general": "gmsdi-general"}
+"""Models whose weights are installed into this folder by distributions of their own."""
 _BASELINE = "a model of separated stems, one of the baselines; a model of mixtures is needed here"
 
 
@@ -86,8 +88,9 @@ def load(
 
     Args:
         where: a model folder or the folder of a pipeline of diffusers; a repository with one of them on the Hugging
-            Face Hub, "owner/name" or "owner/name@revision"; the name of a model that comes with the package, "mini" or
-            "general"; or of a family (`gmsdi.models.families`), with what the family takes after a colon.
+            Face Hub, "owner/name" or "owner/name@revision"; the name of a model that comes with the package, "mini" or,
+            with gmsdi-general installed, "general"; or of a family (`gmsdi.models.families`), with what the family
+            takes after a colon.
         device: "auto" (CUDA if there is one), or a torch device.
         precision: of the network: "bf16", "float32", or "auto", which is bf16 where the hardware is faster at it.
         seconds: length of the windows in which a diffusers pipeline denoises; None means the length that it was trained
@@ -142,6 +145,10 @@ def folder_of(where: str | Path) -> Path:
     if hub.is_id(where):
         return pipelines.fetch(str(where))
     if not os.path.isdir(where):
+        if str(where) in DISTRIBUTIONS:
+            raise UserError(
+                f"{where}: the weights of this model are not installed; install {DISTRIBUTIONS[str(where)]}"
+            )
         known = [*bundled(), *(f"{name}:..." for name in families.names()), "owner/name on the Hugging Face Hub"]
         raise UserError(f"{where}: no model folder of that name; give one with {CONFIG}, or {', '.join(known)}")
     return Path(where)

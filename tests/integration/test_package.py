@@ -18,7 +18,8 @@ import yaml
 import gmsdi
 
 REPO = Path(__file__).parents[2]
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "baselines", "*.egg-info")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "baselines", "general", "*.egg-info")
+APART = re.compile("weights/(baselines|general)/")
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,9 @@ def wheel(tmp_path_factory):
         shutil.copytree(REPO / name, source / name, ignore=LEFT_OUT)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(REPO / name, source)
-    # One of the baselines, as a witness that they are left out.
-    shutil.copytree(REPO / "gmsdi/weights/baselines/msdm", source / "gmsdi/weights/baselines/msdm")
+    # Witnesses that they are left out.
+    for name in ("baselines/msdm", "general"):
+        shutil.copytree(REPO / "gmsdi/weights" / name, source / "gmsdi/weights" / name)
     command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "-q", "-w", str(out)]
     result = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -58,14 +60,14 @@ def installed(wheel, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_wheel_is_small_and_has_all_that_git_has_but_the_baselines(wheel):
+def test_the_wheel_is_small_and_has_all_that_git_has_but_what_is_apart(wheel):
     assert wheel.stat().st_size < 50e6
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert not [name for name in names if "baselines/" in name]
+    assert not [name for name in names if APART.search(name)]
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=REPO, capture_output=True, text=True)
     if listed.returncode != 0:
         pytest.skip("no git checkout")
-    tracked = {name for name in listed.stdout.splitlines() if "baselines/" not in name}
+    tracked = {name for name in listed.stdout.splitlines() if not APART.search(name)}
     there = {name for name in tracked if name.startswith("gmsdi/")}
     there |= {f"gmsdi/share/{name}" for name in tracked if re.match(r"(workflow|config|envs)/", name)}
     assert there <= names
@@ -73,10 +75,12 @@ def test_the_wheel_is_small_and_has_all_that_git_has_but_the_baselines(wheel):
 
 
 def test_versions_agree():
-    baselines = tomllib.loads((REPO / "packages/baselines/pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
-    assert {baselines["version"], citation["version"]} == {gmsdi.__version__}
-    assert baselines["dependencies"] == [f"gmsdi=={gmsdi.__version__}"]
+    assert citation["version"] == gmsdi.__version__
+    for name in ("baselines", "general"):
+        project = tomllib.loads((REPO / f"packages/{name}/pyproject.toml").read_text())["project"]
+        assert project["version"] == gmsdi.__version__
+        assert project["dependencies"] == [f"gmsdi=={gmsdi.__version__}"]
 
 
 @pytest.mark.slow

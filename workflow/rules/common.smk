@@ -305,7 +305,7 @@ def folders_of(item):
     if missing:
         sys.exit(
             f"config: separation.rows.{item.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
-            "the name of one that comes with the package"
+            "the name of one that is installed, mini or, with gmsdi-general, general"
         )
     return [folder]
 

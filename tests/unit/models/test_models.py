@@ -287,6 +287,12 @@ def test_compiled_network_gives_the_same(tmp_path):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_of_a_distribution_that_is_not_installed_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "BUNDLED", tmp_path)
+    with pytest.raises(UserError, match="general: the weights of this model are not installed; install gmsdi-general"):
+        registry.load("general")
+
+
 def test_only_networks_of_model_folders_are_compiled(monkeypatch):
     monkeypatch.setitem(families._REGISTERED, "mine", lambda rest, **options: None)
     with pytest.raises(UserError, match="leave out compile"):
