@@ -93,8 +93,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             for position in range(start, end, 1 << 16):
                 block = data[position : min(position + (1 << 16), end)]
+                request.sent += len(block)  # before the client has it and can look
                 self.wfile.write(block)
-                request.sent += len(block)
                 if served.pace and self.site.stopped.wait(served.pace):
                     return
             if isinstance(fault, Stall):
