@@ -131,8 +131,3 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainableModel:
     with nullcontext() if pretrained else Unfilled():
         model = described(folder, lambda: build_model(config, prompts=prompts if prompts.is_file() else None))
     return fill(model, folder).to(device)
-
-
-def bundled_model() -> Path:
-    """The folder of the small model that comes with the package."""
-    return Path(__file__).parents[1] / "weights" / "mini"

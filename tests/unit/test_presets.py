@@ -16,8 +16,8 @@ from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
 from gmsdi.io.audio import as_source
 from gmsdi.metrics.si_sdr import si_sdr
-from gmsdi.models.checkpoint import bundled_model
 from gmsdi.models.protocol import Traits
+from gmsdi.models.registry import BUNDLED
 from gmsdi.presets import Preset, preset_of, presets_by, presets_of
 from gmsdi.sampling.session import Session
 from gmsdi.sampling.solver import Guidance, Solver
@@ -45,7 +45,7 @@ def published_rows():
 
 def test_the_bundled_models_presets_are_stored_with_it():
     """All of their settings but those of the solver that have not been tuned."""
-    stored = json.loads((bundled_model() / "config.json").read_text())["presets"]
+    stored = json.loads((BUNDLED / "mini" / "config.json").read_text())["presets"]
     assert stored.keys() == ROWS.keys()
     for name, preset in presets_of(gmsdi.load("mini", device="cpu")).items():
         assert preset.method == stored[name]["method"]

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from gmsdi.models.checkpoint import WEIGHTS, build_model, bundled_model, load_model
+from gmsdi.models.checkpoint import WEIGHTS, build_model, load_model
 from gmsdi.study import cost
 from gmsdi.study.config.files import FOLDER as CONFIGURATIONS
 from gmsdi.study.config.files import WEIGHTS as FOLDER
@@ -16,7 +16,7 @@ BASELINES = FOLDER / "baselines"
 STUDY = Study(cost.resolved([]))
 GENERAL = Study(cost.resolved([CONFIGURATIONS / "bundled.yaml"]))
 FOLDERS = {
-    "gmsdi": bundled_model(),
+    "gmsdi": FOLDER / "mini",
     "general": FOLDER / "general",
     **{name: BASELINES / name for name in STUDY.baseline_models},
 }

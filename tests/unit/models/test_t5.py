@@ -8,8 +8,9 @@ import torch
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 from gmsdi.errors import UserError
-from gmsdi.models.checkpoint import bundled_model, load_model
+from gmsdi.models.checkpoint import load_model
 from gmsdi.models.edm.t5 import T5Encoder, tokens_of
+from gmsdi.models.registry import BUNDLED
 from tests import REPO
 
 LENGTH = 140
@@ -29,7 +30,7 @@ def theirs(own, features, heads, layers):
 
 
 def bundled():
-    return load_model(bundled_model()).text.encoder, (64, 4, 2)
+    return load_model(BUNDLED / "mini").text.encoder, (64, 4, 2)
 
 
 def uneven():

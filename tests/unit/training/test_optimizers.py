@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gmsdi.models.checkpoint import bundled_model, load_model
+from gmsdi.models.checkpoint import load_model
+from gmsdi.models.registry import BUNDLED
 from gmsdi.training.optimizers import COEFFICIENTS, ITERATIONS, Muon, divided, orthogonalised
 
 
@@ -114,7 +115,7 @@ def test_in_turn_every_matrix_is_orthogonalised_every_so_many_steps(monkeypatch)
 
 
 def test_a_models_matrices_are_its_linear_maps_and_convolutions_but_for_its_ends():
-    model = load_model(bundled_model()).requires_grad_(True)
+    model = load_model(BUNDLED / "mini").requires_grad_(True)
     parts = divided(model, model.ends)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     matrices, transposed, others = ({names[id(parameter)] for parameter in part} for part in parts)
