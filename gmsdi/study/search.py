@@ -36,14 +36,15 @@ class Search:
         name: name of the search, and of its table.
         variants: rows or tasks; their names tell which settings they vary.
         default: name of the variant with the configuration's own settings; None if there is none.
-        decides: keys of the demo's configuration whose values the search tests.
+        decides: for each key of the demo's configuration whose value the search tests, the names of the variants that
+            bear on it.
         items: number of chunks, or of clips per bar.
     """
 
     name: str
     variants: Sequence[Row] | Sequence[Task]
     default: str | None
-    decides: Sequence[str]
+    decides: Mapping[str, Sequence[str]]
     items: int
 
     @classmethod
@@ -71,25 +72,34 @@ class Search:
             )
         items = given["items"] or study.config["tuning"]["chunks" if separates else "clips"]
         variants: list[Any] = []
+        settings: dict[str, Mapping[str, Any]] = {}  # that a variant sets, by its name
         default = None
         for base in bases:
             own = _with(base, given["settings"] if separates else {**given["settings"], "clips": items}, where)
-            for values in product(*given["vary"].values()):
-                chosen = dict(zip(given["vary"], values, strict=True))
+            for chosen in _choices(given["vary"], combine=given["combine"]):
                 words = [base.name] if len(bases) > 1 else []
                 words += [f"{key} {_said(value)}" for key, value in chosen.items()]
                 variant = _with(own, {**chosen, "name": ", ".join(words) or base.name}, where)
                 if separates and variant.is_open:
                     raise UserError(f"{where} leaves {', '.join(set(variant.OPEN) - set(variant.fixed))} open; set it")
-                if base is bases[0] and _plain(variant) == _plain(own):
-                    default = variant.name
+                if _plain(variant) == _plain(own):
+                    if chosen and not given["combine"]:
+                        continue  # the value is the default's
+                    default = variant.name if base is bases[0] else default
                 variants.append(variant)
+                settings[variant.name] = chosen
         if separates and len({variant.model for variant in variants}) > 1:
             raise UserError(f"{where} has rows of several models; give each model a search of its own")
         refused = [] if separates else [variant.refusal() for variant in variants]
         if refused and all(refused):
             raise UserError(f"{where}: no variant can run: {refused[0]}")
-        return cls(name, variants, default, given["decides"], items)
+        decides = {}
+        for key, setting in given["decides"].items():
+            if setting is not None and setting not in given["vary"]:
+                raise UserError(f"{where}.decides.{key} names {setting!r}, which is not in its vary")
+            every = given["combine"] or setting is None
+            decides[key] = [other for other in settings if every or other == default or setting in settings[other]]
+        return cls(name, variants, default, decides, items)
 
     @property
     def rows(self) -> list[Row]:
@@ -117,6 +127,15 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
         for key, value in _leaves(config.get(section, {}))
         if value not in (None, {})  # these leave the choice open
     }
+
+
+def _choices(vary: Mapping[str, Sequence[Any]], *, combine: bool) -> Iterator[dict[str, Any]]:
+    """The settings of each variant: every combination of the values, or no change and then one change at a time."""
+    if combine:
+        yield from (dict(zip(vary, values, strict=True)) for values in product(*vary.values()))
+    else:
+        yield {}
+        yield from ({key: value} for key, values in vary.items() for value in values)
 
 
 def _leaves(value: Any) -> Iterator[tuple[str, Any]]:

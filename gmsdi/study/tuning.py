@@ -190,12 +190,7 @@ def rows_summary(table: pd.DataFrame) -> pd.DataFrame:
     columns += ["active_difference_high", "protocol", "silent_level", "evaluations"]
     found = overall[columns].join(stems[list(dict.fromkeys(table.loc[table["stem"] != ALL, "stem"]))])
     found = found.rename(columns={"active": "score"}).sort_values("score", ascending=False)
-    level = found["score"] == found["score"].max()
-    if found["default"].any():
-        # The default is as good as the best if the interval of their difference includes 0.
-        best = found.iloc[0]
-        level |= found["default"] & bool(best["default"] or not best["active_difference_low"] > 0)
-    return found.assign(good=level).reset_index()
+    return found.assign(good=_good(found)).reset_index()
 
 
 def tasks_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -223,9 +218,17 @@ def tasks_summary(table: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(lines).dropna(axis="columns", how="all")
     real = found["variant"] == HELD_OUT
     found = pd.concat([found[~real].sort_values("score"), found[real]], ignore_index=True)
-    level = found["score"] == found.loc[found["variant"] != HELD_OUT, "score"].min()
-    level |= found["default"] & (found["score"] <= found["score_high"].iloc[0])
-    return found.assign(good=level)
+    return found.assign(good=_good(found))
+
+
+def _good(summary: pd.DataFrame) -> pd.Series:
+    """Which lines of a summary are the best variant, or the default if it is not clearly worse."""
+    best = summary.iloc[0]
+    if "active_difference_low" in summary:  # paired with the default: clear if the interval excludes 0
+        close = bool(best["default"] or not best["active_difference_low"] > 0)
+    else:
+        close = summary["score"] <= best["score_high"]
+    return (summary["score"] == best["score"]) | (summary["default"] & close)
 
 
 def rows_sheet(name: str, summary: pd.DataFrame, *, chunks: int, tracks: int) -> Sheet:
@@ -292,13 +295,15 @@ def _titled(row: Mapping[str, Any]) -> str:
 
 
 def defaults_sheet(
-    choices: Mapping[str, str], decides: Mapping[str, Sequence[str]], summaries: Mapping[str, pd.DataFrame]
+    choices: Mapping[str, str],
+    decides: Mapping[str, Mapping[str, Sequence[str]]],
+    summaries: Mapping[str, pd.DataFrame],
 ) -> Sheet:
     """Which defaults the searches support: a line for each chosen value of the configuration.
 
     Args:
         choices: values from `gmsdi.study.search.choices`.
-        decides: for each search, the keys whose values it tests.
+        decides: for each search, the keys whose values it tests, each with the names of the variants that bear on it.
         summaries: for each search, its summary.
 
     Raises:
@@ -312,11 +317,11 @@ def defaults_sheet(
     for key, value in choices.items():
         said, supported = [], False
         for name in (name for name, keys in decides.items() if key in keys):
-            summary = summaries[name]
+            summary = summaries[name][summaries[name]["variant"].isin(decides[name][key])]
             own, best = summary[summary["default"]], summary.iloc[0]
             if own.empty:
                 said.append(f"{_heading(name)}: best {best['variant']}")
-            elif own["good"].iloc[0]:
+            elif _good(summary)[own.index[0]]:
                 supported = True
                 said.append(f"{_heading(name)}: {'the best' if best['default'] else 'as good as the best'}")
             else:

@@ -189,7 +189,7 @@ def test_searches_on_validation_data_say_which_defaults_they_support(folder):
     vary = {"gamma_x": [{"sigma": 2.0}, {"sigma": 1, "above": 0.3}]}
     searches = {
         "steps": {"of": ["extractor"], "settings": {"w": 1}, "vary": {"solver.steps": [1, 2]}},
-        "ways": {"of": ["total"], "vary": vary, "decides": ["generation.total.gamma_x.sigma"]},
+        "ways": {"of": ["total"], "vary": vary, "decides": {"generation.total.gamma_x.sigma": "gamma_x"}},
         "accompaniment": {"of": ["partial_conditioned"]},
     }
     overlay = folder / "tuning.yaml"

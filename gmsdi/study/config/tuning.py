@@ -18,10 +18,14 @@ class Search(Model):
 
     of: Annotated[list[str], Len(1)] = about("names of rows, or of tasks, that run on one system")
     settings: dict[str, Any] = choice({}, f"settings that all variants share, {DOTS}")
-    vary: dict[str, list[Any]] = choice(
-        {}, f"maps each setting to the values to try; settings are {DOTS}. Every combination is a variant"
+    vary: dict[str, list[Any]] = choice({}, f"maps each setting to the values to try; settings are {DOTS}")
+    combine: bool = choice(
+        True,
+        "whether every combination of values is a variant; false: one setting at a time, the others as in the default",
     )
-    decides: list[str] = choice([], "keys of config.yaml whose values this search tests")
+    decides: dict[str, str | None] = choice(
+        {}, "maps keys of config.yaml to the setting in `vary` that tests their values; null: all variants test them"
+    )
     items: Count | None = choice(
         None, "number of chunks, or of clips per bar; null means tuning.chunks or tuning.clips"
     )
