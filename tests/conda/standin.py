@@ -16,7 +16,6 @@ import re
 import sys
 import venv
 from collections.abc import Iterable, Iterator
-from ctypes.util import find_library
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +27,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent
 VERSION = "24.7.1"  # the oldest that Snakemake takes
+LIBRARIES = {"fluidsynth"}
+"""Packages of conda's own that are known but not made: what runs in these environments does not load them."""
 
 PIP = f"""\
 import sys
@@ -94,8 +95,7 @@ def create(file: Path, prefix: Path) -> None:
     environment = yaml.safe_load(file.read_text(encoding="utf-8"))
     packages = closure(requirements(environment))
     names = {re.split("[ =<>!]", entry)[0] for entry in environment["dependencies"] if isinstance(entry, str)}
-    # Of conda's own packages only libraries, where the system has them.
-    if unknown := {name for name in names - {"python", "pip"} if find_library(name) is None}:
+    if unknown := names - {"python", "pip"} - LIBRARIES:
         raise LookupError(f"{', '.join(sorted(unknown))}: the stand-in has no packages of conda's own")
     venv.create(prefix, symlinks=True)
     site = _site(prefix)
