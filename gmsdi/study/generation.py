@@ -10,7 +10,7 @@ import pandas as pd
 from gmsdi.errors import UserError
 from gmsdi.study.channels import kept
 from gmsdi.study.chunks import Progress, draw, given_in, in_batches, item_seed, joined, split_tracks
-from gmsdi.study.tasks import Task
+from gmsdi.study.tasks import Clips, Task
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
@@ -92,13 +92,7 @@ def generate(
                 chunks, known = chosen["chunk"].tolist(), given_in(bar)
                 given = windows.stems(chunks)[:, [i for i, label in enumerate(task.labels) if label in known]]
                 levels = [pieces[track] for track in windows.table.loc[chunks, "track"]] if pieces else None
-            audio[part] = task.generate(
-                system,
-                chosen["bar"].tolist(),
-                seeds=[item_seed(seed, task.FAMILY, own, clip) for own, clip in numbered],
-                given=given,
-                levels=levels,
-                callback=callback,
-            )
+            seeds = [item_seed(seed, task.FAMILY, own, clip) for own, clip in numbered]
+            audio[part] = task.generate(system, Clips(chosen["bar"].tolist(), seeds, given, levels, callback))
         done += len(group)
     return kept(audio)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, TypeAdapter
 
-from gmsdi.study.tasks.base import Accompanied, Alone, Task
+from gmsdi.study.tasks.base import Accompanied, Alone, Clips, Task
 from gmsdi.study.tasks.baselines import PartialMsdm, SingleWeakMsdm, TotalMsdm
 from gmsdi.study.tasks.gmsdi import Conditioned, Extracted, Groups, Partial, Sequential, Single, Total
 
@@ -20,6 +20,7 @@ __all__ = [
     "Accompanied",
     "Alone",
     "AnyTask",
+    "Clips",
     "Conditioned",
     "Extracted",
     "Groups",

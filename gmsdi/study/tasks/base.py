@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gmsdi.sampling.solver import Callback, Solver
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips to be generated together.
+
+    Attributes:
+        bars: the bar of each clip.
+        seeds: one per clip.
+        given: float32 `[B, I, C, T]`, the given stems of the bar, if the task is given any.
+        levels: level of the mixture that each clip's given stems are from (see `gmsdi.systems.base.Accompany`).
+        callback: called with (step, steps).
+    """
+
+    bars: Sequence[str]
+    seeds: Sequence[int]
+    given: np.ndarray | None = None
+    levels: Sequence[float] | None = None
+    callback: Callback | None = None
+
+    @property
+    def known(self) -> list[str]:
+        """The labels of the given stems."""
+        return given_in(self.bars[0])
+
+    def accompanied(self) -> dict[str, Any]:
+        """The arguments of `gmsdi.systems.base.Accompany.accompany`."""
+        import torch
+
+        assert self.given is not None
+        known = {"given": torch.from_numpy(self.given), "given_stems": self.known}
+        return {**known, "seeds": self.seeds, "levels": self.levels, "callback": self.callback}
 
 
 class Task(Frozen, ABC):
@@ -87,25 +120,12 @@ class Task(Frozen, ABC):
         """The bars of its figure."""
 
     @abstractmethod
-    def generate(
-        self,
-        system: Any,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: Any, clips: Clips) -> np.ndarray:
         """Generate clips.
 
         Args:
             system: the opened system, from `system.open`; each task names its class.
-            bars: the bar of each clip; all the same if `by_bar`.
-            seeds: one per clip.
-            given: `[B, I, C, T]`, the given stems.
-            levels: level of the mixture that each clip's given stems are from (see `gmsdi.systems.base.Accompany`).
-            callback: called with (step, steps).
+            clips: the clips; all of one bar if `by_bar`.
 
         Returns:
             float32 `[B, R, C, T]`: the stems in the order of `rows`, and the mixture if there is one.
@@ -175,42 +195,21 @@ class Accompanied(Task):
         labels = self.labels
         return [joined(given) for size in range(1, len(labels)) for given in combinations(labels, size)]
 
-    def generate(
-        self,
-        system: Any,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: Any, clips: Clips) -> np.ndarray:
         """See `Task.generate`; the given stems are returned unchanged."""
         import numpy as np
-        import torch
 
-        assert given is not None
-        labels, known = self.labels, given_in(bars[0])
-        others, mixture = self.accompany(
-            system, torch.from_numpy(given), known, seeds=seeds, levels=levels, callback=callback
-        )
-        audio = np.zeros((len(bars), self.signals, *given.shape[-2:]), np.float32)
-        audio[:, [labels.index(label) for label in known]] = given
+        assert clips.given is not None
+        labels, known = self.labels, clips.known
+        others, mixture = self.accompany(system, clips)
+        audio = np.zeros((len(clips.bars), self.signals, *clips.given.shape[-2:]), np.float32)
+        audio[:, [labels.index(label) for label in known]] = clips.given
         audio[:, [k for k, label in enumerate(labels) if label not in known]] = others.numpy()
         audio[:, -1] = mixture.numpy()
         return audio
 
     @abstractmethod
-    def accompany(
-        self,
-        system: Any,
-        given: Tensor,
-        known: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def accompany(self, system: Any, clips: Clips) -> tuple[Tensor, Tensor]:
         """Generate the other stems and the mixture (see `gmsdi.systems.base.Accompany`)."""
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gmsdi.study.chunks import ALL
 from gmsdi.study.counting import CALL, Taken, batch_sizes, evaluation_sigmas, filled
 from gmsdi.study.setups import MsdmSetup, WeakMsdmSetup
-from gmsdi.study.tasks.base import Accompanied, Alone, Task, with_mixture
+from gmsdi.study.tasks.base import Accompanied, Alone, Clips, Task, with_mixture
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from gmsdi.sampling.solver import Callback
     from gmsdi.systems.msdm import JointMSDM
     from gmsdi.systems.weak_msdm import WeakMSDM
 
@@ -29,18 +28,13 @@ class SingleWeakMsdm(Alone):
     kind: Literal["single_weak_msdm"] = "single_weak_msdm"
     system: WeakMsdmSetup
 
-    def generate(
-        self,
-        system: WeakMSDM,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: WeakMSDM, clips: Clips) -> np.ndarray:
         """See `Task.generate`."""
-        return system.sample(bars, solver=self._solver(), seeds=seeds, callback=callback).unsqueeze(1).numpy()
+        return (
+            system.sample(clips.bars, solver=self._solver(), seeds=clips.seeds, callback=clips.callback)
+            .unsqueeze(1)
+            .numpy()
+        )
 
     def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
         """See `Task.taken_of`; each label has its own network and therefore its own calls."""
@@ -61,18 +55,9 @@ class TotalMsdm(Task):
         """See `Task.bars`."""
         return [ALL]
 
-    def generate(
-        self,
-        system: JointMSDM,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: JointMSDM, clips: Clips) -> np.ndarray:
         """See `Task.generate`."""
-        return with_mixture(*system.generate(solver=self._solver(), seeds=seeds, callback=callback))
+        return with_mixture(*system.generate(solver=self._solver(), seeds=clips.seeds, callback=clips.callback))
 
     def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
         """See `Task.taken_of`; the K stems count as one signal."""
@@ -93,19 +78,9 @@ class PartialMsdm(Accompanied):
     system: MsdmSetup
     best_of: int
 
-    def accompany(
-        self,
-        system: JointMSDM,
-        given: Tensor,
-        known: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def accompany(self, system: JointMSDM, clips: Clips) -> tuple[Tensor, Tensor]:
         """See `Accompanied.accompany`."""
-        own: dict[str, Any] = {"solver": self._solver(), "best_of": self.best_of}
-        return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own)
+        return system.accompany(**clips.accompanied(), solver=self._solver(), best_of=self.best_of)
 
     def taken_of(self, bars: Sequence[str], *, coded: bool = False) -> Taken:
         """See `Task.taken_of`; as many candidates are drawn at a time as fit in a call."""

@@ -16,13 +16,12 @@ from gmsdi.study.chunks import ALL, given_in, joined
 from gmsdi.study.counting import Run, Taken, taken_by
 from gmsdi.study.methods import Extractor
 from gmsdi.study.setups import GmsdiSetup
-from gmsdi.study.tasks.base import Accompanied, Alone, Task, with_mixture
+from gmsdi.study.tasks.base import Accompanied, Alone, Clips, Task, with_mixture
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from gmsdi.sampling.solver import Callback
     from gmsdi.systems.gmsdi import Gmsdi
 
 Gamma = int | float | dict[str, Number]
@@ -95,21 +94,13 @@ class Single(Guided, Alone):
         """See `Alone.point`."""
         return {"series": self.series, "w": self.w, "negative": self.negative, "curve": self.curve}
 
-    def generate(
-        self,
-        system: Gmsdi,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: Gmsdi, clips: Clips) -> np.ndarray:
         """See `Task.generate`."""
         from gmsdi.sampling.guidance import Prompt
 
-        prompts = [Prompt(label, self.negatives.get(label)) for label in bars]
-        return system.sample(prompts, seeds=seeds, callback=callback, **self._options()).unsqueeze(1).numpy()
+        prompts = [Prompt(label, self.negatives.get(label)) for label in clips.bars]
+        made = system.sample(prompts, seeds=clips.seeds, callback=clips.callback, **self._options())
+        return made.unsqueeze(1).numpy()
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
         """See `Guided.runs`."""
@@ -150,18 +141,9 @@ class Total(Mixed):
         gammas = {"gamma_x": natural_gamma(sources), "gamma_y": math.inf, **_gammas(self)}
         return _unstable(self.solver, sources, **gammas)
 
-    def generate(
-        self,
-        system: Gmsdi,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: Gmsdi, clips: Clips) -> np.ndarray:
         """See `Task.generate`."""
-        return with_mixture(*system.generate(seeds=seeds, callback=callback, **self._coupled()))
+        return with_mixture(*system.generate(seeds=clips.seeds, callback=clips.callback, **self._coupled()))
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
         """See `Guided.runs`: the stems and the mixture."""
@@ -219,19 +201,11 @@ class Sequential(Mixed):
     share: Number = 0.3
     lags: int | None = 16
 
-    def generate(
-        self,
-        system: Gmsdi,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: Gmsdi, clips: Clips) -> np.ndarray:
         """See `Task.generate`."""
         own: dict[str, Any] = {"order": self.order, "share": self.share, "lags": self.lags}
-        return with_mixture(*system.generate_sequential(seeds=seeds, callback=callback, **own, **self._stems()))
+        own |= {"seeds": clips.seeds, "callback": clips.callback}
+        return with_mixture(*system.generate_sequential(**own, **self._stems()))
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
         """See `Guided.runs`: the first stem alone, then each further stem alone and in the mixture.
@@ -256,23 +230,14 @@ class Extracted(Mixed):
     kind: Literal["total_extracted"] = "total_extracted"
     extraction: Extractor
 
-    def generate(
-        self,
-        system: Gmsdi,
-        bars: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        given: np.ndarray | None = None,
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> np.ndarray:
+    def generate(self, system: Gmsdi, clips: Clips) -> np.ndarray:
         """See `Task.generate`."""
         own = self.extraction
         separation = own.options()
         made = system.generate_extracted(
             **self._options(),
-            seeds=seeds,
-            callback=callback,
+            seeds=clips.seeds,
+            callback=clips.callback,
             separation_solver=separation["solver"],
             separation_guidance=separation["guidance"],
             consistent=own.consistency(system.sample_rate),
@@ -320,20 +285,10 @@ class Partial(Guided, Accompanied):
                 return why
         return None
 
-    def accompany(
-        self,
-        system: Gmsdi,
-        given: Tensor,
-        known: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def accompany(self, system: Gmsdi, clips: Clips) -> tuple[Tensor, Tensor]:
         """See `Accompanied.accompany`."""
         own: dict[str, Any] = {"alpha": self.alpha, "beta": self.beta, "given_noise": self.given_noise}
-        own |= _gammas(self)
-        return system.accompany(given, known, seeds=seeds, levels=levels, callback=callback, **own, **self._stems())
+        return system.accompany(**clips.accompanied(), **own, **_gammas(self), **self._stems())
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
         """See `Guided.runs`: the generated stems and the mixture; the given stems are encoded and decoded once."""
@@ -365,19 +320,10 @@ class Conditioned(Guided, Accompanied):
     share: Number = 0.5
     lags: int | None = 16
 
-    def accompany(
-        self,
-        system: Gmsdi,
-        given: Tensor,
-        known: Sequence[str],
-        *,
-        seeds: Sequence[int],
-        levels: Sequence[float] | None = None,
-        callback: Callback | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def accompany(self, system: Gmsdi, clips: Clips) -> tuple[Tensor, Tensor]:
         """See `Accompanied.accompany`."""
-        options: dict[str, Any] = {"share": self.share, "lags": self.lags, **self._stems()}
-        return system.accompany_conditioned(given, known, seeds=seeds, levels=levels, callback=callback, **options)
+        own = {**clips.accompanied(), **self._stems()}
+        return system.accompany_conditioned(**own, share=self.share, lags=self.lags)
 
     def runs(self, bars: Sequence[str]) -> list[Run]:
         """See `Guided.runs`: the stems, the accompaniment if it has more than one of them, then the mixture.

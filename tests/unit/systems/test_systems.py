@@ -15,6 +15,7 @@ from gmsdi.study.generation import generate
 from gmsdi.study.methods import METHODS as KINDS
 from gmsdi.study.separation import separate
 from gmsdi.study.setups import SETUPS, GmsdiSetup
+from gmsdi.study.tasks import Clips
 from gmsdi.systems import base
 from gmsdi.systems.base import System
 from gmsdi.systems.demucs_gibbs import GibbsSeparator
@@ -143,7 +144,7 @@ def test_a_generated_mixture_is_extracted_as_a_row_of_the_same_settings_would(fo
     made = []
     for row in (plain, own):
         task = make_task("total_extracted", LABELS, **PLAIN, extraction=row.model_dump())
-        stems = torch.from_numpy(task.generate(runner, task.bars() * 2, seeds=[3, 5]))
+        stems = torch.from_numpy(task.generate(runner, Clips(task.bars() * 2, [3, 5])))
         others = [sample_seeds([seed], 2)[1] for seed in (3, 5)]
         levels = None if runner.level is None else [runner.level] * 2
         torch.testing.assert_close(stems[:, :-1], row.separate(runner, stems[:, -1], seeds=others, levels=levels))
@@ -153,7 +154,7 @@ def test_a_generated_mixture_is_extracted_as_a_row_of_the_same_settings_would(fo
     of_the_task = make_task(
         "total_extracted", LABELS, **PLAIN, extraction=own.model_dump(), negatives={"Bass": "Piano"}
     )
-    assert not torch.allclose(torch.from_numpy(of_the_task.generate(runner, ["All"] * 2, seeds=[3, 5])), made[1])
+    assert not torch.allclose(torch.from_numpy(of_the_task.generate(runner, Clips(["All"] * 2, [3, 5]))), made[1])
 
 
 @pytest.mark.parametrize("kind", ["total_msdm", "single_weak_msdm"])
