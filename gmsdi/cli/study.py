@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from json import dumps
 from pathlib import Path
+from shlex import quote
+from shutil import which
 from typing import Annotated
 
 import typer
@@ -75,4 +78,6 @@ def init(
     from gmsdi.study import start
 
     echo(start.init(folder, base=base))
-    typer.echo(f"Now: cd {folder} && snakemake --cores 8")
+    beside = Path(sys.executable).with_name("snakemake")  # of an environment that is not activated
+    snakemake = str(beside) if which("snakemake") is None and beside.is_file() else "snakemake"
+    typer.echo(f"Now: cd {quote(str(folder))} && {quote(snakemake)} --cores 8")

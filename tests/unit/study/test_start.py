@@ -1,7 +1,10 @@
 """Folders to run the workflow in."""
 
+import subprocess
+
 import pytest
 
+from gmsdi.cli import main
 from gmsdi.study import start
 from gmsdi.study.config import load, validate
 from gmsdi.study.config.files import FOLDER
@@ -19,3 +22,11 @@ def test_without_baselines_the_rows_that_average_them_are_left_out_too(base, tmp
     assert list(study.systems) == ["gmsdi"]
     assert set(study.ensembles) == {"ensemble"}  # of the paper's two methods
     assert "extractor_mean" in study.rows
+
+
+def test_the_next_command_works_in_an_environment_that_is_not_activated(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["workflow", "init", "my songs"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("Now: ")
+    assert subprocess.run(["/bin/sh", "-c", command.replace("--cores 8", "--version")]).returncode == 0
