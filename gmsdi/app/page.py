@@ -223,7 +223,7 @@ def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
                 noises = ["fixed", "redrawn", "coupled"]
                 controls["given_noise"] = gr.Radio(noises, value="coupled", label="Noise of the given stems")
                 controls |= _gammas()
-                controls |= _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
+                controls |= _sampling(settings.sampling(song.GENERATION, song.ACCOMPANIMENT_GUIDANCE))
         _runs(studio, where, controls, work, "accompany", "The band that joins you will play here.")
     return [(controls["stems"], _all_labels), *((controls[f"label{k}"], label_of(k)) for k in range(GIVEN))]
 

@@ -136,7 +136,7 @@ def accompany(
     from gmsdi.io.audio import as_source
 
     settings = gammas(gamma_x, gamma_y)
-    settings |= sampling(songs.GENERATION, songs.GENERATION_GUIDANCE, steps, w, seed, negative)
+    settings |= sampling(songs.GENERATION, songs.ACCOMPANIMENT_GUIDANCE, steps, w, seed, negative)
     pairs = pairs_of(given, "--given")
     sources = [as_source(path, None) for path in pairs.values()]
     known, named = known_of(model, (device, precision))

@@ -13,11 +13,19 @@ batch are used.
 """
 
 from gmsdi.song.blocks import BLOCK, Separation
-from gmsdi.song.generating import GENERATION, GENERATION_GUIDANCE, GenerationMethod, accompany, generate
+from gmsdi.song.generating import (
+    ACCOMPANIMENT_GUIDANCE,
+    GENERATION,
+    GENERATION_GUIDANCE,
+    GenerationMethod,
+    accompany,
+    generate,
+)
 from gmsdi.song.separating import extract, separate, separation
 from gmsdi.song.signals import AnyModel, AnySource, require_seconds
 
 __all__ = [
+    "ACCOMPANIMENT_GUIDANCE",
     "BLOCK",
     "GENERATION",
     "GENERATION_GUIDANCE",

@@ -38,7 +38,11 @@ from gmsdi.types import Labels, Negatives, Progress, Stems, total_of
 
 GenerationMethod: TypeAlias = Literal["total", "sequential", "extracted"]
 GENERATION = Solver("dpmpp_2m", steps=25, sigma_min=0.015, sigma_max=8.0, rho=7.0)
-GENERATION_GUIDANCE = Guidance(w=1.0)
+GENERATION_GUIDANCE = Guidance(w=2.0)
+ACCOMPANIMENT_GUIDANCE = Guidance(w=1.0)
+OWN_MIXTURE = 2.0
+"""How many times as strong as in its best preset a model's guidance is where it separates a mixture of its own: of a
+generated mixture, more is left over in every stem."""
 
 
 def generate(
@@ -65,7 +69,7 @@ def generate(
         model: see `gmsdi.song`.
         stems: the labels; None means all that the model knows.
         method: "total" (Eq. 10 and 11), or beyond the paper "extracted" (`tasks.generate_extracted`, consistent, with
-            the other settings of the model's best preset) or "sequential" (`tasks.generate_sequential`). None is
+            the model's best preset, its w doubled) or "sequential" (`tasks.generate_sequential`). None is
             "total" if `groups`, `gamma_x`, `gamma_y` or `noise` is given, otherwise "extracted", whose mixture is the
             most like real music, or of one stem "sequential".
         groups: Eq. 11: labels that are generated as one signal, which then has their joint name.
@@ -115,7 +119,8 @@ def generate(
         joint = None if groups is None else [own.spelled(group) for group in groups]
         if joint is not None:
             Labels(labels).indices(joint)
-        told, best = own.negatives(negatives, labels), preset_of(known, "best").changed(solver=separation_solver)
+        told, best = own.negatives(negatives, labels), preset_of(known, "best")
+        best = best.changed(solver=separation_solver, w=OWN_MIXTURE * best.guidance.w)
         require_range(solver, known.sigma_range)
         if how == "total":
             _check_gammas(len(joint or labels), gamma_x, gamma_y, solver)
@@ -178,7 +183,7 @@ def accompany(
     given_noise: GivenNoise | None = None,
     share: float | None = None,
     solver: Solver = GENERATION,
-    guidance: Guidance = GENERATION_GUIDANCE,
+    guidance: Guidance = ACCOMPANIMENT_GUIDANCE,
     batch: Batch | None = None,
     seed: int = 0,
     negatives: Negatives = None,

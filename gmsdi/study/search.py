@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gmsdi.errors import UserError
 from gmsdi.sampling.solver import Solver, changed
+from gmsdi.study.config.generation import FEWEST_CLIPS
 from gmsdi.study.methods import Row, load_row
 from gmsdi.study.tasks import Task, load_task
 
@@ -71,6 +72,8 @@ class Search:
                 f"{where}.of names {', '.join(given['of'])}, which are not all rows, or all tasks, of one system"
             )
         items = given["items"] or study.config["tuning"]["chunks" if separates else "clips"]
+        if not separates and items < FEWEST_CLIPS:
+            raise UserError(f"{where}.items is {items}, but distances take at least {FEWEST_CLIPS} clips per bar")
         variants: list[Any] = []
         settings: dict[str, Mapping[str, Any]] = {}  # that a variant sets, by its name
         default = None

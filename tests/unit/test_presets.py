@@ -125,13 +125,13 @@ def test_what_is_told_overrides_a_preset(tmp_path):
         song.separation(model, constrained="Bass", steps=4)
 
 
-def test_a_generated_mixture_is_taken_apart_as_the_models_best_preset_says(tmp_path):
+def test_a_generated_mixture_is_taken_apart_as_the_models_best_preset_says_with_twice_its_w(tmp_path):
     model = gmsdi.load(tiny.write(tmp_path / "tiny"), device="cpu")
     solver = Solver("dpmpp_2m", steps=2)
     session = Session(model, solver, Guidance(w=1.0))
 
     def expected(best, **settings):
-        separation = session.using(best.solver, best.guidance)
+        separation = session.using(best.solver, replace(best.guidance, w=2 * best.guidance.w))
         stems, _ = tasks.generate_extracted(session, model.labels, separation=separation, seeds=[0], **settings)
         return stems[0].numpy()
 

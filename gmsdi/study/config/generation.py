@@ -35,7 +35,9 @@ def own(task: type[tasks.Task], key: str) -> Any:
 
 
 OWN_W = "guidance strength; null means generation.w"
-Clips = Annotated[int, Bounded(whole=True, ge=4)]
+FEWEST_CLIPS = 4
+"""Per bar: an extrapolated distance (`metrics.frechet.fad_inf`) is computed from three numbers of clips."""
+Clips = Annotated[int, Bounded(whole=True, ge=FEWEST_CLIPS)]
 
 
 class SigmaGamma(Changes):
