@@ -67,7 +67,7 @@ def block_gibbs(
             step from 1 to K − 1, all equally likely, as in training; or "annealed", falling linearly from K − 1 in the
             first step to 1 in the last (shrinking blocks, as in Yao et al. 2014).
         noise: standard deviation of the noise added to each resampled source, relative to the mixture's.
-        callback: called with (step, steps); with step 0 after the first pass.
+        callback: called with (passes, all passes); the first pass is not one of the steps.
 
     Returns:
         The sources `[B, K, T]` after the last step.
@@ -89,7 +89,7 @@ def block_gibbs(
             proposal = proposal + spread * streams(x)
         x = torch.where(resampled.unsqueeze(-1), proposal, x)
         if callback is not None:
-            callback(step, steps)
+            callback(step + 1, steps + 1)
     return x
 
 

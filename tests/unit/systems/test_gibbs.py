@@ -18,6 +18,7 @@ from gmsdi.errors import UserError
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.models.checkpoint import save_model
 from gmsdi.models.demucs import ConditionalSeparator, build, known_sources
+from gmsdi.study.chunks import in_batches
 from gmsdi.systems.demucs_gibbs import GibbsSeparator, block_gibbs, load_gibbs
 
 DEMUCS = {
@@ -147,7 +148,7 @@ def test_blocks(block: Any, sizes: set[int]) -> None:
         block=block,
         callback=lambda *at: reported.append(at),
     )
-    assert reported == [(step, steps) for step in range(steps + 1)]
+    assert reported == [(done, steps + 1) for done in range(1, steps + 2)]
     assert seen[0].all()
     blocks = torch.stack(seen[1:])
     counts = Counter(blocks.sum(dim=-1).flatten().tolist())
@@ -350,3 +351,10 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "demucs.demucs", None)
     with pytest.raises(UserError, match="pip install --no-deps demucs"):
         build(CONFIG)
+
+
+def test_the_progress_of_the_first_pass_alone_reaches_its_end() -> None:
+    reported = []
+    for part, callback in in_batches([0, 1, 2], 2, reported.append):
+        block_gibbs(lambda y, x, known: x, torch.ones(len(part), 8), 2, steps=0, seeds=part, callback=callback)
+    assert reported == [2, 2, 3, 3]
