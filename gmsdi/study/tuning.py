@@ -258,8 +258,10 @@ def tasks_sheet(name: str, summary: pd.DataFrame, *, clips: int) -> Sheet:
     """The table of `tasks_summary` for readers."""
     words = {"score": MEAN.capitalize(), "sum": "Sum", "absolute": "|Cosine|", "harmony": "Harmony", "onsets": "Onsets"}
     words |= {f"{name} with given": f"{name.capitalize()} with given" for name in ("harmony", "onsets", "copied")}
-    shown = [column for column in words if column in summary]
-    stems = [column.removeprefix("nearest to ") for column in summary if column.startswith("nearest to ")]
+    # Real chunks are measured in every way, a search's variants only in some.
+    variants = summary[summary["variant"] != HELD_OUT].dropna(axis="columns", how="all")
+    shown = [column for column in words if column in variants]
+    stems = [column.removeprefix("nearest to ") for column in variants if column.startswith("nearest to ")]
     lines: list[list[Cell | str]] = []
     for row in summary.to_dict("records"):
         cells: list[Cell | str] = []
