@@ -40,9 +40,9 @@ GenerationMethod: TypeAlias = Literal["total", "sequential", "extracted"]
 GENERATION = Solver("dpmpp_2m", steps=25, sigma_min=0.015, sigma_max=8.0, rho=7.0)
 GENERATION_GUIDANCE = Guidance(w=2.0)
 ACCOMPANIMENT_GUIDANCE = Guidance(w=1.0)
-OWN_MIXTURE = 2.0
-"""How many times as strong as in its best preset a model's guidance is where it separates a mixture of its own: of a
-generated mixture, more is left over in every stem."""
+EXTRACTED_W_FACTOR = 2.0
+"""How many times as strong as in its best preset a model's guidance is where it separates a mixture that it has
+generated: with less, such stems have too much in common (docs/tuning/generation.md)."""
 
 
 def generate(
@@ -120,7 +120,7 @@ def generate(
         if joint is not None:
             Labels(labels).indices(joint)
         told, best = own.negatives(negatives, labels), preset_of(known, "best")
-        best = best.changed(solver=separation_solver, w=OWN_MIXTURE * best.guidance.w)
+        best = best.changed(solver=separation_solver, w=EXTRACTED_W_FACTOR * best.guidance.w)
         require_range(solver, known.sigma_range)
         if how == "total":
             _check_gammas(len(joint or labels), gamma_x, gamma_y, solver)
