@@ -258,6 +258,23 @@ def more_steps(solver: Solver, enough: Callable[[Solver], bool]) -> str:
     return f"take {found} steps or more" if found else "change the schedule"
 
 
+def noise_warning(solver: Solver, rows: int, sigma_data: float) -> str | None:
+    """Say that steps leave noise as loud as music, which the stems' sum does not show; None if they do not.
+
+    Args:
+        solver: how the stems are sampled.
+        rows: see `noise_left`.
+        sigma_data: level of the music that the model knows.
+    """
+    limit = sigma_data / 2
+    if (left := noise_left(solver, rows)) <= limit:
+        return None
+    return (
+        f"{solver.steps} steps leave noise in the stems, up to {left / sigma_data:.0%} of the music's level; "
+        f"{more_steps(solver, lambda other: noise_left(other, rows) <= limit)}"
+    )
+
+
 def noise_left(solver: Solver, rows: int) -> float:
     """The most that noise of the size of σ, at whichever step, leaves in the stems after all the later steps.
 

@@ -26,7 +26,7 @@ from gmsdi.song.signals import (
     require_seconds,
     session_of,
 )
-from gmsdi.stability import check_separator, more_steps, noise_left
+from gmsdi.stability import check_separator, noise_warning
 from gmsdi.tasks import Average
 from gmsdi.types import Labels, Negatives, Progress, Stems
 
@@ -115,7 +115,9 @@ def separation(
 
     opened, (chosen, prompts, wanted, told) = opened_after(model, decided)
     inner = opened.model if isinstance(opened, Session) else opened
-    _warn_of_noise(chosen.solver, len(prompts) if chosen.method == "separator" else 2, Traits.of(inner).sigma_data)
+    rows = len(prompts) if chosen.method == "separator" else 2
+    if noisy := noise_warning(chosen.solver, rows, Traits.of(inner).sigma_data):
+        warnings.warn(noisy, stacklevel=2)
     how = consistent if isinstance(consistent, ShareOut) else chosen.method == "consistent"
     if how is True:
         how = shared_out(chosen, inner)
@@ -198,17 +200,6 @@ def wiener_of(preset: Preset, model: Model) -> Wiener | None:
 def _half_a_window(model: Model) -> float:
     """Seconds: the longest that the windows of a spectrogram can be."""
     return model.window / model.sample_rate / 2
-
-
-def _warn_of_noise(solver: Solver, rows: int, sigma_data: float) -> None:
-    """Warn of steps that leave noise as loud as music, which the stems' sum does not show."""
-    limit = sigma_data / 2
-    if (left := noise_left(solver, rows)) > limit:
-        warnings.warn(
-            f"{solver.steps} steps leave noise in the stems, up to {left / sigma_data:.0%} of the music's level; "
-            f"{more_steps(solver, lambda other: noise_left(other, rows) <= limit)}",
-            stacklevel=3,
-        )
 
 
 def separate(

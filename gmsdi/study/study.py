@@ -12,7 +12,7 @@ from gmsdi.data.versions import VERSIONS, numbers_of
 from gmsdi.models.clap import CLAPS
 from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.figure_tasks import Tasks
-from gmsdi.study.methods import Extractor, Row
+from gmsdi.study.methods import Extractor, Row, Solved
 from gmsdi.study.names import Config, digest
 from gmsdi.study.pretrained import is_pretrained
 from gmsdi.study.search import Search
@@ -74,6 +74,19 @@ class Study:
     def separations(self) -> list[str]:
         """The names of the rows of Table 2 that have stems of their own: those that separate, then averages."""
         return [*self.rows, *self.averages]
+
+    def warnings(self) -> list[str]:
+        """What is allowed, and spoils the stems of a row or of the grid, with its key and what to do.
+
+        Models whose level is not in the configuration are left out.
+        """
+        if self.config["model"]["folder"]:
+            return []
+        sigma_data = self.config["model"]["config"]["sigma_data"]
+        rows = {f"separation.rows.{name}": row for name, row in self.rows.items() if not row.model}
+        cells = {f"grid, {name}": self.grid_cells(name, "test")[0] for name in self.grid_rows}
+        solved = {key: row for key, row in {**cells, **rows}.items() if isinstance(row, Solved)}
+        return [f"{key}: {why}" for key, row in solved.items() if (why := row.warning(sigma_data))]
 
     def grid_chunks(self, split: str) -> int | None:
         """Number of chunks in the grid on a split; None means all."""

@@ -41,6 +41,10 @@ try:
 except UserError as error:
     sys.exit(str(error))
 
+if workflow.is_main_process:
+    for line in STUDY.warnings():
+        print(f"warning: config: {line}", file=sys.stderr)
+
 part = STUDY.part
 
 # The work of jobs, for `gmsdi cost`.

@@ -226,6 +226,14 @@ class Solved(Row):
         """
         return None
 
+    def warning(self, sigma_data: float) -> str | None:
+        """What the steps of the solver leave of noise, and what to do; None where that is little, or not known.
+
+        Args:
+            sigma_data: level of the music that the model knows.
+        """
+        return None
+
     def step_count(self) -> int:
         """Number of steps of the solver."""
         return int(self.solver["steps"])

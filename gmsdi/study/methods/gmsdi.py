@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gmsdi.sampling.solver import changed
 from gmsdi.settings import About, Count, Flag, Number, Positive, Share, check
-from gmsdi.stability import LOST, separator_refusal
+from gmsdi.stability import LOST, noise_warning, separator_refusal
 from gmsdi.study.counting import Run, Taken, taken_by
 from gmsdi.study.methods.base import CONSTRAINED, Solved
 from gmsdi.study.setups import GmsdiSetup
@@ -98,6 +98,12 @@ class Guided(Solved):
             missing = " and ".join(key for key in self.OPEN if key not in self.fixed)
             return f"has its own model, which Table 1 does not cover; give its {missing}"
         return super().refusal()
+
+    def warning(self, sigma_data: float) -> str | None:
+        """See `Solved.warning`."""
+        from gmsdi.sampling.solver import Solver
+
+        return noise_warning(Solver(**self.solver), 2, sigma_data)
 
     def cells(self, w: Sequence[Number], solver: Mapping[str, Any]) -> list[Self]:
         """See `Row.cells`: one row for each w."""
@@ -244,6 +250,10 @@ class Separator(Guided):
     def too_few(self, solver: Solver) -> str | None:
         """See `Solved.too_few`."""
         return separator_refusal(solver, len(self.system.labels), LOST)
+
+    def warning(self, sigma_data: float) -> str | None:
+        """See `Solved.warning`: the bound on a Separator's noise is far above what it leaves."""
+        return None
 
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
         assert self.constrained is not None

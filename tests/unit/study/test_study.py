@@ -4,6 +4,7 @@ import copy
 import json
 import re
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -28,7 +29,7 @@ EULER = {
 EXTRACTOR = {**EULER, "steps": 5, "sigma_max": 2, "s_churn": 8}
 SEPARATOR = {**EULER, "steps": 6, "sigma_min": 0.005, "rho": 50, "sigma_max": 1, "s_churn": 5}
 PROJECTED = {**EULER, "steps": 6, "sigma_max": 1, "s_churn": 5}
-MSDM = {**EULER, "steps": 25, "sigma_max": 1, "s_churn": 12}
+MSDM = {**EULER, "steps": 25, "sigma_max": 1, "s_churn": 20}
 NEGATIVES = {"Bass": "Drums, Guitar, Piano", "Drums": "Bass", "Guitar": "Bass, Drums", "Piano": "Bass, Drums"}
 OVERLAY = {
     "data": {"mini": {"tracks": {"test": 6}}},
@@ -420,6 +421,28 @@ def test_titles_say_the_steps_that_are_run():
     titles = {"a": "A, 12 steps, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
     rows = [make_row("extractor", name=name, title=title) for name, title in titles.items()]
     assert without_steps(rows) == {"a": "A, filtered", "b": "B, 6 steps", "c": "B, 9 steps"}
+
+
+def test_few_steps_are_warned_of_where_a_search_measured_noise():
+    """The variants in docs/tuning, and the SI-SDRi that they have there."""
+    searches = Study(validate(load(REPO / "config" / "tuning.yaml"))).searches
+    measured = pd.read_csv(REPO / "docs" / "tuning" / "separation.csv").set_index(["search", "variant"])["score"]
+    for search in ("extractor", "extractor_consistent"):
+        for row in searches[search].rows:
+            assert (row.warning(0.1) is None) == (measured[search, row.name] > 0), row.name
+
+
+def test_a_warning_names_the_key_and_no_shipped_configuration_has_one(tmp_path):
+    shipped = [load(path) for path in (REPO / "config").glob("*.yaml")]
+    for config in [one for one in shipped if "run" in one]:
+        assert not Study(validate(config)).warnings()
+    overlay = tmp_path / "few.yaml"
+    overlay.write_text(yaml.safe_dump({"separation": {"solver": {"steps": 6}}, "grid": {"solver": {"steps": 12}}}))
+    (found,) = Study(validate(load(overlay))).warnings()
+    assert re.match(r"separation\.rows\.extractor: 6 steps leave noise in the stems, .*; take 7 steps or more", found)
+    overlay.write_text(yaml.safe_dump({"grid": {"solver": {"steps": 6}}}))
+    (found,) = Study(validate(load(overlay))).warnings()
+    assert found.startswith("grid, extractor: 6 steps")
 
 
 def test_two_sources_of_a_kind_have_different_songs(config):
