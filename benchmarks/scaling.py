@@ -199,13 +199,11 @@ def devices(teraflops: float = TERAFLOPS) -> list[str]:
     """Days on several GPUs: as configured, with trainings on several GPUs, and also with more shards."""
     rows = []
     for count in GPUS:
-        training = {"devices": min(count, TRAINED_ON)}
-        jobs = {key: max(resolved()["jobs"][key], SHARDS * count) for key in ("separation", "generation")}
-        found = [
-            estimate(teraflops, count),
-            estimate(teraflops, count, training=training),
-            estimate(teraflops, count, training=training, jobs=jobs),
-        ]
+        training = {"training": {"devices": min(count, TRAINED_ON)}} if count > 1 else {}
+        configured, wanted = resolved()["jobs"], SHARDS * count
+        shards = {key: wanted for key in ("separation", "generation") if wanted > configured[key]}
+        more = {**training, "jobs": shards} if shards else training
+        found = [estimate(teraflops, count, **changes) for changes in ({}, training, more)]
         busy = found[-1].hours / (count * found[-1].wall)
         rows.append([f"{count}", *(number(one.wall / 24) for one in found), f"{found[-1].jobs}", f"{busy:.0%}"])
     shared = f"with `training.devices` up to {TRAINED_ON}"
