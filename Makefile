@@ -14,10 +14,11 @@ PEERS := $(VENV)/.peers
 CLUSTER := $(VENV)/.cluster
 SITE := $(VENV)-site
 APP := $(VENV)/.app
+BROWSER := $(VENV)/.browser
 SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" snakemake --cores $(CORES)
 QUIETLY := --quiet rules host reason  # leaves the progress of the jobs
 
-.PHONY: help install demo mini_full tune app publish bench cluster test test_browser lint format docs site wheels unlock clean clean_results
+.PHONY: help install demo mini_full tune app publish bench cluster test browser test_browser lint format docs site wheels unlock clean clean_results
 
 help:  ## this list
 	@grep -hE '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -51,11 +52,12 @@ bench: $(PEERS)  ## times beside those of other packages, in minutes: docs/speed
 cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-profile slurm
 	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: $(BIN)/snakemake --workflow-profile slurm"
 
-test: $(PEERS)  ## unit, integration and peer tests
+test: $(PEERS)  ## unit, integration and peer tests; after make cluster and make browser, those of SLURM and of the page, too
 	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_PEERS=required OMP_NUM_THREADS=1 python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
-test_browser: $(APP)  ## the page in Chromium, apt-get install chromium; FIGURE=docs/figures/app.png: takes its picture, too
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps playwright==1.65.2
+browser: $(BROWSER)  ## what the tests of the page need, besides Chromium
+
+test_browser: $(BROWSER)  ## the page in Chromium, apt-get install chromium; FIGURE=docs/figures/app.png: takes its picture, too
 	@PATH="$(abspath $(BIN)):$$PATH" GMSDI_BROWSER=required GMSDI_FIGURE="$(FIGURE)" python -m pytest tests/browser
 
 lint: $(INSTALLED)  ## ruff, mypy, snakefmt, snakemake --lint
@@ -114,4 +116,8 @@ $(CLUSTER): $(INSTALLED) requirements-cluster.lock
 
 $(APP): $(INSTALLED) requirements-app.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-app.lock
+	@touch $@
+
+$(BROWSER): $(APP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps playwright==1.65.2
 	@touch $@
