@@ -238,20 +238,20 @@ def separated(
     if len(seeds) != items:
         raise UserError(f"{len(seeds)} seeds for {items} items; give one each")
     own = levels_of(mixture, sample_rate)
-    pieces = own if levels is None else [float(level) for level in levels]
-    if len(pieces) != items:
-        raise UserError(f"{len(pieces)} levels for {items} items; give one each")
+    of_songs = own if levels is None else [float(level) for level in levels]
+    if len(of_songs) != items:
+        raise UserError(f"{len(of_songs)} levels for {items} items; give one each")
     # A song may count as silent although one of its items, cut differently, does not.
-    pieces = [piece if piece > SILENCE else mine for piece, mine in zip(pieces, own, strict=True)]
+    of_songs = [song if song > SILENCE else mine for song, mine in zip(of_songs, own, strict=True)]
     share = (mixture / stems).float().cpu().unsqueeze(1)
     result = share.expand(-1, stems, -1, -1).clone()
     result[[k for k in range(items) if own[k] < SILENCE]] = 0
-    rests = Rests.of(mixture, pieces, sample_rate)
+    rests = Rests.of(mixture, of_songs, sample_rate)
     resting = [False] * items if rests is None else rests.mask.all(dim=-1).flatten().tolist()
     chosen = [k for k in range(items) if own[k] >= SILENCE and not resting[k]]
     if not chosen:
         return result
-    gain = _gains([pieces[k] for k in chosen], known, mixture)
+    gain = _gains([of_songs[k] for k in chosen], known, mixture)
     if rests is not None:
         mask = rests.mask[chosen]
         rests = Rests(mask) if mask.any() else None

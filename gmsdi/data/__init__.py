@@ -1,1 +1,1 @@
-"""Data: the composed data set "mini", readers of Slakh2100, MTG-Jamendo and folders of multi-tracks, and windows."""
+"""Data: the composed data set "mini", MIDI songs played with SoundFonts, readers of multi-tracks, and windows."""

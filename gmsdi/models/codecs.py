@@ -54,7 +54,7 @@ class Latent:
         return mixed + (rows - clean).sum(dim=1, keepdim=True)
 
     def rest(self, mixture: Tensor, rows: Tensor, denoised: Tensor | None = None) -> Tensor:
-        """Y − Σ_l x_l, see the class. One call of the decoder and one of the encoder, if it is not additive."""
+        """The mixture minus Σ_l x_l, see the class. One call of the decoder and one of the encoder, as in `mix`."""
         if self.additive:
             return mixture.unsqueeze(1) - rows.sum(dim=1, keepdim=True)
         clean = rows if denoised is None else denoised

@@ -29,7 +29,7 @@ BLOCK = 30.0
 class Separation:
     """How songs are separated: everything that is decided before the first song is read.
 
-    Made by `separation`. Called with a song, it yields pieces `[K, C, n]` of its stems, block by block, in
+    Made by `separation`. Called with a song, it yields its stems `[K, C, n]`, block by block, in
     the order of `labels`.
 
     Attributes:

@@ -20,7 +20,7 @@ Progress = Callable[[float], None]
 """Called with the number of items done so far, which may be fractional."""
 
 ALL = "All"
-"""The bar of clips without given stems."""
+"""The bar of clips without given stems; in scores, all stems together."""
 
 
 def joined(labels: Iterable[str]) -> str:
@@ -88,7 +88,7 @@ def select_chunks(table: pd.DataFrame, count: int | None, *, seed: int) -> list[
     eligible = table.index[number >= 2]
     if len(eligible) < count:
         raise UserError(
-            f"the configuration asks for {count} chunks with at least 2 active stems, but the test split has "
+            f"the configuration asks for {count} chunks with at least 2 active stems, but the split has "
             f"{len(eligible)}; ask for fewer, or use more tracks"
         )
     return sorted(draw(table, eligible, count, seed, "chunks"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gmsdi.study.chunks import ALL
+from gmsdi.study.chunks import ALL, labels_in
 from gmsdi.study.counting import CALL
 from gmsdi.study.sheets import Cell, Sheet
 
@@ -28,10 +28,9 @@ def score_codec(codec: Codec, windows: WindowSet) -> pd.DataFrame:
         windows: with stems.
 
     Returns:
-        track, chunk, stem (a label that is active in the chunk, or "mixture") and si_sdr of Dec(E(x)) in dB. "
-            "Mixtures of
-        two or more active stems also have errors of additivity: encoder, ‖E(y) − Σ E(x_k)‖²/‖E(y)‖², and decoder,
-        ‖Dec(Σ z_k) − Σ Dec(z_k)‖²/‖Dec(Σ z_k)‖² with z_k = E(x_k).
+        track, chunk, stem (a label that is active in the chunk, or "mixture") and si_sdr of Dec(E(x)) in dB.
+        Mixtures of two or more active stems also have errors of additivity: encoder, ‖E(y) − Σ E(x_k)‖²/‖E(y)‖², and
+        decoder, ‖Dec(Σ z_k) − Σ Dec(z_k)‖²/‖Dec(Σ z_k)‖² with z_k = E(x_k). Silent chunks have no row.
     """
     import torch
 
@@ -52,11 +51,11 @@ def score_codec(codec: Codec, windows: WindowSet) -> pd.DataFrame:
         found = si_sdr(y[:, :, 0].numpy(), signals[:, :, 0].numpy())
         for place, chunk in enumerate(chunks):
             row = windows.table.loc[chunk]
-            active = row["active"].split(", ")
+            active = labels_in(row["active"])
             for label, value in zip([*windows.labels, MIXTURE], found[place], strict=True):
                 if label == MIXTURE and len(active) > 1:
                     rows.append((row["track"], chunk, label, value, encoder[place], decoder[place]))
-                elif label == MIXTURE or label in active:
+                elif label in active or (label == MIXTURE and active):
                     rows.append((row["track"], chunk, label, value, np.nan, np.nan))
     return pd.DataFrame(rows, columns=["track", "chunk", "stem", "si_sdr", *ERRORS])
 

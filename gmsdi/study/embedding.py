@@ -1,4 +1,4 @@
-"""The stage that embeds clips for the Frechet audio distances."""
+"""The stage that embeds clips for the Fréchet audio distances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage that computes the Frechet audio distances of Figures 2 and 3."""
+"""The stage that computes the Fréchet audio distances of Figures 2 and 3."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def distances(
     confidence: float = 0.95,
     distance: Callable[[np.ndarray, np.ndarray], float] = fad,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compute the Frechet audio distances of Figures 2 and 3.
+    """Compute the Fréchet audio distances of Figures 2 and 3.
 
     Args:
         labels: the K labels.

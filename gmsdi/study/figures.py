@@ -13,6 +13,7 @@ import pandas as pd
 
 from gmsdi.io.files import atomic
 from gmsdi.study.chunks import ALL, labels_in
+from gmsdi.study.references import HELD_OUT, NOISE, SHUFFLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,17 +29,16 @@ COLOURS = {
     "GMSDI, groups": "#a9c6dd",
     "MSDM": "#d98e4a",
     "weakly supervised MSDM": "#d98e4a",
-    "white noise": "#8c2f39",
-    "shuffled stems": "#b07d2b",
-    "held-out test chunks": "#3f7d4e",
+    NOISE: "#8c2f39",
+    SHUFFLED: "#b07d2b",
+    HELD_OUT: "#3f7d4e",
 }
 NEGATIVE = {"True": "with negative prompts", "False": "without negative prompts"}
 """Names of Figure 2's colours, by the column negative of its table."""
 OTHER_STEM = "#7a7a7a"
-HELD_OUT = "held-out test chunks"
 BAND = {"alpha": 0.15, "linewidth": 0, "zorder": 0}
 """Style of the held-out line's interval."""
-LINES = {"white noise": (0, (1, 1)), "shuffled stems": (0, (4, 2)), "held-out test chunks": "solid"}
+LINES = {NOISE: (0, (1, 1)), SHUFFLED: (0, (4, 2)), HELD_OUT: "solid"}
 
 HATCHES = ("", "///", "xx", "..")
 """Hatches of the bars for the first, second, ... w."""
@@ -130,7 +130,7 @@ def costs(table: pd.DataFrame) -> Figure:
     Args:
         table: rows of `metrics.si_sdr.summarize` with the columns method, steps, evaluations (per chunk) and chunks.
     """
-    overall = table[table["stem"] == "All"]
+    overall = table[table["stem"] == ALL]
     methods = list(dict.fromkeys(overall["method"]))
     with _style() as (plt, sns):
         figure, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")

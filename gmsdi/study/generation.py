@@ -77,10 +77,10 @@ def generate(
 
     audio = np.zeros((len(clips), task.signals, system.channels, system.window), np.float32)
     done = 0
-    pieces: dict[str, float] = {}
+    of_tracks: dict[str, float] = {}
     if task.given and system.level is not None:
         assert windows is not None
-        pieces = track_levels(windows, windows.table.loc[clips["chunk"].tolist(), "track"])
+        of_tracks = track_levels(windows, windows.table.loc[clips["chunk"].tolist(), "track"])
     for bar, group in clips.groupby("bar", sort=False) if task.by_bar else [("", clips)]:
         places = clips.index.get_indexer(group.index)
         for part, callback in in_batches(places.tolist(), batch, progress, done):
@@ -91,7 +91,7 @@ def generate(
                 assert windows is not None
                 chunks, known = chosen["chunk"].tolist(), given_in(bar)
                 given = windows.stems(chunks)[:, [i for i, label in enumerate(task.labels) if label in known]]
-                levels = [pieces[track] for track in windows.table.loc[chunks, "track"]] if pieces else None
+                levels = [of_tracks[track] for track in windows.table.loc[chunks, "track"]] if of_tracks else None
             seeds = [item_seed(seed, task.FAMILY, own, clip) for own, clip in numbered]
             audio[part] = task.generate(system, Clips(chosen["bar"].tolist(), seeds, given, levels, callback))
         done += len(group)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 Config: TypeAlias = dict[str, Any]
@@ -13,6 +15,21 @@ Config: TypeAlias = dict[str, Any]
 def digest(value: Any) -> str:
     """A short hexadecimal name for a configuration value; equal values get equal names, whatever their key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def training_id(
+    model: Config, training: Config, seed: int, *, folders: Sequence[str | Path], codec: str | None = None
+) -> str:
+    """A name for all that a training's checkpoint depends on, so that another training does not resume it.
+
+    Args:
+        model: the configuration that the model is built from.
+        training: the settings of the training.
+        seed: the run's seed.
+        folders: of its windows and embeddings, whose paths name what they are made of.
+        codec: digest of the codec whose latents it learns; None if there is none.
+    """
+    return digest([model, training, seed, [str(folder) for folder in folders], codec])
 
 
 def slug(label: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.study.chunks import ALL
 from gmsdi.study.methods import Row
 
 
@@ -51,7 +52,7 @@ def _overall(scores: Sequence[pd.DataFrame], by: str) -> pd.DataFrame:
     from gmsdi.metrics.si_sdr import summarize
 
     rows = [
-        (model, constrained, float(w), summarize(group).set_index("stem").at["All", by])
+        (model, constrained, float(w), summarize(group).set_index("stem").at[ALL, by])
         for (model, constrained, w), group in pd.concat(scores).groupby(["model", "constrained", "w"])
     ]
     return pd.DataFrame(rows, columns=["model", "constrained", "w", "score"])

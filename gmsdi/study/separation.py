@@ -77,7 +77,7 @@ def separate(
     from gmsdi.level import track_levels
 
     estimates = [_of_no_chunk(windows)]
-    pieces = track_levels(windows, windows.table.loc[list(ids), "track"]) if system.level is not None else {}
+    of_tracks = track_levels(windows, windows.table.loc[list(ids), "track"]) if system.level is not None else {}
     for part, callback in in_batches(ids, row.together(batch), progress):
         chunks = windows.table.loc[part]
         places = zip(chunks["track"], chunks["offset"].tolist(), strict=True)
@@ -85,7 +85,7 @@ def separate(
             system,
             torch.from_numpy(windows.mixture(part)),
             seeds=[item_seed(seed, "separation", track, offset) for track, offset in places],
-            levels=[pieces[track] for track in chunks["track"]] if pieces else None,
+            levels=[of_tracks[track] for track in chunks["track"]] if of_tracks else None,
             callback=callback,
         )
         estimates.append(kept(stems.numpy()))

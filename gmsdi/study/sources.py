@@ -7,7 +7,7 @@ Changing a definition that is not reached has no effect. Digests do not depend o
 can be moved together with its results.
 
 Always counted as used: all methods of a class; the whole module, with what it imports for others to use, if it is used
-as a value (as by `getattr`) or named in a string ("gmsdi.systems.gibbs"); statements of an imported module that are not
+as a value (as by `getattr`) or named in a string ("gmsdi.systems.msdm"); statements of an imported module that are not
 imports, definitions or plain assignments, since they run; and functions with a decorator of the package, which may
 register them. Not counted: imports for type checkers only, and annotations of functions and their variables.
 

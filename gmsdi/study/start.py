@@ -7,7 +7,9 @@ from pathlib import Path
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
 from gmsdi.study.config.files import DEMO, HOME, WEIGHTS, over_base, writable
+from gmsdi.study.methods import METHODS
 from gmsdi.study.names import slug
+from gmsdi.study.setups import GMSDI
 
 SNAKEFILE = """\
 # Uses the workflow of the installed gmsdi. Add rules of your own below.
@@ -37,7 +39,7 @@ NO_BASELINES = """\
 # The weights of the paper's other systems, the wheel gmsdi-baselines, are not installed. Remove this once they are.
 separation: {{rows: {{{rows}}}}}
 """
-OTHERS = ("demucs_gibbs", "weak_msdm", "msdm", "msdm_gaussian")
+OTHERS = tuple(kind for kind, row in METHODS.items() if row.system_name() != GMSDI)
 """Kinds of rows that need models trained on separated stems. Rows that combine such rows are left out with them."""
 
 

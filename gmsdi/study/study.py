@@ -80,9 +80,10 @@ class Study:
 
         Models whose level is not in the configuration are left out.
         """
-        if self.config["model"]["folder"]:
+        model = self.config["model"]
+        if model["folder"] and not model["train"]:
             return []
-        sigma_data = self.config["model"]["config"]["sigma_data"]
+        sigma_data = model["config"]["sigma_data"]
         rows = {f"separation.rows.{name}": row for name, row in self.rows.items() if not row.model}
         cells = {f"grid, {name}": self.grid_cells(name, "test")[0] for name in self.grid_rows}
         solved = {key: row for key, row in {**cells, **rows}.items() if isinstance(row, Solved)}

@@ -22,7 +22,7 @@ from gmsdi.errors import UserError
 from gmsdi.study.counting import CALL, Taken, share
 from gmsdi.study.methods import Row
 from gmsdi.study.setups import GMSDI
-from gmsdi.study.study import Study
+from gmsdi.study.study import CLAP, CODEC, DEMO, Study
 from gmsdi.study.tasks import Task
 
 JAMENDO_COUNT = 55_701
@@ -33,10 +33,10 @@ BSS_EVAL = 20
 """Peak memory of museval, in multiples of a track's stems in float32: it holds float64 arrays and their spectra, padded
 to a power of two. Measured: 13, apart from its equations, with padding by a half."""
 
-DATA, TRAIN, DEMO, TRAIN_BASELINES = "Data", "Training", "Demo training", "Training, baselines"
+DATA, TRAIN, TRAIN_DEMO, TRAIN_BASELINES = "Data", "Training", "Demo training", "Training, baselines"
 TABLE1, TABLE2, FIGURE2, FIGURE3, FIGURE4 = "Table 1", "Table 2", "Figure 2", "Figure 3", "Figure 4"
 DISTANCES, TUNING, PAGE = "Figures 2 and 3, distances", "Tuning", "Report"
-PARTS = (DATA, TRAIN, DEMO, TRAIN_BASELINES, TABLE1, TABLE2, FIGURE2, FIGURE3, DISTANCES, FIGURE4, TUNING, PAGE)
+PARTS = (DATA, TRAIN, TRAIN_DEMO, TRAIN_BASELINES, TABLE1, TABLE2, FIGURE2, FIGURE3, DISTANCES, FIGURE4, TUNING, PAGE)
 
 
 @dataclass(frozen=True)
@@ -358,11 +358,11 @@ class Works:
     # Models
 
     def training(self, model: str) -> Work:
-        """Training a model, or "demo"."""
-        part = {"gmsdi": TRAIN, "demo": DEMO}.get(model, TRAIN_BASELINES)
-        if model in ("clap", "codec"):  # not networks of a system; their work is not counted
+        """Training a model, or the demo's short training."""
+        part = {GMSDI: TRAIN, DEMO: TRAIN_DEMO}.get(model, TRAIN_BASELINES)
+        if model in (CLAP, CODEC):  # not networks of a system; their work is not counted
             return Work(TRAIN)
-        network = "gmsdi" if model == "demo" else self.study.models[model].kind
+        network = GMSDI if model == DEMO else self.study.models[model].kind
         devices = self.study.devices(model)
         return Training(part, network=network, devices=devices, settings=self.study.training(model))
 

@@ -27,7 +27,7 @@ from gmsdi.models.protocol import Denoiser
 from gmsdi.sampling.guidance import Prompt
 from gmsdi.sampling.noise import SeededNoise, sample_seeds
 from gmsdi.sampling.solver import Callback, Solver
-from gmsdi.stability import gaussian_gamma
+from gmsdi.stability import gaussian_gamma, positive, pull
 from gmsdi.systems.diffusion import OnWindows, load_denoiser
 
 JointModel: TypeAlias = Callable[[Tensor, float], Tensor]
@@ -126,9 +126,7 @@ def gaussian(model: JointModel, mixture: Tensor, count: int, *, gamma: Gamma = g
     Raises:
         UserError: if γ is not positive.
     """
-    if not callable(gamma) and not gamma > 0:
-        raise UserError(f"gamma is {gamma}; it must be positive (inf drops the term)")
-    return Gaussian(model, mixture, count, gamma)
+    return Gaussian(model, mixture, count, positive("gamma", gamma))
 
 
 class Imputation(inference.Derivative):
@@ -200,8 +198,7 @@ class Gaussian(inference.Derivative):
         return self.rows * self._pull(sigma)
 
     def _pull(self, sigma: float) -> float:
-        gamma = self.gamma(sigma) if callable(self.gamma) else self.gamma
-        return sigma / (2 * gamma**2)
+        return pull(self.gamma, sigma) / 2
 
 
 class JointMSDM(OnWindows):

@@ -43,7 +43,7 @@ class Average:
 
     def __post_init__(self) -> None:
         if not 1 <= self.runs <= 10_000:
-            raise UserError(f"samples is {self.runs}; it must be at least 1 and at most 10000")
+            raise UserError(f"runs is {self.runs}; it must be at least 1 and at most 10000")
 
     def repeated(self, y: Tensor) -> Tensor:
         """Repeat each item of `[B, C, T]` once for each run, with the run's polarity: `[B · runs, C, T]`."""
@@ -184,8 +184,8 @@ def _separated(
     heard = mixture.cpu()
     filtered = wiener(found, heard)
     own = level.levels_of(heard, session.model.sample_rate)
-    pieces = own if levels is None else levels
-    rests = Rests.of(heard, pieces, session.model.sample_rate)  # the filter leaks into rests
+    of_songs = own if levels is None else levels
+    rests = Rests.of(heard, of_songs, session.model.sample_rate)  # the filter leaks into rests
     silent = torch.tensor([mine < level.SILENCE for mine in own]).reshape(-1, 1, 1, 1)
     kept = silent if rests is None else silent | rests.mask.unsqueeze(1)
     return torch.where(kept, found, filtered)

@@ -243,9 +243,9 @@ def clap_files():
     if not STUDY.clap or not (given or config["clap"]["train"]):
         return []
     if config["clap"]["train"]:
-        return [f"<results>/clap/model/{name}" for name in ["model.safetensors", "config.json"]]
+        return [f"<results>/clap/model/{name}" for name in MODEL_FILES]
     path = Path(given).expanduser()
-    files = [path / "model.safetensors", path / "config.json"] if path.is_dir() else [path]
+    files = [path / name for name in MODEL_FILES] if path.is_dir() else [path]
     missing = [file for file in files if not file.is_file()]
     if missing:
         sys.exit(f"config: model.config.text.checkpoint: no {missing[0]}; set it to a CLAP, or to null")

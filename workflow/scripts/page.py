@@ -12,6 +12,7 @@ from _common import job, model_folders, windows_folder, workflow_file
 from gmsdi.io.files import atomic
 from gmsdi.study import figures as plots
 from gmsdi.study import report
+from gmsdi.study.chunks import ALL
 from gmsdi.study.codecs import codecs_sheet
 from gmsdi.study.engines import engines_sheet
 from gmsdi.study.methods import load_rows
@@ -49,7 +50,7 @@ with job(snakemake):
     if files.costs:
         table = pd.read_csv(files.costs)
         columns = ["method", "steps", "evaluations", "active", "active_low", "active_high", "protocol"]
-        overall = table.loc[table["stem"] == "All", columns]
+        overall = table.loc[table["stem"] == ALL, columns]
         costs = {
             "title": "Figure 4. Separation against its cost",
             "caption": caption("figure4"),

@@ -11,7 +11,9 @@ from _common import job, windows_folder
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic, remove_partials
-from gmsdi.study.names import digest
+from gmsdi.models.checkpoint import CONFIG, WEIGHTS
+from gmsdi.study.names import training_id
+from gmsdi.study.sources import digest_of_files
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import train
 
@@ -28,23 +30,32 @@ with job(snakemake):
     except TypeError as error:
         raise UserError(f"config: training: {error}") from error
     losses = Path(snakemake.output.losses)
-    # The folder's name has a digest of the configuration, so that another one does not resume this checkpoint.
-    work = losses.parent / f"work-{digest([params.model, params.training, params.seed])}"
     model = Path(snakemake.output.model[0]).parent
     remove_partials(model)
-    codec = snakemake.input.get("codec") or None
+    codec = Path(snakemake.input.codec[0]).parent if snakemake.input.get("codec") else None
+    windows, validation = windows_folder(snakemake.input.train), windows_folder(snakemake.input.validation)
+    embeddings = snakemake.input.get("train_embeddings") or None
+    validation_embeddings = snakemake.input.get("validation_embeddings") or None
+    name = training_id(
+        params.model,
+        params.training,
+        params.seed,
+        folders=[windows, validation, *filter(None, (embeddings, validation_embeddings))],
+        codec=None if codec is None else digest_of_files(codec, WEIGHTS, CONFIG),
+    )
+    work = losses.parent / f"work-{name}"
     first = train(
         dict(params.model),
         config,
-        windows_folder(snakemake.input.train),
-        windows_folder(snakemake.input.validation),
+        windows,
+        validation,
         model,
         seed=params.seed,
         work=work,
         description=params.description,
-        train_embeddings=snakemake.input.get("train_embeddings") or None,
-        validation_embeddings=snakemake.input.get("validation_embeddings") or None,
-        codec=codec and Path(codec[0]).parent,
+        train_embeddings=embeddings,
+        validation_embeddings=validation_embeddings,
+        codec=codec,
     )
     if first:
         logged = pd.read_csv(work / "csv" / "metrics.csv")

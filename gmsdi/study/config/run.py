@@ -23,7 +23,7 @@ Embedding = Literal[
 
 
 class Fad(Model):
-    """Frechet audio distance."""
+    """Fréchet audio distance."""
 
     embedding: Embedding = choice(
         "musicnn-MTT-penultimate200", "network, training set and layer (gmsdi.metrics.embeddings)"
@@ -114,7 +114,7 @@ class Configuration(Model):
     grid: Grid = section(Grid, "Table 1")
     generation: Generation = section(Generation, "Figures 2 and 3")
     tuning: Tuning = section(Tuning, "searches on the validation split, run by `make tune`")
-    fad: Fad = section(Fad, "Frechet audio distance")
+    fad: Fad = section(Fad, "Fréchet audio distance")
     intervals: Intervals = section(
         Intervals, "confidence intervals over tracks, for scores, their differences and distances"
     )

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gmsdi.sampling.solver import changed
+from gmsdi.study.methods import TABLE1
 
 Path = tuple[str, ...]
 
 SEPARATION, GENERATION = ("separation", "solver"), ("generation", "solver")
-TABLE1 = ("extractor", "separator")
-"""The rows whose solvers the grid overrides."""
 
 
 def stacks(config: Mapping[str, Any]) -> Iterator[list[Path]]:

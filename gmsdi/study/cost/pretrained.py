@@ -80,7 +80,7 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
 def with_weights(costs: Mapping[str, Cost], study: Study) -> tuple[Mapping[str, Cost], list[str]]:
     """Costs that were given, with a pretrained model's memory according to its files, and notes on how it is known."""
     folder, cost = study.config["model"]["folder"], costs.get(GMSDI)
-    if not study.coded or not folder or cost is None or cost.memory is not None:
+    if not study.pretrained or cost is None or cost.memory is not None:
         return costs, []
     path = Path(folder).expanduser()
     try:

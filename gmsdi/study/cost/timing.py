@@ -16,7 +16,7 @@ from gmsdi.study.cost.pretrained import time_pretrained
 from gmsdi.study.counting import CALL
 from gmsdi.study.names import Config
 from gmsdi.study.setups import GMSDI
-from gmsdi.study.study import Study
+from gmsdi.study.study import DEMO, Study
 from gmsdi.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def measure(
 
     Args:
         config: with every default filled in.
-        device: see `pipeline.load`.
+        device: see `gmsdi.load`.
         repetitions: number of timed steps of each kind.
         progress: called with a description of what is measured next.
 
@@ -56,7 +56,7 @@ def measure(
     study, costs = Study(config), {}
     trained = {study.models[model].kind: model for model in study.trained()}
     if config["demo_training"]["enabled"]:
-        trained.setdefault("gmsdi", "demo")
+        trained.setdefault(GMSDI, DEMO)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -75,7 +75,7 @@ def measure(
                 training = study.training(model)
                 if progress is not None:
                     progress(f"{network}: training, {TrainingConfig(**training).batch} windows a step")
-                built = "gmsdi" if model == "demo" else model
+                built = GMSDI if model == DEMO else model
                 step, training_memory, parameters = _time_training(study, built, training, device, repetitions)
             costs[network] = Cost(
                 evaluation, step, parameters=parameters, memory=memory, training_memory=training_memory
@@ -94,11 +94,11 @@ def _model(study: Study, network: str, device: str) -> TrainableModel:
     config = study.config
     model = next(iter(study.systems[network].models))
     folder = None
-    if network == "gmsdi" and not config["model"]["train"]:
+    if network == GMSDI and not config["model"]["train"]:
         folder = model_folder(config["model"]["folder"])
-    elif network != "gmsdi" and not config["baselines"]["train"]:
+    elif network != GMSDI and not config["baselines"]["train"]:
         folder = Path(config["baselines"]["folder"] or WEIGHTS / "baselines") / model
-    if folder is not None and (network == "gmsdi" or (folder / CONFIG).is_file()):
+    if folder is not None and (network == GMSDI or (folder / CONFIG).is_file()):
         built = load_model(folder, device=device)
     else:
         built = _fresh(study, model).requires_grad_(False).eval().to(device)

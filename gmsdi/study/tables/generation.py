@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from gmsdi.study.sheets import Cell, Sheet
+from gmsdi.study.stems import COMMON
 
 ENDINGS = {False: "without", True: "with"}
 VERDICTS = {
@@ -49,7 +50,7 @@ def stems_sheet(table: pd.DataFrame) -> Sheet:
             nearest = own.loc[own["fad"].idxmin()]
             other = "" if nearest["own"] else f"{nearest['reference']} {nearest['fad']:.1f}"
             cells.append(Cell(f"{own.loc[own['own'], 'fad'].iloc[0]:.1f}", aside=other))
-        common = group[["cosine", "absolute", "harmony", "onsets"]].mean()
+        common = group[list(COMMON)].mean()
         if any(cells):
             rows.append([str(series), *cells, *("" if pd.isna(value) else f"{value:.2f}" for value in common)])
     return Sheet(

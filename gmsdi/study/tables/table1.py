@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from gmsdi.metrics.si_sdr import summarize
+from gmsdi.study.chunks import ALL
 from gmsdi.study.methods import TABLE1
 from gmsdi.study.sheets import Cell, Sheet
 from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
@@ -36,7 +37,7 @@ def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.9
         part.insert(0, "constrained", constrained)
         part.insert(0, "model", TABLE1[model])
         part["paper"] = [
-            published.get((TABLE1[model], constrained, float(w))) if stem == "All" else None for stem in part["stem"]
+            published.get((TABLE1[model], constrained, float(w))) if stem == ALL else None for stem in part["stem"]
         ]
         parts.append(part)
     return pd.concat(parts, ignore_index=True).astype({"paper": float})
@@ -50,7 +51,7 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
         convention: convention of the guidance, a key of `GUIDANCE`.
         steps: solver steps of "extractor" and "separator".
     """
-    overall = table[table["stem"] == "All"]
+    overall = table[table["stem"] == ALL]
     values = sorted(overall["w"].unique())
     subwindows, tracks = int(overall["subwindows"].max()), track_count(overall)
     sheets = []

@@ -11,6 +11,7 @@ import pandas as pd
 from gmsdi.metrics.bss_eval import SCORES as RATIOS
 from gmsdi.metrics.bss_eval import summarize_bss_eval
 from gmsdi.metrics.si_sdr import differences, ensemble, summarize
+from gmsdi.study.chunks import ALL
 from gmsdi.study.methods import Ensemble, MeanOfRows, Row
 from gmsdi.study.sheets import Cell, Sheet
 from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
@@ -161,7 +162,7 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
         table: see `table2_differences`.
         confidence: coverage of its intervals.
     """
-    overall = table[table["stem"] == "All"].set_index(["model", "other"])
+    overall = table[table["stem"] == ALL].set_index(["model", "other"])
     models = list(dict.fromkeys(table["model"]))
     published = set(table.loc[table["published"], "other"])
     others = [model for model in models if model in published]
@@ -182,8 +183,9 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
         [
             f"Paired {confidence:.0%} t intervals over {overall['tracks'].max()} tracks, of differences on the same "
             "sub-windows; bold if the whole interval is above 0. The coverage holds for each interval on its own: "
-            "about one in twenty will miss. All pairs, single stems and MSDM's protocol are in the CSV file. An "
-            "ensemble's choice is taken as given, so the interval is too favourable if it was chosen on these chunks.",
+            f"about {1 - confidence:.0%} of them will miss. All pairs, single stems and MSDM's protocol are in the CSV "
+            "file. An ensemble's choice is taken as given, so the interval is too favourable if it was chosen on these "
+            "chunks.",
         ],
     )
 
@@ -251,7 +253,7 @@ def table2_sheets(
 
 def _level(cells: pd.DataFrame) -> str:
     """The level of a model's estimates where their stems are silent, for All."""
-    level = cells.at["All", "silent_level"]
+    level = cells.at[ALL, "silent_level"]
     return "–" if pd.isna(level) else f"{level:.1f}"
 
 

@@ -44,7 +44,7 @@ class Clips:
         return given_in(self.bars[0])
 
     def accompanied(self) -> dict[str, Any]:
-        """The arguments of `gmsdi.systems.base.Accompany.accompany`."""
+        """The arguments of `gmsdi.systems.base.Accompany`."""
         import torch
 
         assert self.given is not None

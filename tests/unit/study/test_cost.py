@@ -22,7 +22,6 @@ from tests.helpers import dag, rows, tiny
 
 LABELS = ["Bass", "Drums", "Guitar", "Piano"]
 CLASSES = {"Bass": ["32-39"], "Drums": ["drums"], "Guitar": ["24-31"], "Piano": ["0-7"]}
-CONDITIONED = "conditioned"
 OTHERS = {
     "groups": {"groups": [["Bass", "Piano"], ["Drums"], ["Guitar"]]},
     "sequential": {"way": "sequential", "order": None},

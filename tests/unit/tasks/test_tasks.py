@@ -489,7 +489,7 @@ def test_a_session_counts_for_all_that_are_made_of_it_and_keeps_to_the_models_no
         session(model(sigma_range=(0.05, 3.0)))
     with pytest.raises(UserError, match="max_batch is 0"):
         Batch(0)
-    with pytest.raises(UserError, match="samples is 0"):
+    with pytest.raises(UserError, match="runs is 0"):
         Average(0)
     with pytest.raises(UserError, match="1 seeds for 2 items"):
         tasks.accompany(at, noise(2, 1, CHANNELS, WINDOW), ["Bass"], ["Drums"], seeds=[1])
