@@ -45,7 +45,7 @@ ROWS = {
     "extractor": "GMSDI Extractor",
     "ensemble": "Ensemble of these two",
     "extractor_consistent": "Extractor, consistent",
-    "extractor_mean": "Extractor, consistent, mean of 2 runs",
+    "extractor_mean": "Extractor, consistent, mean of 2 runs, filtered",
     "extractor_plain_general": "GMSDI Extractor, model `general`",
     "extractor_general": "Extractor, consistent, model `general`",
     "mean_of_systems": "Mean of Demucs + Gibbs and two Extractors",

@@ -87,8 +87,9 @@ class Single(Guided, Alone):
 
     @property
     def stems_series(self) -> str:
-        """See `Task.stems_series`; for other w than the first, the task's name."""
-        return f"GMSDI, single stems{', negative prompts' * self.negative}" if self.shown else self.name
+        """See `Task.stems_series`."""
+        name = f"GMSDI, single stems{', negative prompts' * self.negative}, w = {self.w:g}"
+        return f"curve, {name}" if self.curve else name
 
     def point(self) -> dict[str, Any]:
         """See `Alone.point`."""

@@ -243,10 +243,10 @@ class Split:
 
 def test_the_table_of_codecs_is_of_active_stems_and_of_their_sums():
     rng = np.random.default_rng(3)
-    stems = rng.normal(scale=0.1, size=(3, 3, 1, WINDOW)).astype(np.float32)
-    stems[1, 1:] = 0
-    active = [", ".join(LABELS), "Bass", ", ".join(LABELS)]
-    table = pd.DataFrame({"track": ["A", "A", "B"], "offset": [0, WINDOW, 0], "active": active})
+    stems = rng.normal(scale=0.1, size=(4, 3, 1, WINDOW)).astype(np.float32)
+    stems[1, 1:], stems[3] = 0, 0
+    active = [", ".join(LABELS), "Bass", ", ".join(LABELS), ""]
+    table = pd.DataFrame({"track": ["A", "A", "B", "B"], "offset": [0, WINDOW, 0, WINDOW], "active": active})
     test = Split(table, stems)
     own = curved()
     scores = {"linear": score_codec(codec(blocks=0), test), "curved": score_codec(own, test)}
