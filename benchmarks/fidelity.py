@@ -1,7 +1,7 @@
 """Regenerate the numbers and the figure of docs/fidelity.md.
 
-Run `python -m benchmarks.fidelity` in the repository's root, with the packages of `requirements-peers.lock`; it takes less than a
-minute. Each table replaces the text between `<!-- name -->` and `<!-- end -->` in the page.
+Run `python -m benchmarks.fidelity` in the repository's root, with the packages of `requirements-peers.lock`; it takes
+less than a minute. Each table replaces the text between `<!-- name -->` and `<!-- end -->` in the page.
 """
 
 from __future__ import annotations
