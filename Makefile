@@ -37,10 +37,10 @@ mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/
 app: $(APP)  ## the four tasks as a page in your browser; PORT=7860
 	@$(BIN)/gmsdi app --open --port $(or $(PORT),7860)
 
-tune: $(INSTALLED)  ## the searches on validation data that the defaults come from, in hours: docs/tuning
-	@$(SNAKEMAKE) $(QUIETLY) --configfile config/tuning.yaml -- tune
-	@mkdir -p docs/tuning && cp results/tuning/tuning/* docs/tuning/
-	@echo "docs/tuning/README.md says which defaults of config/config.yaml the tables support."
+tune: $(INSTALLED)  ## the searches on validation data that the defaults come from, in hours: docs/tuning; RUN=by_others: those of that configuration
+	@$(SNAKEMAKE) $(QUIETLY) --configfile config/$(or $(RUN),tuning).yaml -- tune
+	@mkdir -p docs/tuning/$(RUN) && cp results/$(or $(RUN),tuning)/tuning/$(if $(RUN),separation.)* docs/tuning/$(RUN)
+	@echo "docs/tuning/$(RUN) has the tables."
 
 publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full, and in the README; RUN=mini_clap: of that
 	@$(BIN)/python -m benchmarks.publish $(or $(RUN),mini_full)

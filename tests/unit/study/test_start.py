@@ -1,5 +1,6 @@
 """Folders to run the workflow in."""
 
+import os
 import subprocess
 
 import pytest
@@ -29,4 +30,5 @@ def test_the_next_command_works_in_an_environment_that_is_not_activated(tmp_path
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["workflow", "init", "my songs"]) == 0
     command = capsys.readouterr().out.splitlines()[-1].removeprefix("Now: ")
+    monkeypatch.setenv("PATH", os.defpath)  # the system's programs, which Snakemake's plugins look for
     assert subprocess.run(["/bin/sh", "-c", command.replace("--cores 8", "--version")]).returncode == 0
