@@ -57,8 +57,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait(60)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
+    """Chromium. Playwright's event loop runs until its end, and Snakemake starts none beside another."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
