@@ -346,6 +346,6 @@ def test_planning_is_fast_and_imports_no_torch(tmp_path):
 def test_mini_full_is_planned(tmp_path):
     write_model(tmp_path / "model")
     full = REPO / "config" / "mini_full.yaml"
-    result = snakemake(tmp_path, "-n", "--configfile", full, "--config", "model={folder: model}")
+    result = snakemake(tmp_path, "-n", "--configfile", full, "--config", "model={folder: model}", "grid={chunks: 3}")
     assert result.returncode == 0, result.stderr[-4000:]
     assert "results/mini_full/report.html" in result.stderr + result.stdout

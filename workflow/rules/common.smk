@@ -18,7 +18,7 @@ if not LOCAL:  # a module that Snakemake reads from a repository elsewhere: the 
 
 from snakemake.settings.types import DeploymentMethod
 
-from gmsdi.study.config import over_base, validate, writable
+from gmsdi.study.config import over_base, retyped, validate, writable
 from gmsdi.data.multitracks import find_tracks
 from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
@@ -32,7 +32,8 @@ from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1,
 
 try:
     # Settings of --configfile and --config, or of a workflow that uses this one as a module, overlay the base they name.
-    config.update(validate(over_base(config, REPO / "config")))
+    given = retyped(config, workflow.config_settings.config_args or [])
+    config.update(validate(over_base(given, REPO / "config")))
     writable(Path("results") / config["run"])
     # Rows, tasks, systems and models, and the settings of jobs.
     STUDY = Study(config)

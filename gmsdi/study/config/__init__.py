@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from gmsdi.errors import UserError
-from gmsdi.study.config.files import load, over_base, writable
+from gmsdi.study.config.files import load, over_base, retyped, writable
 from gmsdi.study.names import Config
 
-__all__ = ["load", "over_base", "validate", "writable"]
+__all__ = ["load", "over_base", "retyped", "validate", "writable"]
 
 
 def validate(config: Mapping[str, Any]) -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,35 @@ def load(*paths: str | Path) -> Config:
     for path in paths:
         _overlay(given, _read(Path(path)))
     return over_base(given)
+
+
+def retyped(given: Mapping[str, Any], entries: Iterable[str]) -> Config:
+    """Give the values of Snakemake's `--config` the types that they have in YAML.
+
+    Snakemake reads `training={steps: 100}` as texts only; it has merged them into the configuration. Whatever was
+    overridden since, as by a workflow that uses this one as a module, is left alone.
+
+    Args:
+        given: the configuration as Snakemake has it.
+        entries: the words after `--config`, such as `training={steps: 100}`.
+    """
+    typed = copy.deepcopy(dict(given))
+    for key, _, text in (entry.partition("=") for entry in entries):
+        try:
+            texts, values = yaml.load(text, yaml.BaseLoader), yaml.safe_load(text)
+        except yaml.YAMLError:  # Snakemake has taken it as one text
+            continue
+        if key in typed and isinstance(values, dict | list):
+            typed[key] = _retyped(typed[key], texts, values)
+    return typed
+
+
+def _retyped(given: Any, text: Any, value: Any) -> Any:
+    """`value` in place of `text` wherever it occurs in `given`."""
+    if isinstance(given, dict) and isinstance(text, dict) and len(text) == len(value):
+        pairs = dict(zip(text, value.values(), strict=True))
+        return {key: _retyped(own, text[key], pairs[key]) if key in text else own for key, own in given.items()}
+    return value if given == text else given
 
 
 def over_base(given: Mapping[str, Any], folder: Path = FOLDER) -> Config:

@@ -1,6 +1,8 @@
 """Configuration: overlays, defaults, and errors that name the key."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -12,7 +14,7 @@ from gmsdi.data.settings import MiniConfig
 from gmsdi.errors import UserError
 from gmsdi.models.settings import UNetConfig
 from gmsdi.sampling.solver import Solver
-from gmsdi.study.config import load, validate, writable
+from gmsdi.study.config import load, retyped, validate, writable
 from gmsdi.study.config.schema import schema
 from gmsdi.study.config_reference import editors
 from gmsdi.study.study import Study
@@ -345,6 +347,25 @@ def test_a_base_by_name_and_by_path(tmp_path):
     own.write_text("base: null\nrun: bare\n")
     with pytest.raises(UserError, match="key 'data' is missing"):
         validate(load(own))
+
+
+def test_the_command_line_has_the_types_of_a_file(tmp_path):
+    """Snakemake's own parser makes texts of all that is nested; a file with the same YAML has numbers."""
+    from snakemake.cli import parse_config
+    from snakemake.utils import update_config
+
+    documented = re.search(r"--config (.*)", (REPO / "config" / "bundled.yaml").read_text())[1]
+    sizes, seed = 'data={mini: {section_sizes: {"1": 0, "4": .5}, kits: ["0"]}}', "seed=7"
+    for words in ([sizes, seed, "generation={total: {gamma_y: .inf, noise: coupled}}"], shlex.split(documented)):
+        own = tmp_path / "own.yaml"
+        own.write_text("".join(word.replace("=", ": ", 1) + "\n" for word in words))
+        as_texts = parse_config(words)
+        assert as_texts != yaml.safe_load(own.read_text())
+        assert retyped(as_texts, words) == yaml.safe_load(own.read_text())
+        # What has been overridden since is left alone, as are words that are no YAML.
+        update_config(as_texts, {"run": "other", "data": {"mini": {"kits": [24]}}})
+        found = retyped(as_texts, [*words, "run={", "absent={a: 1}"])
+        assert (found["run"], found["data"]["mini"]["kits"]) == ("other", [24])
 
 
 def test_nothing_heavy_is_imported():
