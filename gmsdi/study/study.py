@@ -85,7 +85,7 @@ class Study:
             return []
         sigma_data = model["config"]["sigma_data"]
         rows = {f"separation.rows.{name}": row for name, row in self.rows.items() if not row.model}
-        cells = {f"grid, {name}": self.grid_cells(name, "test")[0] for name in self.grid_rows}
+        cells = {f"grid.solver of {name}": self.grid_cells(name, "test")[0] for name in self.grid_rows}
         solved = {key: row for key, row in {**cells, **rows}.items() if isinstance(row, Solved)}
         return [f"{key}: {why}" for key, row in solved.items() if (why := row.warning(sigma_data))]
 

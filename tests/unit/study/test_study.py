@@ -442,7 +442,7 @@ def test_a_warning_names_the_key_and_no_shipped_configuration_has_one(tmp_path):
     assert re.match(r"separation\.rows\.extractor: 6 steps leave noise in the stems, .*; take 7 steps or more", found)
     overlay.write_text(yaml.safe_dump({"grid": {"solver": {"steps": 6}}}))
     (found,) = Study(validate(load(overlay))).warnings()
-    assert found.startswith("grid, extractor: 6 steps")
+    assert found.startswith("grid.solver of extractor: 6 steps")
 
 
 def test_two_sources_of_a_kind_have_different_songs(config):
