@@ -16,6 +16,7 @@ import yaml
 from gmsdi import __version__
 from gmsdi.errors import UserError
 from gmsdi.io.files import sha256_of
+from gmsdi.io.tables import read_table
 from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, read_config
 
 if TYPE_CHECKING:
@@ -219,8 +220,6 @@ def _told(facts: Mapping[str, Any]) -> str:
 
 def _table2(folder: Path, digest: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of a run's Table 2 for all stems together, and a description of its test split."""
-    import pandas as pd
-
     provenance = _read(folder / PROVENANCE)
     for file in (folder / "tables" / "table2_separation.csv", folder / "table2_separation.csv"):
         if file.is_file():
@@ -228,7 +227,7 @@ def _table2(folder: Path, digest: str) -> tuple[pd.DataFrame, dict[str, Any]]:
                 raise UserError(
                     f"{folder}: a run of another model, says {PROVENANCE}; name one that evaluated these weights"
                 )
-            table = pd.read_csv(file)
+            table = read_table(file)
             return table[(table["stem"] == "All") & table["active"].notna()], provenance.get("Data", {})
     raise UserError(f"{folder}: has no tables/table2_separation.csv; name the folder of a finished run")
 

@@ -83,6 +83,9 @@ class Separation:
 
         for block in self._heard(source, watched()):
             meter.add(torch.from_numpy(block))
+        if not meter.length:  # shorter than one sample at the model's rate
+            yield np.zeros((len(self.labels), self.channels(source), frames), np.float32)
+            return
         found = self._blocks(self._heard(source, source.blocks()), meter.length, meter.level(), progress)
         channels, left = self.channels(source), frames
         flat = (part.reshape(-1, part.shape[-1]) for part in found)
@@ -108,7 +111,8 @@ class Separation:
     def collected(self, source: Source, progress: Progress | None = None) -> Stems:
         """All stems of a song, as a whole."""
         parts = np.concatenate(list(self(source, progress)), axis=-1)
-        return Stems(dict(zip(self.labels, parts, strict=True)), source.whole().samples, source.sample_rate)
+        mixture = as_channels(source.whole().samples, self.channels(source))
+        return Stems(dict(zip(self.labels, parts, strict=True)), mixture, source.sample_rate)
 
     def _heard(self, source: Source, blocks: Iterable[Samples]) -> Iterator[Samples]:
         """A song at the rate, and with the channels, that the model takes."""

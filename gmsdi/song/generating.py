@@ -23,6 +23,7 @@ from gmsdi.song.signals import (
     AnyModel,
     AnySource,
     Known,
+    as_channels,
     at_model_rate,
     at_rate_of,
     opened_after,
@@ -293,7 +294,9 @@ def accompany(
     known = session.level
     require_plausible(found, None if known is None else heard_level if heard_level >= level.SILENCE else known)
     parts = {label: rounded(part) for label, part in found.items()}
-    together = total_of([*(audio.samples for audio in audios.values()), *parts.values()])
+    channels = session.model.channels
+    own = (audio.samples if channels == 1 else as_channels(audio.samples, channels) for audio in audios.values())
+    together = total_of([*own, *parts.values()])
     return Stems(parts, together, reference.sample_rate)
 
 

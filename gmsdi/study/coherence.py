@@ -41,9 +41,11 @@ def coherences(
         for bar, group in clips.groupby("bar", sort=False):
             given = [i for i, label in enumerate(labels) if label in given_in(bar)]
             others = [i for i in range(len(labels)) if i not in given]
-            # Neighbouring clips are mostly from one track; clips far apart are not.
+            # Neighbouring clips are mostly from one track, clips far apart are not; several can be of one chunk.
             chunks = group["chunk"].to_numpy()
-            strange = np.roll(chunks, len(chunks) // 2)
+            distinct = list(dict.fromkeys(chunks.tolist()))
+            partner = dict(zip(distinct, np.roll(distinct, len(distinct) // 2).tolist(), strict=True))
+            strange = np.array([partner[chunk] for chunk in chunks.tolist()])
             found: dict[str, list[tuple[np.ndarray, ...]]] = {}
             for start in range(0, len(group), CALL):  # a few clips in memory
                 part = slice(start, start + CALL)
@@ -51,7 +53,8 @@ def coherences(
                 compared = {name: stems[:, others]}
                 if number == 0:
                     compared[REAL] = heard(windows.stems(chunks[part].tolist()))[:, others]
-                    compared[OTHER] = heard(windows.stems(strange[part].tolist()))[:, others]
+                    if len(distinct) > 1:
+                        compared[OTHER] = heard(windows.stems(strange[part].tolist()))[:, others]
                 for series, accompaniment in compared.items():
                     pair = stems[:, given].sum(axis=1), accompaniment.sum(axis=1)
                     found.setdefault(series, []).append(coherence(*pair, windows.sample_rate))

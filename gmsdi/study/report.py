@@ -20,6 +20,7 @@ import yaml
 
 from gmsdi import __version__
 from gmsdi.io.files import sha256_of
+from gmsdi.io.tables import read_table
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "snakemake")
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
@@ -103,7 +104,7 @@ def model_brief(folder: str | Path) -> str:
 def data_facts(windows_folder: str | Path) -> list[tuple[str, str]]:
     """Facts about the test split."""
     folder = Path(windows_folder)
-    info, table = json.loads((folder / "info.json").read_text()), pd.read_csv(folder / "windows.csv")
+    info, table = json.loads((folder / "info.json").read_text()), read_table(folder / "windows.csv")
     counts = table["active"].fillna("").map(lambda text: len(text.split(", ")) if text else 0).value_counts()
     stems = ", ".join(f"{count} with {number}" for number, count in sorted(counts.items()))
     solos = f"{counts.get(1, 0) / max(1, len(table)):.0%} of its chunks have only one stem"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from gmsdi.errors import UserError
-from gmsdi.sampling.solver import Solver, changed
+from gmsdi.sampling.solver import Guidance, Solver, changed
+from gmsdi.study.config.base import hint
 from gmsdi.study.config.generation import FEWEST_CLIPS
 from gmsdi.study.methods import Row, load_row
 from gmsdi.study.tasks import Task, load_task
@@ -166,16 +167,29 @@ def _with(item: Any, settings: Mapping[str, Any], where: str) -> Any:
             raise UserError(f"{where} has the setting {key}, but {item.name} only has {', '.join(made)}")
         if last == "solver" and isinstance(value, Mapping):
             value = changed(inner["solver"], value)
+        if last == "guidance" and isinstance(value, Mapping):
+            value = {**inner["guidance"], **value}
         inner[last] = value
     try:
         if "solver" in made:
             Solver(**made["solver"])
+        if "guidance" in made:
+            _check_guidance(made["guidance"], own_w=isinstance(item, Row))
         return load_row(made) if isinstance(item, Row) else load_task(made)
     except (UserError, TypeError) as error:
         raise UserError(f"{where}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{where}: {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}") from error
+
+
+def _check_guidance(settings: Mapping[str, Any], *, own_w: bool) -> None:
+    """Refuse what `Guidance` would refuse in the job; a row has its w beside its guidance."""
+    known = [field.name for field in fields(Guidance) if not (own_w and field.name == "w")]
+    for key in settings:
+        if key not in known:
+            raise UserError(f"guidance has no {key}; {hint(key, known)}")
+    Guidance(**settings)
 
 
 def _plain(item: Row | Task) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gmsdi.errors import UserError
+from gmsdi.io.tables import read_table
 from gmsdi.study.channels import heard
 
 
@@ -77,7 +78,7 @@ def join_shards(
     Raises:
         UserError: see `Shards`; also if a shard's table and audio have different numbers of items.
     """
-    frames, shards = [pd.read_csv(file) for file in tables], Shards(audio, mono=mono)
+    frames, shards = [read_table(file) for file in tables], Shards(audio, mono=mono)
     for table, frame, file in zip(tables, frames, audio, strict=True):
         if len(frame) != (items := len(open_audio(file))):
             raise UserError(

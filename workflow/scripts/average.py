@@ -4,11 +4,11 @@ import shutil
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
+from gmsdi.io.tables import read_table
 from gmsdi.study.methods import MeanOfRows
 from gmsdi.study.separation import average
 
@@ -16,7 +16,7 @@ snakemake: Any
 
 with job(snakemake):
     files, row = snakemake.input, MeanOfRows(**snakemake.params.row)
-    ids = pd.read_csv(files.tables[0])["chunk"].tolist()
+    ids = read_table(files.tables[0])["chunk"].tolist()
     estimates = {name: np.load(file, mmap_mode="c") for name, file in zip(row.of, files.audio, strict=True)}
     windows = WindowSet(windows_folder(files.windows))
     means = average(row, estimates, windows, ids, batch=snakemake.config["jobs"]["batch"])

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-import pandas as pd
 from _common import job
 
 from gmsdi.io.files import atomic
+from gmsdi.io.tables import read_table
 from gmsdi.study.methods import load_rows
 from gmsdi.study.selection import choose_settings
 
@@ -14,7 +14,7 @@ snakemake: Any
 
 with job(snakemake), atomic(snakemake.output[0]) as path:
     grids = {
-        split: [pd.read_csv(file, keep_default_na=False) for file in files]
+        split: [read_table(file, missing=False) for file in files]
         for split, files in (("test", snakemake.input.test), ("validation", snakemake.input.validation))
         if files
     }

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import pandas as pd
 from _common import job
 
+from gmsdi.io.tables import read_table
 from gmsdi.study import figures as plots
 
 snakemake: Any
@@ -12,5 +12,5 @@ snakemake: Any
 DRAW = {"stems": plots.fad_stems, "mixtures": plots.fad_mixtures, "costs": plots.costs}
 
 with job(snakemake):
-    table = pd.read_csv(snakemake.input.table, keep_default_na=False)
+    table = read_table(snakemake.input.table, missing=False)
     plots.save(DRAW[snakemake.params.draw](table), *snakemake.output)

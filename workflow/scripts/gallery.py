@@ -8,6 +8,7 @@ import pandas as pd
 from _common import job, windows_folder
 
 from gmsdi.data.windows import WindowSet
+from gmsdi.io.tables import read_table
 from gmsdi.study.gallery import write_gallery
 from gmsdi.study.shards import open_audio
 from gmsdi.study.tasks import load_task
@@ -19,7 +20,7 @@ with job(snakemake):
     def read(files: list[str]) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
         tables = [file for file in files if file.endswith(".csv")]
         return {
-            Path(file).parent.name: (pd.read_csv(file), open_audio(Path(file).with_suffix(".npy"))) for file in tables
+            Path(file).parent.name: (read_table(file), open_audio(Path(file).with_suffix(".npy"))) for file in tables
         }
 
     write_gallery(

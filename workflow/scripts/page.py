@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from _common import job, model_folders, windows_folder, workflow_file
 
 from gmsdi.io.files import atomic
+from gmsdi.io.tables import read_table
 from gmsdi.study import figures as plots
 from gmsdi.study import report
 from gmsdi.study.chunks import ALL
@@ -33,7 +33,7 @@ def caption(figure: str) -> str:
 with job(snakemake):
     files, params = snakemake.input, snakemake.params
     config = yaml.safe_load(Path(files.config).read_text(encoding="utf-8"))
-    chunks = sum(len(pd.read_csv(file)) for file in files.chunks)
+    chunks = sum(len(read_table(file)) for file in files.chunks)
     rows = load_rows(json.loads(Path(files.selection).read_text(encoding="utf-8")))
     titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
     captions = ("figure2", "figure3")
@@ -43,12 +43,12 @@ with job(snakemake):
     for title, draw, text, file in zip(
         titles, (plots.fad_stems, plots.fad_mixtures), captions, files.scores, strict=True
     ):
-        table = pd.read_csv(file, keep_default_na=False)
+        table = read_table(file, missing=False)
         facts = {"title": title, "caption": caption(text), "table": frame_html(table[columns])}
         figures.append({**facts, "image": report.svg_uri(draw(table))})
     costs = None
     if files.costs:
-        table = pd.read_csv(files.costs)
+        table = read_table(files.costs)
         columns = ["method", "steps", "evaluations", "active", "active_low", "active_high", "protocol"]
         overall = table.loc[table["stem"] == ALL, columns]
         costs = {
@@ -61,10 +61,10 @@ with job(snakemake):
     if files.training:
         short = config["demo_training"]
         training = {
-            "image": report.svg_uri(plots.losses(pd.read_csv(files.training))),
+            "image": report.svg_uri(plots.losses(read_table(files.training))),
             "text": f"{short['training']['steps']} steps on {short['tracks']} tracks.",
         }
-    table1, table2 = pd.read_csv(files.table1), pd.read_csv(files.table2)
+    table1, table2 = read_table(files.table1), read_table(files.table2)
     table1["constrained"] = table1["constrained"].fillna("")
     convention, study = config["separation"]["guidance"]["convention"], Study(config)
     sheets1 = table1_sheets(table1, convention=convention, steps=study.grid_steps())
@@ -72,9 +72,9 @@ with job(snakemake):
         *table2_sheets(
             table2, {**rows, **study.averages}, list(study.ensembles.values()), chunks=chunks, **config["intervals"]
         ),
-        differences_sheet(pd.read_csv(files.differences), **config["intervals"]),
+        differences_sheet(read_table(files.differences), **config["intervals"]),
     ]
-    negative = negatives_sheets(pd.read_csv(files.negatives), **config["intervals"]) if files.negatives else []
+    negative = negatives_sheets(read_table(files.negatives), **config["intervals"]) if files.negatives else []
     data, windows = config["data"], windows_folder(files.windows)
     (model,) = model_folders(files.model, params.bundled)
     others = sorted(model_folders(files.others, params.bundled_others), key=str)
@@ -105,12 +105,12 @@ with job(snakemake):
         "table1": [sheet_html(sheet) for sheet in sheets1],
         "table2": [sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),
-        "codecs": [sheet_html(codecs_sheet(pd.read_csv(files.codecs)))] if files.codecs else [],
-        "engines": [sheet_html(engines_sheet(pd.read_csv(files.engines)))] if files.engines else [],
+        "codecs": [sheet_html(codecs_sheet(read_table(files.codecs)))] if files.codecs else [],
+        "engines": [sheet_html(engines_sheet(read_table(files.engines)))] if files.engines else [],
         "costs": costs,
         "figures": figures,
-        "stems": sheet_html(stems_sheet(pd.read_csv(files.stems))),
-        "coherence": sheet_html(coherence_sheet(pd.read_csv(files.coherence))),
+        "stems": sheet_html(stems_sheet(read_table(files.stems))),
+        "coherence": sheet_html(coherence_sheet(read_table(files.coherence))),
         "negatives": [sheet_html(sheet) for sheet in negative],
         "gallery": report.gallery(files.gallery),
         "provenance": provenance,

@@ -8,6 +8,7 @@ import pandas as pd
 from _common import job, progress
 
 from gmsdi.data.midi_dataset import MidiConfig, render_split
+from gmsdi.io.tables import read_table
 
 snakemake: Any
 
@@ -15,7 +16,7 @@ snakemake: Any
 def main() -> None:
     with job(snakemake), progress(f"rendering {snakemake.wildcards.part}") as update:
         logging.basicConfig(format="%(message)s")
-        tables = [pd.read_csv(file, keep_default_na=False) for file in snakemake.input.songs]
+        tables = [read_table(file, missing=False) for file in snakemake.input.songs]
         render_split(
             pd.concat(tables, ignore_index=True),
             snakemake.wildcards.part.split("-")[0],

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from _common import job, workflow_file, write_table
 
+from gmsdi.io.tables import read_table
 from gmsdi.study.methods import Ensemble, MeanOfRows, Row, load_rows
 from gmsdi.study.tables.table2 import differences_sheet, table2, table2_differences, table2_sheets
 
@@ -14,13 +15,13 @@ snakemake: Any
 
 with job(snakemake):
     params = snakemake.params
-    scores = {method: pd.read_csv(file) for method, file in zip(params.methods, snakemake.input.scores, strict=True)}
+    scores = {method: read_table(file) for method, file in zip(params.methods, snakemake.input.scores, strict=True)}
     rows = load_rows(json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8")))
     averages = {row["name"]: MeanOfRows(**row) for row in params.averages}
     selection: dict[str, Row | MeanOfRows] = {**rows, **averages}
     ensembles, validation = [Ensemble(**row) for row in params.ensembles], {}
     if snakemake.input.validation:
-        grid = pd.concat([pd.read_csv(file, keep_default_na=False) for file in snakemake.input.validation])
+        grid = pd.concat([read_table(file, missing=False) for file in snakemake.input.validation])
         for row in rows.values():
             if row.twin:
                 cell = row.cell()
@@ -33,7 +34,7 @@ with job(snakemake):
         **given,
         **params.intervals,
     )
-    chunks = sum(len(pd.read_csv(file)) for file in snakemake.input.chunks)
+    chunks = sum(len(read_table(file)) for file in snakemake.input.chunks)
     write_table(
         [file for file in snakemake.output if "differences" not in Path(file).stem],
         table,

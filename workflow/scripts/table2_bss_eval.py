@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from _common import job, write_table
 
+from gmsdi.io.tables import read_table
 from gmsdi.study.methods import MeanOfRows, load_rows
 from gmsdi.study.tables.table2 import bss_eval_sheets, table2_bss_eval
 
@@ -14,7 +14,7 @@ snakemake: Any
 
 with job(snakemake):
     files, methods = snakemake.input, snakemake.params.methods
-    scores = {method: pd.read_csv(file) for method, file in zip(methods, files.scores, strict=True)}
+    scores = {method: read_table(file) for method, file in zip(methods, files.scores, strict=True)}
     rows = load_rows(json.loads(Path(files.selection).read_text(encoding="utf-8")))
     averages = {row["name"]: MeanOfRows(**row) for row in snakemake.params.averages}
     table = table2_bss_eval(scores, {**rows, **averages})

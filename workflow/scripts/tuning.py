@@ -9,6 +9,7 @@ from _common import job, model_folders, windows_folder
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic
+from gmsdi.io.tables import read_table
 from gmsdi.study import report
 from gmsdi.study.sheets import markdown
 from gmsdi.study.tuning import defaults_sheet, rows_sheet, rows_summary, tasks_sheet, tasks_summary
@@ -24,12 +25,12 @@ with job(snakemake):
         raise UserError(
             "config: tuning.searches names no search; run with --configfile config/tuning.yaml, or name one"
         )
-    tracks = pd.read_csv(next(file for file in files.windows if file.endswith("windows.csv")))["track"].nunique()
+    tracks = read_table(next(file for file in files.windows if file.endswith("windows.csv")))["track"].nunique()
     found: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in PAGES}
     for file in map(Path, files.rows):
-        found["separation"][file.stem] = rows_summary(pd.read_csv(file))
+        found["separation"][file.stem] = rows_summary(read_table(file))
     for file in map(Path, files.tasks):
-        found["generation"][file.stem] = tasks_summary(pd.read_csv(file))
+        found["generation"][file.stem] = tasks_summary(read_table(file))
     models = model_folders(files.models, params.bundled)
     data = dict(report.data_facts(windows_folder(files.windows)))
     facts = {

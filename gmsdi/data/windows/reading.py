@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmsdi.data.decoding import FULL_SCALE
 from gmsdi.errors import UserError
+from gmsdi.io.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +37,6 @@ class WindowSet:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        import pandas as pd
-
         self.folder = Path(folder)
         try:
             info = json.loads((self.folder / "info.json").read_text())
@@ -46,11 +45,9 @@ class WindowSet:
             self.channels = int(info.get("channels", 1))
             self.labels = list(info["classes"])
             self._min_active = float(info["min_active"])
-            # A track may be called "001" or "NA".
-            names: dict[str, Any] = {"dtype": {"track": str, "label": str}, "keep_default_na": False}
-            self.table: pd.DataFrame = pd.read_csv(self.folder / "windows.csv", **names)
-            tracks = pd.read_csv(self.folder / "tracks.csv", **names)
-            activity = pd.read_csv(self.folder / "activity.csv", **names)
+            self.table: pd.DataFrame = read_table(self.folder / "windows.csv", missing=False)
+            tracks = read_table(self.folder / "tracks.csv", missing=False)
+            activity = read_table(self.folder / "activity.csv", missing=False)
             self._mix = np.load(self.folder / "mix.npy", mmap_mode="r")
             stems = self.folder / "stems.npy"
             self._stems = np.load(stems, mmap_mode="r") if stems.exists() else None

@@ -397,12 +397,14 @@ class _Untrained:
         where: what names it in the configuration.
         folder: its folder.
         labelled: whether it belongs to another system, whose labels must be those of the data.
+        ordered: whether their order must be, too, since it makes all stems at once.
         separates: whether it only separates, for a row of its own.
     """
 
     where: str
     folder: Path
     labelled: bool = False
+    ordered: bool = False
     separates: bool = False
 
     def takes(self, window: int, known: Mapping[str, Any]) -> bool:
@@ -421,8 +423,11 @@ def _untrained(config: Config) -> Iterator[_Untrained]:
         yield _Untrained("model.folder", model_folder(config["model"]["folder"]))
     if not config["baselines"]["train"]:
         root = Path(config["baselines"]["folder"] or WEIGHTS / "baselines")
-        models = [model for system in rows.systems.values() if system.kind != GMSDI for model in system.models]
-        yield from (_Untrained(f"baselines.folder ({model})", root / model, labelled=True) for model in models)
+        for system in rows.systems.values():
+            if system.kind != GMSDI:
+                whole = len(system.models) == 1
+                for model in system.models:
+                    yield _Untrained(f"baselines.folder ({model})", root / model, labelled=True, ordered=whole)
     for name, row in rows.table.items():
         if row.model:
             yield _Untrained(f"separation.rows.{name}.model", model_folder(row.model), separates=True)
@@ -437,11 +442,17 @@ def _bundled(config: Config) -> None:
         except (OSError, ValueError):
             continue  # the workflow names the missing file
         where, labels = model.where, list(data["classes"])
-        if model.labelled and sorted(known.get("labels", labels)) != sorted(labels):
+        own = known.get("labels", labels) if model.labelled else labels
+        if sorted(own) != sorted(labels):
             raise UserError(
                 f"config: data.classes has {', '.join(labels)}, but the model of {where} was trained with "
-                f"{', '.join(known['labels'])}; train the systems (baselines.train), or remove their "
+                f"{', '.join(own)}; train the systems (baselines.train), or remove their "
                 "rows from separation.rows by setting them to null"
+            )
+        if model.ordered and own != labels:
+            raise UserError(
+                f"config: data.classes has the order {', '.join(labels)}, but the model of {where} that of "
+                f"{', '.join(own)}; list the classes in this order, or train the systems (baselines.train)"
             )
         if data["channels"] > 1:
             raise UserError(f"config: data.channels is 2, but the model of {where} has one channel; set it to 1")

@@ -459,6 +459,18 @@ def test_a_bad_song_of_a_folder_does_not_hold_up_the_others(model, song, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
+def test_a_song_of_less_than_a_sample_at_the_models_rate_is_silent(model, song, tmp_path):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    shutil.copy(song, folder / "good.wav")
+    soundfile.write(folder / "click.wav", np.full(2, 0.1), 44100)
+    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path / "out")]
+    assert main(["separate", str(folder), *words]) == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["click", "good"]
+    clicks = [soundfile.read(file)[0] for file in sorted((tmp_path / "out" / "click").iterdir())]
+    assert all(len(found) == 2 and not found.any() for found in clicks)
+
+
 def test_help_needs_no_torch():
     code = "import sys; from gmsdi.cli import main; main(['separate', '--help']); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=REPO)

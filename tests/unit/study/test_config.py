@@ -243,6 +243,36 @@ def test_a_row_may_have_a_model_whose_overlapping_windows_fill_the_chunks(tmp_pa
             validate(load(file))
 
 
+def test_the_order_of_the_classes_is_that_of_systems_that_make_all_stems_at_once():
+    """The order comes from the first file alone, so that only a configuration without a base changes it."""
+    config = load()
+    config["data"]["classes"] = {name: [name] for name in ("Drums", "Bass", "Guitar", "Piano")}
+    with pytest.raises(UserError, match="the order Drums, Bass, Guitar, Piano, but the model"):
+        validate(config)
+    config["baselines"]["train"] = True
+    assert Study(validate(config)).labels == ["Drums", "Bass", "Guitar", "Piano"]
+
+
+@pytest.mark.parametrize(
+    ("item", "key", "value", "message"),
+    [
+        ("extractor", "guidance.intervl", "[0.1, 1]", "guidance has no intervl; did you mean 'interval'?"),
+        ("extractor", "guidance.interval", "[1, 0.1]", "guidance interval is [1, 0.1]"),
+        ("extractor", "guidance", "{w: 3}", "guidance has no w; known keys: convention, interval, clamp"),
+        ("total", "guidance", "{w: 3, strength: 2}", "guidance has no strength; known keys: w, convention"),
+    ],
+)
+def test_a_search_has_only_settings_of_guidance(tmp_path, item, key, value, message):
+    file = tmp_path / "own.yaml"
+    file.write_text(f"tuning: {{searches: {{a: {{of: [{item}], vary: {{{key}: [{value}]}}}}}}}}")
+    with pytest.raises(UserError) as error:
+        Study(validate(load(file)))
+    assert message in str(error.value)
+    file.write_text("tuning: {searches: {a: {of: [total], vary: {guidance: [{interval: null}]}}}}")
+    (task,) = Study(validate(load(file))).searches["a"].tasks
+    assert task.guidance == {**Study(validate(load(file))).tasks["total"].guidance, "interval": None}
+
+
 def test_a_search_of_which_no_variant_can_run_is_refused(tmp_path):
     """One that is unstable is shown beside the others; all of them would make the job fail."""
     file = tmp_path / "own.yaml"

@@ -12,6 +12,7 @@ import pytest
 from scipy.spatial.distance import cosine as cosine_distance
 
 from gmsdi.errors import UserError
+from gmsdi.io.tables import read_table
 from gmsdi.metrics import si_sdr
 from gmsdi.metrics.coherence import coherence
 from gmsdi.metrics.embeddings import get_embedding
@@ -469,6 +470,48 @@ def test_accompaniments_are_compared_with_real_ones(tmp_path):
     assert by.loc[("MSDM", "Bass")].tolist() == [0, 0, 0]
     text = markdown([coherence_sheet(table)])
     assert f"| {by.loc['GMSDI', 'onsets'].iloc[:4].mean():.2f} |" in text
+
+
+@pytest.mark.parametrize("clips", [6, 12])
+def test_another_chunk_is_another_however_many_clips_there_are(clips):
+    """Six chunks with all stems, each of a rhythm of its own; twelve clips use each of them twice."""
+    windows = Windows(tracks=6, chunks=1, window=8000, sample_rate=4000)
+    rng = np.random.default_rng(5)
+    beats = np.repeat(rng.random((6, 1, 1, 20)) < 0.4, 400, axis=-1)
+    windows.audio = (0.1 * beats * rng.normal(size=windows.audio.shape)).astype(np.float32)
+    windows.table["active"] = ", ".join(STEMS)
+    every = clips_of(partial(clips=clips), windows)
+    audio = np.concatenate([windows.audio[every["chunk"], :, 0], np.zeros((len(every), 1, 8000), np.float32)], axis=1)
+    onsets = coherences(STEMS, {"GMSDI": (every, audio)}, windows).groupby("series")["onsets"].min()
+    apart = coherences(STEMS, {"GMSDI": (every, audio)}, windows).groupby("series")["onsets"].max()
+    assert onsets["real stems of the chunk"] > apart["real stems of another chunk"] + 0.3
+
+
+def test_names_of_tracks_are_texts_in_every_table(tmp_path):
+    """Distances, scores and differences are the same whether tracks are called by plain names or like numbers."""
+    found = []
+    for names in (["A", "B", "C", "D", "E", "F"], ["1", "01", "001", "NA", "null", "1e3"]):
+        rng = np.random.default_rng(2)
+        tracks = [name for name in names for _ in range(4)]
+        frames = np.repeat(rng.normal(size=(6, 1, 5)), 4, axis=0) + 0.1 * rng.normal(size=(24, 3, 5))
+        clips = pd.DataFrame({"bar": "Bass", "clip": range(24), "track": tracks})
+        folder = tmp_path / names[0]
+        table, _ = join_shards(*write_shards(folder, clips, np.zeros((24, 3, 8), np.float32), [7]))
+        references = {name: frames for stem in STEMS for name in (f"stem/{stem}", f"held-out/{stem}", f"noise/{stem}")}
+        references |= dict.fromkeys(("mixture", "held-out/mixture", "noise/mixture", "shuffled"), frames)
+        references |= {name: frames[:12] for name in references if name.startswith("held-out")}
+        clusters = {name: tracks[: len(every)] for name, every in references.items()}
+        clusters |= {"partial": table["track"].to_numpy(dtype=str)}
+        mixtures = {"partial": "GMSDI"}
+        made = {"partial": {"Bass": frames + 0.05}}
+        sums = distances(STEMS, made, references, seed=1, tracks=clusters, singles={}, mixtures=mixtures)[1]
+        scores = pd.DataFrame({"track": tracks, "offset": 0, "sub": list(range(4)) * 6, "stem": "Bass", "active": True})
+        scores.assign(si_sdri=rng.normal(size=24), level=-3.0).to_csv(folder / "scores.csv", index=False)
+        read = read_table(folder / "scores.csv")
+        other = read.assign(si_sdri=read["si_sdri"] * 0.5)
+        found.append([sums, si_sdr.summarize(read), si_sdr.differences(read, other)])
+    for plain, odd in zip(*found, strict=True):
+        pd.testing.assert_frame_equal(plain, odd)
 
 
 def test_stems_that_are_shared_out_of_a_mixture_are_found_out(tmp_path):

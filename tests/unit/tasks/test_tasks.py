@@ -8,6 +8,7 @@ written down here once more, in NumPy and without prompts, batches, windows or s
 import math
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -582,6 +583,26 @@ def test_a_prompt_of_free_text_needs_no_labels():
         x = Plain(item + 1).run(1, CHANNELS * WINDOW, lambda x, s, t=text, n=negative: (1 - gain(t, s, n)) * x / s)
         wanted = decode(torch.from_numpy(x).reshape(1, *latent_shape(WINDOW)))
         torch.testing.assert_close(found[item].double(), wanted[0], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("own", [1, 2])
+@pytest.mark.parametrize("given", [1, 2, 6])
+def test_songs_of_any_number_of_channels_have_a_residual(tmp_path, own, given):
+    """Stems have the song's channels if the model has one, and else the model's; their sums have as many."""
+    built = Adapted(lambda x, sigma, cond: x / (1 + sigma.reshape(-1, 1, 1) ** 2), channels=own)
+    song = np.random.default_rng(0).normal(scale=0.1, size=(given, 4000)).astype(np.float32)
+    channels = given if own == 1 else own
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        separated = gmsdi.separate(built, song, ["Bass", "Drums"], sample_rate=8000, steps=4)
+    assert {part.shape for part in separated.parts.values()} == {(channels, 4000)}
+    assert separated.residual.shape == separated.mixture.shape == (channels, 4000)
+    accompanied = gmsdi.accompany(built, {"Bass": song}, ["Drums"], sample_rate=8000)
+    assert accompanied.mixture.shape == (channels, 4000)
+    expected = song if own == 1 else np.repeat(song.mean(axis=0, keepdims=True), own, axis=0)
+    expected = song if given == own else expected
+    np.testing.assert_allclose(accompanied.residual, expected, atol=1e-6)
+    assert separated.save(tmp_path, residual=True)
 
 
 def test_the_default_of_an_adapted_model_is_a_waveform():
