@@ -100,7 +100,7 @@ def orders() -> list[str]:
     labels, steps = ["Bass", "Drums", "Guitar"], [24, 48, 96, 192]
     world = World.random(labels, 2)
     y, x0 = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 1, 2)))
-    derivative = inference.extractor(guided(world.denoise, 0.0, encode=world.embed), y[:1, 0], labels)
+    derivative = inference.extractor(guided(world.denoise, 0.0, encode=world.embed), y[:1], labels)
     rows = []
     for name, sampler, options, expected in (
         ("`euler`", euler, {}, 1),

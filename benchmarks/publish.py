@@ -244,7 +244,8 @@ def copy(run: str) -> None:
     results, target = ROOT / "results" / run, ROOT / "docs" / run
     missing = [pattern for pattern in PARTS if pattern != "scores/costs.csv" and not list(results.glob(pattern))]
     if missing:
-        sys.exit(f"{results.relative_to(ROOT)}: no {missing[0]}; run: snakemake --configfile config/{run}.yaml")
+        command = f"snakemake --cores all --configfile config/{run}.yaml"
+        sys.exit(f"{results.relative_to(ROOT)}: no {missing[0]}; run: {command}")
     with atomic(target) as folder:
         folder.mkdir()
         for pattern in PARTS:

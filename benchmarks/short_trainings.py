@@ -5,7 +5,8 @@ Each variant is trained on the windows that a configuration's workflow has cut, 
 docs/short_trainings.csv: validation losses, and MSE/σ² by noise level beside that of a Wiener filter that knows the
 true power. First cut the windows, then run the trainings:
 
-    snakemake --cores 2 --configfile config/bundled.yaml -- results/bundled/training/losses.csv --until chunk
+    snakemake --cores 2 --configfile config/bundled.yaml --until chunk chunk_with_stems -- \
+        results/bundled/training/losses.csv
     python -m benchmarks.short_trainings --config config/bundled.yaml [--seconds 240] [--only NAME ...]
 
 Run it on an idle machine, since other work slows down the steps, and so changes their number.

@@ -57,7 +57,7 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
         UserError: if there is no such base, a file already exists, or the folder cannot be written.
     """
     folder = Path(folder)
-    known = {path.stem for path in (HOME / "config").glob("*.yaml") if path.name != DEMO}
+    known = {path.stem for path in (HOME / "config").glob("*.yaml")} - {Path(DEMO).stem, "tuning"}
     if base != "demo" and base not in known:
         raise UserError(f"--base is {base!r}; choose demo or one of {', '.join(sorted(known))}")
     profile = Path("workflow", "profiles", "default", "profile.v9+.yaml")

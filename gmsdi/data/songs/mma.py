@@ -97,7 +97,7 @@ def find_mma(settings: ArrangedSettings) -> tuple[Path, Path]:
     for place in places:
         if next(place.glob("*/*.mma"), None):
             return program, place.resolve()
-    raise UserError(f"{places[0]}: no groove library of MMA found; set `library` to the folder that holds stdlib/")
+    raise UserError(f"{places[0]}: no groove library of MMA found; install MMA with its library (apt-get install mma)")
 
 
 def _environment() -> dict[str, str]:

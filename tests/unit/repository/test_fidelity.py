@@ -3,6 +3,7 @@
 import ast
 import re
 
+from benchmarks import fidelity
 from tests import REPO
 
 PAGE = (REPO / "docs" / "fidelity.md").read_text()
@@ -24,3 +25,8 @@ def test_every_table_and_figure_has_its_place():
     assert set(places) <= functions
     for link in re.findall(r"\]\((figures/[^)]*)\)", PAGE):
         assert (REPO / "docs" / link).is_file()
+
+
+def test_the_table_of_orders_is_the_one_that_its_command_computes():
+    body = re.search(r"<!-- orders -->\n(.*?)<!-- end -->", PAGE, re.DOTALL)[1]
+    assert fidelity.orders() == body.splitlines()
