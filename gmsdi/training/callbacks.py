@@ -1,4 +1,4 @@
-"""What happens around a step: averaging, checks, checkpoints; and the processes of a training."""
+"""What happens around a step: averaging, checks, losses, checkpoints; and the processes of a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
@@ -63,6 +64,78 @@ class FiniteLoss(Callback):
         loss = trainer.callback_metrics.get("train_loss")
         if loss is not None and not bool(torch.isfinite(loss)):
             raise UserError(f"the loss is {loss.item()} at step {trainer.global_step}; lower training.lr")
+
+
+class Losses(Callback):
+    """Keeps the table of losses in the checkpoints, so that a resumed training has the whole of it.
+
+    `CSVLogger` deletes the table of an earlier run, which may also go on beyond the checkpoint or end before it. The
+    rows are those that Lightning logs.
+
+    Args:
+        table: the table of this run; the rows of the checkpoint are written there first.
+    """
+
+    def __init__(self, table: CSVLogger) -> None:
+        self.table = table
+        self.rows: list[dict[str, float]] = []
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The last value in each column."""
+        return {name: value for row in self.rows for name, value in row.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for row in self.rows:
+            self.table.log_metrics({**row}, step=int(row["step"]))
+        if self.rows:
+            self.table.save()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._add(trainer, {"train_loss"})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Metrics that were not measured this time still have their last value.
+        once = {name for name in self.latest if name.startswith("wiener_")}
+        self._add(trainer, trainer.callback_metrics.keys() - once - {"train_loss"})
+
+    def _add(self, trainer: Trainer, names: set[str]) -> None:
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name in names}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step - 1, **values})
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes the checkpoint from which a training resumes.
+
+    `ModelCheckpoint` would write that of a step with a validation before the validation, which a resumed training then
+    leaves out.
+
+    Args:
+        path: the checkpoint's file.
+        every: steps from one checkpoint to the next.
+        validate_every: steps from one validation to the next.
+    """
+
+    def __init__(self, path: Path, every: int, validate_every: int) -> None:
+        self.path, self.every, self.validate_every = path, every, validate_every
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step % self.validate_every:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.global_step % self.every == 0:
+            trainer.save_checkpoint(self.path)
 
 
 class _Checkpoints(TorchCheckpointIO):

@@ -42,10 +42,12 @@ from gmsdi.models.settings import UNetConfig
 from gmsdi.models.trainable import TrainableModel, kind_of
 from gmsdi.training.averages import reconstruct
 from gmsdi.training.batches import Batches
-from gmsdi.training.callbacks import Averaging, FiniteLoss, processes
+from gmsdi.training.callbacks import Averaging, FiniteLoss, LastCheckpoint, Losses, processes
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.module import Training
 
+CHECKPOINT = "last.ckpt"
+"""File of the work folder from which a training resumes."""
 LABELLED = ("tiny", "t5")
 """Kinds of text encoders that are conditioned on the labels of mixtures."""
 MEASURED = 64
@@ -145,7 +147,7 @@ def train(
             )
     module = Training(model, config, train_set, validation_set, seed, (embedded[0], embedded[1]))
     work = Path(work)
-    last = work / "last.ckpt"
+    last = work / CHECKPOINT
     remove_partials(last)
     averages = work / "averages"
     if config.ema_power:
@@ -153,31 +155,33 @@ def train(
             remove_partials(averages / f"{left.name.split('.')[1]}.safetensors")
         with atomic(averages / "config.json") as path:
             path.write_text(json.dumps(model_config, indent=2) + "\n")
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            dirpath=work,
-            filename=last.stem,
-            enable_version_counter=False,
-            every_n_train_steps=config.checkpoint_every,
-        ),
-        Averaging(averages),
-        FiniteLoss(),
-    ]
-    best = ModelCheckpoint(dirpath=work, filename="best", monitor="val_loss", enable_version_counter=False)
+    validate_every = min(config.validate_every, config.steps)
+    table = CSVLogger(work, name="csv", version="")
+    losses = Losses(table)
+    callbacks: list[Callback] = [Averaging(averages), FiniteLoss(), losses]
+    best = ModelCheckpoint(
+        dirpath=work,
+        filename="best",
+        monitor="val_loss",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
     if config.keep == "best":
         callbacks.append(best)
+    # After `best`, so that it contains which validation is the best one so far.
+    callbacks.append(LastCheckpoint(last, config.checkpoint_every, validate_every))
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = Trainer(
         accelerator="auto",
         max_steps=config.steps,
         max_epochs=-1,
-        limit_train_batches=min(config.validate_every, config.steps),
+        limit_train_batches=validate_every,
         limit_val_batches=config.validation_batches,
         num_sanity_val_steps=0,
         gradient_clip_val=config.clip,
-        log_every_n_steps=min(20, config.validate_every, config.steps),
-        logger=[CSVLogger(work, name="csv", version=""), TensorBoardLogger(work, name="tensorboard", version="")],
+        log_every_n_steps=min(20, validate_every),
+        logger=[table, TensorBoardLogger(work, name="tensorboard", version="")],
         callbacks=callbacks,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -192,7 +196,7 @@ def train(
     resumed = last if last.exists() else None
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        logged = losses.latest
         levels = {name: value for name, value in logged.items() if name.startswith(("mse_", "wiener_"))}
         chosen = _choose(module, averages) if config.ema_power else {}
         val_loss = logged.get("val_loss")

@@ -66,7 +66,6 @@ class Training(LightningModule):
             self.powers = nn.ModuleList(RunningAverage(model, power_rate(sigma_rel)) for sigma_rel in config.ema_power)
         self.noisy = isinstance(model, EDMDenoiser)
         self.uncertainty = Uncertainty() if config.uncertainty and self.noisy else None
-        self._compared = False
         self.train_windows, self.validation_windows = train, validation
 
     def setup(self, stage: str) -> None:
@@ -152,6 +151,7 @@ class Training(LightningModule):
         ).batch(0)
         batch = {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
         model = cast(EDMDenoiser, self.averaged)
+        first = self.trainer.global_step <= self.config.validate_every
         found = {}
         with torch.no_grad():
             for sigma in LEVELS:
@@ -159,9 +159,8 @@ class Training(LightningModule):
                 loss = self.averaged.training_loss(batch).mean()
                 # The loss is weighted by (σ² + σ_data²)/(σ·σ_data)².
                 found[f"mse_{sigma:g}"] = float(loss) / (1 + (sigma / model.sigma_data) ** 2)
-                if not self._compared and not isinstance(model, latent.LatentDenoiser):
+                if first and not isinstance(model, latent.LatentDenoiser):
                     found[f"wiener_{sigma:g}"] = float(oracle_wiener(batch["clean"], sigma, batch["noise"]).mean())
-        self._compared = True
         return found
 
     def configure_optimizers(self) -> Any:

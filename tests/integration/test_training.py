@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ from gmsdi.models.settings import UNetConfig
 from gmsdi.training.batches import Batches
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import train
-from gmsdi.training.module import Uncertainty
+from gmsdi.training.module import Training, Uncertainty
 
 MODEL = {
     "unet": {
@@ -162,6 +164,150 @@ def test_every_option_resumes_to_the_same_weights(windows, tmp_path, monkeypatch
     assert states[0]["uncertainty.factors"].abs().max() > 0
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not any("uncertainty" in name for name in whole)
+
+
+def test_a_training_that_is_killed_around_a_validation_loses_none(windows, tmp_path, monkeypatch):
+    """After a checkpoint of the best step, in its validation, in a later one and in the last one.
+
+    From half of the steps on the gradient is climbed, so that the best step is not the last one.
+    """
+    monkeypatch.setattr(TrainingConfig, "rate", lambda _, step: 1.0 if step < 20 else -1.0)
+    config = replace(TRAINING, lr=0.01, ema=0.0, validate_every=8, checkpoint_every=8, keep="best", level_windows=3)
+
+    def run(name):
+        work = tmp_path / f"{name}_work"
+        train(MODEL, config, windows, windows, tmp_path / name, seed=1, work=work, progress=False)
+        told = json.loads((tmp_path / name / "provenance.json").read_text())
+        told.pop("seconds_of_last_run")
+        return load_file(tmp_path / name / "model.safetensors"), (work / "csv" / "metrics.csv").read_text(), told
+
+    whole, table, told = run("whole")
+    losses = pd.read_csv(tmp_path / "whole_work" / "csv" / "metrics.csv")
+    validations = losses.dropna(subset="val_loss")
+    assert list(validations["step"]) == [7, 15, 23, 31, 39]
+    best = 1 + int(validations["step"].iloc[validations["val_loss"].argmin()])
+    assert 8 < best < 32
+    cuts = [(step, at) for at in (best, best + 8) for step in ("training_step", "validation_step")]
+    for step, at in [*cuts, ("validation_step", 40)]:
+        own = getattr(Training, step)
+
+        def failing(module, *arguments, own=own, at=at):
+            if module.trainer.global_step == at:
+                raise RuntimeError("power cut")
+            return own(module, *arguments)
+
+        name = f"{step}-{at}"
+        with monkeypatch.context() as patched:
+            patched.setattr(Training, step, failing)
+            with pytest.raises(RuntimeError, match="power cut"):
+                run(name)
+        weights, rows, found = run(name)
+        assert found == {**told, "resumed": True}, name
+        assert rows == table, name
+        assert all(torch.equal(weights[key], whole[key]) for key in whole), name
+
+
+@pytest.mark.parametrize(("every", "cuts"), [(20, (20, 41)), (25, (41, 62))])
+def test_the_table_of_a_resumed_training_is_that_of_a_whole_one(windows, tmp_path, monkeypatch, every, cuts):
+    """From checkpoints of steps whose loss is logged, and from ones before rows that are logged again; each twice."""
+    config = replace(TRAINING, steps=64, validate_every=30, checkpoint_every=every, level_windows=3)
+
+    def run(name):
+        work = tmp_path / f"{name}_work"
+        train(MODEL, config, windows, windows, tmp_path / name, seed=3, work=work, progress=False)
+        return (work / "csv" / "metrics.csv").read_text(), json.loads((tmp_path / name / "provenance.json").read_text())
+
+    whole, told = run("whole")
+    own = Training.training_step
+    for cut in cuts:
+
+        def failing(module, *arguments, cut=cut):
+            if module.trainer.global_step == cut:
+                raise RuntimeError("power cut")
+            return own(module, *arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Training, "training_step", failing)
+            with pytest.raises(RuntimeError, match="power cut"):
+                run("cut")
+    resumed, known = run("cut")
+    assert resumed == whole
+    table = pd.read_csv(tmp_path / "cut_work" / "csv" / "metrics.csv")
+    assert list(table.loc[table["train_loss"].notna(), "step"]) == [19, 39, 59]
+    assert list(table.loc[table["val_loss"].notna(), "step"]) == [29, 59]
+    assert [known[key] for key in ("val_loss", "levels")] == [told[key] for key in ("val_loss", "levels")]
+
+
+class Listed(list):
+    """Files of a rule, all of them and by name, as Snakemake gives them to a script."""
+
+    def __init__(self, **named):
+        super().__init__(file for part in named.values() for file in ([part] if isinstance(part, str) else part))
+        self.__dict__.update(named)
+
+    def get(self, name):
+        return getattr(self, name, None)
+
+
+@pytest.fixture
+def rule(windows, monkeypatch):
+    """Runs the workflow's script for training, with a folder for its outputs and settings of the training."""
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    monkeypatch.syspath_prepend(str(scripts))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(folder, config, code="0"):
+        folder.mkdir(exist_ok=True)
+        training = {name: value for name, value in asdict(config).items() if name != "devices"}
+        job = SimpleNamespace(
+            params=SimpleNamespace(model=MODEL, training=training, seed=3, description="A test.", code=code),
+            resources=SimpleNamespace(gpu=1),
+            threads=1,
+            input=Listed(train=[str(windows / "mix.npy")], validation=[str(windows / "mix.npy")]),
+            output=Listed(
+                model=[str(folder / "model" / file) for file in ("model.safetensors", "config.json")],
+                losses=str(folder / "losses.csv"),
+            ),
+            log=[str(folder / "train.log")],
+        )
+        runpy.run_path(str(scripts / "train.py"), init_globals={"snakemake": job})
+        return json.loads((folder / "model" / "provenance.json").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "dies",
+    ["gmsdi.training.loop._choose", "gmsdi.training.loop.save_model", "pandas.DataFrame.to_csv", "shutil.rmtree"],
+)
+def test_a_training_that_dies_after_its_last_step_finishes_when_it_is_started_again(rule, tmp_path, monkeypatch, dies):
+    """While the average is chosen, the model or the losses are written, or the work folder is removed."""
+    config = replace(EVERYTHING, checkpoint_every=12, validate_every=12)
+    remove = shutil.rmtree
+
+    def failing(*arguments, **_):
+        last = list((tmp_path / "cut").glob("work-*/last.ckpt"))
+        if dies == "shutil.rmtree":  # some files are gone by then
+            remove(arguments[0] / "averages")
+            remove(arguments[0] / "csv")
+        else:
+            assert torch.load(last[0], weights_only=True)["global_step"] == config.steps
+        raise UserError("no space left")
+
+    told = rule(tmp_path / "whole", config)
+    with monkeypatch.context() as patched:
+        patched.setattr(dies, failing)
+        with pytest.raises(SystemExit):
+            rule(tmp_path / "cut", config)
+    assert (tmp_path / "cut" / "train.log").read_text().endswith("error: no space left\n")
+    known = rule(tmp_path / "cut", config)
+    assert known["resumed"] == (dies != "shutil.rmtree")
+    assert known.keys() == told.keys()
+    assert {key for key in told if told[key] != known[key]} <= {"resumed", "seconds_of_last_run"}
+    assert len(known["levels"]) == 2 * len(LEVELS)
+    for name in ("model/model.safetensors", "model/config.json", "losses.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {"losses.csv", "model", "train.log"}
 
 
 def test_the_average_with_the_least_loss_is_saved(windows, tmp_path):

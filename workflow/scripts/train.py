@@ -15,7 +15,7 @@ from gmsdi.models.checkpoint import CONFIG, WEIGHTS
 from gmsdi.study.names import training_id
 from gmsdi.study.sources import digest_of_files
 from gmsdi.training.config import TrainingConfig
-from gmsdi.training.loop import train
+from gmsdi.training.loop import CHECKPOINT, train
 
 snakemake: Any
 
@@ -63,4 +63,5 @@ with job(snakemake):
         columns += [name for name in logged if name.startswith(("mse_", "wiener_"))]
         with atomic(losses) as path:
             logged[columns].to_csv(path, index=False)
+        (work / CHECKPOINT).unlink(missing_ok=True)  # first, so that nothing resumes from a folder that is half removed
         shutil.rmtree(work)
