@@ -18,7 +18,14 @@ def digest(value: Any) -> str:
 
 
 def training_id(
-    model: Config, training: Config, seed: int, *, folders: Sequence[str | Path], codec: str | None = None
+    model: Config,
+    training: Config,
+    seed: int,
+    *,
+    folders: Sequence[str | Path],
+    code: str,
+    codec: str | None = None,
+    initial: str | None = None,
 ) -> str:
     """A name for all that a training's checkpoint depends on, so that another training does not resume it.
 
@@ -27,9 +34,11 @@ def training_id(
         training: the settings of the training.
         seed: the run's seed.
         folders: of its windows and embeddings, whose paths name what they are made of.
+        code: digest of the code that trains it.
         codec: digest of the codec whose latents it learns; None if there is none.
+        initial: digest of the model that it starts from; None for fresh weights.
     """
-    return digest([model, training, seed, [str(folder) for folder in folders], codec])
+    return digest([model, training, seed, [str(folder) for folder in folders], code, codec, initial])
 
 
 def slug(label: str) -> str:

@@ -310,6 +310,30 @@ def test_a_training_that_dies_after_its_last_step_finishes_when_it_is_started_ag
     assert {path.name for path in (tmp_path / "cut").iterdir()} == {"losses.csv", "model", "train.log"}
 
 
+def test_a_killed_training_does_not_go_on_with_other_code_or_another_initial_model(rule, tmp_path, monkeypatch):
+    given = tmp_path / "given"
+    config = replace(TRAINING, steps=2, checkpoint_every=2, initial=str(given))
+    torch.manual_seed(9)
+    save_model(given, build_model(MODEL))
+
+    def failing(*_, **__):
+        raise UserError("no space left")
+
+    for code, other in (("0", False), ("1", False), ("1", True)):
+        if other:
+            save_model(given, build_model(MODEL))
+        with monkeypatch.context() as patched:
+            patched.setattr("gmsdi.training.loop.save_model", failing)
+            with pytest.raises(SystemExit):
+                rule(tmp_path / "m", config, code)
+    assert len(list((tmp_path / "m").glob("work-*/last.ckpt"))) == 3
+    assert rule(tmp_path / "m", config, code)["resumed"]
+    fresh = rule(tmp_path / "fresh", config, code)
+    assert not fresh["resumed"]
+    first, second = (tmp_path / name / "model" / "model.safetensors" for name in ("m", "fresh"))
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_the_average_with_the_least_loss_is_saved(windows, tmp_path):
     config = replace(TRAINING, steps=24, ema=0.999, ema_power=[0.05, 0.1], validate_every=12, lr=3e-3)
     train(MODEL, config, windows, windows, tmp_path / "m", seed=3, work=tmp_path / "w", progress=False)

@@ -41,7 +41,9 @@ with job(snakemake):
         params.training,
         params.seed,
         folders=[windows, validation, *filter(None, (embeddings, validation_embeddings))],
+        code=params.code,
         codec=None if codec is None else digest_of_files(codec, WEIGHTS, CONFIG),
+        initial=None if config.initial is None else digest_of_files(config.initial, WEIGHTS, CONFIG),
     )
     work = losses.parent / f"work-{name}"
     first = train(

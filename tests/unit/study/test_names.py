@@ -12,10 +12,13 @@ def test_slug_makes_file_names():
     assert slug("Synth Lead/é") == "Synth_Lead__"
 
 
-def test_a_training_of_other_data_has_another_checkpoint():
-    def named(train="data/mini-1/train", codec=None, **training):
-        return training_id({"unet": {}}, {"steps": 4, **training}, 1, folders=[train, "data/validation"], codec=codec)
+def test_a_training_of_other_data_or_code_has_another_checkpoint():
+    def named(train="data/mini-1/train", code="0", codec=None, initial=None, **training):
+        folders = [train, "data/validation"]
+        settings = {"steps": 4, **training}
+        return training_id({"unet": {}}, settings, 1, folders=folders, code=code, codec=codec, initial=initial)
 
-    names = [named(), named(train="data/mini-2/train"), named(codec="0a"), named(codec="0b"), named(steps=5)]
+    digests = [{"codec": "0a"}, {"codec": "0b"}, {"initial": "0a"}, {"initial": "0b"}, {"code": "1"}]
+    names = [named(), named(train="data/mini-2/train"), named(steps=5), *(named(**one) for one in digests)]
     assert len(set(names)) == len(names)
     assert named() == names[0]
