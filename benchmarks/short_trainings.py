@@ -1,12 +1,12 @@
-"""Compare variants of a network and its training in short trainings of equal CPU time, to choose one for a long one.
+r"""Compare variants of a network and its training in short trainings of equal CPU time, to choose one for a long one.
 
 Each variant is trained on the windows that a configuration's workflow has cut, for the number of steps that take
 `--seconds` of CPU time of one thread, with a learning rate that falls to zero at the end. Rows are added to
 docs/short_trainings.csv: validation losses, and MSE/σ² by noise level beside that of a Wiener filter that knows the
 true power. First cut the windows, then run the trainings:
 
-    snakemake --cores 2 --configfile config/bundled.yaml --until chunk chunk_with_stems -- \
-        results/bundled/training/losses.csv
+    snakemake --cores 2 --configfile config/bundled.yaml --config training='{initial: null}' \
+        --until chunk chunk_with_stems -- results/bundled/training/losses.csv
     python -m benchmarks.short_trainings --config config/bundled.yaml [--seconds 240] [--only NAME ...]
 
 Run it on an idle machine, since other work slows down the steps, and so changes their number.

@@ -1,4 +1,4 @@
-"""The jobs of a dry run of the workflow: rule, wildcards, outputs and GPUs of each.
+"""The jobs of a dry run of the workflow: rule, wildcards, inputs, outputs and GPUs of each.
 
 Usage: python dag.py REPOSITORY CONFIGFILE... prints them as JSON.
 """
@@ -26,6 +26,7 @@ def jobs(repository: str | Path, configs: Iterable[str | Path]) -> list[dict[str
             {
                 "rule": job.rule.name,
                 "wildcards": dict(job.wildcards_dict),
+                "input": list(job.input),
                 "output": list(job.output),
                 "gpu": job.resources.get("gpu", 0),
             }

@@ -6,6 +6,7 @@ use rule train as train_clap with:
     input:
         train=windows(part("train")),
         validation=windows(part("validation")),
+        initial=initial_files("clap"),
     output:
         model=multiext("<results>/clap/model/", "model.safetensors", "config.json"),
         losses="<results>/clap/losses.csv",

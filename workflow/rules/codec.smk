@@ -6,6 +6,7 @@ use rule train as train_codec with:
     input:
         train=windows(STUDY.learned("train")),
         validation=windows(STUDY.learned("validation")),
+        initial=initial_files("codec"),
     output:
         model=multiext("<results>/codecs/{codec}/", "model.safetensors", "config.json"),
         losses="<results>/training/codec_{codec}/losses.csv",

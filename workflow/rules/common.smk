@@ -238,6 +238,14 @@ def codec_files():
     return [f"<results>/codecs/{config['codec']['use']}/{file}" for file in MODEL_FILES] if STUDY.latent else []
 
 
+def initial_files(model):
+    """Weights and configuration of the model that a training starts from, unless it comes with the package."""
+    folder = STUDY.training(model)["initial"]
+    if folder is None or Path(folder).resolve().is_relative_to(WEIGHTS):
+        return []
+    return [f"{folder}/{file}" for file in MODEL_FILES]
+
+
 def clap_files():
     """Weights and configuration of the CLAP, if there is one; empty if LAION's is downloaded."""
     given = config["model"]["config"]["text"]["checkpoint"]

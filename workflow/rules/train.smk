@@ -9,6 +9,7 @@ rule train:
         train_embeddings=embedded_windows(STUDY.learned("train")),
         validation_embeddings=embedded_windows(STUDY.learned("validation")),
         codec=codec_files(),
+        initial=initial_files("gmsdi"),
     output:
         model=multiext("<results>/model/", "model.safetensors", "config.json"),
         losses="<results>/training/losses.csv",
@@ -43,6 +44,7 @@ use rule train as train_short with:
         train_embeddings=embedded_windows(part("train", SHORT["tracks"])),
         validation_embeddings=embedded_windows(part("validation", SHORT["validation_tracks"])),
         codec=codec_files(),
+        initial=initial_files("demo"),
     output:
         model=multiext("<results>/demo_training/model/", "model.safetensors", "config.json"),
         losses="<results>/demo_training/losses.csv",
@@ -67,6 +69,7 @@ use rule train as train_baseline with:
     input:
         train=[f"<data>/{part('train')}/windows_with_stems/{file}" for file in [*WINDOW_FILES, "stems.npy"]],
         validation=windows(part("validation")),
+        initial=lambda wildcards: initial_files(wildcards.baseline),
     output:
         model=multiext("<results>/baselines/{baseline}/", "model.safetensors", "config.json"),
         losses="<results>/training/{baseline}/losses.csv",

@@ -84,6 +84,8 @@ def jobs(overlays: Sequence[Overlay]) -> list[Job]:
         raise UserError("counting costs needs Snakemake: pip install snakemake") from error
     data = resolved(overlays)["data"]  # reports mistakes before Snakemake starts
     known = Path(".snakemake").exists()
+    # The costs do not depend on the initial weights, which another run may still have to make.
+    overlays = [*overlays, {"training": {"initial": None}}]
     try:
         settings = OutputSettings(quiet={Quietness.ALL}, dryrun=True)
         # If data.root is not set yet, an empty folder stands for the tracks.
