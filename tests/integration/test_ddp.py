@@ -175,7 +175,7 @@ def test_killed_processes_resume_to_the_same_weights(folder, two):
     run(words)
     weights, losses = found(folder, "killed")
     assert all(torch.equal(weights[name], weight) for name, weight in two[0].items())
-    assert losses["val_loss"].dropna().iloc[-1] == two[1]["val_loss"].dropna().iloc[-1]
+    pd.testing.assert_frame_equal(losses, two[1], check_exact=True)
 
 
 def test_devices_that_cannot_share_the_batch_are_refused(folder):
