@@ -6,6 +6,7 @@ computed and no heavy library is imported, so that the workflow's graph is built
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gmsdi.data.versions import VERSIONS, numbers_of
@@ -103,13 +104,19 @@ class Study:
         """Numbers of solver steps of Table 1's methods, by their names in the grid."""
         return {row.GRID: self.grid_cells(name, "test")[0].step_count() for name, row in self.grid_rows.items()}
 
-    def deciding(self, split: str) -> list[str]:
-        """The rows whose grid on a split decides open settings of Table 2."""
+    def deciding(self, split: str, names: Iterable[str] | None = None) -> list[str]:
+        """The rows whose grid on a split decides open settings of rows of Table 2, by default of all."""
         needed: list[str] = []
-        for row in self.rows.values():
+        for row in map(self.rows.__getitem__, self.rows if names is None else names):
             if row.chosen_on == split and row.is_open:
-                needed += list(self.grid_rows) if row.SHARED else [row.name]
+                of_table1 = [name for name, other in self.grid_rows.items() if other.grid == row.grid]
+                needed += of_table1 if row.SHARED else [row.name]
         return list(dict.fromkeys(needed))
+
+    def separated(self, name: str) -> dict[str, Row]:
+        """What the stems of a row of Table 2 depend on: it and its twin, by name, each as `Row.bare`."""
+        row = self.rows[name]
+        return {own: self.rows[own].bare() for own in (name, row.twin) if own}
 
     # --- Generation ---------------------------------------------------------------------------------------------------
 

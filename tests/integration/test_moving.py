@@ -60,8 +60,8 @@ def place(tmp_path_factory):
     return repository
 
 
-def edited(repository, *edits):
-    """The rules that would run after edits (file, old, new), which are taken back."""
+def dry_run_of_edited(repository, *edits):
+    """A dry run after edits (file, old, new), which are taken back."""
     before = {file: (repository / file).read_text() for file, _, _ in edits}
     for file, old, new in edits:
         text = (repository / file).read_text()
@@ -70,7 +70,12 @@ def edited(repository, *edits):
     result = snakemake(repository, repository, "--configfile", "reduced.yaml", "-n")
     for file, text in before.items():
         (repository / file).write_text(text)
-    return planned(result)
+    return result
+
+
+def edited(repository, *edits):
+    """The rules that would run after edits."""
+    return planned(dry_run_of_edited(repository, *edits))
 
 
 @pytest.mark.slow
@@ -102,6 +107,41 @@ def test_an_edit_makes_its_stage_and_what_follows_run_again(place):
     # Files of the workflow's folder, and the bundled weights.
     assert edited(place, ("workflow/report/page.html.j2", "<title>", "<title>The ")) == {"page"}
     assert "grid" in edited(place, ("gmsdi/weights/mini/config.json", "{", "{ "))
+
+
+def methods(result, rule):
+    """The rows of a rule's jobs in a dry run."""
+    jobs = re.findall(rf"^rule {rule}:\n((?:    .*\n)+)", result.stdout + result.stderr, re.MULTILINE)
+    return sorted(re.search(r"wildcards: method=(\w+)", job)[1] for job in jobs)
+
+
+@pytest.mark.slow
+def test_another_title_separates_nothing_again(place):
+    result = dry_run_of_edited(
+        place,
+        ("reduced.yaml", "title: Separator, projected", "title: The mean has this row"),
+        ("reduced.yaml", "demucs_gibbs:\n      steps: 2", "demucs_gibbs:\n      title: Another\n      steps: 2"),
+        ("reduced.yaml", "separator:\n      solver:", "separator:\n      title: In Table 1\n      solver:"),
+        ("reduced.yaml", "costed: false", "costed: true"),
+    )
+    found = planned(result)
+    assert {"select", "table2", "costs", "figure4", "page"} <= found
+    assert not found & {"grid", "separate", "average", "score_separation", "generate"}
+    assert methods(result, "cost") == ["extractor_consistent"]  # the first that was not costed
+
+
+@pytest.mark.slow
+def test_an_edit_of_a_row_runs_that_row_again(place):
+    result = dry_run_of_edited(
+        place,
+        ("reduced.yaml", "title: Separator, projected", "title: Separator, projected\n      w: 1.5"),
+        ("reduced.yaml", "demucs_gibbs:\n      steps: 2", "demucs_gibbs:\n      steps: 3"),
+        ("reduced.yaml", "\n  rows:\n", "\n  rows:\n    own: {kind: extractor, w: 3, title: Added}\n"),
+    )
+    assert {"select", "average", "score_separation", "table2", "costs"} <= planned(result)
+    assert methods(result, "separate") == ["demucs_gibbs", "own", "separator_projected"]
+    assert methods(result, "cost") == ["demucs_gibbs", "own"]
+    assert methods(result, "grid") == []
 
 
 @pytest.mark.slow

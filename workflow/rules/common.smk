@@ -24,6 +24,7 @@ from gmsdi.data.versions import JAMENDO_TRACKS, VERSIONS
 from gmsdi.errors import UserError
 from gmsdi.study import data_kinds, midi, pretrained
 from gmsdi.study.config.engines import require_engines
+from gmsdi.study.methods import without_steps
 from gmsdi.study.names import digest
 from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files
@@ -376,6 +377,24 @@ def bundled_embedding(name):
     )
 
 
-def decisive(split):
-    """The grid's files on a split that decide the open settings of methods."""
-    return expand("<results>/grid/{split}/{method}.csv", split=split, method=STUDY.deciding(split))
+def decisive(split, names=None):
+    """The grid's files on a split that decide the open settings of rows, by default of all."""
+    return expand("<results>/grid/{split}/{method}.csv", split=split, method=STUDY.deciding(split, names))
+
+
+# A job of a row chooses the row's open settings itself. If it read them from selection.json, which has every row, an edit
+# of one row would make all rows run again.
+def decisive_of_row(split):
+    """The same for the row of a job."""
+    return lambda wildcards: decisive(split, STUDY.separated(wildcards.method))
+
+
+def rows_of_job(wildcards):
+    """The row of a job, and its twin."""
+    return {name: row.model_dump() for name, row in STUDY.separated(wildcards.method).items()}
+
+
+def chosen_by(wildcards):
+    """What decides among the grid's settings, if the row of a job has open ones."""
+    rows = STUDY.separated(wildcards.method).values()
+    return config["grid"]["select_by"] if any(row.is_open for row in rows) else None

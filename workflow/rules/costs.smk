@@ -5,7 +5,8 @@ rule cost:
     input:
         model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=TEST,
-        selection="<results>/selection.json",
+        test=decisive_of_row("test"),
+        validation=decisive_of_row("validation"),
     output:
         "<results>/costs/{method}.csv",
     log:
@@ -19,6 +20,8 @@ rule cost:
     resources:
         gpu=1,
     params:
+        rows=rows_of_job,
+        by=chosen_by,
         steps=config["costs"]["steps"],
         chunks=config["costs"]["chunks"],
         intervals=config["intervals"],
@@ -30,9 +33,13 @@ rule cost:
         "../scripts/cost.py"
 
 
+COSTED = [row.name for row in STUDY.rows.values() if row.costed]
+TITLES = without_steps(STUDY.rows.values())
+
+
 rule costs:
     input:
-        expand("<results>/costs/{method}.csv", method=[row.name for row in STUDY.rows.values() if row.costed]),
+        expand("<results>/costs/{method}.csv", method=COSTED),
     output:
         "<results>/scores/costs.csv",
     log:
@@ -40,6 +47,7 @@ rule costs:
     conda:
         "../../envs/core.yaml"
     params:
+        titles=[TITLES[name] for name in COSTED],
         code=code("costs.py"),
         work=Work(FIGURE4),
     script:

@@ -19,7 +19,7 @@ rule grid:
     resources:
         gpu=1,
     params:
-        cells=lambda wildcards: [row.model_dump() for row in STUDY.grid_cells(wildcards.method, wildcards.split)],
+        cells=lambda wildcards: [row.bare().model_dump() for row in STUDY.grid_cells(wildcards.method, wildcards.split)],
         chunks=lambda wildcards: STUDY.grid_chunks(wildcards.split),
         seed=config["seed"],
         bundled=lambda wildcards: bundled(row_folders(wildcards.method)),

@@ -5,7 +5,8 @@ rule separate:
     input:
         model=lambda wildcards: model_inputs(row_folders(wildcards.method)),
         windows=TEST,
-        selection="<results>/selection.json",
+        test=decisive_of_row("test"),
+        validation=decisive_of_row("validation"),
         # If the validation chunks lead to the same settings as Table 1, the stems are the same, too.
         twin=lambda wildcards: (
             f"<results>/separation/{STUDY.rows[wildcards.method].twin}/{wildcards.shard}-of-{wildcards.shards}.npy"
@@ -28,6 +29,8 @@ rule separate:
     resources:
         gpu=1,
     params:
+        rows=rows_of_job,
+        by=chosen_by,
         chunks=config["separation"]["chunks"],
         seed=config["seed"],
         bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
@@ -55,7 +58,7 @@ if STUDY.averages:
         conda:
             "../../envs/core.yaml"
         params:
-            row=lambda wildcards: STUDY.averages[wildcards.method].model_dump(),
+            row=lambda wildcards: STUDY.averages[wildcards.method].bare().model_dump(),
             code=code("average.py"),
             work=lambda wildcards: WORK.averaging(int(wildcards.shard), int(wildcards.shards)),
         script:

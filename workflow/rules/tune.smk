@@ -24,7 +24,7 @@ rule search_rows:
     resources:
         gpu=1,
     params:
-        variants=lambda wildcards: [variant.model_dump() for variant in SEARCHES[wildcards.search].variants],
+        variants=lambda wildcards: [variant.bare().model_dump() for variant in SEARCHES[wildcards.search].variants],
         default=lambda wildcards: SEARCHES[wildcards.search].default,
         number=lambda wildcards: SEARCHES[wildcards.search].items,
         intervals=config["intervals"],

@@ -16,6 +16,7 @@ from gmsdi.io.files import atomic, remove_partials
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gmsdi.study.methods import Row
     from gmsdi.study.setups import Setup
     from gmsdi.study.sheets import Sheet
 
@@ -112,6 +113,21 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
             f"{channels}; change it"
         )
     return system
+
+
+def chosen_rows(snakemake: Any) -> dict[str, Row]:
+    """The rows of the rule's parameters, with open settings chosen by the rule's files of the grid."""
+    import pandas as pd
+
+    from gmsdi.study.methods import load_rows
+    from gmsdi.study.selection import choose_settings
+
+    grids = {
+        split: [pd.read_csv(file, keep_default_na=False) for file in files]
+        for split, files in (("test", snakemake.input.test), ("validation", snakemake.input.validation))
+        if files
+    }
+    return choose_settings(grids, load_rows(snakemake.params.rows), by=snakemake.params.by)
 
 
 def model_folders(files: Any, bundled: Iterable[str]) -> list[Path | str]:

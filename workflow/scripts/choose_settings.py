@@ -3,21 +3,12 @@
 import json
 from typing import Any
 
-from _common import job
+from _common import chosen_rows, job
 
 from gmsdi.io.files import atomic
-from gmsdi.io.tables import read_table
-from gmsdi.study.methods import load_rows
-from gmsdi.study.selection import choose_settings
 
 snakemake: Any
 
 with job(snakemake), atomic(snakemake.output[0]) as path:
-    grids = {
-        split: [read_table(file, missing=False) for file in files]
-        for split, files in (("test", snakemake.input.test), ("validation", snakemake.input.validation))
-        if files
-    }
-    chosen = choose_settings(grids, load_rows(snakemake.params.rows), by=snakemake.params.by)
-    settings = {name: row.model_dump() for name, row in chosen.items()}
+    settings = {name: row.model_dump() for name, row in chosen_rows(snakemake).items()}
     path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

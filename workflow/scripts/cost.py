@@ -1,19 +1,16 @@
 """Score one separation method at every number of solver steps, and count the network's work."""
 
-import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import job, open_system, progress, windows_folder
+from _common import chosen_rows, job, open_system, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
 from gmsdi.metrics.si_sdr import summarize
 from gmsdi.study.chunks import select_chunks
-from gmsdi.study.methods import load_rows, without_steps
 from gmsdi.study.scoring import score_separation
 from gmsdi.study.separation import separate
 
@@ -28,8 +25,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
     params, method = snakemake.params, snakemake.wildcards.method
     windows = WindowSet(windows_folder(snakemake.input.windows))
     ids = select_chunks(windows.table, params.chunks, seed=params.seed)
-    rows = load_rows(json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8")))
-    row, title = rows[method], without_steps(rows.values())[method]
+    row = chosen_rows(snakemake)[method]
     system = open_system(snakemake, row.system)
     tables = []
     for place, steps in enumerate(params.steps):
@@ -48,7 +44,7 @@ with job(snakemake), progress(f"costs, {snakemake.wildcards.method}") as update:
         scores = summarize(score_separation(windows, ids, estimates), **params.intervals)
         tables.append(
             scores.assign(
-                method=title,
+                method=method,
                 steps=steps,
                 evaluations=(system.evaluations - before) / len(ids),
                 chunks=len(ids),

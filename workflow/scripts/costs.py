@@ -1,4 +1,4 @@
-"""Join the methods' tables of scores and costs."""
+"""Join the methods' tables of scores and costs, and name the methods by their titles."""
 
 from typing import Any
 
@@ -10,4 +10,5 @@ from gmsdi.io.files import atomic
 snakemake: Any
 
 with job(snakemake), atomic(snakemake.output[0]) as path:
-    pd.concat([pd.read_csv(file) for file in snakemake.input]).to_csv(path, index=False)
+    titled = zip(snakemake.input, snakemake.params.titles, strict=True)
+    pd.concat([pd.read_csv(file).assign(method=title) for file, title in titled]).to_csv(path, index=False)

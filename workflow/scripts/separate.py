@@ -1,17 +1,14 @@
 """Separate one shard of the test chunks with the chosen settings."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import job, open_system, progress, windows_folder
+from _common import chosen_rows, job, open_system, progress, windows_folder
 
 from gmsdi.data.windows import WindowSet
 from gmsdi.io.files import atomic
 from gmsdi.study.chunks import select_chunks
 from gmsdi.study.counting import share
-from gmsdi.study.methods import load_rows
 from gmsdi.study.separation import separate
 
 snakemake: Any
@@ -21,7 +18,7 @@ with job(snakemake), progress(f"separating, {snakemake.wildcards.method}") as up
     windows = WindowSet(windows_folder(snakemake.input.windows))
     chosen_chunks = select_chunks(windows.table, params.chunks, seed=params.seed)
     ids = list(share(chosen_chunks, int(wildcards.shard), int(wildcards.shards)))
-    rows = load_rows(json.loads(Path(snakemake.input.selection).read_text(encoding="utf-8")))
+    rows = chosen_rows(snakemake)
     row = rows[wildcards.method]
     if row.twin and row.same_as(rows[row.twin]):
         estimates = np.load(snakemake.input.twin)

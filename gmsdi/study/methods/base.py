@@ -119,10 +119,14 @@ class Row(Frozen, ABC):
         """This row's values in the columns w, model and constrained of a grid's table."""
         return {"w": 0, "model": self.grid, "constrained": ""} | {key: getattr(self, key) for key in self.OPEN}
 
+    def bare(self) -> Self:
+        """The row without what only tables and figures say of it, so that no job that separates depends on that."""
+        names = ("paper", "published", "costed", "chosen_by", *(() if self.is_open else ("chosen_on",)))
+        return self.model_copy(update={"title": "", **{name: type(self).model_fields[name].default for name in names}})
+
     def same_as(self, other: Row) -> bool:
         """Whether both rows separate in the same way."""
-        names = ("name", "title", "paper", "published", "chosen_on", "chosen_by", "twin", "costed")
-        first, second = (row.model_dump(exclude=set(names)) for row in (self, other))
+        first, second = (row.bare().model_dump(exclude={"name", "chosen_on", "twin"}) for row in (self, other))
         return first == second
 
     # --- Running ------------------------------------------------------------------------------------------------------

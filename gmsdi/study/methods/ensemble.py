@@ -58,6 +58,10 @@ class MeanOfRows(Frozen):
     published: Literal[False] = False
     paper: None = None
 
+    def bare(self) -> MeanOfRows:
+        """As `Row.bare`."""
+        return self.model_copy(update={"title": "", "of": dict.fromkeys(self.of, "")})
+
     def combine(self, estimates: Mapping[str, Tensor], mixture: Tensor, sample_rate: int) -> Tensor:
         """Average the stems of the other rows.
 

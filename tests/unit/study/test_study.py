@@ -246,8 +246,12 @@ def test_cells_of_the_grid(config):
 def test_the_grid_decides_what_is_open_and_nothing_else(config):
     config = copy.deepcopy(config)
     grid = ["extractor", *(f"separator_{label}" for label in LABELS)]
-    assert Study(config).deciding("test") == [*grid, "weak_msdm", "msdm"]
-    assert Study(config).deciding("validation") == grid
+    assert sorted(Study(config).deciding("test")) == sorted([*grid, "weak_msdm", "msdm"])
+    assert sorted(Study(config).deciding("validation")) == sorted(grid)
+    # A row waits for no more than decides its own settings.
+    assert Study(config).deciding("test", ["extractor", "msdm"]) == ["extractor", "msdm"]
+    assert Study(config).deciding("test", ["separator"]) == grid[1:]
+    assert Study(config).deciding("validation", ["separator", "extractor_validated"]) == ["extractor"]
     config["grid"]["validation"]["chunks"] = None
     rows = config["separation"]["rows"]
     for name in ("separator_validated", "extractor_validated", "ensemble_validated"):
@@ -262,6 +266,23 @@ def test_the_grid_decides_what_is_open_and_nothing_else(config):
     # Rows of one method that have a grid of their own each are told apart there.
     cells = {name: study.grid_cells(name, "test")[0].cell()["model"] for name in ("msdm", "other_msdm")}
     assert cells == {"msdm": "msdm", "other_msdm": "other_msdm"}
+
+
+def test_stems_depend_on_no_more_than_a_row_and_its_twin(config):
+    def separated(name, **rows):
+        changed = copy.deepcopy(config)
+        for other, own in rows.items():
+            changed["separation"]["rows"][other] = {**changed["separation"]["rows"][other], **own}
+        return {other: row.model_dump() for other, row in Study(changed).separated(name).items()}
+
+    for name in ("extractor", "extractor_mean", "separator_validated"):
+        shown = {"separator": {"title": "One"}, "extractor": {"title": "Two"}, "extractor_mean": {"title": "Three"}}
+        shown |= {"extractor_validated": {"title": "Four"}, "msdm": {"costed": False}}
+        assert separated(name, **shown) == separated(name)
+        assert separated(name, msdm={"constrained": "Drums"}) == separated(name)
+    assert separated("extractor", extractor={"w": 3}) != separated("extractor")
+    assert list(separated("separator_validated")) == ["separator_validated", "separator"]
+    assert separated("separator_validated", separator={"w": 3}) != separated("separator_validated")
 
 
 def test_settings_of_tasks(study):
