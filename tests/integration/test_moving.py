@@ -149,9 +149,16 @@ def test_a_checkout_that_is_copied_or_moved_with_its_results_has_nothing_to_do(p
     shutil.copytree(place, tmp_path / "copy")
     for path in (tmp_path / "copy" / "workflow" / "scripts").glob("*.py"):
         path.touch()  # as a fresh checkout does
-    (tmp_path / "copy").rename(tmp_path / "moved")
-    result = snakemake(tmp_path / "moved", tmp_path / "moved", "--configfile", "reduced.yaml", "-n")
+    moved = (tmp_path / "copy").rename(tmp_path / "o'brien's")
+    result = snakemake(moved, moved, "--configfile", "reduced.yaml", "-n")
     assert planned(result) == set()
+
+    # Jobs run there, too, whatever shells and Snakemake make of the names of folders.
+    (moved / "results/reduced/config.yaml").unlink()
+    arguments = ["results/reduced/config.yaml", "--configfile", "reduced.yaml"]
+    result = snakemake(moved, moved, *arguments, PYTHONPATH=os.pathsep.join([str(tmp_path / "{of} $HOME"), str(REPO)]))
+    assert planned(result) == {"resolved_config"}
+    assert yaml.safe_load((moved / "results/reduced/config.yaml").read_text())["run"] == "reduced"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -63,7 +64,8 @@ if workflow.is_main_process and not WORK.to_come:
 # Scripts find the package even if it is not installed, as in a conda environment.
 PATHS = [str(REPO), *([] if LOCAL else [str(REPO / "workflow" / "scripts")]), os.environ.get("PYTHONPATH")]
 PYTHONPATH = os.pathsep.join(filter(None, PATHS))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH='{PYTHONPATH}'; ")
+QUOTED = shlex.quote(PYTHONPATH).replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={QUOTED}; ")
 
 WINDOW_FILES = ["windows.csv", "tracks.csv", "activity.csv", "info.json", "mix.npy"]
 TABLES = ["table1_grid", "table2_separation", "table2_differences"]
