@@ -145,6 +145,15 @@ def test_an_edit_of_a_row_runs_that_row_again(place):
 
 
 @pytest.mark.slow
+def test_another_precision_runs_the_networks_again(place):
+    found = edited(place, ("reduced.yaml", "jobs:\n", "jobs:\n  precision: bf16\n"))
+    assert {"grid", "separate", "cost", "generate", "page"} <= found
+    assert not found & {"chunk", "chunk_with_stems", "train", "train_baseline", "embed_references"}
+    again = edited(place, ("reduced.yaml", "jobs:\n", "jobs:\n  batch: 2\n  device: cpu\n"))
+    assert again <= {"resolved_config", "page"}
+
+
+@pytest.mark.slow
 def test_a_checkout_that_is_copied_or_moved_with_its_results_has_nothing_to_do(place, tmp_path):
     shutil.copytree(place, tmp_path / "copy")
     for path in (tmp_path / "copy" / "workflow" / "scripts").glob("*.py"):

@@ -27,6 +27,7 @@ rule cost:
         intervals=config["intervals"],
         seed=config["seed"],
         bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        precision=config["jobs"]["precision"],
         code=code("cost.py"),
         work=lambda wildcards: WORK.costs(wildcards.method),
     script:

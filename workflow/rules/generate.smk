@@ -23,6 +23,7 @@ rule generate:
         task=lambda wildcards: STUDY.tasks[wildcards.task].model_dump(),
         seed=config["seed"],
         bundled=lambda wildcards: bundled(task_folders(wildcards.task)),
+        precision=config["jobs"]["precision"],
         code=code("generate.py"),
         work=lambda wildcards: WORK.generation(wildcards.task, int(wildcards.shard), int(wildcards.shards)),
     script:

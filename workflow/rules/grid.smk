@@ -23,6 +23,7 @@ rule grid:
         chunks=lambda wildcards: STUDY.grid_chunks(wildcards.split),
         seed=config["seed"],
         bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        precision=config["jobs"]["precision"],
         code=code("grid.py"),
         work=lambda wildcards: WORK.grid(wildcards.method, wildcards.split),
     script:

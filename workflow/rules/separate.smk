@@ -34,6 +34,7 @@ rule separate:
         chunks=config["separation"]["chunks"],
         seed=config["seed"],
         bundled=lambda wildcards: bundled(row_folders(wildcards.method)),
+        precision=config["jobs"]["precision"],
         code=code("separate.py"),
         work=lambda wildcards: WORK.separation(wildcards.method, int(wildcards.shard), int(wildcards.shards)),
     script:

@@ -30,6 +30,7 @@ rule search_rows:
         intervals=config["intervals"],
         seed=config["seed"],
         bundled=lambda wildcards: bundled(search_folders(wildcards.search)),
+        precision=config["jobs"]["precision"],
         code=code("search_rows.py"),
         work=lambda wildcards: WORK.search(wildcards.search),
     script:
@@ -61,6 +62,7 @@ rule search_tasks:
         weights=EMBEDDING_WEIGHTS,
         seed=config["seed"],
         bundled=lambda wildcards: bundled(search_folders(wildcards.search)),
+        precision=config["jobs"]["precision"],
         code=code("search_tasks.py"),
         work=lambda wildcards: WORK.search(wildcards.search),
     script:

@@ -90,16 +90,17 @@ def progress(description: str) -> Iterator[Callable[[float, float], None]]:
 def open_system(snakemake: Any, setup: Setup) -> Any:
     """Open the system of the rule's row or task, using the rule's threads.
 
-    Results do not depend on how the work is divided into jobs.
+    Results do not depend on how the work is divided into jobs. They depend on the precision, which is therefore a
+    parameter of the rule.
     """
     import torch
 
     from gmsdi.study.counting import CALL
 
     torch.set_num_threads(snakemake.threads)
-    jobs = snakemake.config["jobs"]
+    options = {"device": snakemake.config["jobs"]["device"], "precision": snakemake.params.precision}
     folders = model_folders(snakemake.input.model, snakemake.params.bundled)
-    system = setup.open(folders, device=jobs["device"], precision=jobs["precision"], max_batch=CALL, fixed_batch=True)
+    system = setup.open(folders, **options, max_batch=CALL, fixed_batch=True)
     rate = snakemake.config["data"]["sample_rate"]
     if system.sample_rate != rate:
         raise UserError(

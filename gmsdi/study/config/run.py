@@ -65,7 +65,7 @@ class Gallery(Model):
 
 
 class Jobs(Model):
-    """How work is divided into jobs."""
+    """How work is divided into jobs, and what computes them."""
 
     separation: Count = choice(1, "number of shards, and so of jobs, per row of Table 2")
     generation: Count = choice(1, "number of shards, and so of jobs, per task of Figures 2 and 3")
@@ -119,4 +119,7 @@ class Configuration(Model):
         Intervals, "confidence intervals over tracks, for scores, their differences and distances"
     )
     gallery: Gallery = section(Gallery, "players on the report page")
-    jobs: Jobs = section(Jobs, "how work is divided into jobs; no result depends on it")
+    jobs: Jobs = section(
+        Jobs,
+        "how work is divided into jobs, and what computes them; only `precision` changes results by more than rounding",
+    )
