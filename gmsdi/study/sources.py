@@ -1,4 +1,4 @@
-"""Digests of the code that a job's result depends on; comments, docstrings and formatting do not change them.
+"""Digests of the code and files that a job's result depends on; comments, docstrings and formatting do not change them.
 
 Each rule has the digest as a parameter, and Snakemake reruns jobs whose parameters have changed. The dependencies of a
 script are found by parsing it and the package, without running them: from the names that the script uses to their
@@ -218,6 +218,22 @@ def digest_of_files(folder: str | Path, *names: str) -> str:
         UserError: if one cannot be read.
     """
     return _hash(json.dumps([[name, _hash(_content(Path(folder) / name))] for name in names]).encode())[:16]
+
+
+def state_of_files(folder: str | Path, files: Iterable[Path]) -> str:
+    """A hexadecimal digest of the names, sizes and times of files below a folder, for files that are too large to read.
+
+    It tells whether files were changed, added or removed since. Moving the folder does not change it.
+    """
+    states: dict[str, list[int] | None] = {}
+    for file in files:
+        try:
+            found = file.stat()
+            state = [found.st_size, found.st_mtime_ns]
+        except OSError:  # the job that reads it says why
+            state = None
+        states[file.relative_to(folder).as_posix()] = state
+    return _hash(json.dumps(states, sort_keys=True).encode())[:16]
 
 
 def _parents(module: str) -> list[str]:

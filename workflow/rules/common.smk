@@ -28,7 +28,7 @@ from gmsdi.study.config.engines import require_engines
 from gmsdi.study.methods import without_steps
 from gmsdi.study.names import digest
 from gmsdi.study.search import choices
-from gmsdi.study.sources import Sources, digest_of_files
+from gmsdi.study.sources import Sources, digest_of_files, state_of_files
 from gmsdi.study.study import Study
 from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TRAIN, TUNING, Work, Works
 
@@ -142,6 +142,25 @@ if config["data"]["kind"] == "slakh" and config["data"]["root"] and not Path(SLA
     sys.exit(f"config: data.root: no folder {SLAKH}; set it to the folder of the data set, or to null to download it")
 
 
+@functools.cache
+def tracks_of_user():
+    """The multi-tracks of each split; their folder is looked through once."""
+    return find_tracks(config["data"], STUDY.splits())
+
+
+def state_of_tracks(wildcards):
+    """A digest of the state of the user's files of a part."""
+    tracks = tracks_of_user()[split_of(wildcards)]
+    return state_of_files(
+        config["data"]["root"], [file for track in tracks for own in track.stems.values() for file in own]
+    )
+
+
+# A parameter of jobs that read the user's own tracks: Snakemake itself would only look at the time of the folder, which
+# does not tell that a file below it was changed.
+STATE = {"state": state_of_tracks} if config["data"]["kind"] == "stems" and not WORK.to_come else {}
+
+
 # Your own tracks: errors are reported before anything else is done, once per run.
 if data_kinds.KINDS[config["data"]["kind"]].MADE is None and config["data"]["kind"] != "slakh":
     if not config["data"]["root"]:
@@ -149,7 +168,7 @@ if data_kinds.KINDS[config["data"]["kind"]].MADE is None and config["data"]["kin
 if config["data"]["kind"] == "stems":
     if workflow.is_main_process and not WORK.to_come:
         try:
-            find_tracks(config["data"], STUDY.splits())
+            tracks_of_user()
         except UserError as error:
             sys.exit(str(error))
 
@@ -161,6 +180,12 @@ for folder in SONG_FOLDERS:
         sys.exit(f"config: data.midi.songs: no folder {folder}; set root to a folder of MIDI files")
 if config["data"]["kind"] == "midi" and not config["data"]["midi"]["songs"]:
     sys.exit("config: data.midi.songs: names no source; give at least one, such as {kind: files, root: FOLDER}")
+
+
+@functools.cache
+def state_of_songs():
+    """A digest of the state of the user's MIDI files."""
+    return [state_of_files(Path(folder).expanduser(), midi.files(folder)) for folder in SONG_FOLDERS]
 
 
 def split_of(wildcards):

@@ -57,6 +57,7 @@ rule list_songs:
         midi=midi.settings(config["data"], "train"),
         split=None,
         seed=config["data"]["seed"],
+        state=lambda wildcards: state_of_songs(),
         code=code("list_songs.py"),
         work=Work(DATA),
     script:
@@ -159,6 +160,7 @@ rule chunk:
     resources:
         mem_mb=8000,
     params:
+        **STATE,
         data=chunking,
         code=code("chunk.py"),
         work=lambda wildcards: WORK.cut(wildcards.part, stems=False),
@@ -173,6 +175,7 @@ use rule chunk as chunk_with_stems with:
     wildcard_constraints:
         part="(validation|test)-.*",
     params:
+        **STATE,
         data=chunking,
         code=code("chunk.py"),
         work=lambda wildcards: WORK.cut(wildcards.part, stems=True),
@@ -186,6 +189,7 @@ use rule chunk as chunk_for_baselines with:
     wildcard_constraints:
         part="train-.*",
     params:
+        **STATE,
         data=chunking,
         code=code("chunk.py"),
         work=lambda wildcards: WORK.cut(wildcards.part, stems=True),

@@ -1,6 +1,7 @@
 """Folders of multi-tracks through the workflow: the ready configurations' graphs, and the windows of small folders."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -151,7 +152,8 @@ def test_windows_of_the_workflow_are_those_of_the_library(tmp_path):
     study = Study(config)
     parts = {split: study.part(split) for split in ("train", "validation", "test")}
     targets = [f"results/data/{study.dataset_id()}/{part}/windows/windows.csv" for part in parts.values()]
-    result = snakemake(tmp_path, "--configfile", "own.yaml", "--config", f"data={{root: {root}}}", "--", *targets)
+    words = ["--configfile", "own.yaml", "--config", f"data={{root: {root}}}", "--", *targets]
+    result = snakemake(tmp_path, *words)
     assert result.returncode == 0, result.stderr[-4000:]
     found = {}
     for split, target in zip(parts, targets, strict=True):
@@ -177,6 +179,21 @@ def test_windows_of_the_workflow_are_those_of_the_library(tmp_path):
         assert set(windows.table["active"]) == {"Bass, Drums, Other, Vocals"}
     assert Counter(found.values())["train"] == 2
     assert {name for name, split in found.items() if split == "test"} == {"test/X - Song"}
+
+    # A stem that is overwritten in place leaves the times of all folders as they are; its split alone is cut again.
+    def again():
+        result = snakemake(tmp_path, "--dry-run", *words)
+        assert result.returncode == 0, result.stderr[-4000:]
+        said = result.stdout + result.stderr
+        return re.findall(r"^rule (\w+):$", said, re.MULTILINE), re.findall(r"wildcards: part=(.*)", said)
+
+    stem = root / "test" / "X - Song" / "drums.wav"
+    (stem.parent / "mixture.wav").write_bytes(b"is not read")
+    assert again() == ([], [])
+    before = root.stat().st_mtime_ns, stem.parent.stat().st_mtime_ns
+    stem.write_bytes(stem.read_bytes()[::-1])
+    assert (root.stat().st_mtime_ns, stem.parent.stat().st_mtime_ns) == before
+    assert again() == (["chunk_with_stems"], ["test-all"])
 
 
 @pytest.mark.parametrize(
