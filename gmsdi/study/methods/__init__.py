@@ -65,7 +65,7 @@ def load_row(settings: Mapping[str, Any]) -> Row:
 
 
 def load_rows(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Row]:
-    """Make rows by name from the content of `selection.json`."""
+    """Make rows by name from the content of `selection.json`, or of a job's parameter."""
     return {name: load_row(row) for name, row in settings.items()}
 
 
