@@ -118,13 +118,12 @@ def open_system(snakemake: Any, setup: Setup) -> Any:
 
 def chosen_rows(snakemake: Any) -> dict[str, Row]:
     """The rows of the rule's parameters, with open settings chosen by the rule's files of the grid."""
-    import pandas as pd
-
+    from gmsdi.io.tables import read_table
     from gmsdi.study.methods import load_rows
     from gmsdi.study.selection import choose_settings
 
     grids = {
-        split: [pd.read_csv(file, keep_default_na=False) for file in files]
+        split: [read_table(file, missing=False) for file in files]
         for split, files in (("test", snakemake.input.test), ("validation", snakemake.input.validation))
         if files
     }
