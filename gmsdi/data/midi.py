@@ -104,6 +104,13 @@ class Song:
     beats: np.ndarray
 
 
+def song_files(root: str | Path) -> list[Path]:
+    """The MIDI files and game archives below a folder, sorted by name, or the one file that `root` is."""
+    root = Path(root).expanduser()
+    paths = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    return [path for path in paths if path.suffix.lower() in (*SUFFIXES, *ARCHIVES)]
+
+
 def find_songs(root: str | Path) -> list[SongFile]:
     """Find all MIDI files below a folder, and the MIDI lumps of all game archives, sorted by name.
 
@@ -115,12 +122,11 @@ def find_songs(root: str | Path) -> list[SongFile]:
     root = Path(root).expanduser()
     if not root.exists():
         raise UserError(f"{root}: no such folder or file; name a folder of MIDI files")
-    paths = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
     found = []
-    for path in paths:
+    for path in song_files(root):
         if path.suffix.lower() in SUFFIXES:
             found.append(SongFile(path))
-        elif path.suffix.lower() in ARCHIVES:
+        else:
             found += [SongFile(path, name) for name, _ in _lumps(path, Limits())]
     if not found:
         raise UserError(f"{root}: no MIDI file ({', '.join(SUFFIXES)}) and no archive of them ({', '.join(ARCHIVES)})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from gmsdi.study.names import digest
@@ -36,12 +35,3 @@ def composed(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def folders(data: Mapping[str, Any]) -> list[str]:
     """The folders of MIDI files."""
     return [source["root"] for source in data["midi"]["songs"] if source["kind"] == "files"]
-
-
-def files(folder: str) -> list[Path]:
-    """The MIDI files and archives of songs below a folder, or the one file that it is."""
-    from gmsdi.data.midi import ARCHIVES, SUFFIXES
-
-    root = Path(folder).expanduser()
-    paths = root.rglob("*") if root.is_dir() else [root]
-    return [path for path in paths if path.suffix.lower() in (*SUFFIXES, *ARCHIVES)]

@@ -185,7 +185,9 @@ if config["data"]["kind"] == "midi" and not config["data"]["midi"]["songs"]:
 @functools.cache
 def state_of_songs():
     """A digest of the state of the user's MIDI files."""
-    return [state_of_files(Path(folder).expanduser(), midi.files(folder)) for folder in SONG_FOLDERS]
+    from gmsdi.data.midi import song_files
+
+    return [state_of_files(Path(folder).expanduser(), song_files(folder)) for folder in SONG_FOLDERS]
 
 
 def split_of(wildcards):
