@@ -30,16 +30,20 @@ def average(
     """
     import torch
 
+    from gmsdi.level import track_levels
+
     def stems(name: str, part: slice) -> torch.Tensor:
         return torch.from_numpy(estimates[name][part]).reshape(
             -1, len(windows.labels), windows.channels, windows.window
         )
 
     means = [_of_no_chunk(windows)]
+    of_tracks = track_levels(windows, windows.table.loc[list(ids), "track"])
     for start in range(0, len(ids), batch):
         part = slice(start, start + batch)
         given = {name: stems(name, part) for name in row.of}
-        mean = row.combine(given, torch.from_numpy(windows.mixture(ids[part])), windows.sample_rate)
+        levels = [of_tracks[track] for track in windows.table.loc[list(ids[part]), "track"]]
+        mean = row.combine(given, torch.from_numpy(windows.mixture(ids[part])), windows.sample_rate, levels)
         means.append(kept(mean.numpy()))
     return np.concatenate(means)
 

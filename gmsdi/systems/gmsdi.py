@@ -65,6 +65,7 @@ class Gmsdi:
         guidance: Guidance,
         seeds: Sequence[int],
         average: Average | None = None,
+        wiener: Wiener | None = None,
         negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
@@ -79,6 +80,7 @@ class Gmsdi:
             seeds=seeds,
             constrained=constrained,
             average=average,
+            wiener=wiener,
             levels=levels,
             progress=callback,
         )
@@ -92,6 +94,7 @@ class Gmsdi:
         seeds: Sequence[int],
         consistent: bool | Consistency = False,
         average: Average | None = None,
+        wiener: Wiener | None = None,
         negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
@@ -104,6 +107,7 @@ class Gmsdi:
             seeds=seeds,
             consistent=consistent,
             average=average,
+            wiener=wiener,
             levels=levels,
             progress=callback,
         )

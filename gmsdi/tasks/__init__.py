@@ -13,7 +13,7 @@ from gmsdi.tasks.generation import (
     generate_sequential,
     sample,
 )
-from gmsdi.tasks.separation import Average, extract, separate
+from gmsdi.tasks.separation import Average, extract, filtered, separate
 
 __all__ = [
     "Average",
@@ -23,6 +23,7 @@ __all__ = [
     "accompany_conditioned",
     "drawn_order",
     "extract",
+    "filtered",
     "generate",
     "generate_extracted",
     "generate_sequential",

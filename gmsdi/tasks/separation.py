@@ -147,6 +147,25 @@ def extract(
     return _separated(session, derivative, mixture, len(prompts), seeds, average, wiener, levels, progress)
 
 
+def filtered(stems: Tensor, mixture: Tensor, wiener: Wiener, levels: Sequence[float] | None) -> Tensor:
+    """Filter stems out of their mixtures; in rests and silence, where the filter would leak, they stay as they are.
+
+    Args:
+        stems: `[B, K, C, T]`, on the CPU.
+        mixture: `[B, C, T]`, on the CPU.
+        wiener: the filter.
+        levels: see `separate`.
+
+    Returns:
+        `[B, K, C, T]`.
+    """
+    own = level.levels_of(mixture, wiener.sample_rate)
+    rests = Rests.of(mixture, own if levels is None else levels, wiener.sample_rate)
+    silent = torch.tensor([mine < level.SILENCE for mine in own]).reshape(-1, 1, 1, 1)
+    kept = silent if rests is None else silent | rests.mask.unsqueeze(1)
+    return torch.where(kept, stems, wiener(stems, mixture))
+
+
 def _separated(
     session: Session,
     derivative: Callable[[Session, Tensor], Derivative],
@@ -179,13 +198,4 @@ def _separated(
         levels=levels,
         sample_rate=session.model.sample_rate,
     )
-    if wiener is None:
-        return found
-    heard = mixture.cpu()
-    filtered = wiener(found, heard)
-    own = level.levels_of(heard, session.model.sample_rate)
-    of_songs = own if levels is None else levels
-    rests = Rests.of(heard, of_songs, session.model.sample_rate)  # the filter leaks into rests
-    silent = torch.tensor([mine < level.SILENCE for mine in own]).reshape(-1, 1, 1, 1)
-    kept = silent if rests is None else silent | rests.mask.unsqueeze(1)
-    return torch.where(kept, found, filtered)
+    return found if wiener is None else filtered(found, mixture.cpu(), wiener, levels)

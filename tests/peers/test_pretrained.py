@@ -118,6 +118,33 @@ def test_denoised_states_are_those_of_the_pipelines_own_call(opened, family, neg
     assert compared >= 3
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_separates_as_the_cpu_does(opened, family, monkeypatch):
+    """In float32 the same stems; in bf16 stems of the same mixture, near them."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    folder, seconds = opened(family).folder, SECONDS.get(family)
+    samples = 0.1 * np.random.default_rng(0).standard_normal((2, 3000), dtype=np.float32)
+    names = ["Piano", "Drums"]
+    found = {}
+    for device, precision in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "bf16")):
+        model = gmsdi.load(folder, device=device, precision=precision, seconds=seconds)
+        if family == "dance_diffusion":
+            model = priors(dict.fromkeys(names, model))
+        w = 0.0 if family == "dance_diffusion" else 3.0
+        solver = Solver(steps=4, sigma_max=1.0, sigma_min=0.1)
+        stems = gmsdi.separate(
+            model, Audio(samples, model.sample_rate), names, solver=solver, guidance=Guidance(w=w), projected=True
+        )
+        found[device, precision] = np.stack([stems.parts[name] for name in names])
+    expected = found["cpu", "float32"]
+    peak = np.abs(expected).max()
+    assert np.abs(found["cuda", "float32"] - expected).max() < 1e-3 * peak
+    assert np.abs(found["cuda", "bf16"] - expected).max() < 0.2 * peak
+    for stems in found.values():
+        assert np.abs(stems.sum(axis=0) - samples).max() < 1e-4
+
+
 def test_prompts_of_several_lengths_share_a_batch(opened):
     for family in FAMILIES[:3]:
         model = opened(family).model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gmsdi.study.methods.gmsdi import Filter
@@ -62,21 +62,26 @@ class MeanOfRows(Frozen):
         """As `Row.bare`."""
         return self.model_copy(update={"title": "", "of": dict.fromkeys(self.of, "")})
 
-    def combine(self, estimates: Mapping[str, Tensor], mixture: Tensor, sample_rate: int) -> Tensor:
+    def combine(
+        self, estimates: Mapping[str, Tensor], mixture: Tensor, sample_rate: int, levels: Sequence[float] | None = None
+    ) -> Tensor:
         """Average the stems of the other rows.
 
         Args:
             estimates: for each of the other rows, by name, its stems `[B, K, C, T]`.
             mixture: `[B, C, T]`.
             sample_rate: in Hz.
+            levels: see `gmsdi.tasks.separate`.
 
         Returns:
             `[B, K, C, T]`.
         """
         import torch
 
+        from gmsdi.tasks import filtered
+
         stems = torch.stack([estimates[name] for name in self.of]).mean(dim=0)
-        return stems if self.wiener is None else self.wiener.at(sample_rate)(stems, mixture)
+        return stems if self.wiener is None else filtered(stems, mixture, self.wiener.at(sample_rate), levels)
 
     def summary(self) -> str:
         """The settings in a few words, for notes below tables."""

@@ -125,19 +125,18 @@ class Guided(Solved):
         callback: Callback | None = None,
     ) -> Tensor:
         """See `Row.separate`."""
-        stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self.options())
-        wiener = self.filter(system.sample_rate)
-        return stems if wiener is None else wiener(stems, mixture)
+        common = {"seeds": seeds, "levels": levels, "callback": callback, "wiener": self.filter(system.sample_rate)}
+        return self._stems(system, mixture, **common, **self.options())
 
     @abstractmethod
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
-        """Separate mixtures, without the filter that may follow.
+        """Separate mixtures.
 
         Args:
             system: the opened system.
             mixture: `[B, C, T]`.
             options: arguments of every separating method of `gmsdi.systems.gmsdi.Gmsdi`: seeds, levels, callback,
-                solver, guidance, negatives and average.
+                wiener, solver, guidance, negatives and average.
 
         Returns:
             `[B, K, C, T]`, see `Row.separate`.

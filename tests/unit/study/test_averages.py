@@ -1,11 +1,13 @@
 """Rows of Table 2 whose stems are the means of other rows' stems."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.signal import istft, stft
 
 from gmsdi.errors import UserError
+from gmsdi.inference import Wiener
 from gmsdi.study.config import load, validate
 from gmsdi.study.counting import share
 from gmsdi.study.methods import MeanOfRows
@@ -49,6 +51,17 @@ def test_the_filter_is_made_from_the_powers_of_the_mean():
     np.testing.assert_allclose(found[:, inside], istft(parts, **window)[1][:, :4096][:, inside], atol=1e-5)
 
 
+def test_the_filter_does_not_leak_into_rests():
+    """Of the song, which is loud: a note ends, and the next one begins half a second later."""
+    notes = torch.randn(1, 1, 12000, generator=torch.Generator().manual_seed(5))
+    mixture = torch.cat([notes[..., :4000], torch.zeros(1, 1, 4000), notes[..., 8000:]], dim=-1)
+    members = {name: 0.5 * mixture.unsqueeze(1).expand(-1, 2, -1, -1) for name in NAMES}
+    found = row(wiener={"amount": 1, "seconds": 0.25}).combine(members, mixture, RATE, levels=[0.0])
+    assert found[..., 4000:8000].abs().max() == 0
+    leaking = Wiener(RATE, 1, 0.25)(members["first"], mixture)
+    assert leaking[..., 4000:8000].abs().max() > 0
+
+
 class Windows:
     """Chunks of a `WindowSet` in memory."""
 
@@ -57,6 +70,7 @@ class Windows:
     def __init__(self, channels):
         self.channels = channels
         self.labels = ["Bass", "Drums"]
+        self.table = pd.DataFrame({"track": [f"Track{number}" for number in range(6)]})
 
     def mixture(self, ids):
         return np.stack([np.full((self.channels, self.window), number, dtype=np.float32) for number in ids])
@@ -66,11 +80,11 @@ class Windows:
 def test_the_stage_averages_in_batches(channels):
     shape = (5, 2, 256) if channels == 1 else (5, 2, channels, 256)
     members = {name: part.numpy() for name, part in draws(*shape).items()}
-    found = average(row(), members, Windows(channels), [3, 1, 4, 0, 2], batch=2)
+    found = average(row(), members, Windows(channels), [3, 1, 4, 5, 2], batch=2)
     np.testing.assert_allclose(found, np.mean(list(members.values()), axis=0), atol=1e-6)
-    filtered = average(row(wiener={"seconds": 0.016}), members, Windows(channels), [3, 1, 4, 0, 2], batch=2)
+    filtered = average(row(wiener={"seconds": 0.016}), members, Windows(channels), [3, 1, 4, 5, 2], batch=2)
     assert filtered.shape == shape
-    sums = np.broadcast_to(np.array([3, 1, 4, 0, 2]).reshape(5, *[1] * (len(shape) - 2)), (5, *shape[2:]))
+    sums = np.broadcast_to(np.array([3, 1, 4, 5, 2]).reshape(5, *[1] * (len(shape) - 2)), (5, *shape[2:]))
     np.testing.assert_allclose(filtered.sum(axis=1), sums, atol=1e-4)  # each chunk is filtered with its own mixture
 
 
