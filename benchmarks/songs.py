@@ -1,7 +1,7 @@
 """What separating a song takes: time and memory per minute of audio, of the bundled model or another.
 
     python -m benchmarks.songs                     # docs/songs.md and docs/songs.csv
-    python -m benchmarks.songs --minutes 0.5 10 60 --presets fast
+    python -m benchmarks.songs --minutes 0.5 4 --presets fast best:0.5    # best up to half a minute
 
 Each line is one run of the command line on one song of composed music, stereo and at 44.1 kHz unless told otherwise:
 its wall time, the time of all its threads on the CPU, and the most memory that it ever held. Memory that stops growing
@@ -71,8 +71,8 @@ def measured(file: Path, minutes: float, preset: str, words: list[str]) -> dict[
 def main() -> None:
     """Measure and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, nargs="+", default=[0.5, 2.0, 4.0])
-    parser.add_argument("--presets", nargs="+", default=["fast"])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[0.5, 2.0, 10.0, 60.0])
+    parser.add_argument("--presets", nargs="+", default=["fast", "best:2"], help="each with its longest song, if any")
     parser.add_argument("--rate", type=int, default=44100)
     parser.add_argument("--channels", type=int, default=2)
     parser.add_argument("--model", default="mini")
@@ -81,8 +81,9 @@ def main() -> None:
     told = parser.parse_args()
     rows = []
     words = ["separate"] if told.stem is None else ["extract", "--stems", told.stem]
+    presets = {name: float(longest or "inf") for name, _, longest in (one.partition(":") for one in told.presets)}
     for minutes in told.minutes:
-        for preset in told.presets:
+        for preset in [name for name, longest in presets.items() if minutes <= longest]:
             with tempfile.TemporaryDirectory() as folder:
                 file = write(Path(folder) / "song.wav", song(minutes, told.rate, told.channels), bits="16")
                 rows.append(measured(file, minutes, preset, [*words, "--model", told.model]))
