@@ -45,6 +45,21 @@ def test_the_readme_has_the_scores_of_the_published_runs():
         assert f"| {score:.1f} [" in row
 
 
+def test_the_numbers_in_prose_are_those_of_the_table():
+    rows = [[cell.strip() for cell in line.strip(" |\n").split(" | ")] for line in headline(DOCS).splitlines()]
+    tracks = re.findall(r"(\d+) tracks", " ".join(rows[0]))  # by others, arranged, composed
+    scores = {row[0]: [cell.split(" [")[0] for cell in row[-3:]] for row in rows[2:]}
+    mini, general, mean = (scores[ROWS[row]] for row in ("extractor_consistent", "extractor_general", "mean_of_models"))
+    own = [mini[2], mini[0], general[0], mean[0]]
+    readme = " ".join((DOCS.parent / "README.md").read_text().split("## Two commands")[0].split())
+    assert re.findall(r"(\d+\.\d) dB", readme) == own
+    assert re.findall(r"\((\d+) (?:test pieces|songs)\)", readme) == [tracks[2], tracks[0]]
+    limits = " ".join((DOCS / "limits.md").read_text().split("**Test and training tracks")[0].split())
+    first = limits.split("**The default model")[0]
+    assert re.findall(r"(\d+\.\d) dB", first) == [*own, mini[1], general[1], mean[1]]
+    assert re.findall(r"(\d+) tracks", first) == [tracks[2], tracks[0], tracks[1]]
+
+
 def test_what_the_columns_of_the_readme_do_not_have_in_common_is_told(tmp_path):
     for run in TEST_SETS:
         for part in ("selection.json", "provenance.json"):
