@@ -1,8 +1,8 @@
 """Publish the tables and figures of runs.
 
 After the run of config/RUN.yaml, `python -m benchmarks.publish RUN`, in the repository's root, copies the results to
-docs/RUN, writes the page README.md there, and inserts the table of all test sets into the repository's README.md. With
-`--page` it copies nothing and rewrites the page and the table from the files in docs.
+docs/RUN, writes the page README.md there, and inserts the table of all test sets, with notes, into the repository's
+README.md. With `--page` it copies nothing and rewrites the page and the table from the files in docs.
 
 A page says that it is from one run only if its provenance agrees (`mixed`); `faults` finds pages that violate this.
 """
@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -43,21 +44,26 @@ ROWS = {
     "msdm": "MSDM",
     "separator": "GMSDI Separator",
     "extractor": "GMSDI Extractor",
-    "ensemble": "Ensemble of these two",
     "extractor_consistent": "Extractor, consistent",
-    "extractor_mean": "Extractor, consistent, mean of 2 runs, filtered",
-    "extractor_plain_general": "GMSDI Extractor, model `general`",
     "extractor_general": "Extractor, consistent, model `general`",
-    "mean_of_systems": "Mean of Demucs + Gibbs and two Extractors",
     "mean_of_models": "Mean of Demucs + Gibbs and an Extractor of each model",
 }
-"""Rows of Table 2 that the README shows, with its words for them; the numbers of steps differ from run to run."""
+"""Rows of Table 2 that a newcomer needs, with the README's words for them; the pages have all rows."""
+SETTINGS = {
+    **{"w": "w", "negatives": "negative prompts", "constrained": "constrained stem", "samples": "runs"},
+    **{"steps": "steps", "solver.name": "sampler", "solver.steps": "steps", "solver.s_churn": "churn"},
+    **{"solver.sigma_min": "noise levels", "solver.sigma_max": "noise levels", "solver.rho": "noise levels"},
+    "solver.last": "last step",
+}
+"""Settings of a row whose differences between runs are told, in words; all pages have them in selection.json."""
 UNTITLED = {"separator": "GMSDI Separator", "extractor": "GMSDI Extractor", "ensemble": "Ensemble"}
 FIGURES = {
     "figure2_fad_stems": "Figure 2. Fréchet audio distance of single stems",
     "figure3_fad_mixtures": "Figure 3. Fréchet audio distance of total and partial generation",
     "figure4_costs": "Figure 4, beyond the paper. Separation against network evaluations per chunk",
 }
+FEW_TRACKS = 20
+"""With fewer, the percentiles of a bootstrap cover much less than they should (`gmsdi.metrics.si_sdr.mean_ci`)."""
 TABLES = ("codecs", "table1_grid", "table2_separation", "table2_differences", "negative_prompts")
 SECTIONS = {"Run", "Model", "Other models", "Data", "Software", "Time"}
 """The sections that workflow/scripts/page.py writes. Any other one describes results added or changed by hand."""
@@ -189,6 +195,48 @@ def headline(docs: Path) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def notes(docs: Path) -> str:
+    """What the columns of `headline` do not have in common: the kind of their intervals, and the settings of rows.
+
+    Args:
+        docs: the folder that holds the pages of the runs.
+    """
+    runs = [run for run in TEST_SETS if (docs / run).is_dir()]
+    kinds = {run: _intervals(docs / run) for run in runs}
+    told = [
+        f"The intervals of {TEST_SETS[run]} are percentiles of a bootstrap of {_tracks(docs / run)}: too narrow."
+        for run in runs
+        if kinds[run] == "bootstrap" and int(_tracks(docs / run).split()[0]) < FEW_TRACKS
+    ]
+    chosen = {run: json.loads((docs / run / "selection.json").read_text(encoding="utf-8")) for run in runs}
+    rows = [[_flat(chosen[run][row]) for run in runs if row in chosen[run]] for row in ROWS]
+    differing = [
+        word
+        for key, word in SETTINGS.items()
+        if any(
+            all(key in settings for settings in row) and len({str(settings[key]) for settings in row}) > 1
+            for row in rows
+        )
+    ]
+    if differing:
+        words = ", ".join(dict.fromkeys(differing))
+        told.append(f"Some rows have other settings in one column than in another ({words}); each page lists them.")
+    return f"\n{' '.join(told)}\n" if told else ""
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a row with those of its solver as keys with dots."""
+    solver = {f"solver.{key}": value for key, value in settings.get("solver", {}).items()}
+    return {key: value for key, value in settings.items() if key != "solver"} | solver
+
+
+def _intervals(folder: Path) -> str:
+    """The kind of a run's intervals: "t", or "bootstrap" on older pages."""
+    text = (folder / "table2_separation.md").read_text(encoding="utf-8")
+    (kind,) = set(re.findall(r"95% (\w+) intervals over tracks", text))
+    return str(kind)
+
+
 def _score(table: pd.DataFrame, row: str, stem: str) -> str:
     """SI-SDRi of a row, with its interval if it is of all stems."""
     found = table[(table["row"] == row) & (table["stem"] == stem)]
@@ -229,7 +277,7 @@ def main() -> None:
     readme = ROOT / "README.md"
     text, found = re.subn(
         r"(<!-- test sets -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}{headline(ROOT / 'docs')}{match[2]}",
+        lambda match: f"{match[1]}{headline(ROOT / 'docs')}{notes(ROOT / 'docs')}{match[2]}",
         readme.read_text(encoding="utf-8"),
         flags=re.S,
     )

@@ -6,8 +6,8 @@ A model's `config.json` may hold `presets`, name to settings; a model of another
 
 Whatever these leave out is as in the bundled model's preset of the same name, or in its "best" if it has none of that
 name, with the noise levels scaled to the signals that the model was trained on. A training writes no presets: of a new
-model nothing better is known. Those of the bundled model, in `gmsdi/weights/mini/config.json`, were chosen on
-validation chunks of its data (docs/mini_full).
+model nothing better is known. Which values of the bundled models' presets, in their `config.json`, a search on
+validation chunks supports, and which none does, is listed in docs/bundled_training.md, "Presets".
 """
 
 from __future__ import annotations

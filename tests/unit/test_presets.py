@@ -1,6 +1,7 @@
 """Presets: typed, stored with a model, those of the study's rows; the default is the best of them."""
 
 import json
+import re
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
@@ -53,6 +54,24 @@ def test_the_bundled_models_presets_are_stored_with_it():
         assert preset.guidance == Guidance(**stored[name]["guidance"])
         for key in ("runs", "inverted", "by_power", "filtered"):
             assert getattr(preset, key) == stored[name].get(key, Preset.__dataclass_fields__[key].default), (name, key)
+
+
+def test_the_page_says_of_every_setting_whether_a_search_supports_it():
+    text = (REPO / "docs" / "bundled_training.md").read_text()
+    told = {}
+    for model, preset, *cells in re.findall(r"^\| `(\w+)` \| `([\w-]+)` \|(.*?)\|(.*?)\|$", text, re.M):
+        told[model, preset] = sorted(word.strip() for cell in cells for word in cell.split(",") if word.strip())
+    stored = {}
+    for model in ("mini", "general"):
+        presets = json.loads((BUNDLED / model / "config.json").read_text())["presets"]
+        for name, settings in presets.items():
+            flat = {**settings, **settings.get("solver", {}), **settings["guidance"]}
+            own = {key: value for key, value in flat.items() if key not in ("method", "solver", "guidance")}
+            stored[model, name] = sorted(
+                key if value is True else f"{key} {value if isinstance(value, str) else f'{value:g}'}"
+                for key, value in own.items()
+            )
+    assert told == stored
 
 
 def test_they_are_the_rows_of_the_readmes_table():

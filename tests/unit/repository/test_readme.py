@@ -1,4 +1,4 @@
-"""The README's examples run as they stand, with models whose answer is known."""
+"""The examples of the README and of docs/tutorials/model.md run as they stand, with models whose answer is known."""
 
 import math
 import re
@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import pytest
 import soundfile
 import torch
 
@@ -14,6 +13,7 @@ from gmsdi.study.gallery import _separated
 from tests import REPO
 
 README = REPO / "README.md"
+TUTORIAL = REPO / "docs" / "tutorials" / "model.md"
 VARIANCE = 0.04
 
 
@@ -35,28 +35,26 @@ def network(scaled, time, cond):
     return (alpha**2 * x - denoiser(x, sigma, cond)) / (sigma[:, None, None] * alpha**2)
 
 
-@pytest.fixture(scope="module")
-def examples():
-    found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(found) == 2
-    return found
+def examples(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
 
 
-def test_a_model_of_ones_own_separates_a_song(examples, tmp_path, monkeypatch):
+def test_a_model_of_ones_own_separates_a_song(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     song = 0.2 * np.random.default_rng(0).standard_normal((4410, 2))
     soundfile.write("song.wav", song, 44100, subtype="FLOAT")
     # Windows of the example's length would take minutes.
-    example = examples[0].replace("2**18", "4096")
-    exec(example, {"network": network, "embed": lambda texts: Bank()})
+    (example,) = examples(README)
+    assert example in examples(TUTORIAL)
+    exec(example.replace("2**18", "4096"), {"network": network, "embed": lambda texts: Bank()})
     stems = [soundfile.read(tmp_path / "song" / f"{name}.flac")[0] for name in ("bass", "drums", "piano")]
     np.testing.assert_allclose(sum(stems), song, atol=2e-4)  # of 16 bits each
 
 
-def test_step_by_step_the_stems_sum_to_the_mixture(examples):
+def test_step_by_step_the_stems_sum_to_the_mixture():
     mixture = 0.2 * torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
     names = {"denoiser": denoiser, "encode": lambda texts: Bank(), "mixture": mixture, "seeds": [1, 2]}
-    exec(examples[1], names)
+    exec(examples(TUTORIAL)[-1], names)
     stems = names["stems"]
     assert stems.shape == (2, 3, 1, 4096)
     torch.testing.assert_close(stems.sum(1), mixture, rtol=0, atol=1e-5)
