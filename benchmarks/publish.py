@@ -19,13 +19,15 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from gmsdi.io.files import atomic
+from gmsdi.io.files import atomic, sha256_of
+from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.sheets import markdown
-from gmsdi.study.tables.generation import coherence_sheet, stems_sheet
+from gmsdi.study.tables.generation import coherence_sheet, references_note, stems_sheet
+from gmsdi.study.trainings import training_facts, trainings_note
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
-    "mini_full": "The bundled model on the whole test split",
+    "mini_full": "The bundled model on our composed pieces",
     "by_others": "The bundled model on songs by others",
     "arranged": "The bundled model on arranged songs, with grooves and a SoundFont unseen in training",
     "mini_latent": "A model of latents and its codecs, compared with the bundled one, of waveforms",
@@ -59,7 +61,7 @@ FIGURES = {
     "figure4_costs": "Figure 4, beyond the paper. Separation against network evaluations per chunk",
 }
 TABLES = ("codecs", "table1_grid", "table2_separation", "table2_differences", "negative_prompts")
-SECTIONS = {"Run", "Model", "Other models", "Data", "Software", "Time"}
+SECTIONS = {"Run", "Model", "Other models", "Training", "Data", "Software", "Time"}
 """The sections that workflow/scripts/page.py writes. Any other one describes results added or changed by hand."""
 ONE = "from one run of"
 MIXED = "**Not from one run alone**"
@@ -118,6 +120,8 @@ def caption(run: str, folder: Path) -> list[str]:
             f"`make publish`; {where}"
         )
     blocks = [written, f"Test split: {provenance['Data']['test split']}."]
+    if note := KINDS[config["data"]["kind"]].NOTE:
+        blocks.append(note)
     if config["model"]["train"] and config["clap"]["train"]:
         blocks.append(
             "The diffusion model has not seen labels, but the CLAP whose embeddings it was trained on has: it was "
@@ -136,9 +140,14 @@ def page(run: str, folder: Path) -> str:
         *((folder / f"{name}.md").read_text(encoding="utf-8") for name in TABLES if (folder / f"{name}.md").is_file()),
         "\n".join(f"- {row.get('title') or method}: {row['chosen_by']}" for method, row in chosen.items()),
     ]
+    if facts := provenance.get("Training") or trained(provenance):
+        blocks.append(trainings_note(facts))
     shown = {name: title for name, title in FIGURES.items() if (folder / f"{name}.svg").is_file()}
     for name, title in shown.items():
         blocks.append(f"## {title}\n\n![{title}]({name}.svg)")
+        if name.startswith(("figure2", "figure3")):
+            table = pd.read_csv(folder / f"{name.partition('_')[2]}.csv")
+            blocks += [references_note(table)] if "shared_tracks" in table else []  # older pages do not have it
         if name == "figure2_fad_stems" and (told := unequal(folder)):
             blocks.append(told)
         if name == "figure3_fad_mixtures":
@@ -150,6 +159,23 @@ def page(run: str, folder: Path) -> str:
     for title, facts in provenance.items():
         blocks.append("\n".join([f"| {title} | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())]))
     return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def trained(provenance: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Training data and time of a page's models, for pages older than their section "Training".
+
+    Bundled models are recognised by the digest of their weights. Of another model, the page itself has the time.
+    """
+    bundled = {sha256_of(file): file.parent for file in (ROOT / "gmsdi" / "weights").rglob("model.safetensors")}
+    models = {}
+    for name, text in {"model": provenance["Model"]["model.safetensors"], **provenance.get("Other models", {})}.items():
+        if not (found := re.search(r"sha256 ([0-9a-f]{64})", text)):
+            continue
+        if folder := bundled.get(found[1]):
+            models[folder.name] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        elif name == "model":
+            models[name] = {key.replace(" ", "_"): value for key, value in provenance["Model"].items()}
+    return training_facts(models)
 
 
 def unequal(folder: Path) -> str:
