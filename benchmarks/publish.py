@@ -14,11 +14,13 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from benchmarks import by_program
 from gmsdi.io.files import atomic, sha256_of
 from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.sheets import markdown
@@ -155,6 +157,8 @@ def page(run: str, folder: Path) -> str:
             if (folder / "stems_of_mixtures.csv").is_file():  # older pages do not have it
                 sheets.insert(0, stems_sheet(pd.read_csv(folder / "stems_of_mixtures.csv")))
             blocks.append(markdown(sheets))
+    if all((folder / f"{name}.csv").is_file() for name in by_program.FILES):  # only where the workflow renders tracks
+        blocks.append("## By song and program\n\n" + "\n".join(by_program.section(folder, ROWS)))
     blocks.append("## Provenance")
     for title, facts in provenance.items():
         blocks.append("\n".join([f"| {title} | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())]))
@@ -166,8 +170,7 @@ def trained(provenance: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
     Bundled models are recognised by the digest of their weights. Of another model, the page itself has the time.
     """
-    bundled = {sha256_of(file): file.parent for file in (ROOT / "gmsdi" / "weights").rglob("model.safetensors")}
-    models = {}
+    bundled, models = _bundled(), {}
     for name, text in {"model": provenance["Model"]["model.safetensors"], **provenance.get("Other models", {})}.items():
         if not (found := re.search(r"sha256 ([0-9a-f]{64})", text)):
             continue
@@ -176,6 +179,12 @@ def trained(provenance: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
         elif name == "model":
             models[name] = {key.replace(" ", "_"): value for key, value in provenance["Model"].items()}
     return training_facts(models)
+
+
+@cache
+def _bundled() -> dict[str, Path]:
+    """The folders of the bundled models by the digests of their weights."""
+    return {sha256_of(file): file.parent for file in (ROOT / "gmsdi" / "weights").rglob("model.safetensors")}
 
 
 def unequal(folder: Path) -> str:
@@ -277,6 +286,7 @@ def copy(run: str) -> None:
         for pattern in PARTS:
             for file in results.glob(pattern):
                 shutil.copy(file, folder)
+        by_program.write(results, folder)
         (folder / "README.md").write_text(page(run, folder), encoding="utf-8")
 
 
