@@ -48,6 +48,7 @@ publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full,
 
 bench: $(PEERS)  ## times beside those of other packages, in minutes: docs/speed.md; ARGS="--channels 128": larger
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scoring
 
 cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-profile slurm
 	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: $(BIN)/snakemake --workflow-profile slurm"
