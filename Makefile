@@ -30,7 +30,7 @@ demo: $(INSTALLED)  ## the whole study at small scale, in minutes: results/mini/
 	@echo "Done. Open results/mini/report.html in a browser; tables and figures lie beside it."
 	@echo "Next, separate one of its mixtures, or a song of yours: $(BIN)/gmsdi separate results/mini/gallery/separator-1-01.flac"
 
-mini_full: $(INSTALLED)  ## the same on the whole test split, in hours: results/mini_full/report.html
+mini_full: $(INSTALLED)  ## the same on more test pieces, with more rows, in hours: results/mini_full/report.html
 	@$(SNAKEMAKE) $(QUIETLY) --configfile config/mini_full.yaml
 	@echo "Done. Open results/mini_full/report.html in a browser; tables and figures lie beside it."
 
@@ -48,6 +48,7 @@ publish: $(INSTALLED)  ## the tables and figures of mini_full as docs/mini_full,
 
 bench: $(PEERS)  ## times beside those of other packages, in minutes: docs/speed.md; ARGS="--channels 128": larger
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scoring
 
 cluster: $(CLUSTER)  ## what submits jobs to SLURM: then snakemake --workflow-profile slurm
 	@echo "Set account and partitions in workflow/profiles/slurm/config.yaml, then: $(BIN)/snakemake --workflow-profile slurm"

@@ -14,19 +14,23 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from gmsdi.io.files import atomic
+from benchmarks import by_program
+from gmsdi.io.files import atomic, sha256_of
+from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.sheets import markdown
-from gmsdi.study.tables.generation import coherence_sheet, stems_sheet
+from gmsdi.study.tables.generation import coherence_sheet, references_note, stems_sheet
+from gmsdi.study.trainings import training_facts, trainings_note
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
-    "mini_full": "The bundled model on the whole test split",
+    "mini_full": "The bundled model on our composed pieces",
     "by_others": "The bundled model on songs by others",
     "arranged": "The bundled model on arranged songs, with grooves and a SoundFont unseen in training",
     "mini_latent": "A model of latents and its codecs, compared with the bundled one, of waveforms",
@@ -65,7 +69,7 @@ FIGURES = {
 FEW_TRACKS = 20
 """With fewer, the percentiles of a bootstrap cover much less than they should (`gmsdi.metrics.si_sdr.mean_ci`)."""
 TABLES = ("codecs", "table1_grid", "table2_separation", "table2_differences", "negative_prompts")
-SECTIONS = {"Run", "Model", "Other models", "Data", "Software", "Time"}
+SECTIONS = {"Run", "Model", "Other models", "Training", "Data", "Software", "Time"}
 """The sections that workflow/scripts/page.py writes. Any other one describes results added or changed by hand."""
 ONE = "from one run of"
 MIXED = "**Not from one run alone**"
@@ -124,6 +128,8 @@ def caption(run: str, folder: Path) -> list[str]:
             f"`make publish`; {where}"
         )
     blocks = [written, f"Test split: {provenance['Data']['test split']}."]
+    if note := KINDS[config["data"]["kind"]].NOTE:
+        blocks.append(note)
     if config["model"]["train"] and config["clap"]["train"]:
         blocks.append(
             "The diffusion model has not seen labels, but the CLAP whose embeddings it was trained on has: it was "
@@ -142,9 +148,14 @@ def page(run: str, folder: Path) -> str:
         *((folder / f"{name}.md").read_text(encoding="utf-8") for name in TABLES if (folder / f"{name}.md").is_file()),
         "\n".join(f"- {row.get('title') or method}: {row['chosen_by']}" for method, row in chosen.items()),
     ]
+    if facts := provenance.get("Training") or trained(provenance):
+        blocks.append(trainings_note(facts))
     shown = {name: title for name, title in FIGURES.items() if (folder / f"{name}.svg").is_file()}
     for name, title in shown.items():
         blocks.append(f"## {title}\n\n![{title}]({name}.svg)")
+        if name.startswith(("figure2", "figure3")):
+            table = pd.read_csv(folder / f"{name.partition('_')[2]}.csv")
+            blocks += [references_note(table)] if "shared_tracks" in table else []  # older pages do not have it
         if name == "figure2_fad_stems" and (told := unequal(folder)):
             blocks.append(told)
         if name == "figure3_fad_mixtures":
@@ -152,10 +163,34 @@ def page(run: str, folder: Path) -> str:
             if (folder / "stems_of_mixtures.csv").is_file():  # older pages do not have it
                 sheets.insert(0, stems_sheet(pd.read_csv(folder / "stems_of_mixtures.csv")))
             blocks.append(markdown(sheets))
+    if all((folder / f"{name}.csv").is_file() for name in by_program.FILES):  # only where the workflow renders tracks
+        blocks.append("## By song and program\n\n" + "\n".join(by_program.section(folder, ROWS)))
     blocks.append("## Provenance")
     for title, facts in provenance.items():
         blocks.append("\n".join([f"| {title} | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())]))
     return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def trained(provenance: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Training data and time of a page's models, for pages older than their section "Training".
+
+    Bundled models are recognised by the digest of their weights. Of another model, the page itself has the time.
+    """
+    bundled, models = _bundled(), {}
+    for name, text in {"model": provenance["Model"]["model.safetensors"], **provenance.get("Other models", {})}.items():
+        if not (found := re.search(r"sha256 ([0-9a-f]{64})", text)):
+            continue
+        if folder := bundled.get(found[1]):
+            models[folder.name] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        elif name == "model":
+            models[name] = {key.replace(" ", "_"): value for key, value in provenance["Model"].items()}
+    return training_facts(models)
+
+
+@cache
+def _bundled() -> dict[str, Path]:
+    """The folders of the bundled models by the digests of their weights."""
+    return {sha256_of(file): file.parent for file in (ROOT / "gmsdi" / "weights").rglob("model.safetensors")}
 
 
 def unequal(folder: Path) -> str:
@@ -299,6 +334,7 @@ def copy(run: str) -> None:
         for pattern in PARTS:
             for file in results.glob(pattern):
                 shutil.copy(file, folder)
+        by_program.write(results, folder)
         (folder / "README.md").write_text(page(run, folder), encoding="utf-8")
 
 

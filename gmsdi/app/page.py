@@ -177,7 +177,7 @@ def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
             with gr.Accordion("All settings", open=False):
                 controls["method"] = gr.Radio(methods, value="extracted", label="Method")
                 controls["groups"] = gr.Textbox(label="Groups (Eq. 11)", **groups)
-                controls["noise"] = gr.Radio(["independent", "coupled"], value="independent", label="Noise")
+                controls["noise"] = gr.Radio(["coupled", "independent"], value="coupled", label="Noise")
                 controls |= _gammas()
                 controls |= _sampling(settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE))
         _runs(studio, where, controls, work, "generate", "The stems that you generate will play here.")

@@ -99,7 +99,8 @@ def generation(values: Values, model: Model) -> dict[str, Any]:
         UserError: if a value makes no sense.
     """
     groups = [spelled(line.split(","), model) for line in (values["groups"] or "").splitlines() if line.strip()]
-    own = {"method": values["method"], "noise": values["noise"], "groups": groups or None}
+    noise = None if values["noise"] == "coupled" else values["noise"]  # as in `accompaniment`
+    own = {"method": values["method"], "noise": noise, "groups": groups or None}
     return own | {"seconds": _filled(values, "seconds")} | _gammas(values) | _common(values, model)
 
 

@@ -55,7 +55,7 @@ def generate(
     seconds: float | None = None,
     gamma_x: Gamma | None = None,
     gamma_y: Gamma = math.inf,
-    noise: TotalNoise = "independent",
+    noise: TotalNoise | None = None,
     solver: Solver = GENERATION,
     separation_solver: Solver | None = None,
     guidance: Guidance = GENERATION_GUIDANCE,
@@ -78,7 +78,8 @@ def generate(
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
         gamma_y: γ of the mixture; with ∞ the stems are drawn towards a mixture that is sampled on its own, and end up
             as its parts (`consistent` of `inference.Total`).
-        noise: see `tasks.generate`.
+        noise: of the rows of Eq. 10, see `tasks.generate`; None is "coupled", beyond the paper, since stems from
+            "independent" noise are much farther from real ones (docs/tuning/generation.md).
         solver: how to integrate.
         separation_solver: of the Extractor of "extracted"; None is that of the model's best preset.
         guidance: strength and kind of the guidance.
@@ -99,14 +100,14 @@ def generate(
     require_kinds(
         solver=(solver, Solver), guidance=(guidance, Guidance), batch=(batch, Batch), groups=(groups, Sequence)
     )
-    coupled = groups is not None or gamma_x is not None or gamma_y != math.inf or noise != "independent"
+    coupled = groups is not None or gamma_x is not None or gamma_y != math.inf or noise is not None
     if method is None and coupled:
         method = "total"
     if method is not None and method not in get_args(GenerationMethod):
         raise UserError(f"method is {method!r}; choose {', '.join(get_args(GenerationMethod))}")
     if method != "total" and coupled:
         raise UserError(f"groups, gamma_x, gamma_y and noise belong to method total, not to {method}; choose one")
-    if noise not in get_args(TotalNoise):
+    if noise is not None and noise not in get_args(TotalNoise):
         raise UserError(f"noise is {noise!r}; choose {' or '.join(get_args(TotalNoise))}")
 
     def decided(
@@ -161,7 +162,7 @@ def generate(
             groups=joint if joint is None else Labels(labels).indices(joint),
             gamma_x=gamma_x,
             gamma_y=gamma_y,
-            noise=noise,
+            noise="coupled" if noise is None else noise,
             consistent=gamma_y == math.inf,
             **common,
         )

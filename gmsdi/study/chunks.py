@@ -115,6 +115,24 @@ def split_tracks(table: pd.DataFrame, labels: Sequence[str], seed: int) -> tuple
     return (set(tracks), set(tracks)) if len(full) < APART else (set(tracks[::2]), set(tracks[1::2]))
 
 
+def tracks_of_mixtures(table: pd.DataFrame, labels: Sequence[str], seed: int) -> set[str]:
+    """The tracks of reference mixtures, where these may have any stems.
+
+    Those of `split_tracks`. If it cannot keep tracks apart because few have a chunk with all stems active, but at least
+    half of `APART` others have none, it is these others: given stems come only from chunks with all stems active.
+
+    Args:
+        table: `WindowSet.table` of the test split.
+        labels: the K labels.
+        seed: the run's seed.
+    """
+    ours, others = split_tracks(table, labels, seed)
+    if ours != others:
+        return ours
+    rest = ours - set(table.loc[table["active"] == joined(labels), "track"])
+    return rest if len(rest) >= APART // 2 else ours
+
+
 def in_batches(
     items: Sequence[int], size: int, progress: Progress | None, done: int = 0
 ) -> Iterator[tuple[list[int], Callable[[int, int], None]]]:

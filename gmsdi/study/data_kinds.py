@@ -22,12 +22,14 @@ class DataKind(ABC):
         LEFT_OUT: for a section among these keys, the key in it on which no track depends.
         MADE: the folder in a dataset part to which the workflow writes its tracks; None if the user provides them in
             `root`, or if they are Slakh2100.
+        NOTE: what readers of results on such data have to know, for the pages that show them.
     """
 
     TOLD: ClassVar[str]
     KEYS: ClassVar[tuple[str, ...]]
     LEFT_OUT: ClassVar[Mapping[str, str]] = {}
     MADE: ClassVar[str | None] = None
+    NOTE: ClassVar[str] = ""
 
     def identity(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """What its tracks depend on, besides the keys of all kinds."""
@@ -52,6 +54,11 @@ class Mini(DataKind):
     KEYS: ClassVar[tuple[str, ...]] = ("seed", "root", "mini")
     LEFT_OUT: ClassVar[Mapping[str, str]] = {"mini": "tracks"}
     MADE: ClassVar[str | None] = "slakh"
+    NOTE: ClassVar[str] = (
+        "The test pieces are by our own composer, a program, and played with one SoundFont: the numbers say nothing "
+        "about other music. For a model that was trained on such pieces, as mini and the bundled models of the paper's "
+        "other systems were, every tone of the test also occurs in training."
+    )
 
 
 class Midi(DataKind):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from gmsdi.errors import UserError
 from gmsdi.study.channels import heard
-from gmsdi.study.chunks import draw, item_seed, joined, labels_in, split_tracks
+from gmsdi.study.chunks import draw, item_seed, joined, labels_in, split_tracks, tracks_of_mixtures
 
 if TYPE_CHECKING:
     from gmsdi.data.windows import WindowSet
@@ -54,8 +54,9 @@ def reference_audio(
     tracks; and `noise/<label>`, white noise with the root mean square of the former. Likewise `mixture`,
     `held-out/mixture` and `noise/mixture`. Finally `shuffled`, sums of stems from different tracks.
 
-    If the split has few tracks (see `split_tracks`), references use chunks of all tracks, and held-out chunks those of
-    half of them; leave these tracks out of the reference when comparing.
+    If the split has few tracks (see `split_tracks`), references use chunks of all tracks (mixtures of "any" stems those
+    of `tracks_of_mixtures`), and held-out chunks those of half of them; leave these tracks out of the reference when
+    comparing.
 
     Args:
         windows: the test split.
@@ -76,7 +77,8 @@ def reference_audio(
 
     def pick(name: str, sounding: pd.Series) -> tuple[list[int], list[int]]:
         """Chunks of the reference, and held-out ones."""
-        ids = table.index[sounding & table["track"].isin(ours)]
+        among = tracks_of_mixtures(table, windows.labels, seed) if (name, mixtures) == ("mixture", "any") else ours
+        ids = table.index[sounding & table["track"].isin(among)]
         chosen = sorted(draw(table, ids, limit, seed, "reference", name))
         if len(chosen) < 8:
             raise UserError(

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from operator import itemgetter
@@ -21,6 +21,7 @@ import yaml
 from gmsdi import __version__
 from gmsdi.io.files import sha256_of
 from gmsdi.io.tables import read_table
+from gmsdi.study.trainings import Training, training_facts
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "snakemake")
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
@@ -93,12 +94,18 @@ def model_facts(folder: str | Path) -> list[tuple[str, str]]:
 
 
 def model_brief(folder: str | Path) -> str:
-    """A model in one line: digest, size and, if known, number of training steps and hardware."""
+    """A model in one line: digest, size and, if known, number of training steps, hardware, training data and time."""
     if not _is_own(folder):
         return "pretrained"
     known = _provenance(folder)
     trained = [text.format(known[key]) for key, text in (("steps", "{} steps"), ("hardware", "on {}")) if key in known]
-    return "; ".join([_weights(folder), *([" ".join(trained)] if trained else [])])
+    facts = [str(Training.recorded(known))] if "data" in known else []
+    return "; ".join([_weights(folder), *([" ".join(trained)] if trained else []), *facts])
+
+
+def trainings(folders: Sequence[str | Path]) -> dict[str, str]:
+    """Training data and time of models, see `training_facts`; without those that are not model folders of ours."""
+    return training_facts({Path(folder).name: _provenance(folder) for folder in folders if _is_own(folder)})
 
 
 def data_facts(windows_folder: str | Path) -> list[tuple[str, str]]:

@@ -77,9 +77,9 @@ def generate(
         seeds: one per item; their number is the batch size B.
         gamma_x: γ of the stems; None is √(K + 1)·σ, see `gmsdi.inference.check_stability`.
         gamma_y: γ of the mixture; the paper sets it to ∞.
-        noise: noise of the coupled rows: "independent"; or "coupled", beyond the paper, so that the mixture row's noise
-            is the sum of the stems', at the start and wherever the solver adds noise
-            (`gmsdi.sampling.noise.CoupledNoise`).
+        noise: noise of the coupled rows: "independent", the plainest reading of the paper, which does not say; or
+            "coupled", beyond the paper, so that the mixture row's noise is the sum of the stems', at the start and
+            wherever the solver adds noise (`gmsdi.sampling.noise.CoupledNoise`).
         consistent: the stems sum to the mixture row exactly (`inference.Total`).
         groups: lists of indices; the stems of a list are generated as one signal.
         negatives: label to negative text.

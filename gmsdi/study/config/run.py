@@ -48,7 +48,9 @@ class Fad(Model):
         None, "number of test chunks in each reference, drawn at random; null means all"
     )
     mixtures: Literal["all", "any"] = choice(
-        "all", "reference mixtures of Figure 3: those in which all stems are active, or any mixtures"
+        "all",
+        "reference mixtures of Figure 3: those in which all stems are active, or any mixtures; any: where few tracks "
+        "have all stems at once, the reference is of the others, and the few provide the given stems",
     )
 
 

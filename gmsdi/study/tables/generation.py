@@ -69,6 +69,28 @@ def stems_sheet(table: pd.DataFrame) -> Sheet:
     )
 
 
+def references_note(table: pd.DataFrame) -> str:
+    """From how many tracks the references of Figure 2 or 3 are, and how many of them bars or lines share.
+
+    Args:
+        table: rows of `fad.distances`.
+    """
+    bars = table[table["kind"] == "model"]
+    fewest, most = bars["reference_tracks"].min(), bars["reference_tracks"].max()
+    tracks = f"{most} tracks" if fewest == most else f"{fewest} to {most} tracks"
+    told = f"References: {tracks}"
+    # Stems, and clips with given stems, are made of test tracks, too; the distance to a reference with the same tracks
+    # is smaller than to another.
+    shared = bars[bars["shared_tracks"] > 0]
+    if shared.empty:
+        return f"{told}, none of which the clips of a bar use."
+    worst = shared.loc[shared["shared_tracks"].idxmax()]
+    return (
+        f"{told}. Up to {worst['shared_tracks']} of the {worst['reference_tracks']} also provide the given stems of a "
+        "bar, which makes the distance smaller than it would be to other tracks."
+    )
+
+
 def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
     """The effect of negative prompts on the distance of each stem at equal w.
 

@@ -51,6 +51,8 @@ def test_other_tasks_have_their_own_arguments():
     assert made["groups"] == [["Bass", "Drums"], ["Piano"]]
     assert (made["gamma_x"](3.0), made["solver"], made["seconds"]) == (6.0, song.GENERATION, 2)
     assert "gamma_y" not in made
+    assert made["noise"] is None  # the default, which goes with every method
+    assert settings.generation(GENERATION | {**own, "noise": "independent"}, MODEL)["noise"] == "independent"
     own = {"given_noise": "fixed", "share": 0, "alpha": 0.5, "beta": 2, "gamma_y": "inf"}
     made = settings.accompaniment(GENERATION | own, MODEL)
     assert (made["share"], made["alpha"], made["gamma_y"]) == (None, 0.5, float("inf"))

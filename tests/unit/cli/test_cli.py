@@ -72,6 +72,14 @@ def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     np.testing.assert_allclose(sum(stems), mixture.samples, atol=1e-5)
     assert main(["generate", "--groups", "bass, piano", "drums", "--noise", "coupled", "--out", "groups", *common]) == 0
     assert sorted(os.listdir("groups")) == ["bass_piano.wav", "drums.wav", "mixture.wav"]
+    eq10 = {}
+    for name, words in {"total": ["--method", "total"], "noise": ["--noise", "independent"]}.items():
+        assert main(["generate", *words, "--stems", "bass", "piano", "--out", name, *common]) == 0
+        eq10[name] = read(f"{name}/bass.wav").samples
+    coupled = ["generate", "--noise", "coupled", "--stems", "bass", "piano", "--out", "coupled", *common]
+    assert main(coupled) == 0
+    np.testing.assert_array_equal(eq10["total"], read("coupled/bass.wav").samples)
+    assert not np.allclose(eq10["total"], eq10["noise"], atol=1e-3)
     for method in ("sequential", "extracted"):
         assert main(["generate", "--method", method, "--out", method, "--stems", "bass", "piano", *common]) == 0
         bass, mixture, piano = (read(f"{method}/{name}.wav").samples for name in ("bass", "mixture", "piano"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from benchmarks.publish import MIXED, ONE, ROWS, TEST_SETS, TITLES, faults, headline, mixed, notes, page
 from tests import REPO
@@ -114,9 +115,35 @@ def test_missing_sections_are_no_single_run(folder):
 
 
 def test_number_of_tracks_and_unequal_w_are_said(folder):
+    said = json.loads((folder / "provenance.json").read_text())["Data"]["test split"]
+    assert f"Test split: {said}" in page("mini_full", folder)
+    edit(folder, lambda provenance: provenance["Data"].update({"test split": "7 tracks, 30 chunks"}))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["generation"] |= {"w": 3, "single": {"w_negatives": 1}}  # as before `generation.single.w` existed
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    series = [f"{word} negative prompts" for word in ("without", "with")]
+    bars = [("Bass", 10.0, 12.0), ("Drums", 5.0, 4.5)]
+    rows = [(bar, name, "model", fad) for bar, *fads in bars for name, fad in zip(series, fads, strict=True)]
+    pd.DataFrame(rows, columns=["bar", "series", "kind", "fad"]).to_csv(folder / "fad_stems.csv", index=False)
     text = page("mini_full", folder)
-    assert "Test split: 10 tracks, 135 chunks" in text
-    table = pd.read_csv(folder / "fad_stems.csv").set_index(["bar", "series"])["fad"]
-    before, after = (table["Bass", f"{word} negative prompts"] for word in ("without", "with"))
-    assert f"Bass {before:.1f} to {after:.1f} (farther)" in text
+    assert "Test split: 7 tracks, 30 chunks" in text
     assert "w = 3 without them, w = 1 with them" in text
+    assert "Bass 10.0 to 12.0 (farther), Drums 5.0 to 4.5 (nearer)" in text
+
+
+def test_pages_say_how_their_models_were_trained_and_what_they_heard(folder):
+    """Recomputed here: the six baselines' seconds of one thread, and the model's two trainings on two."""
+    weights = REPO / "gmsdi" / "weights"
+    told = {path.parent.name: json.loads(path.read_text()) for path in weights.rglob("provenance.json")}
+    spent = {name: known.get("seconds", known.get("seconds_of_last_run")) for name, known in told.items()}
+    own = 2 * (spent["mini"] + told["mini"]["first_training"]["seconds"]) / 3600
+    weak = sum(seconds for name, seconds in spent.items() if name.startswith("weak_msdm")) / 3600
+    text = page("by_others", DOCS / "by_others")
+    assert f"mini: mini, 1200 tracks; {own:.2f} core hours." in text
+    assert f"MSDM: mini, 1200 tracks; {spent['msdm'] / 3600:.2f} core hours." in text
+    assert f"Weakly supervised MSDM: mini, 1200 tracks; {weak:.2f} core hours for its 4 models together." in text
+    assert f"Demucs + Gibbs: mini, 1200 tracks; {spent['demucs_gibbs'] / 3600:.2f} core hours." in text
+    assert "general: 2972 tracks; at least 10 GPU minutes." in text
+    assert "fewer core hours than the text-conditioned model" in text
+    assert "our own composer" not in text
+    assert "our own composer" in page("mini_full", folder)

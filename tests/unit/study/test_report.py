@@ -11,7 +11,10 @@ from matplotlib.colors import to_rgba
 
 from gmsdi.study import figures as plots
 from gmsdi.study import report
+from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.gallery import spectrogram
+from gmsdi.study.tables.generation import references_note
+from gmsdi.study.trainings import training_facts, trainings_note
 from tests import REPO
 
 TEMPLATE = REPO / "workflow" / "report" / "page.html.j2"
@@ -102,6 +105,8 @@ def test_page_renders_what_it_is_given(tmp_path):
     context = {
         "run": "test",
         "summary": "a & b",
+        "data_note": KINDS["mini"].NOTE,
+        "trainings": "Trained on: one & two.",
         "amounts": "8 chunks",
         "table1": ["<table>1</table>"],
         "table2": [],
@@ -122,6 +127,8 @@ def test_page_renders_what_it_is_given(tmp_path):
     }
     page = report.render(TEMPLATE, context)
     assert "a &amp; b" in page
+    assert "by our own composer" in page
+    assert "Trained on: one &amp; two." in page
     assert "&lt;Bass&gt;" in page
     lines = page.split('<div class="line">')[1:]
     assert [line.count("<audio") for line in lines] == [2, 1]  # estimate and truth side by side
@@ -132,6 +139,36 @@ def test_page_renders_what_it_is_given(tmp_path):
     assert "<table>6</table>" in page
     assert "http" not in page
     assert "short training" not in page.lower()
+
+
+def test_training_data_and_time_are_read_from_provenance():
+    def told(hardware, seconds, **more):
+        source = {"dataset": "tracks", "split": "train", "tracks": 9}
+        return {"hardware": hardware, "seconds_of_last_run": seconds, "data": {"source": source}, **more}
+
+    own = told("a CPU, 4 threads", 3600, resumed=False)
+    gpu = told("2 x A GPU", 300, devices=2, training={"initial": "another"})
+    weak = {f"weak_msdm_{label}": told("a CPU, 1 threads", 1800) for label in ("Bass", "Drums")}
+    strong = told("a CPU, 1 threads", 9 * 3600)
+    facts = training_facts({"own": own, "gpu": gpu, **weak, "msdm": strong, "demucs_gibbs": told("some chip", 60)})
+    assert facts["own"] == "9 tracks; 4.00 core hours"
+    assert facts["gpu"] == "9 tracks; at least 10 GPU minutes"  # the training that it began with is not counted
+    assert facts["Weakly supervised MSDM"] == "9 tracks; 1.00 core hours for its 2 models together"
+    assert facts["MSDM"] == "9 tracks; 9.00 core hours"
+    assert facts["Demucs + Gibbs"] == "9 tracks; time not recorded"
+    # Only what is known and cheaper: neither MSDM, with more hours, nor Demucs + Gibbs.
+    assert facts["compared"].startswith("Weakly supervised MSDM: fewer core hours than the text-conditioned model (25%")
+    assert trainings_note(facts).endswith(f"{facts['compared']}.")
+    resumed = {"own": own | {"resumed": True}, "msdm": strong}
+    assert training_facts(resumed) == {"own": "9 tracks; at least 4.00 core hours", "MSDM": facts["MSDM"]}
+    assert "compared" not in training_facts({"gpu": gpu, "msdm": strong})  # hours of a GPU are no core hours
+
+
+def test_the_note_below_figure_3_counts_reference_and_shared_tracks():
+    counts = [("model", 4, 0), ("model", 4, 3), ("line", 2, 2)]
+    table = pd.DataFrame(counts, columns=["kind", "reference_tracks", "shared_tracks"])
+    assert references_note(table).startswith("References: 4 tracks. Up to 3 of the 4 also provide the given stems")
+    assert references_note(table[:1]) == "References: 4 tracks, none of which the clips of a bar use."
 
 
 def test_times_are_summed_by_kind(tmp_path):
@@ -155,4 +192,7 @@ def test_model_facts_name_the_weights(tmp_path):
     (tmp_path / "provenance.json").write_text(json.dumps(known))
     assert facts["model.safetensors"] == digest
     assert report.model_brief(tmp_path) == f"{digest}; 7 steps on two cores"
+    data = {"source": {"dataset": "mini", "split": "train", "tracks": 3}}
+    (tmp_path / "provenance.json").write_text(json.dumps(known | {"data": data}))
+    assert report.model_brief(tmp_path).endswith("7 steps on two cores; mini, 3 tracks; time not recorded")
     assert "training" not in facts

@@ -724,6 +724,20 @@ def test_nothing_is_compared_with_its_own_tracks_where_there_are_enough():
     assert not used & set(parts)
 
 
+@pytest.mark.parametrize(("tracks", "apart"), [(14, True), (13, False)])  # in 10 and 9, all stems never sound at once
+def test_reference_mixtures_of_any_stems_leave_out_given_tracks(tracks, apart):
+    windows = Windows(tracks, chunks=4, window=40, sample_rate=20)
+    rarely = windows.table["track"].isin(sorted(set(windows.table["track"]))[4:])
+    windows.table.loc[rarely, "active"] = "Bass, Drums"
+    every = {x.name: set(x.tracks) for x in reference_audio(windows, clips=9, limit=40, mixtures="any", seed=5)}
+    given = set(clips_of(partial(clips=16), windows, seed=5)["track"])
+    assert given == set(windows.table.loc[~rarely, "track"])
+    assert bool(given & every["mixture"]) != apart
+    assert len(every["mixture"]) == (tracks - 4 if apart else tracks)
+    assert every["held-out/mixture"] < every["mixture"]
+    assert given <= every["stem/Bass"]  # stems are compared with those of all tracks
+
+
 @pytest.mark.parametrize(("seconds", "number"), [(3.4, 6), (5.0, 5), (12.0, 2)])  # one, five and nineteen windows each
 def test_embedding_clip_by_clip_changes_no_bit(seconds, number):
     musicnn = get_embedding("musicnn-MTT-penultimate200", batch=5)

@@ -83,6 +83,34 @@ def test_the_searches_of_make_tune_decide_what_there_is_to_decide():
     assert sum(works.search(name).count(sizes).evaluations for name in study.searches) < 165_000
 
 
+def published_defaults(page):
+    """The table of docs/tuning/README.md: the value of each key, without its mark."""
+    lines = (line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| "))
+    return {key: value.removesuffix(" (?)").replace("\\", "") for key, value, _ in lines if "." in key}
+
+
+def test_published_searches_are_of_the_defaults_as_they_are():
+    """A default that is changed, added or removed needs `make tune` anew, and a search of other variants, too."""
+    page = (REPO / "docs" / "tuning" / "README.md").read_text()
+    known = choices(yaml.safe_load((CONFIG / "config.yaml").read_text()))
+    assert published_defaults(page) == known
+    changed = page.replace("| separation.solver.steps | 12 |", "| separation.solver.steps | 13 (?) |")
+    assert {key for key, value in published_defaults(changed).items() if value != known[key]} == {
+        "separation.solver.steps"
+    }
+
+
+@pytest.mark.parametrize(("run", "folder"), [("tuning", "tuning"), ("by_others", "tuning/by_others")])
+def test_published_searches_compare_with_the_configured_values(run, folder):
+    tables = [pd.read_csv(file) for file in sorted((REPO / "docs" / folder).glob("*.csv"))]
+    found = pd.concat(tables).groupby("search")
+    searches = Study(cost.resolved([CONFIG / f"{run}.yaml"])).searches
+    assert set(found.groups) == set(searches)
+    for name, table in found:
+        defaults = table.loc[table["default"], "variant"].tolist()
+        assert defaults == [searches[name].default] * bool(searches[name].default), name
+
+
 def test_a_default_is_supported_where_the_best_is_not_clearly_better(windows, monkeypatch):
     """Rows that add noise of known size: a little more makes no clear difference, much more does."""
 

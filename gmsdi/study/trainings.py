@@ -1,0 +1,120 @@
+"""What the models of a run were trained on, and for how long, as their provenance tells it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BASELINES = {"msdm": "MSDM", "weak_msdm": "Weakly supervised MSDM", "demucs_gibbs": "Demucs + Gibbs"}
+"""The paper's other systems, whose models are named after them, with a label if a system has one model per stem."""
+COMPARED = "compared"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of a model.
+
+    Attributes:
+        data: the data set, with its number of tracks; "" if it was not recorded.
+        seconds: time of one core or of one GPU; None if it was not recorded.
+        gpu: whether it was trained on GPUs.
+        at_least: whether earlier parts of the training are not counted.
+    """
+
+    data: str
+    seconds: float | None
+    gpu: bool = False
+    at_least: bool = False
+
+    @classmethod
+    def recorded(cls, provenance: Mapping[str, Any]) -> Training:
+        """Read a model's provenance; `first_training` is one whose weights another training began with."""
+        data, seconds, gpu = "", None, False
+        if source := provenance.get("data", {}).get("source"):
+            own = [] if source["dataset"] == "tracks" else [source["dataset"]]  # "tracks": rendered by the workflow
+            counted = [f"{source['tracks']} tracks"] if "tracks" in source else []
+            data = ", ".join([*own, *counted])
+        first = provenance.get("first_training")
+        spent = provenance.get("seconds", provenance.get("seconds_of_last_run"))
+        if units := _units(str(provenance.get("hardware", "")), int(provenance.get("devices", 1))):
+            number, gpu = units
+            seconds = None if spent is None else number * (float(spent) + (first["seconds"] if first else 0))
+        earlier = first is None and bool(provenance.get("training", {}).get("initial"))
+        resumed = "seconds" not in provenance and provenance.get("resumed", False) in (True, "True")
+        return cls(data, seconds, gpu, resumed or earlier)
+
+    def __str__(self) -> str:
+        """Data and time in words."""
+        known = [self.data or "data not recorded"]
+        if self.seconds is not None:
+            value = f"{self.seconds / 60:.0f} GPU minutes" if self.gpu else f"{self.seconds / 3600:.2f} core hours"
+            known.append(f"at least {value}" if self.at_least else value)
+        else:
+            known.append("time not recorded")
+        return "; ".join(known)
+
+
+def training_facts(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Training data and time of models, those of a system with several models together.
+
+    Args:
+        models: provenance of each model, by the name of its folder; the first is the text-conditioned model of the run.
+
+    Returns:
+        For each model or system its data and time, and as "compared" which of the paper's other systems were trained
+        for fewer core hours than the first model; the last is absent where no system can be compared.
+    """
+    named: dict[str, list[Training]] = {}
+    for name, provenance in models.items():
+        named.setdefault(BASELINES.get(_system(name), name), []).append(Training.recorded(provenance))
+    together = {name: _together(trainings) for name, trainings in named.items()}
+    facts = {
+        name: str(training) + (f" for its {len(named[name])} models together" if len(named[name]) > 1 else "")
+        for name, training in together.items()
+    }
+    own = next(iter(together.values()), None)
+    if own is None or own.seconds is None or own.gpu:
+        return facts
+    known = {
+        name: training.seconds
+        for name, training in together.items()
+        if name in BASELINES.values() and training.seconds is not None and not training.gpu and not training.at_least
+    }
+    if fewer := [name for name, seconds in known.items() if seconds < own.seconds]:
+        facts[COMPARED] = (
+            f"{', '.join(fewer)}: fewer core hours than the text-conditioned model "
+            f"({min(known[name] for name in fewer) / own.seconds:.0%} to "
+            f"{max(known[name] for name in fewer) / own.seconds:.0%} of its), so these rows are not at equal cost"
+        )
+    return facts
+
+
+def trainings_note(facts: Mapping[str, str]) -> str:
+    """The facts from `training_facts` as a note below Table 2."""
+    told = [f"{name}: {text}" for name, text in facts.items() if name != COMPARED]
+    return ". ".join([f"Trained on: {'. '.join(told)}", *([facts[COMPARED]] if COMPARED in facts else [])]) + "."
+
+
+def _system(name: str) -> str:
+    """The baseline that a model belongs to, or "" for text-conditioned models."""
+    return next((system for system in BASELINES if name == system or name.startswith(f"{system}_")), "")
+
+
+def _units(hardware: str, devices: int) -> tuple[int, bool] | None:
+    """How many cores or GPUs trained, and whether they are GPUs; None if it is not known."""
+    if found := re.search(r"(\d+) threads$", hardware):
+        return int(found[1]) * devices, False
+    return (devices, True) if re.match(r"\d+ x ", hardware) else None
+
+
+def _together(trainings: list[Training]) -> Training:
+    """Several trainings as one."""
+    seconds = [training.seconds for training in trainings]
+    return Training(
+        " and ".join(dict.fromkeys(training.data for training in trainings)),
+        None if None in seconds else sum(value for value in seconds if value is not None),
+        any(training.gpu for training in trainings),
+        any(training.at_least for training in trainings),
+    )
