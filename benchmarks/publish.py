@@ -164,7 +164,9 @@ def page(run: str, folder: Path) -> str:
                 sheets.insert(0, stems_sheet(pd.read_csv(folder / "stems_of_mixtures.csv")))
             blocks.append(markdown(sheets))
     if all((folder / f"{name}.csv").is_file() for name in by_program.FILES):  # only where the workflow renders tracks
-        blocks.append("## By song and program\n\n" + "\n".join(by_program.section(folder, ROWS)))
+        chosen = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+        titles = {name: row["title"] for name, row in chosen.items()} | ROWS
+        blocks.append("## By song and program\n\n" + "\n".join(by_program.section(folder, titles)))
     blocks.append("## Provenance")
     for title, facts in provenance.items():
         blocks.append("\n".join([f"| {title} | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())]))
