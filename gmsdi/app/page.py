@@ -54,6 +54,7 @@ class Studio:
         folder: for uploads, examples and results.
         model: that the page opens with, see `gmsdi.load`.
         device: see `gmsdi.load`.
+        precision: see `gmsdi.load`.
         report: the address of the study's report; None if there is none.
         jobs: the runs.
     """
@@ -61,22 +62,23 @@ class Studio:
     folder: Path
     model: str
     device: str = "auto"
+    precision: str = "auto"
     report: str | None = None
     jobs: Jobs = field(default_factory=Jobs)
 
     def opened(self, where: str) -> Model:
         """The model of this name, see `gmsdi.load`; the last two stay open."""
-        return _opened(where, self.device)
+        return _opened(where, self.device, self.precision)
 
     def publish(self, name: str, stems: Stems, model: Model, values: Mapping[str, Any], **names: str) -> str:
         """See `results.publish`."""
-        folder = self.folder / "results"
-        return results.publish(folder, name, stems, known=model.labels, format=values["format"], **names)
+        how, folder = settings.encoding(values), self.folder / "results"
+        return results.publish(folder, name, stems, known=model.labels, format=how.format, bits=how.bits, **names)
 
 
 @lru_cache(maxsize=2)
-def _opened(where: str, device: str) -> Model:
-    return gmsdi.load(where, device=device)
+def _opened(where: str, device: str, precision: str) -> Model:
+    return gmsdi.load(where, device=device, precision=precision)
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -164,8 +166,7 @@ def _generate(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
     def work(model: Model, values: dict[str, Any], progress: Progress) -> str:
         labels = settings.spelled(values["stems"], model)
         results.require_names(labels)
-        stems = song.generate(model, labels, progress=progress, **settings.generation(values, model))
-        return studio.publish("generated", stems, model, values)
+        return studio.publish("generated", settings.generate(model, labels, values, progress), model, values)
 
     methods = [("A mixture, then separated", "extracted"), ("One by one", "sequential"), ("Together (Eq. 10)", "total")]
     groups = {"placeholder": "Bass, Drums\nGuitar, Piano", "lines": 2, "info": "One signal per line"}
@@ -196,7 +197,7 @@ def _accompany(studio: Studio, where: gr.Dropdown, model: Model) -> Followers:
             raise UserError("no stem is given; upload or record one, or choose an example")
         labels = [label for label in settings.spelled(values["stems"], model) if label not in given]
         results.require_names(labels)
-        stems = song.accompany(model, given, labels, progress=progress, **settings.accompaniment(values, model))
+        stems = settings.accompany(model, given, labels, values, progress)
         rest = f"{', '.join(given)} (given)"
         return studio.publish("accompaniment", stems, model, values, rest=rest, mixture="Together")
 
@@ -307,6 +308,9 @@ def _separation(studio: Studio, where: gr.Dropdown, model: Model) -> tuple[Contr
             ),
             "wiener": gr.Slider(0, 1, value=start["wiener"], step=0.05, label="Wiener filter"),
             "runs": gr.Number(start["runs"], precision=0, minimum=1, label="Runs to average"),
+            "block": gr.Number(
+                song.BLOCK, minimum=1, label="Seconds at a time", info="Longer songs are separated in blocks"
+            ),
             **_sampling(start),
         }
     preset.input(chosen, [preset, where], list(controls.values()), **AT_ONCE)
@@ -335,7 +339,6 @@ def _sampling(start: Mapping[str, Any]) -> Controls:
     ):
         with gr.Row():
             controls |= {key: _number(values[key], label) for key, label in pair}
-    formats = [("WAV, 32-bit float", "wav"), ("FLAC, 16 bits", "flac")]
     negatives = {"placeholder": "Bass: Drums, Guitar", "lines": 2, "info": "One per line"}
     return controls | {
         "last": gr.Radio(["step", "estimate"], value=values.get("last", "step"), label="Last step"),
@@ -346,7 +349,7 @@ def _sampling(start: Mapping[str, Any]) -> Controls:
         "batch": gr.Number(
             values["batch"], precision=0, minimum=1, label="Signals at a time", info="Fewer need less memory"
         ),
-        "format": gr.Radio(formats, value="wav", label="Files"),
+        "files": gr.Dropdown(list(settings.FILES), value=next(iter(settings.FILES)), label="Files"),
     }
 
 

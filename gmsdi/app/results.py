@@ -45,6 +45,7 @@ def publish(
     mixture: str = "Mixture",
     known: Sequence[str] = (),
     format: str = "wav",
+    bits: str | None = None,
 ) -> str:
     """Write a result and return the HTML of the mixer that plays it.
 
@@ -56,6 +57,7 @@ def publish(
         mixture: what the mixture is called.
         known: labels that have colours of their own, the model's.
         format: see `Stems.save`.
+        bits: see `Stems.save`.
 
     Raises:
         UserError: as `Stems.save`.
@@ -64,7 +66,7 @@ def publish(
     for old in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)[: -KEPT + 1]:
         shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=root))
-    files = stems.save(folder / name, format=format, mixture=True, residual=rest is not None)
+    files = stems.save(folder / name, format=format, bits=bits, mixture=True, residual=rest is not None)
     with atomic(folder / f"{name}.zip") as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             archive.write(file, f"{name}/{file.name}")

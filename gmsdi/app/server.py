@@ -32,6 +32,7 @@ def serve(
     port: int = 7860,
     model: str = "mini",
     device: str = "auto",
+    precision: str = "auto",
     show: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -42,13 +43,14 @@ def serve(
         port: 0 is any that is free.
         model: see `gmsdi.load`.
         device: see `gmsdi.load`.
+        precision: see `gmsdi.load`.
         show: open it in the browser.
         say: called with the address.
 
     Raises:
         UserError: if gradio is missing, the address is taken, or the model cannot be opened.
     """
-    outline = Named(model, device).outline()
+    outline = Named(model, device, precision).outline()
     if outline is not None:
         presets_of(outline)
     # Read when gradio is imported.
@@ -62,7 +64,7 @@ def serve(
         ) from error
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="gmsdi-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
-        app, close = _app(Path(folder), host, model, device)
+        app, close = _app(Path(folder), host, model, device, precision)
         address = f"http://{'localhost' if host == '0.0.0.0' else host}:{listener.getsockname()[1]}"
         say(f"{address}  (press Ctrl-C to stop)")
         if show:
@@ -87,7 +89,7 @@ def _listening(host: str, port: int) -> socket.socket:
         raise UserError(f"{host} port {port}: cannot listen there ({error}); choose another --port") from error
 
 
-def _app(folder: Path, host: str, model: str, device: str) -> tuple[Any, Callable[[], None]]:
+def _app(folder: Path, host: str, model: str, device: str, precision: str) -> tuple[Any, Callable[[], None]]:
     """The ASGI application, and a function that ends its runs."""
     import gradio as gr
     from fastapi import FastAPI
@@ -98,7 +100,7 @@ def _app(folder: Path, host: str, model: str, device: str) -> tuple[Any, Callabl
     from gmsdi.app.page import Studio, build
 
     report = newest_report()
-    studio = Studio(folder, model, device, None if report is None else "gmsdi/report/report.html")
+    studio = Studio(folder, model, device, precision, None if report is None else "gmsdi/report/report.html")
     page = build(studio)
     app = FastAPI(openapi_url=None)
     (folder / "results").mkdir()

@@ -9,7 +9,7 @@ from typing import Any
 from gmsdi import song
 from gmsdi.errors import UserError
 from gmsdi.inference import gamma_from_text
-from gmsdi.io.audio import as_source
+from gmsdi.io.audio import Encoding, as_source
 from gmsdi.models.protocol import Model
 from gmsdi.presets import Preset, presets_of
 from gmsdi.sampling.session import Batch
@@ -24,6 +24,15 @@ PROCEDURES = {
     "Separator, projected": "projected",
 }
 """The ways to separate, by the names that the page gives them."""
+FILES = {
+    "WAV, 32-bit float": Encoding("wav", "float"),
+    "WAV, 24 bits": Encoding("wav", "24"),
+    "WAV, 16 bits": Encoding("wav", "16"),
+    "FLAC, 24 bits": Encoding("flac", "24"),
+    "FLAC, 16 bits": Encoding("flac", "16"),
+    "MP3": Encoding("mp3"),
+}
+"""How files are written, by the names that the page gives them."""
 
 
 def presets(model: Model) -> dict[str, dict[str, Any]]:
@@ -55,7 +64,7 @@ def sampling(solver: Solver, guidance: Guidance) -> dict[str, Any]:
 
 
 def separation(values: Values, model: Model) -> dict[str, Any]:
-    """The arguments of `song.separation` but for the stems: a preset of what the controls say, seed and batch.
+    """The arguments of `song.separation` but for the stems: a preset of what the controls say, block, seed and batch.
 
     Raises:
         UserError: if a value makes no sense.
@@ -74,7 +83,8 @@ def separation(values: Values, model: Model) -> dict[str, Any]:
         by_power=values["by_power"],
         filtered=values["wiener"],
     )
-    return {"preset": preset, **{key: common[key] for key in ("seed", "batch", "negatives")}}
+    shared = {key: common[key] for key in ("seed", "batch", "negatives")}
+    return {"preset": preset, "block": _filled(values, "block"), **shared}
 
 
 def separate(
@@ -86,10 +96,40 @@ def separate(
         The stems, without the rest.
 
     Raises:
-        UserError: if a value makes no sense, and as `song.separation`.
+        UserError: if a value makes no sense or the files cannot hold such stems, and as `song.separation`.
     """
-    how = song.separation(model, stems, rest=rest, **separation(values, model))
-    return how.collected(as_source(source, None), progress)
+    how, opened = song.separation(model, stems, rest=rest, **separation(values, model)), as_source(source, None)
+    encoding(values).require(opened.sample_rate, how.channels(opened), source)
+    return how.collected(opened, progress)
+
+
+def generate(model: Model, stems: Sequence[str], values: Values, progress: Progress) -> Stems:
+    """Generate stems, as the controls say.
+
+    Raises:
+        UserError: if a value makes no sense or the files cannot hold such stems, and as `song.generate`.
+    """
+    encoding(values).require(model.sample_rate, model.channels, "the stems")
+    return song.generate(model, stems, progress=progress, **generation(values, model))
+
+
+def accompany(
+    model: Model, given: Mapping[str, str], stems: Sequence[str], values: Values, progress: Progress
+) -> Stems:
+    """Generate stems that go with the given files, by label, as the controls say.
+
+    Raises:
+        UserError: if a value makes no sense or the files cannot hold such stems, and as `song.accompany`.
+    """
+    for file in given.values():
+        source = as_source(file, None)
+        encoding(values).require(source.sample_rate, source.channels, file)
+    return song.accompany(model, given, stems, progress=progress, **accompaniment(values, model))
+
+
+def encoding(values: Values) -> Encoding:
+    """How the files are written."""
+    return FILES[values["files"]]
 
 
 def generation(values: Values, model: Model) -> dict[str, Any]:

@@ -35,7 +35,7 @@ import typer
 
 import gmsdi
 from gmsdi.cli import models, music, songs, study
-from gmsdi.cli.options import Device, Model
+from gmsdi.cli.options import Device, Model, Precision
 from gmsdi.cli.output import say
 from gmsdi.cli.values import require_values, spread
 from gmsdi.errors import UserError
@@ -56,12 +56,21 @@ def page(
     ] = "127.0.0.1",
     model: Model = "mini",
     device: Device = "auto",
+    precision: Precision = "auto",
     show: Annotated[bool, typer.Option("--open", help="Also open the page in the browser.")] = False,
 ) -> None:
     """Serve a page for the browser that does all of this, by default for this machine alone."""
     from gmsdi.app.server import serve
 
-    serve(host=host, port=port, model=model, device=device, show=show, say=lambda line: typer.echo(line))
+    serve(
+        host=host,
+        port=port,
+        model=model,
+        device=device,
+        precision=precision,
+        show=show,
+        say=lambda line: typer.echo(line),
+    )
 
 
 def _list_models(wanted: bool) -> None:

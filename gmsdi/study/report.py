@@ -24,6 +24,9 @@ from gmsdi.io.tables import read_table
 from gmsdi.study.trainings import Training, training_facts
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "soxr", "soundfile", "symusic", "snakemake")
+DISTANCES = ["bar", "series", "fad", "fad_low", "fad_high", "fad_inf", "clips", "tracks", "frames"]
+DISTANCES += ["reference_clips", "reference_tracks", "reference_frames", "shared_tracks"]
+"""The columns of the numbers below Figures 2 and 3."""
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".flac": "audio/flac"}
 
 

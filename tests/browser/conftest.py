@@ -16,7 +16,7 @@ import pytest
 
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
+    "--disable-sync --use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 )
 SECONDS = 300  # that a run may take on a busy machine
 

@@ -17,6 +17,7 @@ import torch
 
 import gmsdi
 from gmsdi import cli, tasks
+from gmsdi.app import results, settings
 from gmsdi.errors import UserError
 from gmsdi.inference import Single
 from gmsdi.io.audio import Audio
@@ -295,6 +296,23 @@ def test_tasks_in_the_pipelines_own_latents(opened, family, tmp_path):
     made = gmsdi.generate(model, ["bass", "drums"], seconds=0.25, **options)
     assert made.sample_rate == model.sample_rate
     assert made.mixture.shape == (2, round(0.25 * model.sample_rate))
+
+
+def test_the_page_separates_as_the_library_does(opened, tmp_path):
+    """With what the page's controls say after a preset has filled them in, and descriptions as stems."""
+    path, _ = song(tmp_path, seconds=0.6)
+    model, stems = opened("stable_audio").model, ["solo electric bass", "drum kit"]
+    presets = settings.presets(model)
+    assert presets["best"]["sigma_max"] == pytest.approx(10 * settings.presets(gmsdi.load("mini"))["best"]["sigma_max"])
+    own = {"seed": 3, "batch": 4, "block": 20, "files": "FLAC, 24 bits", "negatives": "drum kit: bass"}
+    values = presets["best"] | own | {"steps": 8}
+    found = settings.separate(model, str(path), settings.spelled(stems, model), [], values, lambda step, steps: None)
+    expected = gmsdi.separate(model, path, stems, steps=8, seed=3, negatives={"drum kit": "bass"})
+    assert list(found.parts) == stems
+    for label in stems:
+        np.testing.assert_allclose(found.parts[label], expected.parts[label], atol=1e-5)
+    page = results.publish(tmp_path / "results", "song", found, rest="Rest", format="flac", bits="24")
+    assert all(f"{label}&quot;, &quot;kind&quot;: &quot;stem" in page for label in stems)
 
 
 def test_command_line(opened, tmp_path, monkeypatch):

@@ -39,15 +39,13 @@ with job(snakemake):
     rows = load_rows(json.loads(Path(files.selection).read_text(encoding="utf-8")))
     titles = ("Figure 2. Single stems", "Figure 3. Total and partial generation")
     captions = ("figure2", "figure3")
-    columns = ["bar", "series", "fad", "fad_low", "fad_high", "fad_inf", "clips", "tracks", "frames"]
-    columns += ["reference_clips", "reference_tracks", "reference_frames", "shared_tracks"]
     figures = []
     for title, draw, text, file in zip(
         titles, (plots.fad_stems, plots.fad_mixtures), captions, files.scores, strict=True
     ):
         table = read_table(file, missing=False)
         told = f"{caption(text)} {references_note(table)}"
-        facts = {"title": title, "caption": told, "table": frame_html(table[columns])}
+        facts = {"title": title, "caption": told, "table": frame_html(table[report.DISTANCES])}
         figures.append({**facts, "image": report.svg_uri(draw(table))})
     costs = None
     if files.costs:

@@ -15,17 +15,20 @@ import pytest
 import soundfile
 from PIL import Image
 
+import gmsdi
 from gmsdi import song
 from gmsdi.app import examples, results, server, settings
 from gmsdi.app.jobs import Jobs, without_folder
 from gmsdi.cli import main
 from gmsdi.errors import UserError
+from gmsdi.io.audio import Audio, Encoding, write
+from gmsdi.io.audio.writing import FORMATS
 from gmsdi.presets import presets_of
 from gmsdi.sampling.session import Batch
 from gmsdi.types import Stems
 
 MODEL = SimpleNamespace(sample_rate=8000, labels=("Bass", "Drums", "Piano"), sigma_range=(0.0, float("inf")))
-SAMPLING = {"seed": 3, "batch": 4, "interval": "0.1, inf", "negatives": "bass: Drums, Piano\n"}
+SAMPLING = {"seed": 3, "batch": 4, "block": 20, "interval": "0.1, inf", "negatives": "bass: Drums, Piano\n"}
 GENERATION = settings.sampling(song.GENERATION, song.GENERATION_GUIDANCE) | SAMPLING | {"gamma_x": "2*sigma"}
 
 
@@ -39,7 +42,7 @@ def test_presets_come_back_from_the_controls():
         preset = replace(known[name], name="of the page")
         if name == "mine":
             preset = replace(preset, constrained="Piano")
-        assert made == {"preset": preset, "seed": 3, "batch": Batch(4), "negatives": {}}
+        assert made == {"preset": preset, "block": 20, "seed": 3, "batch": Batch(4), "negatives": {}}
     made = settings.separation(settings.presets(model)["best"] | SAMPLING, model)
     assert made["negatives"] == {"Bass": "Drums, Piano"}
     assert made["preset"].guidance.interval == (0.1, float("inf"))
@@ -59,6 +62,28 @@ def test_other_tasks_have_their_own_arguments():
     assert made["given_noise"] == "fixed"
     left = {"given_noise": "coupled", "share": 0.4, "alpha": 1, "beta": 1, "gamma_y": ""}
     assert settings.accompaniment(GENERATION | left, MODEL)["given_noise"] is None  # the default goes with share
+
+
+def test_files_have_every_format_and_none_that_cannot_hold_the_stems(tmp_path):
+    made = [settings.encoding({"files": name}) for name in settings.FILES]
+    assert made[0].subtype == Encoding().subtype
+    assert sorted((how.format, how.bits or "") for how in made) == sorted(
+        (x, bits) for x in FORMATS for bits in FORMATS[x]
+    )
+    model = gmsdi.load("mini")
+    file = write(tmp_path / "song.wav", Audio(np.zeros((1, 960), np.float32), 96_000))
+    values = GENERATION | settings.presets(model)["fast"] | {"files": "MP3"}
+    values |= {"given_noise": "fixed", "share": 0, "alpha": 1, "beta": 1, "gamma_y": ""}
+
+    def progress(step, steps):
+        raise AssertionError("it has begun to sample")
+
+    for run in (
+        lambda: settings.separate(model, str(file), ["Bass"], ["Drums"], values, progress),
+        lambda: settings.accompany(model, {"Bass": str(file)}, ["Drums"], values, progress),
+    ):
+        with pytest.raises(UserError, match=r"song\.wav: mp3 cannot hold 1 channels at 96000 Hz; write wav"):
+            run()
 
 
 @pytest.mark.parametrize(

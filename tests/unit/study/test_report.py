@@ -11,13 +11,10 @@ from matplotlib.colors import to_rgba
 
 from gmsdi.study import figures as plots
 from gmsdi.study import report
-from gmsdi.study.data_kinds import KINDS
 from gmsdi.study.gallery import spectrogram
 from gmsdi.study.tables.generation import references_note
 from gmsdi.study.trainings import training_facts, trainings_note
-from tests import REPO
-
-TEMPLATE = REPO / "workflow" / "report" / "page.html.j2"
+from tests.helpers.report_page import rendered
 
 
 def fad_table(bars, series, lines):
@@ -59,7 +56,9 @@ def test_figures_are_the_same_bytes_each_time(tmp_path, mixtures):
 
 def test_figure_shows_bars_and_lines_at_their_height(mixtures):
     figure = plots.fad_mixtures(mixtures)
-    assert figure.get_figwidth() < 8  # as wide as a page, whatever the number of bars
+    many = fad_table([f"Bass, Drums, Instrument {k}" for k in range(30)], ["GMSDI", "MSDM"], [])
+    for drawn in (figure, plots.fad_mixtures(many)):
+        assert drawn.get_figwidth() <= 7.2  # inches: it can be read at page width, whatever the number of bars
     axes = figure.axes[0]
     assert [patch.get_width() for patch in axes.patches] == [3.0, 3.0, 3.0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["All (total)", "Bass", "Bass + Drums"]
@@ -100,32 +99,7 @@ def test_page_renders_what_it_is_given(tmp_path):
     for name in ("a.flac", "a.png"):
         (tmp_path / name).write_bytes(b"\0")
     rows = [row, {**row, "role": "true", "together": "true stems"}, {**row, "label": "Drums", "together": ""}]
-    example = {"title": "E", "rows": rows}
-    (tmp_path / "gallery.json").write_text(json.dumps([{"title": "T", "text": "t", "examples": [example]}]))
-    context = {
-        "run": "test",
-        "summary": "a & b",
-        "data_note": KINDS["mini"].NOTE,
-        "trainings": "Trained on: one & two.",
-        "amounts": "8 chunks",
-        "table1": ["<table>1</table>"],
-        "table2": [],
-        "chosen": "w",
-        "figures": [
-            {"title": "F", "image": "data:image/svg+xml;base64,AA==", "caption": "c", "table": "<table></table>"}
-        ],
-        "stems": "<table>4</table>",
-        "coherence": "<table>3</table>",
-        "negatives": ["<table>5</table>"],
-        "gallery": report.gallery(tmp_path),
-        "provenance": [("Model", [("size", "1 MB")])],
-        "settings": [("run", "seed: 1")],
-        "training": None,
-        "codecs": [],
-        "engines": ["<table>6</table>"],
-        "costs": None,
-    }
-    page = report.render(TEMPLATE, context)
+    page = rendered(tmp_path, rows)
     assert "a &amp; b" in page
     assert "by our own composer" in page
     assert "Trained on: one &amp; two." in page
