@@ -1,4 +1,4 @@
-"""How synthesizers usable from Python play velocities, controllers, pedals and bends, and how fast they are.
+"""How synthesizers usable from Python play velocities, controllers, pedals, bends and .sf3 files, and how fast.
 
 Prints a table, whose second line has the values required by the SoundFont specification. Synthesizers that are not
 installed are left out:
@@ -23,6 +23,7 @@ from gmsdi.data.midi import read_song
 from gmsdi.data.songs import make_song
 from gmsdi.data.songs.score import write
 from gmsdi.data.synthesizer import find_soundfont, play
+from tests.helpers.soundfonts import KEY, write_soundfont
 
 RATE = 48_000  # the only rate of midirenderer
 ORGAN = 19  # a steady tone
@@ -146,6 +147,13 @@ def measure(engine: Engine, soundfont: Path, folder: Path) -> list[str]:
         part = audio[round(start * RATE) : round((start + 0.8) * RATE)]
         peaks.append(np.argmax(np.abs(np.fft.rfft(part * np.hanning(len(part)), 2**18))))
     cells.append(f"{peaks[1] / max(1, peaks[0]):.2f}")
+    tone = song_of([*struck, *note(0, 960, KEY)], folder / "tone.mid")
+    fonts = [write_soundfont(folder / f"sine.{suffix}") for suffix in ("sf2", "sf3")]
+    try:
+        plain, compressed = (level(engine(font, tone), 0.1, 0.9) for font in fonts)
+        cells.append("yes" if abs(compressed - plain) < 1 else f"no: {compressed - plain:+.0f} dB")
+    except RuntimeError:  # it says so
+        cells.append("no")
     path = folder / "song.mid"
     write(make_song("drawn", "train", 0, seed=1), path)
     started = time.process_time()
@@ -169,9 +177,10 @@ def main() -> None:
             "pedal: held, released",
             "pan, dB",
             "bend by an octave",
+            ".sf3",
             "× real time",
         ],
-        ["specified", law, law, law, "0, below -80", "above 25", "2.00", ""],
+        ["specified", law, law, law, "0, below -80", "above 25", "2.00", "", ""],
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, engine in ENGINES.items():

@@ -1,8 +1,8 @@
 """Rendering the parts of a song to audio with FluidSynth.
 
-Of the synthesizers usable from Python, it is the only one that plays what MIDI files ask for (figures:
-`benchmarks/synthesizers.py`): loudness by velocity and controllers as in the SoundFont specification, pedals, pan and
-bends, and compressed SoundFonts (.sf3). Its library is installed on the system and found by `pyfluidsynth`.
+Of the four synthesizers that `benchmarks/synthesizers.py` compares, two follow velocity, volume, expression, the pedal,
+pan and bends about as the SoundFont specification asks, and of these only FluidSynth also reads compressed SoundFonts
+(.sf3); the table is in docs/bundled_training.md. Its library is installed on the system and found by `pyfluidsynth`.
 """
 
 from __future__ import annotations

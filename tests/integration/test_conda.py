@@ -14,15 +14,7 @@ from tests.helpers import tiny_pipelines
 
 REPO = Path(__file__).parents[2]
 STANDIN = REPO / "tests" / "conda" / "bin"
-CONFIG = {
-    "run": "conda",
-    "data": {"mini": {"tracks": {"test": 1}, "sections": [1, 1], "section_sizes": {"1": 0, "2": 0, "3": 0, "4": 1}}},
-    "demo_training": {"enabled": False},
-    "separation": {"bss_eval": True},
-    "grid": {"validation": {"chunks": None}},
-    "fad": {"compare_engines": True, "embedding": "vggish-YouTube8M-linear128"},
-    "model": {"train": True, "config": {"text": {"kind": "laion_clap", "features": 512}}},
-}
+CONFIG = REPO / "tests" / "conda" / "config.yaml"
 
 
 def snakemake(folder, *arguments):
@@ -30,7 +22,7 @@ def snakemake(folder, *arguments):
     environment |= {"PATH": f"{STANDIN}{os.pathsep}{os.environ['PATH']}", "CONDA_STANDIN_PYTHON": sys.executable}
     command = [sys.executable, "-m", "snakemake", "-s", REPO / "workflow" / "Snakefile", "--cores", "2", "--use-conda"]
     return subprocess.run(
-        [str(word) for word in [*command, "--configfile", folder / "config.yaml", *arguments]],
+        [str(word) for word in [*command, "--configfile", CONFIG, *arguments]],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -43,7 +35,6 @@ def snakemake(folder, *arguments):
 def folder(tmp_path_factory):
     """A working directory with the environments of all rules."""
     folder = tmp_path_factory.mktemp("conda")
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     result = snakemake(folder, "--conda-create-envs-only")
     assert result.returncode == 0, result.stderr[-4000:]
     return folder

@@ -77,6 +77,8 @@ def test_the_wheel_is_small_and_has_all_that_git_has_but_what_is_apart(wheel):
 def test_versions_agree():
     citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
     assert citation["version"] == gmsdi.__version__
+    released = re.findall(r"^## (\d.*)$", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert released[0] == f"{gmsdi.__version__} – {citation['date-released']}"
     for name in ("baselines", "general"):
         project = tomllib.loads((REPO / f"packages/{name}/pyproject.toml").read_text())["project"]
         assert project["version"] == gmsdi.__version__

@@ -10,7 +10,7 @@ from gmsdi.metrics.si_sdr import summarize
 from gmsdi.study.chunks import ALL
 from gmsdi.study.methods import TABLE1
 from gmsdi.study.sheets import Cell, Sheet
-from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
+from gmsdi.study.tables.shared import SCORES, counted, of_papers_stems, paper_beside, track_count
 
 GUIDANCE = {
     "paper": "the paper: D(z) + w (D(z) - D(z*))",
@@ -23,13 +23,15 @@ def table1(scores: pd.DataFrame, paper: pd.DataFrame, *, confidence: float = 0.9
 
     Args:
         scores: rows of `scoring.score_separation` with columns model ("extractor" or "separator"), constrained, w.
-        paper: the paper's Table 1 (model, constrained, w, si_sdri).
+        paper: the paper's Table 1 (model, constrained, w, si_sdri); left out if the stems are not the paper's.
         confidence: coverage of the intervals.
 
     Returns:
         model, constrained, w, then the columns of `summarize`, then paper; a row per stem and for All.
     """
     published = {(row.model, row.constrained, float(row.w)): row.si_sdri for row in paper.itertuples()}
+    if not of_papers_stems(scores["stem"]):
+        published = {}
     parts = []
     for (model, constrained, w), group in scores.groupby(["model", "constrained", "w"], sort=False):
         part = summarize(group, confidence=confidence)
@@ -53,7 +55,7 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
     """
     overall = table[table["stem"] == ALL]
     values = sorted(overall["w"].unique())
-    subwindows, tracks = int(overall["subwindows"].max()), track_count(overall)
+    subwindows, tracks = int(overall["subwindows"].max()), counted(track_count(overall), "track")
     sheets = []
     for score, title in SCORES.items():
         rows = []
@@ -66,8 +68,8 @@ def table1_sheets(table: pd.DataFrame, *, convention: str, steps: Mapping[str, i
                 row.append(Cell(f"{cells.at[w, score]:.2f}", aside=paper, bold=w == best))
             rows.append(row)
         notes = [
-            f"{subwindows} scores per cell (sub-windows times stems) from {tracks} tracks; the best of each row in "
-            f"bold. Solver steps: {', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. Guidance "
+            f"{subwindows} scores per cell (sub-windows times stems) from {tracks}; the best of each row in bold. "
+            f"Solver steps: {', '.join(f'{TABLE1[name]} {number}' for name, number in steps.items())}. Guidance "
             f"as in {GUIDANCE[convention]}. Intervals and single stems are in the CSV file."
         ]
         if score == "active":

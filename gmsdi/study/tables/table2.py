@@ -14,7 +14,7 @@ from gmsdi.metrics.si_sdr import differences, ensemble, summarize
 from gmsdi.study.chunks import ALL
 from gmsdi.study.methods import Ensemble, MeanOfRows, Row
 from gmsdi.study.sheets import Cell, Sheet
-from gmsdi.study.tables.shared import SCORES, paper_beside, track_count
+from gmsdi.study.tables.shared import SCORES, counted, of_papers_stems, paper_beside, track_count
 
 SILENT = "Level where silent (dB)"
 SILENCE_NOTE = (
@@ -39,7 +39,8 @@ def table2(
         scores: for each row of Table 2, by name, its scores from `scoring.score_separation`.
         selection: the rows as they were run, from `selection.choose_settings`, and averages.
         paper: the paper's Table 2 (model, then a column per stem and All). All its rows need labels or stems; its
-            numbers for GMSDI are those of a weakly supervised model.
+            numbers for GMSDI are those of a weakly supervised model. Its numbers and its rows that were not run are
+            left out if the stems are not the paper's.
         ensembles: the rows that take the best of others for each stem, by the score of the column.
         validation: for rows with a twin, their scores on validation chunks, by which their ensemble is chosen.
         confidence: coverage of the intervals.
@@ -65,6 +66,8 @@ def table2(
     published = [
         {**line, "model": ours.get(line["model"], line["model"])} for line in published if line["model"] not in alien
     ]
+    if not of_papers_stems(stems):
+        published = [{"model": line["model"]} for line in published if line["model"] in summaries]
     known = {row["model"] for row in published}
     for row in [*published, *({"model": name} for name in summaries if name not in known)]:
         model = row["model"]
@@ -74,7 +77,7 @@ def table2(
         part.insert(0, "model", model)
         part["paper"] = [row.get(stem) for stem in part["stem"]]
         parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).astype({"paper": float})
 
 
 @dataclass(frozen=True)
@@ -173,16 +176,16 @@ def differences_sheet(table: pd.DataFrame, *, confidence: float = 0.95) -> Sheet
             if model == other:
                 cells.append("–")
                 continue
-            difference, low, high = overall.loc[(model, other), ["active", "active_low", "active_high"]]
-            cells.append(Cell(f"{difference:+.2f}", (f"{low:+.2f}", f"{high:+.2f}"), bold=low > 0))
+            pair = overall.loc[(model, other)]
+            cells.append(Cell(*_interval(pair, "active", "+.2f"), bold=pair["active_low"] > 0))
         rows.append([model, *cells])
     return Sheet(
         "Table 2, differences. SI-SDRi (dB) over active stems, All: the row minus the column",
         ["Model", *(f"minus {other}" for other in others)],
         rows,
         [
-            f"Paired {confidence:.0%} t intervals over {overall['tracks'].max()} tracks, of differences on the same "
-            "sub-windows; bold if the whole interval is above 0. The coverage holds for each interval on its own: "
+            f"Paired {confidence:.0%} t intervals over {counted(track_count(overall), 'track')}, of differences on the "
+            "same sub-windows; bold if the whole interval is above 0. The coverage holds for each interval on its own: "
             f"about {1 - confidence:.0%} of them will miss. All pairs, single stems and MSDM's protocol are in the CSV "
             "file. An ensemble's choice is taken as given, so the interval is too favourable if it was chosen on these "
             "chunks.",
@@ -227,9 +230,10 @@ def table2_sheets(
                 else:
                     line.append(Cell("not run", aside=paper))
             rows.append([*line, _level(cells)])
+        tracks = track_count(table)
+        intervals = f"{confidence:.0%} t intervals over tracks" if tracks > 1 else "no intervals, which take two tracks"
         notes = [
-            f"{chunks} chunks of {track_count(table)} tracks of the test split; {confidence:.0%} t intervals over "
-            f"tracks. {described}.",
+            f"{counted(chunks, 'chunk')} of {counted(tracks, 'track')} of the test split; {intervals}. {described}.",
         ]
         for row in ensembles:
             names, chosen = list(_names(row, selection).values()), settings[row.title]
@@ -241,7 +245,7 @@ def table2_sheets(
                 f"{row.title}: the {better} for each stem, chosen on these chunks as in the paper, so its number is "
                 f"optimistic ({chosen})."
             )
-        if score == "protocol":
+        if score == "protocol" and table["paper"].notna().any():
             notes.append(
                 "The paper's numbers are for Slakh2100, the paper's model and, of Demucs + Gibbs, 512 steps: context, "
                 "not a comparison."
@@ -257,9 +261,10 @@ def _level(cells: pd.DataFrame) -> str:
     return "–" if pd.isna(level) else f"{level:.1f}"
 
 
-def _interval(row: pd.Series, score: str) -> tuple[str, tuple[str, str]]:
-    """A score and the ends of its interval."""
-    return f"{row[score]:.2f}", (f"{row[f'{score}_low']:.2f}", f"{row[f'{score}_high']:.2f}")
+def _interval(row: pd.Series, score: str, form: str = ".2f") -> tuple[str, tuple[str, str] | None]:
+    """A score and the ends of its interval, if there are enough tracks for one."""
+    low, high = row[f"{score}_low"], row[f"{score}_high"]
+    return format(row[score], form), None if pd.isna(low) else (format(low, form), format(high, form))
 
 
 def table2_bss_eval(scores: Mapping[str, pd.DataFrame], selection: Mapping[str, Row | MeanOfRows]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from gmsdi.data.synthesizer import find_soundfont, play, render_rate
 from gmsdi.data.windows import WindowSet, build_windows
 from gmsdi.errors import UserError
 from tests.helpers.midi_files import control, midi, note, program, song
+from tests.helpers.soundfonts import FREQUENCY, KEY, write_soundfont
 
 if find_library("fluidsynth") is None and os.environ.get("GMSDI_FLUIDSYNTH") != "required":
     pytest.skip("the library of FluidSynth is not installed", allow_module_level=True)
@@ -95,6 +96,15 @@ def test_what_folds_back_at_the_render_rate_lies_above_the_wanted_band():
     for sample_rate in (8000, 16_000, 22_050, 44_100):
         rate = render_rate(sample_rate)
         assert rate - min(20_000, 44_100 / 2) >= sample_rate / 2 or rate == 44_100
+
+
+def test_a_compressed_soundfont_plays_as_the_plain_one(tmp_path):
+    (part,) = read_song(midi([program(0), *note(0, 1920, KEY)])).parts
+    fonts = [find_soundfont(write_soundfont(tmp_path / f"sine.{suffix}")) for suffix in ("sf2", "sf3")]
+    plain, compressed = (play(part, font, 2, RATE).astype(np.float64) for font in fonts)
+    spectrum = np.abs(np.fft.rfft(plain[0, : 2 * RATE] * np.hanning(2 * RATE)))
+    assert np.argmax(spectrum) / 2 == FREQUENCY
+    assert level(compressed - plain, 0, 2) < level(plain, 0, 2) - 30  # what Vorbis leaves out
 
 
 def test_soundfonts_that_are_none_are_named(tmp_path):

@@ -33,3 +33,17 @@ def test_actions_call_targets_and_files_that_exist(name):
     assert set(made) <= targets
     for path in re.findall(r"--(?:configfile|directory) (\S+)", " ".join(commands)):
         assert (REPO / path).exists()
+
+
+def test_actions_run_the_tests_with_all_that_ci_run_installs():
+    job = yaml.safe_load((REPO / ".github/workflows/main.yml").read_text())["jobs"]["test"]
+    commands = "\n".join(step.get("run", "") for step in job["steps"])
+    run = (REPO / ".ci/run").read_text()
+    installed, made = (
+        [set(re.search(pattern, text, re.M)[1].split()) for text in (run, commands)]
+        for pattern in (r"--no-install-recommends ([\w -]+)", r"^ *make (cluster .+)")
+    )
+    assert installed[0] == installed[1] >= {"ffmpeg", "chromium"}
+    assert made[0] == made[1]
+    required = dict(word.split("=") for word in re.search(r"export (GMSDI_.+)", run)[1].split())
+    assert job["steps"][-1]["env"] == required

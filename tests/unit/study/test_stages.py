@@ -248,6 +248,8 @@ def test_table1_marks_the_best_and_prints_the_paper_beside():
     assert protocol.rows[0][2] == Cell(f"{expected:.2f}", aside="paper 7.66", bold=True)
     assert active.rows[0][2].aside == ""
     assert "Solver steps: GMSDI Extractor 12, GMSDI Separator 16." in active.notes[0]
+    others = rows.replace({"stem": {"Guitar": "Other", "Piano": "Vocals"}})
+    assert table1(others, pd.read_csv(PAPER / "paper_table1.csv", keep_default_na=False))["paper"].isna().all()
 
 
 def test_table2_is_the_papers_with_ours_filled_in():
