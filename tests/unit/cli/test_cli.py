@@ -37,17 +37,17 @@ def song(tmp_path):
 
 def test_the_parts_of_a_song_sum_to_it(model, song, tmp_path, capsys):
     """By default, with a residual, and as two stems; the report says what was done."""
-    common = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    common = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path)]
     assert main(["separate", song, "--stems", "bass", "drums", "Piano", *common]) == 0
     files = sorted((tmp_path / "song").iterdir())
     assert [file.name for file in files] == ["bass.wav", "drums.wav", "piano.wav"]
     np.testing.assert_allclose(sum(read(file).samples for file in files), read(song).samples, atol=1e-5)
-    assert "3/3" in capsys.readouterr().err  # the progress bar
+    assert "6/6" in capsys.readouterr().err  # the progress bar
 
     named = ["--name", "{stem}-{model}.{ext}", "--bits", "24", "--samples", "2", "--preset", "projected"]
     assert main(["separate", song, "--two-stems", "bass", *named, *common, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["preset"], report["settings"]["runs"], report["settings"]["solver"]["steps"]) == ("projected", 2, 3)
+    assert (report["preset"], report["settings"]["runs"], report["settings"]["solver"]["steps"]) == ("projected", 2, 6)
     (done,) = report["songs"]
     assert (done["status"], done["seconds"]) == ("done", 0.087)
     assert [Path(file).name for file in done["files"].values()] == ["bass-tiny.wav", "no_bass-tiny.wav"]
@@ -58,7 +58,7 @@ def test_the_parts_of_a_song_sum_to_it(model, song, tmp_path, capsys):
 
 def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    common = ["--model", model, "--steps", "3", "--w", "0.5"]
+    common = ["--model", model, "--steps", "5", "--w", "0.5"]
     words = ["--rest", "drums", "--residual", "--format", "flac", "--negative", "bass=Drums"]
     assert main(["extract", song, "--stems", "Bass", *words, *common]) == 0
     bass, residual = (read(f"song/{name}.flac").samples for name in ("bass", "residual"))
@@ -133,7 +133,7 @@ def test_a_folder_song_by_song_once(model, song, tmp_path, capsys):
         "--model",
         model,
         "--steps",
-        "2",
+        "5",
         "-j",
         "2",
     ]
@@ -438,7 +438,7 @@ def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatc
 
 
 def test_an_unknown_label_is_warned_of_on_a_line_of_its_own(model, song, tmp_path, capsys):
-    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    words = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path)]
     assert main(["separate", song, "--stems", "Bass", "Flute", *words]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("gmsdi: warning: the model was not trained with 'Flute'") for line in lines)
@@ -449,7 +449,7 @@ def test_a_bad_song_of_a_folder_does_not_hold_up_the_others(model, song, tmp_pat
     folder.mkdir()
     shutil.copy(song, folder / "good.wav")
     (folder / "cut.wav").write_bytes(Path(song).read_bytes()[:40])
-    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path / "out")]
+    words = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path / "out")]
     assert main(["separate", str(folder), *words]) == 1
     assert "cut.wav" in [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")][-1]
     assert sorted(os.listdir(tmp_path / "out")) == ["good"]
@@ -464,7 +464,7 @@ def test_a_song_of_less_than_a_sample_at_the_models_rate_is_silent(model, song, 
     folder.mkdir()
     shutil.copy(song, folder / "good.wav")
     soundfile.write(folder / "click.wav", np.full(2, 0.1), 44100)
-    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path / "out")]
+    words = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path / "out")]
     assert main(["separate", str(folder), *words]) == 0
     assert sorted(os.listdir(tmp_path / "out")) == ["click", "good"]
     clicks = [soundfile.read(file)[0] for file in sorted((tmp_path / "out" / "click").iterdir())]
