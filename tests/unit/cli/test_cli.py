@@ -17,7 +17,7 @@ import soundfile
 import gmsdi
 from gmsdi.cli import main, spread
 from gmsdi.errors import UserError
-from gmsdi.io.audio import Audio, read, write
+from gmsdi.io.audio import Audio, read, reading, write
 from gmsdi.models import registry
 from gmsdi.models.adapters import pipelines
 from tests import REPO
@@ -307,6 +307,36 @@ def test_a_model_that_is_named_is_not_loaded_for_what_cannot_be(model, call, say
     monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     with pytest.raises(UserError, match=says):
         call(model)
+
+
+def test_nan_is_told_with_its_second_before_a_model_is_loaded(song, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    samples = np.full((280_000, 2), 0.1)  # of more than one block
+    what = "NaN or infinite samples, first"
+    paths = {name: str(tmp_path / name) for name in ("nan.wav", "inf.wav", "loud.wav")}
+    says = {
+        "nan.wav": (270_000, np.nan, f"{what} at 33.750 s"),
+        "inf.wav": (0, -np.inf, f"{what} at 0.000 s"),
+        "loud.wav": (1, 3e30, "a sample of 3e+30 (full scale is 1) at 0.000 s"),
+    }
+    for name, (place, value, _) in says.items():
+        bad = samples[: place + 100].copy()
+        bad[place, 1] = value
+        soundfile.write(paths[name], bad, 8000, subtype="DOUBLE" if name == "nan.wav" else "FLOAT")
+    for words in (
+        *(["separate", path] for path in paths.values()),
+        ["extract", paths["nan.wav"], "--stems", "bass"],
+        ["accompany", "--given", f"bass={song}", f"drums={paths['nan.wav']}"],
+    ):
+        (name,) = [name for name in paths if any(paths[name] in word for word in words)]
+        assert main(words) == 1
+        line = f"{paths[name]}: holds {says[name][2]}; repair or exclude it"
+        assert capsys.readouterr().err == f"gmsdi: {line}\n"
+    with pytest.raises(UserError, match=r"nan\.wav: holds NaN"):
+        gmsdi.separate("mini", paths["nan.wav"])
+    monkeypatch.setattr(reading, "checked", lambda *_: pytest.fail("what can hold no such sample is decoded, too"))
+    soundfile.write(tmp_path / "song.flac", samples[:700], 8000)
+    assert reading.opened(tmp_path / "song.flac").frames == 700
 
 
 def test_names_that_are_no_text_or_begin_like_an_option(model, song, tmp_path, capfdbinary, monkeypatch):
