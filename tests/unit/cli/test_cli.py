@@ -18,6 +18,7 @@ import gmsdi
 from gmsdi.cli import main, spread
 from gmsdi.errors import UserError
 from gmsdi.io.audio import Audio, read, reading, write
+from gmsdi.io.files import sized
 from gmsdi.models import registry
 from gmsdi.models.adapters import pipelines
 from tests import REPO
@@ -214,7 +215,7 @@ TONE = np.sin(np.arange(800)) / 4
         (["generate", "--groups", "bass, drums", "drums, piano"], "once"),
         (["generate", "--seconds", "nan"], "seconds is nan"),
         (["generate", "--seconds", "inf"], "seconds is inf"),
-        (["generate", "--seconds", "80000"], "GB of memory"),
+        (["generate", "--seconds", "80000", "--format", "flac"], "GB of memory"),
         (["generate", "--seconds", "1e308"], "at most 86400"),
         (["separate", "SONG", "--block", "1e308"], "at most 86400"),
         (["separate", "SONG", "--steps", "1000000000"], "at most 10000"),
@@ -453,7 +454,8 @@ def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatc
         long = tmp_path / "long.wav"
         samples = np.random.default_rng(0).normal(scale=0.05, size=(1, 2000)).astype(np.float32)
         write(long, Audio(samples, 8000))
-        monkeypatch.setattr("gmsdi.batch.require_space", lambda *_, **__: None)
+        for module in ("gmsdi.batch", "gmsdi.io.files"):
+            monkeypatch.setattr(f"{module}.require_space", lambda *_, **__: None)
         words = ["--model", model, "--steps", "8", "--precision", "float32", "--out", str(disk)]
         assert main(["separate", str(long), *words]) == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
@@ -465,6 +467,30 @@ def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatc
         assert os.listdir(disk) == []
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_too_small_is_told_before_a_model_is_loaded(model, tmp_path, monkeypatch, capsys):
+    """Three floating-point files of a tenth of a second, or of a stereo song's length; its stem has one channel."""
+    monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "song.wav", Audio(np.full((2, 44100), 0.1, np.float32), 44100))
+    usage = shutil.disk_usage(".")
+    for words, needed in (
+        (["generate", "--stems", "bass", "piano", "--seconds", "0.1"], 3 * (4 * 800 + 4096)),
+        (["accompany", "--given", "bass=song.wav", "--stems", "piano"], (1 + 2) * 4 * 44100 + 2 * 4096),
+    ):
+        files = 3 if words[0] == "generate" else 2
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda _, free=needed - 1: usage._replace(free=free))
+            assert main([*words, "--model", model, "--out", "new/deep"]) == 1
+        said = f"{sized(needed - 1)} are free, and writing {files} files needs {sized(needed)} here; free space, or"
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line == f"gmsdi: {tmp_path}: {said} choose another folder with --out"
+        assert not (tmp_path / "new").exists()
+        with monkeypatch.context() as fits:
+            fits.setattr(shutil, "disk_usage", lambda _, free=needed + needed // 10: usage._replace(free=free))
+            with pytest.raises(pytest.fail.Exception, match="the model is loaded"):
+                main([*words, "--model", model])
 
 
 def test_an_unknown_label_is_warned_of_on_a_line_of_its_own(model, song, tmp_path, capsys):
