@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,14 @@ def test_the_parts_of_a_song_sum_to_it(model, song, tmp_path, capsys):
     assert {soundfile.info(file).subtype for file in done["files"].values()} == {"PCM_24"}
     parts = [read(file).samples for file in done["files"].values()]
     np.testing.assert_allclose(sum(parts), read(song).samples, atol=2**-22)
+
+    common[3], common[-1] = "5", str(tmp_path / "lossy")
+    assert main(["separate", song, "--format", "mp3", *common]) == 0
+    files = sorted((tmp_path / "lossy" / "song").iterdir())
+    assert [file.name for file in files] == ["bass.mp3", "drums.mp3", "piano.mp3"]
+    assert {soundfile.info(file).format for file in files} == {"MP3"}
+    found, heard = sum(read(file).samples for file in files), read(song).samples
+    assert np.square(found - heard).mean() < 0.3 * np.square(heard).mean()  # white noise suffers the most
 
 
 def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
@@ -139,7 +148,11 @@ def test_a_folder_song_by_song_once(model, song, tmp_path, capsys):
         "2",
     ]
     assert main([*words, "--json"]) == 0
-    first = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    first = json.loads(told.out)
+    bars = re.findall(r"songs: +\d+%\|.*?\| (\d/\d)", told.err)
+    assert bars[-1] == "2/2"
+    assert {"0/2", "1/2"} & set(bars)
     assert [outcome["status"] for outcome in first["songs"]] == ["done", "done"]
     assert {str(file.relative_to(folder)) for file in folder.rglob("*.wav")} == {"a.wav", "a/bass.wav", "b/c/bass.wav"}
     before = (folder / "a" / "bass.wav").stat().st_mtime_ns
@@ -206,6 +219,7 @@ TONE = np.sin(np.arange(800)) / 4
         (["extract", "SONG", "--stems", "bass", "--rest", "drums", "--negative", "piano=Bass"], "'Piano'"),
         (["extract", "SONG", "--negative", "bass=Drums", "--negative", "bass=Piano"], "twice"),
         (["extract", "SONG", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
+        (["extract", "SONG", "--stems", "Kazoo " * 8, "--model", "mini"], "longer than 28 tokens"),
         (["extract", "SONG", "--w", "1e30"], "diverged"),
         (["generate", "--gamma-x", "many"], "--gamma-x"),
         (["generate", "--gamma-x", "2*sigma above"], "--gamma-x"),
@@ -241,6 +255,7 @@ TONE = np.sin(np.arange(800)) / 4
         (["generate", "--stems", "bass", "mixture"], "mixture"),
         (["generate", "--negative", "kazoo=Bass"], "'kazoo'"),
         (["accompany", "--given", "SONG"], "LABEL=VALUE"),
+        (["accompany", "--given", "bass=.", "drums=SONG"], ".: a folder, where an audio file is expected"),
         (["accompany", "--given", "bass=SONG", "bass=SONG"], "twice"),
         (["accompany", "--given", "bass=SONG", "Bass=SONG"], "twice"),
         (["accompany", "--given", "bass=SONG", "--alpha", "nan"], "alpha is nan"),
