@@ -12,8 +12,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from gmsdi.errors import UserError
-from gmsdi.sampling.schedules import churned
-from gmsdi.sampling.solver import Euler
 
 if TYPE_CHECKING:
     from gmsdi.inference.base import Derivative
@@ -312,8 +310,8 @@ def noise_left(solver: Solver, rows: int) -> float:
     for sigma, sigma_next in reversed(before):
         gain *= shrink(sigma, sigma_next)
         loudest = max(loudest, sigma * gain)
-    if not (isinstance(solver, Euler) and solver.last == "estimate"):
+    raised = solver.estimated_at
+    if raised is None:
         return loudest * shrink(last, end)
-    raised = churned(last, solver.s_churn, solver.steps)
     heard = math.sqrt(loudest**2 + raised**2 - last**2)
     return heard * (1 - (raised / heard) ** 2)
