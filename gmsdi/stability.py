@@ -258,8 +258,23 @@ def more_steps(solver: Solver, enough: Callable[[Solver], bool]) -> str:
     return f"take {found} steps or more" if found else "change the schedule"
 
 
+def check_noise(solver: Solver, rows: int, sigma_data: float) -> None:
+    """Refuse steps that leave noise louder than the music in the stems, before anything is sampled.
+
+    Args:
+        solver: how the stems are sampled.
+        rows: see `noise_left`.
+        sigma_data: level of the music that the model knows.
+
+    Raises:
+        UserError: if they do; the message names a number of steps that leaves little.
+    """
+    if noise_left(solver, rows) > sigma_data:
+        raise UserError(str(noise_warning(solver, rows, sigma_data)))
+
+
 def noise_warning(solver: Solver, rows: int, sigma_data: float) -> str | None:
-    """Say that steps leave noise as loud as music, which the stems' sum does not show; None if they do not.
+    """Say that steps leave noise in the stems, which their sum does not show; None if it is below half of the music.
 
     Args:
         solver: how the stems are sampled.
@@ -278,12 +293,25 @@ def noise_warning(solver: Solver, rows: int, sigma_data: float) -> str | None:
 def noise_left(solver: Solver, rows: int) -> float:
     """The most that noise of the size of σ, at whichever step, leaves in the stems after all the later steps.
 
+    The estimates D are taken to be fixed, up to the last step. If that one ends at D (`last` of `Euler`), what counts
+    is the noise that D itself keeps. The denoiser expects noise of the size σ̂; of a state whose noise has the size
+    e ≥ σ̂ it takes the excess for music. A linear denoiser that does so best multiplies by 1 − σ̂²/e² (Wiener).
+
     Args:
         solver: how they are sampled.
         rows: what takes the place of K in `check_separator`: the number of stems of the Separator, or 2.
     """
-    loudest, gain = 0.0, 1.0
-    for sigma, sigma_next in reversed(list(pairwise(solver.sigmas()))):
-        gain *= abs(solver.step(lambda e, s: rows * e / s, 1.0, [sigma, sigma_next]))
+    *before, (last, end) = pairwise(solver.sigmas())
+
+    def shrink(sigma: float, sigma_next: float) -> float:
+        return abs(solver.step(lambda e, s: rows * e / s, 1.0, [sigma, sigma_next]))
+
+    loudest, gain = last, 1.0
+    for sigma, sigma_next in reversed(before):
+        gain *= shrink(sigma, sigma_next)
         loudest = max(loudest, sigma * gain)
-    return loudest
+    raised = solver.estimated_at
+    if raised is None:
+        return loudest * shrink(last, end)
+    heard = math.sqrt(loudest**2 + raised**2 - last**2)
+    return heard * (1 - (raised / heard) ** 2)

@@ -16,7 +16,7 @@
 stems may be separated by commas. Labels may be written in upper or lower case.
 
 Exit status: 0 for success, 1 for an error (one line says what) or a song that failed, 2 for wrong usage, 130 after
-Ctrl-C, 143 after SIGTERM; neither leaves half-written files.
+Ctrl-C, 143 after SIGTERM, 129 after SIGHUP (a terminal that is closed); none of these leaves half-written files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from gmsdi.errors import UserError
 
 app = typer.Typer(
     help="Separate, generate and accompany music with a text-conditioned diffusion model trained on mixtures.",
-    epilog="Exit status: 0 success, 1 an error or a song that failed, 2 wrong usage, 130 or 143 interrupted.",
+    epilog="Exit status: 0 success, 1 an error or a song that failed, 2 wrong usage, 129, 130 or 143 interrupted.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -84,7 +84,9 @@ def generate(
     # Groups that come without stems say what they are.
     chosen = labels.chosen(listed(stems) or [label for group in joint for label in group] or None, at_least=1)
     made = [", ".join(group) for group in joint] or chosen
-    require_place(made, out, format, bits)
+    samples = known.window if seconds is None else max(1, round(seconds * known.sample_rate))
+    written = [(label, known.channels) for label in [*made, "mixture"]]
+    require_place(written, samples, known.sample_rate, out, format, bits)
     with bar("generate") as progress:
         result = songs.generate(
             named,
@@ -147,7 +149,10 @@ def accompany(
     if len(files) < len(given):
         raise UserError(f"--given names one stem twice ({', '.join(pairs)}); give each once")
     chosen = labels.chosen(listed(stems) or labels.others(files), at_least=1)
-    require_place(chosen, out, format, bits, list(files.values()))
+    first = next(iter(files.values()))
+    written = [(label, known.channels) for label in chosen]
+    written.append(("mixture", first.channels if known.channels == 1 else known.channels))
+    require_place(written, first.frames, first.sample_rate, out, format, bits, list(files.values()))
     with bar("accompany") as progress:
         result = songs.accompany(
             named,

@@ -120,24 +120,41 @@ def listed(names: Sequence[str] | None) -> list[str] | None:
 
 
 def require_place(
-    labels: Sequence[str],
+    signals: Sequence[tuple[str, int]],
+    frames: int,
+    sample_rate: int,
     out: Path,
     format: str,
     bits: str | None,
     given: Sequence[Source] = (),
 ) -> None:
-    """Refuse, before any work, stems and a mixture that could not be written to a folder."""
+    """Refuse, before any work, signals that could not be written to a folder.
+
+    Args:
+        signals: label and number of channels of each.
+        frames: samples of a channel.
+        sample_rate: in Hz.
+        out: the folder.
+        format: of the files.
+        bits: of the files.
+        given: files that must not be overwritten.
+
+    Raises:
+        UserError: if a place cannot be written to, the format cannot hold a signal, or the disk is too small.
+    """
     from gmsdi.io.audio import Encoding
-    from gmsdi.io.files import require_writable
+    from gmsdi.io.files import require_space, require_writable
 
     encoding = Encoding(format, bits)
-    for source in given:
-        encoding.require(source.sample_rate, source.channels, str(out))
-    files = [out / f"{name}.{format}" for name in file_names([*labels, "mixture"]).values()]
+    for _, channels in signals:
+        encoding.require(sample_rate, channels, str(out))
+    files = [out / f"{name}.{format}" for name in file_names(label for label, _ in signals).values()]
     require_writable(*files)
     for file in files:
         if file.exists() and any(file.samefile(source.name) for source in given):
             raise UserError(f"{file}: a given stem, which would be overwritten; choose another folder with --out")
+    whole = sum(encoding.size(frames, sample_rate, channels) for _, channels in signals)
+    require_space(out.absolute(), whole, f"writing {len(files)} files", advice="or choose another folder with --out")
 
 
 def pairs_of(items: Sequence[str], option: str) -> dict[str, str]:

@@ -40,7 +40,9 @@ def is_id(where: str | Path) -> bool:
     return isinstance(where, str) and _ID.fullmatch(where) is not None and not os.path.exists(where)
 
 
-def download(where: str, files: Sequence[str] = FILES, unwanted: Sequence[str] = ()) -> Path:
+def download(
+    where: str, files: Sequence[str] = FILES, unwanted: Sequence[str] = (), *, token: str | bool | None = None
+) -> Path:
     """The local folder of a repository on the hub; downloaded into the Hugging Face cache if it is not there yet.
 
     With HF_HUB_OFFLINE=1 only the cache is used; HF_ENDPOINT names another hub.
@@ -49,6 +51,7 @@ def download(where: str, files: Sequence[str] = FILES, unwanted: Sequence[str] =
         where: `owner/name`, or `owner/name@revision` with a branch, tag or commit.
         files: patterns of the files to download.
         unwanted: patterns of files to leave out.
+        token: a token of the hub; None or True is that of `hf auth login` or of HF_TOKEN, False sends none.
 
     Raises:
         UserError: if the repository or revision does not exist or may not be read, or there is no connection.
@@ -60,29 +63,35 @@ def download(where: str, files: Sequence[str] = FILES, unwanted: Sequence[str] =
         raise UserError(f"{where}: not a name on the Hugging Face Hub; write owner/name, or owner/name@revision")
     with _explained(where):
         folder = snapshot_download(
-            found["name"], revision=found["revision"], allow_patterns=list(files), ignore_patterns=list(unwanted)
+            found["name"],
+            revision=found["revision"],
+            token=token,
+            allow_patterns=list(files),
+            ignore_patterns=list(unwanted),
         )
     return Path(folder)
 
 
 def push(
     folder: str | Path,
-    repository: str,
+    repo_id: str,
     *,
     licence: str,
     results: str | Path | None = None,
     private: bool = False,
-    message: str = "Upload a gmsdi model",
+    token: str | bool | None = None,
+    commit_message: str = "Upload a gmsdi model",
 ) -> str:
     """Upload a model folder with a model card; the repository is created if it does not exist.
 
     Args:
         folder: the model folder, see `gmsdi.models.checkpoint`.
-        repository: `owner/name`. The token is that of `hf auth login`, or of HF_TOKEN.
+        repo_id: `owner/name`.
         licence: licence of the weights, by its name on the hub, such as "mit" or "cc-by-nc-4.0".
         results: see `card`.
         private: make the repository private, if it is created now.
-        message: commit message.
+        token: see `download`.
+        commit_message: of the commit.
 
     Returns:
         The address of the repository.
@@ -92,22 +101,22 @@ def push(
     """
     from huggingface_hub import HfApi
 
-    if not is_id(repository) or "@" in repository:
-        raise UserError(f"{repository}: not a name on the Hugging Face Hub; write owner/name")
-    text = card(folder, repository, licence=licence, results=results)
-    api = HfApi(library_name="gmsdi", library_version=__version__)
-    with _explained(repository), tempfile.TemporaryDirectory() as temporary:
+    if not is_id(repo_id) or "@" in repo_id:
+        raise UserError(f"{repo_id}: not a name on the Hugging Face Hub; write owner/name")
+    text = card(folder, repo_id, licence=licence, results=results)
+    api = HfApi(token=token, library_name="gmsdi", library_version=__version__)
+    with _explained(repo_id), tempfile.TemporaryDirectory() as temporary:
         (Path(temporary) / CARD).write_text(text, encoding="utf-8")
         for name in FILES:
             if (Path(folder) / name).is_file():
                 (Path(temporary) / name).symlink_to((Path(folder) / name).resolve())
-        address = api.create_repo(repository, private=private, exist_ok=True)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
         try:
-            api.upload_folder(repo_id=repository, folder_path=temporary, commit_message=message)
+            api.upload_folder(repo_id=repo_id, folder_path=temporary, commit_message=commit_message)
         except ValueError as error:
             if isinstance(error, OSError):  # a response of the hub, which `_explained` handles
                 raise
-            raise UserError(f"{repository}: the hub refused the model card ({' '.join(str(error).split())})") from error
+            raise UserError(f"{repo_id}: the hub refused the model card ({' '.join(str(error).split())})") from error
     return str(address)
 
 

@@ -80,6 +80,11 @@ class Solver:
         """Evaluations of the derivative in one run."""
         return len(self.evaluated_at())
 
+    @property
+    def estimated_at(self) -> float | None:
+        """The noise level of the estimates that a run ends at; None if its last step is like the others."""
+        return None
+
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x`, the state at `sigma_max`, to 0.
 
@@ -131,6 +136,11 @@ class Euler(Scheduled):
     def evaluated_at(self) -> list[float]:
         """See `Solver.evaluated_at`; each step is taken as often as it is resampled."""
         return [churned(sigma, self.s_churn, self.steps) for sigma in self.sigmas()[:-1] for _ in range(self.resamples)]
+
+    @property
+    def estimated_at(self) -> float | None:
+        """See `Solver.estimated_at`."""
+        return self.evaluated_at()[-1] if self.last == "estimate" else None
 
     def sample(self, derivative: Derivative, x: Tensor, *, noise: Noise, callback: Callback | None = None) -> Tensor:
         """Integrate `derivative` from `x` to 0, see `Solver.sample`."""

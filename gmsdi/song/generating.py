@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -13,6 +14,7 @@ from gmsdi import level, tasks
 from gmsdi.errors import UserError
 from gmsdi.inference import Gamma, natural_gamma, require_share
 from gmsdi.io.audio import Audio, Source, as_source, rounded
+from gmsdi.models.protocol import Traits
 from gmsdi.presets import Preset, preset_of
 from gmsdi.sampling.noise import require_seed
 from gmsdi.sampling.session import Batch, require_range
@@ -33,7 +35,7 @@ from gmsdi.song.signals import (
     require_seconds,
     session_of,
 )
-from gmsdi.stability import check_steps, coupling_of, positive
+from gmsdi.stability import check_noise, check_steps, coupling_of, noise_warning, positive
 from gmsdi.tasks import Average, GivenNoise, TotalNoise
 from gmsdi.types import Labels, Negatives, Progress, Stems, total_of
 
@@ -92,7 +94,8 @@ def generate(
         The stems and their sum.
 
     Raises:
-        UserError: for unusable stems, or if the steps are unstable with these γ or the sampling diverged.
+        UserError: for unusable stems, or if the steps are unstable with these γ, leave noise in extracted stems, or the
+            sampling diverged.
     """
     if seconds is not None:
         require_seconds(seconds, "seconds")
@@ -128,6 +131,7 @@ def generate(
             _check_gammas(len(joint or labels), gamma_x, gamma_y, solver)
         if how == "extracted":
             require_range(best.solver, known.sigma_range)
+            check_noise(best.solver, 2, Traits.of(known).sigma_data)
             if negatives is None:
                 told = {label: text for label, text in best.negatives.items() if label in labels}
         samples = known.window if seconds is None else max(1, round(seconds * rate))
@@ -146,6 +150,8 @@ def generate(
     if how == "sequential":
         generated, _ = tasks.generate_sequential(session, labels, **common)
     elif how == "extracted":
+        if noisy := noise_warning(best.solver, 2, Traits.of(session.model).sigma_data):
+            warnings.warn(noisy, stacklevel=2)
         generated, _ = tasks.generate_extracted(
             session,
             labels,

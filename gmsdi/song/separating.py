@@ -26,7 +26,7 @@ from gmsdi.song.signals import (
     require_seconds,
     session_of,
 )
-from gmsdi.stability import check_separator, noise_warning
+from gmsdi.stability import check_noise, check_separator, noise_warning
 from gmsdi.tasks import Average
 from gmsdi.types import Labels, Negatives, Progress, Stems
 
@@ -173,6 +173,8 @@ def _decided(
         if constrained not in prompts:
             raise UserError(f"constrained stem {constrained!r} is not among the stems {', '.join(prompts)}")
         check_separator(preset.solver, len(prompts))
+    else:
+        check_noise(preset.solver, 2, Traits.of(known).sigma_data)
     require_range(preset.solver, known.sigma_range)
     if negatives is None:
         told = {label: text for label, text in preset.negatives.items() if label in prompts}

@@ -17,6 +17,8 @@ class Repository:
     files: dict[str, bytes] = field(default_factory=dict)
     large: set[str] = field(default_factory=set)
     gated: bool = False
+    private: bool = False
+    messages: list[str] = field(default_factory=list)
 
     @property
     def commit(self) -> str:
@@ -55,6 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
+    def _may_write(self) -> bool:
+        return self.headers["Authorization"] == f"Bearer {self.hub.token}"
+
     def _refuse(self, status: int, code: str) -> None:
         self._answer(status, {"error": code}, X_Error_Code=code, X_Error_Message=code)
 
@@ -65,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         name, what, revision, file = found.groups()
         repository = self.hub.repositories.get(name)
-        if repository is None:
+        if repository is None or (repository.private and not self._may_write()):
             return self._refuse(401, "RepoNotFound")
         if revision not in (None, "main", repository.commit):
             return self._refuse(404, "RevisionNotFound")
@@ -92,12 +97,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.hub.requests.append(f"{self.command} {self.path}")
         body = self._body()
-        if self.headers["Authorization"] != f"Bearer {self.hub.token}":
+        if not self._may_write():
             return self._refuse(403, "no right to write")
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-            self.hub.repositories.setdefault(name, Repository())
+            self.hub.repositories.setdefault(name, Repository(private=asked.get("visibility") == "private"))
             return self._answer(200, {"url": f"{self.hub.url}/{name}", "name": name})
         if "/preupload/" in self.path:
             files = [
@@ -124,6 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.repositories[name]
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
+            if line["key"] == "header":
+                repository.messages.append(value["summary"])
             if line["key"] == "file":
                 repository.files[value["path"]] = base64.b64decode(value["content"])
             if line["key"] == "lfsFile":

@@ -89,9 +89,10 @@ def test_versions_agree():
 def test_a_song_is_separated_by_the_installed_command(installed, tmp_path):
     song = 0.1 * np.random.default_rng(0).standard_normal(8000).cumsum().clip(-5, 5) / 5
     soundfile.write(tmp_path / "song.wav", song, 8000, subtype="FLOAT")
-    where = installed(tmp_path, "-c", "import gmsdi, sys; print(gmsdi.__file__, 'torch' in sys.modules)")
-    assert where.split() == [str(installed.target / "gmsdi" / "__init__.py"), "False"]
-    installed(tmp_path, installed.gmsdi, "separate", "song.wav", "--format", "wav", "--projected")
+    code = "import gmsdi, sys; print(gmsdi.__file__, 'torch' in sys.modules, *gmsdi.load('mini', device='cpu').labels)"
+    where = [str(installed.target / "gmsdi" / "__init__.py"), "False", "Bass", "Drums", "Guitar", "Piano"]
+    assert installed(tmp_path, "-c", code).split() == where
+    installed(tmp_path, installed.gmsdi, "separate", "song.wav", "--format", "wav", "--preset", "fast")
     stems = [soundfile.read(file)[0] for file in sorted((tmp_path / "song").glob("*.wav"))]
     assert len(stems) == 4
     np.testing.assert_allclose(sum(stems), song, atol=1e-4)

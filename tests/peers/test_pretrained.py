@@ -319,7 +319,7 @@ def test_command_line(opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     song(tmp_path)
     folder = str(opened("stable_audio").folder)
-    options = ["--model", folder, "--device", "cpu", "--steps", "2", "--w", "0", "--format", "wav"]
+    options = ["--model", folder, "--device", "cpu", "--steps", "6", "--w", "0", "--format", "wav"]
     assert cli.main(["separate", "clip.wav", "--projected", "--stems", "electric bass", "drums", *options]) == 0
     for name in ("electric_bass", "drums"):
         info = soundfile.info(tmp_path / "clip" / f"{name}.wav")

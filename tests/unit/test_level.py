@@ -219,6 +219,19 @@ def test_given_stems_are_brought_to_their_share_of_the_mixture():
         level.accompanied(sample, given[:2], levels=[-20.0], **options)
 
 
+@pytest.mark.parametrize("stems", [None, ["Bass"]])
+def test_what_is_generated_has_the_level_of_the_training_mixtures(stems):
+    """Of a model in closed form, whose every prompt is white music of that level."""
+
+    class White(GaussianDenoiser):
+        def covariance(self, text):
+            return np.full((1, 1), 10 ** (KNOWN / 10))
+
+    pipe = pipe_of(White(), {"sample_rate": RATE, "window": WINDOW, "labels": LABELS, "level": KNOWN})
+    made = pipe.generate(stems, seconds=0.5)
+    assert levels_of(torch.from_numpy(made.mixture)[None], RATE)[0] == pytest.approx(KNOWN, abs=0.2)
+
+
 @pytest.mark.parametrize("bad", [True, "-20", math.nan, math.inf, 30, -100])
 def test_unusable_levels_of_models_are_refused(bad):
     with pytest.raises(UserError, match="model level is"):

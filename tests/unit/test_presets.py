@@ -9,20 +9,24 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import gmsdi
-from gmsdi import song, tasks
+from gmsdi import inference, song, tasks
 from gmsdi.data.mini import MiniConfig, compose_track, master, render
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
 from gmsdi.io.audio import as_source
 from gmsdi.metrics.si_sdr import si_sdr
+from gmsdi.models import registry
+from gmsdi.models.checkpoint import build_model
 from gmsdi.models.protocol import Traits
 from gmsdi.models.registry import BUNDLED
 from gmsdi.presets import Preset, preset_of, presets_by, presets_of
+from gmsdi.sampling import samplers
 from gmsdi.sampling.session import Session
 from gmsdi.sampling.solver import Guidance, Solver
-from gmsdi.stability import check_separator
+from gmsdi.stability import check_separator, noise_left
 from gmsdi.study import cost
 from gmsdi.study.study import Study
 from tests import REPO
@@ -38,6 +42,10 @@ ROWS = {
 }
 """The rows of docs/mini_full that separate as the bundled model's presets do."""
 FAST = presets_by(Traits())["fast"]
+
+
+def tiny_model():
+    return build_model({**tiny.CONFIG, "labels": ["Bass", "Drums", "Guitar", "Piano"]}).eval()
 
 
 def published_rows():
@@ -129,9 +137,9 @@ def test_a_model_changes_the_defaults_and_adds_its_own():
 
 def test_what_is_told_overrides_a_preset(tmp_path):
     model = gmsdi.load(tiny.write(tmp_path / "tiny"), device="cpu")
-    made = song.separation(model, "bass, Drums", rest="piano", preset="fast", steps=4, w=1.0, runs=3)
+    made = song.separation(model, "bass, Drums", rest="piano", preset="fast", steps=5, w=1.0, runs=3)
     assert (made.prompts, made.labels) == (["Bass", "Drums", "Piano"], ["Bass", "Drums"])
-    assert (made.preset.solver.steps, made.preset.solver.sigma_min) == (4, FAST.solver.sigma_min)
+    assert (made.preset.solver.steps, made.preset.solver.sigma_min) == (5, FAST.solver.sigma_min)
     assert (made.session.guidance.w, made.average.runs) == (1.0, 3)
     assert isinstance(made.consistent, ShareOut)
     assert made.consistent.seconds == made.wiener.seconds == 0.016  # half of this model's window
@@ -154,7 +162,7 @@ def test_a_generated_mixture_is_taken_apart_as_the_models_best_preset_says_with_
         stems, _ = tasks.generate_extracted(session, model.labels, separation=separation, seeds=[0], **settings)
         return stems[0].numpy()
 
-    plain = {"by_power": 0, "filtered": 0, "solver": {"steps": 2}}
+    plain = {"by_power": 0, "filtered": 0, "solver": {"steps": 5}}
     found = []
     for own, told in (
         ({}, {}),
@@ -189,18 +197,57 @@ def test_schedules_that_blow_up_the_separator_are_told_from_those_that_do_not():
 
 
 @pytest.mark.parametrize(
-    ("preset", "few", "enough"),
-    [("best", 4, 5), ("projected", 6, 7), ("paper-extractor", 6, 8), ("paper-separator", 20, 25)],
+    ("preset", "noise", "some", "enough"),
+    [("best", 4, None, 5), ("fast", 3, 4, 5), ("projected", 5, 6, 7), ("paper-extractor", 6, None, 8)],
 )
-def test_steps_that_leave_noise_are_warned_of(preset, few, enough):
-    """Three steps of "best" left stems of noise that cancelled in their sum, with twice the song's power."""
-    model = gmsdi.load("mini", device="cpu")
-    with pytest.warns(UserWarning, match=rf"{few} steps leave noise in the stems, .*; take \d+ steps or more"):
-        song.separation(model, preset=preset, steps=few)
+def test_steps_that_leave_noise_are_refused_or_warned_of(preset, noise, some, enough, monkeypatch):
+    """Four steps of "best" left stems of noise that cancelled in their sum, at an SI-SDR of -13 dB; six, 2.5 dB."""
+    says = r"steps leave noise in the stems, up to (\d+)% of the music's level; take \d+ steps or more"
+    with monkeypatch.context() as unopened:
+        unopened.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+        with pytest.raises(UserError, match=says):
+            song.separation("mini", preset=preset, steps=noise)
+    model = tiny_model()
+    if some is not None:
+        with pytest.warns(UserWarning, match=rf"{some} {says}"):
+            song.separation(model, preset=preset, steps=some)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         song.separation(model, preset=preset, steps=enough)
         song.separation(model, preset=preset)
+
+
+def test_noise_of_the_other_doors():
+    """Of the mixture that is taken apart after its generation; of Eq. 13, whose estimate is the least exact."""
+    model = tiny_model()
+    with pytest.raises(UserError, match="3 steps leave noise"):
+        gmsdi.generate(model, separation_solver=replace(preset_of(model, "best").solver, steps=3))
+    with pytest.warns(UserWarning, match="20 steps leave noise"):
+        song.separation(model, preset="paper-separator", steps=20)
+
+
+@pytest.mark.parametrize("last", ["step", "estimate"])
+@pytest.mark.parametrize("steps", [3, 4, 5, 6, 12])
+def test_noise_left_is_that_of_a_linear_denoiser(last, steps):
+    """The Extractor itself with pure noise in its state, of a network that answers 0 until the last step.
+
+    At the last one it is the linear estimate of white music by the power that it hears, less that of the noise.
+    """
+    solver = replace(preset_of(tiny_model(), "best").solver, steps=steps, last=last, s_churn=0.0)
+    sigmas = solver.sigmas()
+
+    def estimate(x, sigma, prompts):
+        expected = (1 - sigma**2 / x.square().mean()).clamp_min(0) if last == "estimate" else 0.0
+        return x * expected if sigma <= sigmas[-2] else 0 * x
+
+    derivative = inference.extractor(estimate, torch.zeros(1, 1, 4096), ["Bass", "Drums"])
+    unit, found = torch.randn(1, 2, 1, 4096, generator=torch.Generator().manual_seed(0)), []
+    unit /= unit.square().mean().sqrt()
+    for place in range(steps):
+        gain = {"last_gain": derivative.gain} if last == "estimate" else {}
+        left = samplers.euler(derivative, sigmas[place] * unit, sigmas[place:], **gain)
+        found.append(left.square().mean().sqrt().item())
+    assert noise_left(solver, 2) == pytest.approx(max(found), rel=1e-3, abs=1e-4)
 
 
 def test_the_default_has_the_best_published_scores_for_its_cost():

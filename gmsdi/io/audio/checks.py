@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,27 @@ MAX_CHANNELS = 32
 _LOUDEST = 1e6  # a sample beyond it is no audio: floats of 16-bit integers are within 2¹⁵
 
 
-def checked(samples: NDArray[np.floating], name: str) -> Samples:
+def checked(samples: NDArray[np.floating], name: str, rate: int, begin: int = 0) -> Samples:
     """`samples` as float32 `[C, T]`.
 
+    Args:
+        samples: `[C, T]`, of any floating type.
+        name: of what holds them, for messages.
+        rate: their sample rate, in Hz.
+        begin: how many samples of a channel came before.
+
     Raises:
-        UserError: if there are none, or they are not all finite, or no audio by their size.
+        UserError: if there are none, or they are not all finite, or no audio by their size; it names the first second
+            at which they are not.
     """
     if samples.ndim != 2 or samples.size == 0:
         raise UserError(f"{name}: holds no audio (shape {samples.shape}; channels x samples are expected)")
-    if not np.isfinite(samples).all():
-        raise UserError(f"{name}: holds NaN or infinite samples; repair or exclude it")
-    if (peak := float(np.abs(samples).max())) > _LOUDEST:
-        raise UserError(f"{name}: holds a sample of {peak:.3g}, and full scale is 1; repair or exclude it")
+    peaks = np.abs(samples).max(axis=0)  # NaN where a sample is
+    if not (fine := peaks <= _LOUDEST).all():
+        place = int(np.argmin(fine))
+        peak, second = float(peaks[place]), f"{(begin + place) / rate:.3f} s"
+        what = f"a sample of {peak:.3g} (full scale is 1)" if math.isfinite(peak) else "NaN or infinite samples, first"
+        raise UserError(f"{name}: holds {what} at {second}; repair or exclude it")
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
@@ -47,7 +57,7 @@ def require_rate(rate: Any, name: str) -> int:
     return int(rate)
 
 
-def amplitudes(source: Any, name: str) -> Samples:
+def amplitudes(source: Any, name: str, rate: int) -> Samples:
     """An array as float32 `[C, T]`, full scale ±1.
 
     Raises:
@@ -65,4 +75,4 @@ def amplitudes(source: Any, name: str) -> Samples:
     if array.ndim == 2 and array.shape[0] > MAX_CHANNELS and array.shape[0] > array.shape[1]:
         raise UserError(f"{name}: an array of shape {array.shape}, but channels come first; give its transpose")
     with np.errstate(over="ignore"):
-        return checked(array.astype(np.float32), name)
+        return checked(array.astype(np.float32), name, rate)

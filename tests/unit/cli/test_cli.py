@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,8 @@ import soundfile
 import gmsdi
 from gmsdi.cli import main, spread
 from gmsdi.errors import UserError
-from gmsdi.io.audio import Audio, read, write
+from gmsdi.io.audio import Audio, read, reading, write
+from gmsdi.io.files import sized
 from gmsdi.models import registry
 from gmsdi.models.adapters import pipelines
 from tests import REPO
@@ -37,17 +39,17 @@ def song(tmp_path):
 
 def test_the_parts_of_a_song_sum_to_it(model, song, tmp_path, capsys):
     """By default, with a residual, and as two stems; the report says what was done."""
-    common = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    common = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path)]
     assert main(["separate", song, "--stems", "bass", "drums", "Piano", *common]) == 0
     files = sorted((tmp_path / "song").iterdir())
     assert [file.name for file in files] == ["bass.wav", "drums.wav", "piano.wav"]
     np.testing.assert_allclose(sum(read(file).samples for file in files), read(song).samples, atol=1e-5)
-    assert "3/3" in capsys.readouterr().err  # the progress bar
+    assert "6/6" in capsys.readouterr().err  # the progress bar
 
     named = ["--name", "{stem}-{model}.{ext}", "--bits", "24", "--samples", "2", "--preset", "projected"]
     assert main(["separate", song, "--two-stems", "bass", *named, *common, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["preset"], report["settings"]["runs"], report["settings"]["solver"]["steps"]) == ("projected", 2, 3)
+    assert (report["preset"], report["settings"]["runs"], report["settings"]["solver"]["steps"]) == ("projected", 2, 6)
     (done,) = report["songs"]
     assert (done["status"], done["seconds"]) == ("done", 0.087)
     assert [Path(file).name for file in done["files"].values()] == ["bass-tiny.wav", "no_bass-tiny.wav"]
@@ -55,10 +57,18 @@ def test_the_parts_of_a_song_sum_to_it(model, song, tmp_path, capsys):
     parts = [read(file).samples for file in done["files"].values()]
     np.testing.assert_allclose(sum(parts), read(song).samples, atol=2**-22)
 
+    common[3], common[-1] = "5", str(tmp_path / "lossy")
+    assert main(["separate", song, "--format", "mp3", *common]) == 0
+    files = sorted((tmp_path / "lossy" / "song").iterdir())
+    assert [file.name for file in files] == ["bass.mp3", "drums.mp3", "piano.mp3"]
+    assert {soundfile.info(file).format for file in files} == {"MP3"}
+    found, heard = sum(read(file).samples for file in files), read(song).samples
+    assert np.square(found - heard).mean() < 0.3 * np.square(heard).mean()  # white noise suffers the most
+
 
 def test_extract_generate_and_accompany(model, song, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    common = ["--model", model, "--steps", "3", "--w", "0.5"]
+    common = ["--model", model, "--steps", "5", "--w", "0.5"]
     words = ["--rest", "drums", "--residual", "--format", "flac", "--negative", "bass=Drums"]
     assert main(["extract", song, "--stems", "Bass", *words, *common]) == 0
     bass, residual = (read(f"song/{name}.flac").samples for name in ("bass", "residual"))
@@ -141,12 +151,16 @@ def test_a_folder_song_by_song_once(model, song, tmp_path, capsys):
         "--model",
         model,
         "--steps",
-        "2",
+        "5",
         "-j",
         "2",
     ]
     assert main([*words, "--json"]) == 0
-    first = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    first = json.loads(told.out)
+    bars = re.findall(r"songs: +\d+%\|.*?\| (\d/\d)", told.err)
+    assert bars[-1] == "2/2"
+    assert {"0/2", "1/2"} & set(bars)
     assert [outcome["status"] for outcome in first["songs"]] == ["done", "done"]
     assert {str(file.relative_to(folder)) for file in folder.rglob("*.wav")} == {"a.wav", "a/bass.wav", "b/c/bass.wav"}
     before = (folder / "a" / "bass.wav").stat().st_mtime_ns
@@ -213,6 +227,7 @@ TONE = np.sin(np.arange(800)) / 4
         (["extract", "SONG", "--stems", "bass", "--rest", "drums", "--negative", "piano=Bass"], "'Piano'"),
         (["extract", "SONG", "--negative", "bass=Drums", "--negative", "bass=Piano"], "twice"),
         (["extract", "SONG", "--stems", "Kazoo " * 8], "longer than 32 tokens"),
+        (["extract", "SONG", "--stems", "Kazoo " * 8, "--model", "mini"], "longer than 28 tokens"),
         (["extract", "SONG", "--w", "1e30"], "diverged"),
         (["generate", "--gamma-x", "many"], "--gamma-x"),
         (["generate", "--gamma-x", "2*sigma above"], "--gamma-x"),
@@ -222,7 +237,7 @@ TONE = np.sin(np.arange(800)) / 4
         (["generate", "--groups", "bass, drums", "drums, piano"], "once"),
         (["generate", "--seconds", "nan"], "seconds is nan"),
         (["generate", "--seconds", "inf"], "seconds is inf"),
-        (["generate", "--seconds", "80000"], "GB of memory"),
+        (["generate", "--seconds", "80000", "--format", "flac"], "GB of memory"),
         (["generate", "--seconds", "1e308"], "at most 86400"),
         (["separate", "SONG", "--block", "1e308"], "at most 86400"),
         (["separate", "SONG", "--steps", "1000000000"], "at most 10000"),
@@ -248,6 +263,7 @@ TONE = np.sin(np.arange(800)) / 4
         (["generate", "--stems", "bass", "mixture"], "mixture"),
         (["generate", "--negative", "kazoo=Bass"], "'kazoo'"),
         (["accompany", "--given", "SONG"], "LABEL=VALUE"),
+        (["accompany", "--given", "bass=.", "drums=SONG"], ".: a folder, where an audio file is expected"),
         (["accompany", "--given", "bass=SONG", "bass=SONG"], "twice"),
         (["accompany", "--given", "bass=SONG", "Bass=SONG"], "twice"),
         (["accompany", "--given", "bass=SONG", "--alpha", "nan"], "alpha is nan"),
@@ -315,6 +331,36 @@ def test_a_model_that_is_named_is_not_loaded_for_what_cannot_be(model, call, say
     monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     with pytest.raises(UserError, match=says):
         call(model)
+
+
+def test_nan_is_told_with_its_second_before_a_model_is_loaded(song, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    samples = np.full((280_000, 2), 0.1)  # of more than one block
+    what = "NaN or infinite samples, first"
+    paths = {name: str(tmp_path / name) for name in ("nan.wav", "inf.wav", "loud.wav")}
+    says = {
+        "nan.wav": (270_000, np.nan, f"{what} at 33.750 s"),
+        "inf.wav": (0, -np.inf, f"{what} at 0.000 s"),
+        "loud.wav": (1, 3e30, "a sample of 3e+30 (full scale is 1) at 0.000 s"),
+    }
+    for name, (place, value, _) in says.items():
+        bad = samples[: place + 100].copy()
+        bad[place, 1] = value
+        soundfile.write(paths[name], bad, 8000, subtype="DOUBLE" if name == "nan.wav" else "FLOAT")
+    for words in (
+        *(["separate", path] for path in paths.values()),
+        ["extract", paths["nan.wav"], "--stems", "bass"],
+        ["accompany", "--given", f"bass={song}", f"drums={paths['nan.wav']}"],
+    ):
+        (name,) = [name for name in paths if any(paths[name] in word for word in words)]
+        assert main(words) == 1
+        line = f"{paths[name]}: holds {says[name][2]}; repair or exclude it"
+        assert capsys.readouterr().err == f"gmsdi: {line}\n"
+    with pytest.raises(UserError, match=r"nan\.wav: holds NaN"):
+        gmsdi.separate("mini", paths["nan.wav"])
+    monkeypatch.setattr(reading, "checked", lambda *_: pytest.fail("what can hold no such sample is decoded, too"))
+    soundfile.write(tmp_path / "song.flac", samples[:700], 8000)
+    assert reading.opened(tmp_path / "song.flac").frames == 700
 
 
 def test_names_that_are_no_text_or_begin_like_an_option(model, song, tmp_path, capfdbinary, monkeypatch):
@@ -431,7 +477,8 @@ def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatc
         long = tmp_path / "long.wav"
         samples = np.random.default_rng(0).normal(scale=0.05, size=(1, 2000)).astype(np.float32)
         write(long, Audio(samples, 8000))
-        monkeypatch.setattr("gmsdi.batch.require_space", lambda *_, **__: None)
+        for module in ("gmsdi.batch", "gmsdi.io.files"):
+            monkeypatch.setattr(f"{module}.require_space", lambda *_, **__: None)
         words = ["--model", model, "--steps", "8", "--precision", "float32", "--out", str(disk)]
         assert main(["separate", str(long), *words]) == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")]
@@ -445,8 +492,32 @@ def test_a_disk_that_fills_is_told_in_one_line(model, song, tmp_path, monkeypatc
         subprocess.run(["umount", disk], check=True)
 
 
+def test_a_disk_that_is_too_small_is_told_before_a_model_is_loaded(model, tmp_path, monkeypatch, capsys):
+    """Three floating-point files of a tenth of a second, or of a stereo song's length; its stem has one channel."""
+    monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "song.wav", Audio(np.full((2, 44100), 0.1, np.float32), 44100))
+    usage = shutil.disk_usage(".")
+    for words, needed in (
+        (["generate", "--stems", "bass", "piano", "--seconds", "0.1"], 3 * (4 * 800 + 4096)),
+        (["accompany", "--given", "bass=song.wav", "--stems", "piano"], (1 + 2) * 4 * 44100 + 2 * 4096),
+    ):
+        files = 3 if words[0] == "generate" else 2
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda _, free=needed - 1: usage._replace(free=free))
+            assert main([*words, "--model", model, "--out", "new/deep"]) == 1
+        said = f"{sized(needed - 1)} are free, and writing {files} files needs {sized(needed)} here; free space, or"
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line == f"gmsdi: {tmp_path}: {said} choose another folder with --out"
+        assert not (tmp_path / "new").exists()
+        with monkeypatch.context() as fits:
+            fits.setattr(shutil, "disk_usage", lambda _, free=needed + needed // 10: usage._replace(free=free))
+            with pytest.raises(pytest.fail.Exception, match="the model is loaded"):
+                main([*words, "--model", model])
+
+
 def test_an_unknown_label_is_warned_of_on_a_line_of_its_own(model, song, tmp_path, capsys):
-    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path)]
+    words = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path)]
     assert main(["separate", song, "--stems", "Bass", "Flute", *words]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("gmsdi: warning: the model was not trained with 'Flute'") for line in lines)
@@ -457,7 +528,7 @@ def test_a_bad_song_of_a_folder_does_not_hold_up_the_others(model, song, tmp_pat
     folder.mkdir()
     shutil.copy(song, folder / "good.wav")
     (folder / "cut.wav").write_bytes(Path(song).read_bytes()[:40])
-    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path / "out")]
+    words = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path / "out")]
     assert main(["separate", str(folder), *words]) == 1
     assert "cut.wav" in [line for line in capsys.readouterr().err.splitlines() if line.startswith("gmsdi: ")][-1]
     assert sorted(os.listdir(tmp_path / "out")) == ["good"]
@@ -472,7 +543,7 @@ def test_a_song_of_less_than_a_sample_at_the_models_rate_is_silent(model, song, 
     folder.mkdir()
     shutil.copy(song, folder / "good.wav")
     soundfile.write(folder / "click.wav", np.full(2, 0.1), 44100)
-    words = ["--model", model, "--steps", "3", "--precision", "float32", "--out", str(tmp_path / "out")]
+    words = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path / "out")]
     assert main(["separate", str(folder), *words]) == 0
     assert sorted(os.listdir(tmp_path / "out")) == ["click", "good"]
     clicks = [soundfile.read(file)[0] for file in sorted((tmp_path / "out" / "click").iterdir())]

@@ -57,7 +57,28 @@ PUSH = """
 import sys
 import gmsdi
 model = gmsdi.GMSDI.from_pretrained(sys.argv[1], device="cpu")
-print(model.push_to_hub("me/mine", licence="cc-by-4.0", results=sys.argv[2]))
+settings = {"private": True, "token": sys.argv[3], "commit_message": "My model"}
+print(model.push_to_hub("me/mine", licence="cc-by-4.0", results=sys.argv[2], **settings))
+"""
+
+REVISIONS = """
+import sys
+import gmsdi
+from gmsdi.errors import UserError
+folder, commit, token = sys.argv[1:]
+for where, settings in [
+    ("me/mine", {}),
+    ("me/mine", {"token": token, "revision": "v7"}),
+    ("me/mine@main", {"token": token, "revision": commit}),
+    (folder, {"revision": commit}),
+    ("me/empty", {}),
+]:
+    try:
+        gmsdi.GMSDI.from_pretrained(where, device="cpu", **settings)
+    except UserError as error:
+        print(error)
+model = gmsdi.GMSDI.from_pretrained("me/mine", revision=commit, token=token, device="cpu")
+print(model.provenance)
 """
 
 DENOISE = """
@@ -72,13 +93,28 @@ print(model.denoise(x, torch.tensor([0.1, 1.0]), prompts).tolist())
 
 
 def test_a_model_that_is_pushed_is_read_by_its_name_elsewhere_and_again_without_a_connection(hub, model, run, tmp_path):
-    pushed = python(PUSH, model, run, hub=hub, home=tmp_path, HF_TOKEN=hub.token)
+    pushed = python(PUSH, model, run, hub.token, hub=hub, home=tmp_path)
     assert pushed.returncode == 0, pushed.stderr[-3000:]
     assert pushed.stdout.strip() == f"{hub.url}/me/mine"
     files = hub.repositories["me/mine"].files
     assert set(files) == {"README.md", "config.json", "model.safetensors", "provenance.json"}
     assert files["model.safetensors"] == (model / "model.safetensors").read_bytes()
     assert hub.repositories["me/mine"].large == {"model.safetensors"}
+
+    assert hub.repositories["me/mine"].messages == ["My model"]
+    assert hub.repositories["me/mine"].private
+    hub.repositories["me/empty"] = Repository({"config.json": b"{}"})
+    commit = hub.repositories["me/mine"].commit
+    said = python(REVISIONS, model, commit, hub.token, hub=hub, home=tmp_path)
+    assert [line.partition(";")[0] for line in said.stdout.splitlines()] == [
+        "me/mine: no such folder, and no such repository on the Hugging Face Hub, or a private one",
+        "me/mine@v7: no such revision on the Hugging Face Hub",
+        f"me/mine@main: names its revision, and {commit!r} is given, too",
+        f"{model}: not on the Hugging Face Hub, so that it has no revision",
+        "me/empty: holds no model of gmsdi (config.json and model.safetensors)",
+        (model / "provenance.json").read_text(),
+    ], said.stderr[-3000:]
+    hub.repositories["me/mine"].private = False
 
     files["pytorch_model.bin"] = b"a pickle, which is never fetched"
     here = python(DENOISE, "me/mine", hub=hub, home=tmp_path)
