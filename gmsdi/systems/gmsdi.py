@@ -65,7 +65,6 @@ class Gmsdi:
         guidance: Guidance,
         seeds: Sequence[int],
         average: Average | None = None,
-        wiener: Wiener | None = None,
         negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
@@ -80,7 +79,6 @@ class Gmsdi:
             seeds=seeds,
             constrained=constrained,
             average=average,
-            wiener=wiener,
             levels=levels,
             progress=callback,
         )
@@ -94,7 +92,6 @@ class Gmsdi:
         seeds: Sequence[int],
         consistent: bool | Consistency = False,
         average: Average | None = None,
-        wiener: Wiener | None = None,
         negatives: Negatives = None,
         levels: Sequence[float] | None = None,
         callback: Callback | None = None,
@@ -107,7 +104,6 @@ class Gmsdi:
             seeds=seeds,
             consistent=consistent,
             average=average,
-            wiener=wiener,
             levels=levels,
             progress=callback,
         )

@@ -125,18 +125,21 @@ class Guided(Solved):
         callback: Callback | None = None,
     ) -> Tensor:
         """See `Row.separate`."""
-        common = {"seeds": seeds, "levels": levels, "callback": callback, "wiener": self.filter(system.sample_rate)}
-        return self._stems(system, mixture, **common, **self.options())
+        from gmsdi.tasks import filtered
+
+        stems = self._stems(system, mixture, seeds=seeds, levels=levels, callback=callback, **self.options())
+        wiener = self.filter(system.sample_rate)
+        return stems if wiener is None else filtered(stems, mixture, wiener, levels)
 
     @abstractmethod
     def _stems(self, system: Gmsdi, mixture: Tensor, **options: Any) -> Tensor:
-        """Separate mixtures.
+        """Separate mixtures, without the filter that may follow.
 
         Args:
             system: the opened system.
             mixture: `[B, C, T]`.
             options: arguments of every separating method of `gmsdi.systems.gmsdi.Gmsdi`: seeds, levels, callback,
-                wiener, solver, guidance, negatives and average.
+                solver, guidance, negatives and average.
 
         Returns:
             `[B, K, C, T]`, see `Row.separate`.
