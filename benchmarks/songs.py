@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,18 @@ def measured(file: Path, minutes: float, preset: str, words: list[str]) -> dict[
     }
 
 
+def growths(rows: Sequence[Mapping[str, float | str]]) -> str:
+    """How much more memory a minute of audio takes, from the two longest songs of each preset that has three."""
+    told = []
+    for preset in dict.fromkeys(row["preset"] for row in rows):
+        own = [(float(row["minutes"]), float(row["memory"])) for row in rows if row["preset"] == preset]
+        if len(own) > 2:
+            (shorter, less), (longer, more) = own[-2:]
+            slope = (more - less) / (longer - shorter)
+            told.append(f"{preset}: {slope:.1f} MB more per minute of audio from {shorter:g} to {longer:g} minutes.")
+    return " ".join(told)
+
+
 def main() -> None:
     """Measure and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -95,10 +108,13 @@ def main() -> None:
     lines = [f"| {' | '.join(COLUMNS.values())} |", f"|{' ---: |' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(str(row[name]) for name in COLUMNS)} |" for row in rows]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processor = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
     where = (
-        f"Model {told.model}, {told.channels} channels at {told.rate} Hz, on {cores} cores ({platform.machine()}), "
+        f"Model {told.model}, {told.channels} channels at {told.rate} Hz, on {cores} cores ({processor}), "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; written by `python -m benchmarks.songs`."
     )
+    if growth := growths(rows):
+        where = f"{growth}\n\n{where}"
     (told.out / "songs.md").write_text("# Separating a song\n\n" + "\n".join(lines) + f"\n\n{where}\n")
     print("\n".join(lines))
 
