@@ -38,11 +38,12 @@ def average(
         )
 
     means = [_of_no_chunk(windows)]
-    of_tracks = track_levels(windows, windows.table.loc[list(ids), "track"])
+    # Only a filter asks for the levels, for which whole tracks are read.
+    of_tracks = {} if row.wiener is None else track_levels(windows, windows.table.loc[list(ids), "track"])
     for start in range(0, len(ids), batch):
         part = slice(start, start + batch)
         given = {name: stems(name, part) for name in row.of}
-        levels = [of_tracks[track] for track in windows.table.loc[list(ids[part]), "track"]]
+        levels = [of_tracks[track] for track in windows.table.loc[list(ids[part]), "track"]] if of_tracks else None
         mean = row.combine(given, torch.from_numpy(windows.mixture(ids[part])), windows.sample_rate, levels)
         means.append(kept(mean.numpy()))
     return np.concatenate(means)
