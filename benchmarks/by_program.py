@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pretty_midi
 import yaml
 
 from benchmarks.scaling import table
@@ -26,15 +27,7 @@ from gmsdi.study.study import Study
 ROOT = Path(__file__).parents[1]
 ROWS = ("extractor_plain_general", "extractor_general", "mean_of_models")
 """The paper's Extractor and the consistent one with the model `general`, and the mean with the other models."""
-MELODIC = (
-    *("Acoustic Grand Piano", "Bright Acoustic Piano", "Electric Grand Piano", "Honky-tonk Piano"),
-    *("Electric Piano 1", "Electric Piano 2", "Harpsichord", "Clavi"),
-    *("Acoustic Guitar (nylon)", "Acoustic Guitar (steel)", "Electric Guitar (jazz)", "Electric Guitar (clean)"),
-    *("Electric Guitar (muted)", "Overdriven Guitar", "Distortion Guitar", "Guitar Harmonics"),
-    *("Acoustic Bass", "Electric Bass (finger)", "Electric Bass (pick)", "Fretless Bass"),
-    *("Slap Bass 1", "Slap Bass 2", "Synth Bass 1", "Synth Bass 2"),
-)
-NAMES = dict(zip([*range(8), *range(24, 40)], MELODIC, strict=True))
+NAMES = {number: pretty_midi.program_to_instrument_name(number) for number in [*range(8), *range(24, 40)]}
 """General MIDI's programs of the bundled models' classes."""
 FILES = ("by_song", "by_program")
 
