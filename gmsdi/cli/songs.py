@@ -78,7 +78,8 @@ def separate(
 ) -> None:
     """Separate songs into stems that sum to the song, by default with the method that suits the model best.
 
-    --stems names everything that the songs consist of.
+    --stems names everything that the songs consist of. Above half the model's sample rate, stems are silent; --residual
+    writes what is there.
     """
     settings: dict[str, Any] = {"preset": preset, "constrained": constrained}
     if projected:
@@ -147,7 +148,7 @@ def extract(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Extract stems from songs (GMSDI Extractor, Eq. 14).
+    """Extract some stems from songs with the Extractor (Eq. 14), made to sum to the song unless --each is given.
 
     --stems names those that you want, --rest what else the songs consist of.
     """
@@ -227,6 +228,11 @@ def _songs(
         others = rest and listed(rest)
         made = separation(named, wanted, rest=others, negatives=told, extracting=extracting, **settings)
         took = {"preset": made.preset.name, "settings": made.preset.as_dict(), "runs": made.average.runs}
+        if residual is None and any(job.source.sample_rate > known.sample_rate for job in jobs):
+            say(
+                f"note: {model} works at {known.sample_rate / 1000:g} kHz, so the stems have nothing above "
+                f"{known.sample_rate / 2000:g} kHz; --residual writes what they leave of the song"
+            )
         with Bars(len(jobs)) as bars:
             outcomes += batch.run(jobs, made, written, at_once=at_once, watch=bars.watch, finished=bars.finished)
     outcomes += refused

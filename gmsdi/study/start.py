@@ -39,6 +39,8 @@ NO_BASELINES = """\
 # The weights of the paper's other systems, the wheel gmsdi-baselines, are not installed. Remove this once they are.
 separation: {{rows: {{{rows}}}}}
 """
+NO_RUNS = ("paper", "tuning")
+"""Configurations without a run of their own: the base of others, and searches."""
 OTHERS = tuple(kind for kind, row in METHODS.items() if row.system_name() != GMSDI)
 """Kinds of rows that need models trained on separated stems. Rows that combine such rows are left out with them."""
 
@@ -57,7 +59,7 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
         UserError: if there is no such base, a file already exists, or the folder cannot be written.
     """
     folder = Path(folder)
-    known = {path.stem for path in (HOME / "config").glob("*.yaml")} - {Path(DEMO).stem, "tuning"}
+    known = {path.stem for path in (HOME / "config").glob("*.yaml")} - {Path(DEMO).stem, *NO_RUNS}
     if base != "demo" and base not in known:
         raise UserError(f"--base is {base!r}; choose demo or one of {', '.join(sorted(known))}")
     profile = Path("workflow", "profiles", "default", "profile.v9+.yaml")
@@ -67,7 +69,7 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
     every = {name: row for name, row in resolved["separation"]["rows"].items() if row}
     rows = [name for name, row in every.items() if row["kind"] in OTHERS]
     rows += [name for name, row in every.items() if not set(rows).isdisjoint(row.get("of", ()))]
-    baselines = resolved["baselines"]
+    baselines = resolved.get("baselines", {})
     if rows and not (baselines.get("train") or baselines.get("folder") or (WEIGHTS / "baselines").is_dir()):
         config += NO_BASELINES.format(rows=", ".join(f"{name}: null" for name in rows))
     content = {

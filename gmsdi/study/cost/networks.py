@@ -80,9 +80,10 @@ class Clock:
         busy = (self.worked[-1] - self.worked[0]) / (self.ticks[-1] - self.ticks[0])
         if self.cuda is None and busy < BUSY:
             warnings.warn(
-                f"the processor gave this program {busy:.0%} of a core during the timing; the hours are those of a "
-                "machine as busy as this one",
-                stacklevel=2,
+                # The same words from the same line, so that it is said once for all networks.
+                f"the processor gave this program less than {BUSY:.0%} of a core during the timing; the hours are "
+                "those of a machine as busy as this one",
+                stacklevel=1,
             )
         return Seconds.of([(after - before) / units for before, after in pairwise(self.ticks)])
 

@@ -523,6 +523,21 @@ def test_an_unknown_label_is_warned_of_on_a_line_of_its_own(model, song, tmp_pat
     assert any(line.startswith("gmsdi: warning: the model was not trained with 'Flute'") for line in lines)
 
 
+def test_a_song_of_a_higher_rate_has_more_than_its_stems(model, tmp_path, capsys):
+    """White noise at twice the model's rate: half of its power is above what the model hears, and the user is told."""
+    noise = np.random.default_rng(0).normal(scale=0.05, size=(1, 2000)).astype(np.float32)
+    song = str(write(tmp_path / "song.wav", Audio(noise, 16000)))
+    words = ["--model", model, "--steps", "6", "--precision", "float32", "--out", str(tmp_path)]
+    note = "works at 8 kHz, so the stems have nothing above 4 kHz; --residual writes what they leave of the song"
+    assert main(["separate", song, *words]) == 0
+    assert note in capsys.readouterr().err
+    stems = sum(read(file).samples for file in (tmp_path / "song").iterdir())
+    assert np.square(noise - stems).sum() == pytest.approx(np.square(noise).sum() / 2, rel=0.1)
+    assert main(["separate", song, "--residual", *words]) == 0
+    assert note not in capsys.readouterr().err
+    np.testing.assert_allclose(stems + read(tmp_path / "song" / "residual.wav").samples, noise, atol=1e-5)
+
+
 def test_a_bad_song_of_a_folder_does_not_hold_up_the_others(model, song, tmp_path, capsys):
     folder = tmp_path / "music"
     folder.mkdir()

@@ -22,6 +22,10 @@ class Bank:
         return self
 
 
+def encoder(texts):
+    return torch.tensor([[len(text), 1.0] for text in texts])
+
+
 def denoiser(x, sigma, cond):
     """The exact denoiser of white noise: its samples are white noise of that variance."""
     return x * (VARIANCE / (VARIANCE + sigma**2))[:, None, None]
@@ -46,7 +50,17 @@ def test_a_model_of_ones_own_separates_a_song(tmp_path, monkeypatch):
     # Windows of the example's length would take minutes.
     (example,) = examples(README)
     assert example in examples(TUTORIAL)
-    exec(example.replace("2**18", "4096"), {"network": network, "embed": lambda texts: Bank()})
+    seen = set()
+
+    def watched(scaled, time, cond):
+        seen.update(map(tuple, cond.tolist()))
+        return network(scaled, time, cond)
+
+    names = {"network": watched, "encoder": encoder}
+    (embed,) = (code for code in examples(TUTORIAL) if "def embed" in code)
+    exec(embed, names)
+    exec(example.replace("2**18", "4096"), names)
+    assert seen == {(len(text), 1) for text in ("Bass", "Drums", "Piano", "Bass, Drums", "Drums, Piano", "")}
     stems = [soundfile.read(tmp_path / "song" / f"{name}.flac")[0] for name in ("bass", "drums", "piano")]
     np.testing.assert_allclose(sum(stems), song, atol=2e-4)  # of 16 bits each
 

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from gmsdi.cli import main
+from gmsdi.errors import UserError
 from gmsdi.study import start
 from gmsdi.study.config import load, validate
 from gmsdi.study.config.files import FOLDER
@@ -23,6 +24,17 @@ def test_without_baselines_the_rows_that_average_them_are_left_out_too(base, tmp
     assert list(study.systems) == ["gmsdi"]
     assert set(study.ensembles) == {"ensemble"}  # of the paper's two methods
     assert "extractor_mean" in study.rows
+
+
+def test_every_base_is_a_run(tmp_path):
+    """Those that the message offers have a valid configuration; paper.yaml is only the base of others."""
+    with pytest.raises(UserError, match="--base is 'paper'; choose demo or one of ") as refused:
+        start.init(tmp_path / "paper", base="paper")
+    bases = str(refused.value).split("one of ")[1].split(", ")
+    assert {"slakh2100", "songs"} < set(bases)
+    for base in bases:
+        start.init(tmp_path / base, base=base)
+        validate(load(tmp_path / base / "config" / "config.yaml"))
 
 
 def test_the_next_command_works_in_an_environment_that_is_not_activated(tmp_path, monkeypatch, capsys):
