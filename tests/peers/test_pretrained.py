@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
 import gmsdi
 from gmsdi import cli, tasks
@@ -384,9 +385,13 @@ def test_mel_spectrograms_know_no_polarity():
 def edited(source, target, **changes):
     """A copy of a pipeline's folder with other values in its index."""
     shutil.copytree(source, target)
-    index = json.loads((target / "model_index.json").read_text())
-    (target / "model_index.json").write_text(json.dumps({**index, **changes}))
+    rewritten(target / "model_index.json", **changes)
     return target
+
+
+def rewritten(file, **changes):
+    """Write a JSON file again with other values."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
 def test_what_cannot_be_a_model_says_why(opened, tmp_path):
@@ -403,14 +408,74 @@ def test_what_cannot_be_a_model_says_why(opened, tmp_path):
         gmsdi.load(edited(whole, tmp_path / "image", _class_name="FluxPipeline"))
     with pytest.raises(UserError, match=r"seconds is 2000; it can be up to 0\.23"):
         gmsdi.load(whole, seconds=2000)
-    broken = edited(whole, tmp_path / "broken")
-    (broken / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"broken: not a complete pipeline that can be read \(.+\); fetch it again"):
-        gmsdi.load(broken)
+    with pytest.raises(UserError, match=r"windows of 0\.00.* s are too short .* seconds must be at least"):
+        gmsdi.load(opened("dance_diffusion").folder, seconds=0.002)
     flow = edited(whole, tmp_path / "flow")
     (flow / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler"}')
     with pytest.raises(UserError, match="its scheduler, FlowMatchEulerDiscreteScheduler, is not that of Stable Audio"):
         gmsdi.load(flow)
+
+
+def weights_of(folder, part):
+    return next((folder / part).glob("*.safetensors"))
+
+
+def changed(file, change):
+    """Write a file of weights again, after a change of its dictionary of tensors."""
+    tensors = load_file(file)
+    change(tensors, max(tensors))
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+DAMAGES = {
+    "weights in another format alone": (
+        lambda folder: weights_of(folder, "vae").rename(folder / "vae" / "diffusion_pytorch_model.bin"),
+        r"not a complete pipeline that can be read \(.*diffusion_pytorch_model.safetensors",
+    ),
+    "half a file": (
+        lambda folder: os.truncate(file := weights_of(folder, "text_encoder"), file.stat().st_size // 2),
+        r"not a complete pipeline that can be read \(.*deserializing",
+    ),
+    "no weights for a layer of the network": (
+        lambda folder: changed(weights_of(folder, "transformer"), lambda tensors, name: tensors.pop(name)),
+        r"weight .* of transformer is missing; the file belongs to another configuration, or is incomplete",
+    ),
+    "no weights for a layer of the text encoder": (
+        lambda folder: changed(weights_of(folder, "text_encoder"), lambda tensors, name: tensors.pop(name)),
+        r"weight .* of text_encoder is missing",
+    ),
+    "weights that are not finite": (
+        lambda folder: changed(weights_of(folder, "vae"), lambda tensors, name: tensors[name].fill_(math.nan)),
+        r"weight .* of vae holds NaN or infinite numbers",
+    ),
+    "no configuration": (
+        lambda folder: (folder / "text_encoder" / "config.json").unlink(),
+        r"text_encoder/config.json is missing or cannot be read",
+    ),
+    "half a configuration": (
+        lambda folder: (folder / "scheduler" / "scheduler_config.json").write_text('{"sigma_data": '),
+        r"scheduler/scheduler_config.json is missing or cannot be read",
+    ),
+    "odd numbers": (
+        lambda folder: rewritten(folder / "vae" / "config.json", sampling_rate=0),
+        r"vae/config.json: sampling_rate is 0, but must be a whole number of at least 1000",
+    ),
+    "no list of strides": (
+        lambda folder: rewritten(folder / "vae" / "config.json", downsampling_ratios=None),
+        r"vae/config.json: downsampling_ratios is None, but must be a list",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_pipeline_is_refused_in_one_line(opened, tmp_path, damage):
+    """Above all with weights that are missing, in whose place the libraries put random ones."""
+    folder = shutil.copytree(opened("stable_audio").folder, tmp_path / "damaged")
+    damaged, words = DAMAGES[damage]
+    damaged(folder)
+    with pytest.raises(UserError, match=rf"damaged: {words}.*; fetch it again$") as refused:
+        gmsdi.load(folder, device="cpu", precision="float32")
+    assert "\n" not in str(refused.value)
 
 
 class Trap:
