@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ INDEX = "model_index.json"
 """The file that makes a folder a diffusers pipeline."""
 SIGMA_DATA = {"DanceDiffusionPipeline": 0.1}
 """Standard deviation of the clean states of a family; for others it is 1, as for latents."""
+_MEL = (
+    "works on mel spectrograms, which have no phase: nothing in it takes a waveform, and signals with one spectrogram, "
+    "such as y and -y, would be one state, so that no stem can be the mixture minus the others"
+)
+_REFUSED = {"AudioLDMPipeline": _MEL, "AudioLDM2Pipeline": _MEL, "MusicLDMPipeline": _MEL}
+"""Classes that cannot be models here, and why."""
 _RATE = Bounded(whole=True, ge=1000, le=1_000_000)
 _COUNT = Bounded(whole=True, ge=1, le=100_000_000)
 
@@ -76,9 +83,33 @@ def describe(folder: str | Path, name: str | None = None) -> Described:
     """
     folder, name = Path(folder), name or str(folder)
     kind = str(read_json(folder / INDEX, name).get("_class_name"))
-    if kind not in _FAMILIES:
-        raise UserError(f"{name}: a {kind}; models can be made of {', '.join(_FAMILIES)}")
+    require_supported(kind, name)
     return Described(kind=kind, parameters=_parameters(folder), **_FAMILIES[kind](folder, name))
+
+
+def require_supported(kind: str, name: str) -> None:
+    """Refuse a class of pipelines that cannot be a model here; `name` is the pipeline's, for the message.
+
+    Raises:
+        UserError: if it is one.
+    """
+    if kind in _REFUSED:
+        raise UserError(f"{name}: {kind} {_REFUSED[kind]}; docs/pretrained.md lists the models that can be used")
+    if kind not in _FAMILIES:
+        raise UserError(f"{name}: its pipeline is {kind}; models can be made of {', '.join(_FAMILIES)}")
+
+
+def require_one_sound(name: str, texts: Sequence[str | None]) -> None:
+    """Refuse several prompts for a pipeline without text, which would take them all for the same sound.
+
+    Raises:
+        UserError: if there are several.
+    """
+    if len({text for text in texts if text is not None}) > 1:
+        raise UserError(
+            f"{name}: knows one kind of sound and takes no prompts, so that all stems would be the same; combine one "
+            "such model per stem (gmsdi.models.adapters.priors, docs/pretrained.md)"
+        )
 
 
 def _stable_audio(folder: Path, name: str) -> dict[str, Any]:

@@ -354,6 +354,12 @@ def test_priors_separate_with_eq_4(opened, tmp_path):
         gmsdi.separate(model, path, solver=Solver("euler", steps=6))
     with pytest.raises(UserError, match=r"no model of 'Bass', only of Piano, Drums"):
         gmsdi.separate(model, path, ["Piano", "Bass"], **options)
+    with pytest.raises(UserError, match=r"knows one kind of sound .* combine one such model per stem"):
+        gmsdi.separate(one, path, ["Piano", "Drums"], **options)
+    with pytest.raises(UserError, match="knows one kind of sound"):
+        gmsdi.separate(opened("dance_diffusion").folder, path, ["Piano", "Drums"], **options)
+    with pytest.raises(UserError, match="takes any text and has no stems of its own; name the stems"):
+        gmsdi.separate(one, path, **options)
     with pytest.raises(UserError, match="window is 512 and 256"):
         priors({"Piano": one, "Drums": replace(one, window=512)})
 
@@ -404,7 +410,7 @@ def test_what_cannot_be_a_model_says_why(opened, tmp_path):
     whole = opened("stable_audio").folder
     with pytest.raises(UserError, match=r"AudioLDM2Pipeline works on mel spectrograms, which have no phase"):
         gmsdi.load(edited(whole, tmp_path / "mel", _class_name="AudioLDM2Pipeline"))
-    with pytest.raises(UserError, match=r"a FluxPipeline; models can be made of StableAudioPipeline, "):
+    with pytest.raises(UserError, match=r"its pipeline is FluxPipeline; models can be made of StableAudioPipeline, "):
         gmsdi.load(edited(whole, tmp_path / "image", _class_name="FluxPipeline"))
     with pytest.raises(UserError, match=r"seconds is 2000; it can be up to 0\.23"):
         gmsdi.load(whole, seconds=2000)

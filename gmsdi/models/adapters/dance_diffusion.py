@@ -1,11 +1,13 @@
 """Dance Diffusion as a prior of one kind of sound: diffusers' `DanceDiffusionPipeline`.
 
-An unconditional network on stereo waveforms, which predicts v at t = (2/π)·atan σ. It ignores prompts. One such model
-per stem (`gmsdi.models.adapters.priors`) separates with Eq. 4.
+An unconditional network on stereo waveforms, which predicts v at t = (2/π)·atan σ. It takes no prompts, and refuses
+several, which would all be the same sound. One such model per stem (`gmsdi.models.adapters.priors`) separates with
+Eq. 4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import torch
 from torch import Tensor
 
 from gmsdi.errors import UserError
-from gmsdi.models.adapters.parameterisations import Adapted, from_v
+from gmsdi.models.adapters.parameterisations import Adapted, NoEmbeddings, from_v
 from gmsdi.models.adapters.parts import Opening, config_of
+from gmsdi.models.described import require_one_sound
 
 
 def check(folder: Path, name: str) -> None:
@@ -59,8 +62,13 @@ def adapt(pipeline: Any, opening: Opening) -> Adapted:
         whole = torch.nn.functional.pad(x, (0, -x.shape[-1] % multiple))
         return unet(whole, t, return_dict=False)[0][..., : x.shape[-1]]
 
+    def embed(texts: Sequence[str | None]) -> NoEmbeddings:
+        require_one_sound(opening.name, texts)
+        return NoEmbeddings()
+
     return from_v(
         opening.network(v),
+        embed=embed,
         sample_rate=config.sample_rate,
         window=samples - samples % multiple,
         channels=config.in_channels,

@@ -26,7 +26,7 @@ from gmsdi.models import hub
 from gmsdi.models.adapters import ace_step, dance_diffusion, stable_audio, stable_audio_3
 from gmsdi.models.adapters.parameterisations import Adapted
 from gmsdi.models.adapters.parts import Opening
-from gmsdi.models.described import INDEX, describe, read_json
+from gmsdi.models.described import INDEX, describe, read_json, require_supported
 from gmsdi.models.folders import CONFIG, WEIGHTS
 
 
@@ -56,13 +56,6 @@ FAMILIES = {
     ),
 }
 """The families by the names of their pipelines' classes in `model_index.json`."""
-
-MEL = (
-    "works on mel spectrograms, which have no phase: nothing in it takes a waveform, and signals with one spectrogram, "
-    "such as y and -y, would be one state, so that no stem can be the mixture minus the others"
-)
-REFUSED = {"AudioLDMPipeline": MEL, "AudioLDM2Pipeline": MEL, "MusicLDMPipeline": MEL}
-"""Classes that cannot be models here, and why."""
 
 UNUSED = ("*.ckpt", "*.fp16.*", "*.h5", "*.msgpack", "*.onnx*")
 """Files of a pipeline's parts that contain the same weights in other formats."""
@@ -186,10 +179,8 @@ def _class_of(listed: Any, diffusers: Any) -> Any:
     if not isinstance(listed, list) or len(listed) != 2 or not all(isinstance(word, str) for word in listed):
         return None
     library, name = listed
-    if library in ("diffusers", "transformers"):
-        module = import_module(library)
-    else:  # the module of a pipeline
-        module = getattr(diffusers.pipelines, library, None)
+    known = library in ("diffusers", "transformers")
+    module = import_module(library) if known else getattr(diffusers.pipelines, library, None)  # that of a pipeline
     found = getattr(module, name, None)
     return found if isinstance(found, type) and issubclass(found, torch.nn.Module) else None
 
@@ -255,8 +246,5 @@ def _read(folder: Path, name: str) -> tuple[dict[str, Any], Family]:
         kind = str(parts["_class_name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{name}: its {INDEX} is not that of a pipeline of diffusers") from error
-    if kind in REFUSED:
-        raise UserError(f"{name}: {kind} {REFUSED[kind]}; docs/pretrained.md lists the models that can be used")
-    if kind not in FAMILIES:
-        raise UserError(f"{name}: a {kind}; models can be made of {', '.join(FAMILIES)}")
+    require_supported(kind, name)
     return parts, FAMILIES[kind]
