@@ -152,9 +152,11 @@ def open_pipeline(
             network = _class_of(listed, diffusers)
         if network is not None:
             networks[part] = _open_network(network, folder / part, family, name)
-    with _readable(name):
+    with _readable(name), _quiet(diffusers):
         # The scheduler is not used, and may need further libraries.
-        pipeline = kind.from_pretrained(folder, scheduler=None, local_files_only=True, **networks)
+        pipeline = kind.from_pretrained(
+            folder, scheduler=None, local_files_only=True, low_cpu_mem_usage=_sparing(), **networks
+        )
     return family.adapt(pipeline, Opening(name, where, dtype, seconds))
 
 
@@ -172,6 +174,23 @@ def _readable(name: str) -> Iterator[None]:
     ) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"{name}: not a complete pipeline that can be read ({reason}); fetch it again") from error
+
+
+@contextmanager
+def _quiet(diffusers: Any) -> Iterator[None]:
+    """Leave out the warnings of diffusers, which prints every layer of a network of its own that it is given."""
+    logging = diffusers.utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _sparing() -> bool:
+    """Whether diffusers can do without a second copy of the weights in memory."""
+    return find_spec("accelerate") is not None
 
 
 def _class_of(listed: Any, diffusers: Any) -> Any:
@@ -198,7 +217,7 @@ def _open_network(network: Any, folder: Path, family: Family, name: str) -> torc
     config = read_json(folder / "config.json", name)
     options = family.options.get(folder.name, lambda config: {})(config)
     if network.__module__.startswith("diffusers."):
-        options["low_cpu_mem_usage"] = find_spec("accelerate") is not None
+        options["low_cpu_mem_usage"] = _sparing()
     with _readable(name):
         part, loaded = network.from_pretrained(
             folder,
