@@ -60,6 +60,8 @@ class Labels(tuple[str, ...]):
             UserError: if there are too few, or one is named twice.
         """
         names = list(self) if stems is None else self.spelled(stems)
+        if not names and stems is None:
+            raise UserError("the model takes any text and has no stems of its own; name the stems")
         if len(names) < at_least:
             raise UserError(f"{len(names)} stems named, but at least {at_least} needed")
         if len(set(names)) < len(names):

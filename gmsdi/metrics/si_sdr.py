@@ -97,15 +97,14 @@ def si_sdri_windows(
     stems, total = targets.shape[-2:]
     if len(labels) != stems:
         raise UserError(f"SI-SDRi: {len(labels)} labels ({', '.join(labels)}) for {stems} stems")
-    length, step = int(seconds * sample_rate), int(seconds * sample_rate) - int((seconds - hop) * sample_rate)
+    length, step = _lengths(sample_rate, seconds, hop)
     if length < 1 or not 1 <= step <= length:
         raise UserError(f"SI-SDRi: sub-windows of {seconds} s every {hop} s; expected 0 < hop <= seconds")
 
     batched = targets.ndim > 2
     estimates, targets = estimates.reshape(-1, stems, total), targets.reshape(-1, stems, total)
     mixture = None if mixture is None else mixture.reshape(-1, total)
-    starts = step * np.arange(max(0, math.ceil((total - (length - step)) / step)))
-    ends = np.minimum(starts + length, total)
+    starts, ends = _spans(total, length, step)
     gain, level = (np.empty((len(targets), len(starts), stems)) for _ in range(2))
     active = np.empty(gain.shape, dtype=bool)
     for item, (estimate, target) in enumerate(zip(estimates, targets, strict=True)):
@@ -137,6 +136,31 @@ def si_sdri_windows(
         }
     )
     return table if batched else table.drop(columns="item")
+
+
+def subwindows(
+    total: int, sample_rate: int, *, seconds: float = SUBWINDOW, hop: float = HOP
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first samples of the sub-windows of a signal, and those after their last, both `[W]`; see `si_sdri_windows`.
+
+    Args:
+        total: Samples of the signal.
+        sample_rate: In Hz.
+        seconds: Length of a sub-window.
+        hop: Seconds from one sub-window to the next.
+    """
+    return _spans(total, *_lengths(sample_rate, seconds, hop))
+
+
+def _lengths(sample_rate: int, seconds: float, hop: float) -> tuple[int, int]:
+    """Samples of a sub-window, and from one to the next."""
+    length = int(seconds * sample_rate)
+    return length, length - int((seconds - hop) * sample_rate)
+
+
+def _spans(total: int, length: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    starts = step * np.arange(max(0, math.ceil((total - (length - step)) / step)))
+    return starts, np.minimum(starts + length, total)
 
 
 def _inner_products(
@@ -224,7 +248,8 @@ def summarize(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     stems vary together.
 
     Args:
-        table: Columns `sub`, `stem`, `active`, `si_sdri` and, if there are several tracks, `track`; optionally `level`.
+        table: Columns `sub`, `stem`, `active`, `si_sdri` and, if there are several tracks, `track`; optionally `level`
+            and `log_mel` (`gmsdi.metrics.log_mel`).
         confidence: Coverage of the intervals.
 
     Returns:
@@ -232,9 +257,10 @@ def summarize(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
         (MSDM's score: all rows), `active`, `active_low`, `active_high` (rows whose target is active), all in dB;
         `subwindows`, `active_subwindows`, and `tracks`, the number of clusters that they come from (for All: the sums,
         and the clusters of any stem). With `level`, also `silent_level`: the median level of the estimates relative to
-        the mixture, in sub-windows in which the target is silent, in dB (for All: over those of all stems). NaN where
-        nothing was scored: a stem that is never active does not count in the active score of All. An interval is NaN if
-        there are fewer than two clusters; that of All also if this holds for one of its stems.
+        the mixture, in sub-windows in which the target is silent, in dB (for All: over those of all stems). With
+        `log_mel`, also `active_log_mel`, its mean where the target is active (for All: the mean of the stems). NaN
+        where nothing was scored: a stem that is never active does not count in the active score of All. An interval is
+        NaN if there are fewer than two clusters; that of All also if this holds for one of its stems.
 
     Raises:
         UserError: if the table is empty.
@@ -258,6 +284,9 @@ def summarize(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     if "level" in table:
         silent = table.loc[~active]
         result["silent_level"] = [*silent.groupby("stem")["level"].median().reindex(stems), silent["level"].median()]
+    if "log_mel" in table:
+        means = table.loc[active].groupby("stem")["log_mel"].mean().reindex(stems)
+        result["active_log_mel"] = [*means, means.mean()]
     return result
 
 

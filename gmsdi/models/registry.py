@@ -10,7 +10,7 @@ of other families as their packages say (`gmsdi.models.families`):
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gmsdi.level import known_level
 from gmsdi.models import families, hub
 from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
-from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
+from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline, require_one_sound
 from gmsdi.models.edm import family as waveforms
 from gmsdi.models.edm import latent as latents
 from gmsdi.models.edm.denoiser import TextDenoiser
@@ -220,7 +220,8 @@ def outline_of(where: str | Path) -> Outline | None:
     if is_pipeline(folder):
         pipelines.refuse(folder, str(where))
         told = describe(folder, str(where))
-        return Outline(told.sample_rate, told.channels, told.usual, sigma_data=SIGMA_DATA.get(told.kind, 1.0))
+        shape = Outline(told.sample_rate, told.channels, told.usual, sigma_data=SIGMA_DATA.get(told.kind, 1.0))
+        return shape if told.prompted else replace(shape, require_prompts=partial(require_one_sound, str(where)))
     return described(folder, lambda: _outline(folder, read_config(folder, weights=not remote)))
 
 

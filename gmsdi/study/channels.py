@@ -20,6 +20,11 @@ def heard(audio: np.ndarray) -> np.ndarray:
     return audio.mean(axis=-2) if audio.shape[-2] > 1 else audio[..., 0, :]
 
 
+def apart(audio: np.ndarray, channels: int) -> np.ndarray:
+    """Signals with interleaved channels as `[..., C, T]`, the inverse of `interleaved`."""
+    return np.moveaxis(audio.reshape(*audio.shape[:-1], -1, channels), -1, -2)
+
+
 def interleaved(audio: np.ndarray, channels: int) -> np.ndarray:
     """Stored signals with the samples of their C channels interleaved, `[..., T · C]`."""
     if channels == 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gmsdi.study.channels import interleaved, kept
+from gmsdi.study.channels import apart, interleaved, kept
 from gmsdi.study.chunks import Progress
 from gmsdi.study.shards import Shards
 
@@ -26,15 +26,24 @@ def score_separation(windows: WindowSet, ids: Sequence[int], estimates: np.ndarr
 
     Returns:
         DataFrame with `track` and `offset` (in samples) of the first joined chunk, then the columns of
-        `si_sdri_windows`.
+        `si_sdri_windows`, and `log_mel`, the Log-Mel L1 of the sub-window, a mean over channels.
 
     Raises:
         UserError: if there is nothing to score: no sub-window has two active stems.
     """
-    from gmsdi.metrics.si_sdr import require_scores, si_sdri_windows
+    from gmsdi.metrics.log_mel import log_mel_l1
+    from gmsdi.metrics.si_sdr import require_scores, si_sdri_windows, subwindows
+
+    channels, rate = windows.channels, windows.sample_rate
 
     def score(estimate: np.ndarray, target: np.ndarray) -> pd.DataFrame:
-        return si_sdri_windows(estimate, target, None, windows.sample_rate * windows.channels, labels=windows.labels)
+        table = si_sdri_windows(estimate, target, None, rate * channels, labels=windows.labels)
+        starts, ends = subwindows(target.shape[-1], rate * channels)
+        places = zip(table["sub"], [windows.labels.index(stem) for stem in table["stem"]], strict=True)
+        cuts = [(k, slice(starts[sub], ends[sub])) for sub, k in places]
+        pairs = ((apart(estimate[cut], channels), apart(target[cut], channels)) for cut in cuts)
+        table["log_mel"] = [log_mel_l1(*pair, rate).mean() for pair in pairs]
+        return table
 
     scores = _score_joined(score, windows, ids, estimates)
     require_scores(scores)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
 import gmsdi
 from gmsdi import cli, tasks
@@ -315,12 +316,13 @@ def test_the_page_separates_as_the_library_does(opened, tmp_path):
     assert all(f"{label}&quot;, &quot;kind&quot;: &quot;stem" in page for label in stems)
 
 
-def test_command_line(opened, tmp_path, monkeypatch):
+def test_command_line(opened, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     song(tmp_path)
     folder = str(opened("stable_audio").folder)
     options = ["--model", folder, "--device", "cpu", "--steps", "6", "--w", "0", "--format", "wav"]
     assert cli.main(["separate", "clip.wav", "--projected", "--stems", "electric bass", "drums", *options]) == 0
+    assert "non-standard module" not in capfd.readouterr().err  # in which diffusers prints every layer
     for name in ("electric_bass", "drums"):
         info = soundfile.info(tmp_path / "clip" / f"{name}.wav")
         assert (info.samplerate, info.channels, info.frames) == (8000, 2, 2480)
@@ -353,6 +355,12 @@ def test_priors_separate_with_eq_4(opened, tmp_path):
         gmsdi.separate(model, path, solver=Solver("euler", steps=6))
     with pytest.raises(UserError, match=r"no model of 'Bass', only of Piano, Drums"):
         gmsdi.separate(model, path, ["Piano", "Bass"], **options)
+    with pytest.raises(UserError, match=r"knows one kind of sound .* combine one such model per stem"):
+        gmsdi.separate(one, path, ["Piano", "Drums"], **options)
+    with pytest.raises(UserError, match="knows one kind of sound"):
+        gmsdi.separate(opened("dance_diffusion").folder, path, ["Piano", "Drums"], **options)
+    with pytest.raises(UserError, match="takes any text and has no stems of its own; name the stems"):
+        gmsdi.separate(one, path, **options)
     with pytest.raises(UserError, match="window is 512 and 256"):
         priors({"Piano": one, "Drums": replace(one, window=512)})
 
@@ -384,9 +392,13 @@ def test_mel_spectrograms_know_no_polarity():
 def edited(source, target, **changes):
     """A copy of a pipeline's folder with other values in its index."""
     shutil.copytree(source, target)
-    index = json.loads((target / "model_index.json").read_text())
-    (target / "model_index.json").write_text(json.dumps({**index, **changes}))
+    rewritten(target / "model_index.json", **changes)
     return target
+
+
+def rewritten(file, **changes):
+    """Write a JSON file again with other values."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
 def test_what_cannot_be_a_model_says_why(opened, tmp_path):
@@ -399,18 +411,78 @@ def test_what_cannot_be_a_model_says_why(opened, tmp_path):
     whole = opened("stable_audio").folder
     with pytest.raises(UserError, match=r"AudioLDM2Pipeline works on mel spectrograms, which have no phase"):
         gmsdi.load(edited(whole, tmp_path / "mel", _class_name="AudioLDM2Pipeline"))
-    with pytest.raises(UserError, match=r"a FluxPipeline; models can be made of StableAudioPipeline, "):
+    with pytest.raises(UserError, match=r"its pipeline is FluxPipeline; models can be made of StableAudioPipeline, "):
         gmsdi.load(edited(whole, tmp_path / "image", _class_name="FluxPipeline"))
     with pytest.raises(UserError, match=r"seconds is 2000; it can be up to 0\.23"):
         gmsdi.load(whole, seconds=2000)
-    broken = edited(whole, tmp_path / "broken")
-    (broken / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"broken: not a complete pipeline that can be read \(.+\); fetch it again"):
-        gmsdi.load(broken)
+    with pytest.raises(UserError, match=r"windows of 0\.00.* s are too short .* seconds must be at least"):
+        gmsdi.load(opened("dance_diffusion").folder, seconds=0.002)
     flow = edited(whole, tmp_path / "flow")
     (flow / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler"}')
     with pytest.raises(UserError, match="its scheduler, FlowMatchEulerDiscreteScheduler, is not that of Stable Audio"):
         gmsdi.load(flow)
+
+
+def weights_of(folder, part):
+    return next((folder / part).glob("*.safetensors"))
+
+
+def changed(file, change):
+    """Write a file of weights again, after a change of its dictionary of tensors."""
+    tensors = load_file(file)
+    change(tensors, max(tensors))
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+DAMAGES = {
+    "weights in another format alone": (
+        lambda folder: weights_of(folder, "vae").rename(folder / "vae" / "diffusion_pytorch_model.bin"),
+        r"not a complete pipeline that can be read \(.*diffusion_pytorch_model.safetensors",
+    ),
+    "half a file": (
+        lambda folder: os.truncate(file := weights_of(folder, "text_encoder"), file.stat().st_size // 2),
+        r"not a complete pipeline that can be read \(.*deserializing",
+    ),
+    "no weights for a layer of the network": (
+        lambda folder: changed(weights_of(folder, "transformer"), lambda tensors, name: tensors.pop(name)),
+        r"weight .* of transformer is missing; the file belongs to another configuration, or is incomplete",
+    ),
+    "no weights for a layer of the text encoder": (
+        lambda folder: changed(weights_of(folder, "text_encoder"), lambda tensors, name: tensors.pop(name)),
+        r"weight .* of text_encoder is missing",
+    ),
+    "weights that are not finite": (
+        lambda folder: changed(weights_of(folder, "vae"), lambda tensors, name: tensors[name].fill_(math.nan)),
+        r"weight .* of vae holds NaN or infinite numbers",
+    ),
+    "no configuration": (
+        lambda folder: (folder / "text_encoder" / "config.json").unlink(),
+        r"text_encoder/config.json is missing or cannot be read",
+    ),
+    "half a configuration": (
+        lambda folder: (folder / "scheduler" / "scheduler_config.json").write_text('{"sigma_data": '),
+        r"scheduler/scheduler_config.json is missing or cannot be read",
+    ),
+    "odd numbers": (
+        lambda folder: rewritten(folder / "vae" / "config.json", sampling_rate=0),
+        r"vae/config.json: sampling_rate is 0, but must be a whole number of at least 1000",
+    ),
+    "no list of strides": (
+        lambda folder: rewritten(folder / "vae" / "config.json", downsampling_ratios=None),
+        r"vae/config.json: downsampling_ratios is None, but must be a list",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_pipeline_is_refused_in_one_line(opened, tmp_path, damage):
+    """Above all with weights that are missing, in whose place the libraries put random ones."""
+    folder = shutil.copytree(opened("stable_audio").folder, tmp_path / "damaged")
+    damaged, words = DAMAGES[damage]
+    damaged(folder)
+    with pytest.raises(UserError, match=rf"damaged: {words}.*; fetch it again$") as refused:
+        gmsdi.load(folder, device="cpu", precision="float32")
+    assert "\n" not in str(refused.value)
 
 
 class Trap:

@@ -53,7 +53,7 @@ def check(folder: Path, name: str) -> None:
     Raises:
         UserError: if it is distilled.
     """
-    told = config_of(folder, "transformer")
+    told = config_of(folder, "transformer", name)
     if told.get("is_turbo") or told.get("model_version") == "turbo":
         raise UserError(
             f"{name}: a distilled model (turbo), which predicts samples instead of their expectation and has no "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from gmsdi.models.adapters.parameterisations import Network
 from gmsdi.models.codecs import Latent
+from gmsdi.models.described import read_json
 
 PIECE = 512
 """Latents that an autoencoder processes at once, so that its memory does not grow with the length of a song."""
@@ -20,13 +20,14 @@ CONTEXT = 32
 """Latents of context on each side of a piece: more than the receptive fields of the real autoencoders (10 and 12)."""
 
 
-def config_of(folder: Path, part: str) -> dict[str, Any]:
-    """The configuration of a part of a pipeline; empty if there is none."""
-    for name in ("config.json", f"{part}_config.json"):
-        if (path := folder / part / name).is_file():
-            found = json.loads(path.read_text())
-            return found if isinstance(found, dict) else {}
-    return {}
+def config_of(folder: Path, part: str, name: str) -> dict[str, Any]:
+    """The configuration of a part of a pipeline.
+
+    Raises:
+        UserError: if it is missing or damaged; `name` is the pipeline's, for the message.
+    """
+    file = f"{part}_config.json" if part == "scheduler" else "config.json"
+    return read_json(folder / part / file, name)
 
 
 @dataclass(frozen=True)

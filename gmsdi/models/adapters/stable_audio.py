@@ -30,7 +30,7 @@ def check(folder: Path, name: str) -> None:
     Raises:
         UserError: if it has another parameterisation.
     """
-    told = config_of(folder, "scheduler")
+    told = config_of(folder, "scheduler", name)
     if told.get("prediction_type") != "v_prediction" or told.get("sigma_data") != 1:
         raise UserError(
             f"{name}: its scheduler, {told.get('_class_name')}, is not that of Stable Audio Open 1.0 (v_prediction, "

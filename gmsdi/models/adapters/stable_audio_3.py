@@ -31,7 +31,7 @@ def check(folder: Path, name: str) -> None:
     Raises:
         UserError: if it is distilled.
     """
-    if config_of(folder, "scheduler").get("stochastic_sampling"):
+    if config_of(folder, "scheduler", name).get("stochastic_sampling"):
         raise UserError(
             f"{name}: a distilled model, which predicts samples instead of their expectation and has no guidance; "
             "use the one that it was distilled from, such as stabilityai/stable-audio-3-medium-base"

@@ -8,6 +8,7 @@ import pytest
 
 from gmsdi.data.settings import Splits
 from gmsdi.data.windows import WindowSet, build_multitrack_windows
+from gmsdi.metrics.log_mel import log_mel_l1
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.study.channels import heard, interleaved, kept
 from gmsdi.study.scoring import score_bss_eval, score_separation
@@ -69,6 +70,9 @@ def test_channels_are_scored_as_one_signal():
     for k, label in enumerate(LABELS):
         expected = si_sdr(found[k], target[k]) - si_sdr(target.sum(axis=0), target[k])
         assert scores.set_index("stem").at[label, "si_sdri"] == pytest.approx(expected, abs=1e-6)
+        ends = ([np.concatenate(signal[:, k, channel]) for signal in (estimate, truth)] for channel in range(2))
+        expected = np.mean([log_mel_l1(*pair, RATE) for pair in ends])
+        assert scores.set_index("stem").at[label, "log_mel"] == pytest.approx(expected, rel=1e-6)
     # A stem that is the same in both channels has the score of one.
     both = np.repeat(truth[:, :, :1], 2, axis=2), np.repeat(estimate[:, :, :1], 2, axis=2)
     once = score_separation(of(truth[:, :, :1]), ids, estimate[:, :, 0])
