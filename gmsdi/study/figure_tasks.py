@@ -24,6 +24,14 @@ from gmsdi.study.tasks import (
     TotalMsdm,
 )
 
+OF_ALL_MODELS = ("single", "single_negative", "total", "partial")
+"""Names of the tasks that `generation.models` does, too."""
+
+
+def further_models(generation: Config) -> dict[str, Config]:
+    """The entries of `generation.models`, without those that are removed."""
+    return {name: given for name, given in generation["models"].items() if given}
+
 
 class Tasks:
     """The tasks of a configuration.
@@ -40,7 +48,7 @@ class Tasks:
     def __init__(self, config: Config, systems: Mapping[str, Setup], extractor: Row) -> None:
         self.systems, self.extractor = systems, extractor
         self.generation, self.baselines = config["generation"], config["baselines"]
-        every = [*self._single(), *self._several(), *self._of_other_systems()]
+        every = [*self._single(), *self._several(), *self._of_other_models(), *self._of_other_systems()]
         self.named: dict[str, Task] = {task.name: task for task in every}
 
     def _shared(self, key: str, system: str = GMSDI) -> dict[str, Any]:
@@ -104,6 +112,16 @@ class Tasks:
         except UserError as error:
             raise UserError(f"config: generation.extracted, with the settings of the row extractor: {error}") from error
         return Extracted(**own, extraction=extraction, name="total_extracted")
+
+    def _of_other_models(self) -> Iterator[Task]:
+        """The paper's tasks, for each further model: single stems at one w, total, and partial generation."""
+        paper = {task.name: task for task in [*self._single(), *self._several()] if task.name in OF_ALL_MODELS}
+        for name, given in further_models(self.generation).items():
+            for task in paper.values():
+                own = {"name": f"{task.name}_of_{name}", "title": given["title"] or f"model {name}", "shown": False}
+                w = task.guidance["w"] if given["w"] is None else float(given["w"])
+                own |= {"model": given["model"], "guidance": {**task.guidance, "w": w}}
+                yield task.model_copy(update=own)
 
     def _of_other_systems(self) -> Iterator[Task]:
         """The tasks of the paper's other systems, if they run."""

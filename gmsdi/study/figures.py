@@ -33,6 +33,8 @@ COLOURS = {
     SHUFFLED: "#b07d2b",
     HELD_OUT: "#3f7d4e",
 }
+OF_MODELS = (("#b5658a", "#e3bccd"), ("#8a8f3c", "#d0d3a6"), ("#5c5f66", "#b9bbc0"))
+"""Colours of the series of further models, each with those without negative prompts second."""
 NEGATIVE = {"True": "with negative prompts", "False": "without negative prompts"}
 """Names of Figure 2's colours, by the column negative of its table."""
 OTHER_STEM = "#7a7a7a"
@@ -51,18 +53,26 @@ def fad_stems(table: pd.DataFrame) -> Figure:
     """Figure 2: FAD of single stems, with and without negative prompts, against the test chunks of the stem.
 
     Args:
-        table: first table of `fad.distances`, with the columns embedding, w and negative (with negative prompts?); the
-            last two are empty for series that are not of the text-conditioned model.
+        table: first table of `fad.distances`, with the columns embedding, w and negative (with negative prompts?),
+            which are empty for series that are not of a text-conditioned model, and model (title of a further model),
+            which tables of older runs do not have.
     """
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
-    told = model.drop_duplicates("series").set_index("series")[["w", "negative"]].astype(str)
+    told = model.drop_duplicates("series").set_index("series").reindex(columns=["w", "negative", "model"])
+    models = list(told["model"].dropna().unique())
+    told = told.astype(str)
     strengths = list(dict.fromkeys(told["w"]))
     with _style() as (plt, sns):
         width = 1.2 + max(1.7, 0.45 * len(series)) * len(stems)
         figure, ax = plt.subplots(figsize=(max(6.0, width), 3.8), layout="constrained")
         style = {"edgecolor": "white", "linewidth": 0, "zorder": 2, "saturation": 1, "errorbar": None, "legend": False}
         palette = {name: COLOURS.get(NEGATIVE.get(told.at[name, "negative"], name)) for name in series}
+        palette |= {
+            name: _of_model(models.index(row.model))[row.negative != "True"]
+            for name, row in told.iterrows()
+            if row.model in models
+        }
         sns.barplot(model, x="bar", y="fad", hue="series", palette=palette, width=0.76, gap=0.08, ax=ax, **style)
         for bars, name in zip(list(ax.containers), series, strict=True):
             for patch in bars:
@@ -102,12 +112,14 @@ def fad_mixtures(table: pd.DataFrame) -> Figure:
         size = (7.2, max(3.2, 1.6 + max(0.26, 0.17 * most) * len(bars)))
         figure, ax = plt.subplots(figsize=size, layout="constrained")
         width = 0.8 / most
+        models = [name for name in series if _colour(name) is None]
         for name in series:
             rows = model[model["series"] == name].set_index("bar")
             places = [
                 bars.index(bar) + (present[bar].index(name) - (len(present[bar]) - 1) / 2) * width for bar in rows.index
             ]
-            ax.barh(places, rows["fad"], 0.92 * width, label=name, color=_colour(name), zorder=2)
+            colour = _of_model(models.index(name))[0] if name in models else _colour(name)
+            ax.barh(places, rows["fad"], 0.92 * width, label=name, color=colour, zorder=2)
             _marks(ax, np.array(places), rows, upright=False)
         for row in table[table["kind"] == "line"].itertuples():
             ax.axvline(row.fad, color=COLOURS[row.series], linestyle=LINES[row.series], lw=1.6, label=row.series)
@@ -196,6 +208,11 @@ def save(figure: Figure, *paths: str | Path) -> None:
 
 def _colour(series: str) -> str | None:
     return COLOURS.get(series.partition(", w = ")[0])
+
+
+def _of_model(number: int) -> tuple[str, str]:
+    """The colours of a further model's series."""
+    return OF_MODELS[number % len(OF_MODELS)]
 
 
 def _marks(ax: Axes, places: np.ndarray, rows: pd.DataFrame, *, upright: bool = True) -> None:

@@ -449,7 +449,7 @@ class Works:
             network=kind,
             tasks=[own],
             batch=batch,
-            coded=self.study.coded and kind == GMSDI,
+            coded=self.study.coded and kind == GMSDI and getattr(own, "model", None) is None,
             shard=(shard, shards),
         )
 

@@ -19,6 +19,7 @@ def test_from_codecs_to_the_report(tmp_path):
     )
     extractors = {"extractor_filtered": {"solver": {"steps": 2}, "w": 1}, "extractor_waveform": None}
     config["separation"]["rows"] |= extractors
+    config["generation"]["models"] = {"waveform": None}
     overlay = tmp_path / "least_latent.yaml"
     overlay.write_text(yaml.safe_dump(config))
     results = tmp_path / "results" / "least_latent"

@@ -30,6 +30,7 @@ from gmsdi.study.names import digest
 from gmsdi.study.search import choices
 from gmsdi.study.sources import Sources, digest_of_files, state_of_files
 from gmsdi.study.study import Study
+from gmsdi.study.tasks import Task
 from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TRAIN, TUNING, Work, Works
 
 try:
@@ -346,8 +347,9 @@ def folders_of(item):
     files = [] if folder in PRETRAINED else MODEL_FILES
     missing = [file for file in files if not Path(folder, file).is_file()]
     if missing:
+        key = f"generation.models, for {item.name}" if isinstance(item, Task) else f"separation.rows.{item.name}.model"
         sys.exit(
-            f"config: separation.rows.{item.name}.model: no {folder}/{missing[0]}; set it to a model's folder, or to "
+            f"config: {key}: no {folder}/{missing[0]}; set it to a model's folder, or to "
             "the name of one that is installed, mini or, with gmsdi-general, general"
         )
     return [folder]
@@ -355,7 +357,7 @@ def folders_of(item):
 
 def task_folders(*names):
     """The folders of the models that tasks run on."""
-    return [folder for name in names for folder in system_folders(STUDY.tasks[name].system)]
+    return [folder for name in names for folder in folders_of(STUDY.tasks[name])]
 
 
 def engine_folder(name):

@@ -34,7 +34,7 @@ with job(snakemake):
         distance=library_distance if params.get("library") else fad,
         **params.intervals,
     )
-    for column in ("w", "negative"):
+    for column in ("w", "negative", "model"):
         stems[column] = [singles[name][column] if name in singles else None for name in stems["series"]]
     curve = stems["series"].map(lambda name: name in singles and singles[name]["curve"])
     tables = stems[~curve], mixtures, stems[curve]

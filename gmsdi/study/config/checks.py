@@ -23,7 +23,7 @@ from gmsdi.study.config.base import CodecSettings, TrainingSettings, UNetSetting
 from gmsdi.study.config.engines import check_engine, check_text
 from gmsdi.study.config.files import WEIGHTS, model_folder
 from gmsdi.study.config.solvers import stacks, whole
-from gmsdi.study.figure_tasks import Tasks
+from gmsdi.study.figure_tasks import Tasks, further_models
 from gmsdi.study.methods import METHODS, Extractor
 from gmsdi.study.names import Config, slug
 from gmsdi.study.pretrained import refuse_local
@@ -377,9 +377,12 @@ def _channels(config: Config) -> None:
     }
     given = next((key for key, wrong in own.items() if wrong), None)
     rows = Rows(config)
-    mono = [n for n, row in rows.table.items() if row.system.kind != GMSDI or (row.model and _comes_along(row.model))]
+    named = {f"separation.rows.{name}": (row.system.kind, row.model) for name, row in rows.table.items()}
+    further = further_models(config["generation"])
+    named |= {f"generation.models.{name}": (GMSDI, given["model"]) for name, given in further.items()}
+    mono = [key for key, (kind, folder) in named.items() if kind != GMSDI or (folder and _comes_along(folder))]
     if given or mono:
-        place = given or f"separation.rows.{mono[0]}"
+        place = given or mono[0]
         mend = {"model.folder": "name a pretrained one", None: "leave it out, by null"}.get(given, "set it to false")
         raise UserError(f"config: data.channels is 2, but the model of {place} has one channel; set it to 1, or {mend}")
 
@@ -431,6 +434,8 @@ def _untrained(config: Config) -> Iterator[_Untrained]:
     for name, row in rows.table.items():
         if row.model:
             yield _Untrained(f"separation.rows.{name}.model", model_folder(row.model), separates=True)
+    for name, given in further_models(config["generation"]).items():
+        yield _Untrained(f"generation.models.{name}.model", model_folder(given["model"]), separates=True)
 
 
 def _bundled(config: Config) -> None:

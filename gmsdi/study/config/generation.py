@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Len
+from pydantic import Field
 
 from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive, Share
 from gmsdi.study import tasks
@@ -174,6 +175,18 @@ class Conditioned(Model):
     negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
 
 
+class OtherModel(Model):
+    """Another model in Figures 2 and 3."""
+
+    model: Annotated[str, Len(1)] = about("its folder, or the name of one that comes with the package, such as `mini`")
+    title: Annotated[str, Len(1)] | None = choice(
+        None, 'ends the names of its series, such as "of waveforms"; null means "model" and its key'
+    )
+    w: Number | None = choice(
+        None, "guidance strength of all its tasks; null means that of each task, for single stems the first"
+    )
+
+
 class Generation(Model):
     """Figures 2 and 3."""
 
@@ -204,4 +217,9 @@ class Generation(Model):
         None,
         "beyond the paper: like `partial`, but the accompaniment is denoised together with the clean given stems (its "
         "own bars in Figure 3); null leaves it out",
+    )
+    models: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], OtherModel | None] = choice(
+        {},
+        "maps a short name to each further model, which does `single`, `total` and `partial` with the same settings, "
+        "in series of its own; null removes one",
     )

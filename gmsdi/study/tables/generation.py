@@ -95,19 +95,21 @@ def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
     """The effect of negative prompts on the distance of each stem at equal w.
 
     Args:
-        *parts: rows of `fad.distances` for Figure 2 and for the curve, with the columns w and negative (empty for other
-            series).
+        *parts: rows of `fad.distances` for Figure 2 and for the curve, with the columns w, negative and model (see
+            `figures.fad_stems`).
 
     Returns:
-        part (number of the table given, from 0), bar, w, then fad, fad_low and fad_high of both series with the endings
-        _without and _with, difference (with minus without; below 0, negative prompts help), verdict ("nearer" or
-        "farther" where the intervals do not overlap, else "open"), clips, and reference_tracks.
+        part (number of the table given, from 0), bar, w, model (title of a further model), then fad, fad_low and
+        fad_high of both series with the endings _without and _with, difference (with minus without; below 0, negative
+        prompts help), verdict ("nearer" or "farther" where the intervals do not overlap, else "open"), clips, and
+        reference_tracks.
     """
     columns = ["fad", "fad_low", "fad_high"]
     rows = []
     for part, table in enumerate(parts):
         own = table[table["w"].notna() & (table["kind"] == "model")]
-        for (bar, w), pair in own.groupby(["bar", "w"], sort=False):
+        own = own.assign(model=own.get("model"))
+        for (bar, w, model), pair in own.groupby(["bar", "w", "model"], sort=False, dropna=False):
             by = {str(row["negative"]) == "True": row for row in pair.to_dict("records")}
             if set(by) != {False, True}:
                 continue
@@ -119,9 +121,8 @@ def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
                 verdict = "farther"
             difference = by[True]["fad"] - by[False]["fad"]
             facts = {key: by[True][key] for key in ("clips", "reference_tracks")}
-            rows.append(
-                {"part": part, "bar": bar, "w": w, **values, "difference": difference, "verdict": verdict, **facts}
-            )
+            of = {"part": part, "bar": bar, "w": w, "model": model}
+            rows.append({**of, **values, "difference": difference, "verdict": verdict, **facts})
     return pd.DataFrame(rows)
 
 
@@ -135,12 +136,13 @@ def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[S
         rows: list[list[Cell | str]] = []
         said: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
         for row in own.to_dict("records"):
+            of = "" if pd.isna(row.get("model")) else f", {row['model']}"
             cells = [
                 Cell(f"{row[f'fad_{end}']:.1f}", (f"{row[f'fad_low_{end}']:.1f}", f"{row[f'fad_high_{end}']:.1f}"))
                 for end in ENDINGS.values()
             ]
-            rows.append([f"{row['bar']}, w = {row['w']:g}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
-            said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}")
+            rows.append([f"{row['bar']}, w = {row['w']:g}{of}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
+            said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}{of}")
         told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
         note = (
             f"Both series of a row have the same w and noise, and {own['clips'].iloc[0]} clips; {confidence:.0%} "

@@ -179,8 +179,12 @@ class Alone(Task):
         return self.labels
 
     def point(self) -> dict[str, Any]:
-        """Its columns in tables: series, w, negative (with negative prompts?) and curve (part of the curve over w?)."""
-        return {"series": self.series, "w": None, "negative": None, "curve": False}
+        """Its columns in tables.
+
+        series, w, negative (with negative prompts?), curve (part of the curve over w?), and model (title of another
+        model than the run's own).
+        """
+        return {"series": self.series, "w": None, "negative": None, "curve": False, "model": None}
 
 
 class Accompanied(Task):

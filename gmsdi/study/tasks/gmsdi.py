@@ -32,13 +32,25 @@ class Guided(Task):
     """Base of the tasks of the text-conditioned model.
 
     Attributes:
+        model: folder or name of the task's own model; None means the system's model.
+        title: ends the names of its series, if it has its own model.
         guidance: settings of `gmsdi.sampling.solver.Guidance`.
         negatives: negative prompts by label.
     """
 
     system: GmsdiSetup
+    model: str | None = None
+    title: str = ""
     guidance: dict[str, Any]
     negatives: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def series(self) -> str:
+        """See `Task.series`."""
+        return self._titled(self.SERIES)
+
+    def _titled(self, series: str) -> str:
+        return f"{series}, {self.title}" if self.title else series
 
     @abstractmethod
     def runs(self, bars: Sequence[str]) -> list[Run]:
@@ -82,18 +94,19 @@ class Single(Guided, Alone):
     @property
     def series(self) -> str:
         """See `Task.series`."""
-        series = f"{'with' if self.negative else 'without'} negative prompts, w = {self.w:g}"
+        series = self._titled(f"{'with' if self.negative else 'without'} negative prompts, w = {self.w:g}")
         return f"curve, {series}" if self.curve else series
 
     @property
     def stems_series(self) -> str:
         """See `Task.stems_series`."""
-        name = f"GMSDI, single stems{', negative prompts' * self.negative}, w = {self.w:g}"
+        name = self._titled(f"GMSDI, single stems{', negative prompts' * self.negative}, w = {self.w:g}")
         return f"curve, {name}" if self.curve else name
 
     def point(self) -> dict[str, Any]:
         """See `Alone.point`."""
-        return {"series": self.series, "w": self.w, "negative": self.negative, "curve": self.curve}
+        own = {"series": self.series, "w": self.w, "negative": self.negative, "curve": self.curve}
+        return {**own, "model": self.title or None}
 
     def generate(self, system: Gmsdi, clips: Clips) -> np.ndarray:
         """See `Task.generate`."""

@@ -365,6 +365,9 @@ def test_negative_prompts_are_told_where_they_help_and_where_they_harm():
     for said in ("They help: Piano at w = 1.", "They harm: Bass at w = 1.", "overlap: Drums at w = 1."):
         assert said in sheet.notes[0]
     assert [len(found) for found in map(negatives_sheets, [negatives(stems, stems)])] == [2]
+    both = negatives(pd.concat([stems.assign(model=np.nan), stems.assign(model="other")]))
+    assert both["difference"].tolist() == 2 * [4, -3, -1]  # each model beside itself
+    assert [row[0] for row in negatives_sheets(both)[0].rows][2:4] == ["Drums, w = 1", "Bass, w = 1, other"]
 
 
 def test_differences_are_paired_over_tracks():

@@ -427,6 +427,25 @@ def test_both_series_of_figure_2_have_the_same_w(study, config):
     assert [task.name for task in Study(changed).figure2()] == ["single", "single_weak_msdm"]
 
 
+def test_further_models_do_the_papers_tasks_in_series_of_their_own(config):
+    """They differ from the run's own in nothing but model, names and, if it is given, w."""
+    config = copy.deepcopy(config)
+    config["generation"]["models"] = {"waves": {"model": "mini", "title": "of waveforms", "w": 2}, "none": None}
+    study = Study(config)
+    paper = ("single", "single_negative", "total", "partial")
+    own, others = ([study.tasks[f"{name}{end}"] for name in paper] for end in ("", "_of_waves"))
+    assert [task.name for task in study.tasks.values() if getattr(task, "model", None)] == [o.name for o in others]
+    said = {"model", "title", "name", "guidance", "shown"}
+    for one, other in zip(own, others, strict=True):
+        assert one.model_dump(exclude=said) == other.model_dump(exclude=said)
+        assert other.guidance == {**one.guidance, "w": 2}
+        assert other.series.endswith(", of waveforms")
+        assert not other.shown
+        load_task(other.model_dump())
+    names = [task.stems_series for task in study.tasks.values()]
+    assert len(set(names)) == len(names)
+
+
 def test_titles_say_the_steps_that_are_run():
     for name in ("config", "mini_full", "mini_clap", "mini_latent", "slakh2100", "mtg_jamendo"):
         shipped = Study(validate(load(REPO / "config" / f"{name}.yaml")))  # each on the base that it names
