@@ -106,6 +106,7 @@ def load(
             compiled or recorded is no model folder, or graphs are asked for on another device or of a compiled network.
     """
     tune_allocator()
+    _require_name(where)
     if (family := families.loader_of(where)) is not None:
         _only_for_model_folders(compile, cuda_graphs, where)
         loader, rest = family
@@ -126,6 +127,16 @@ def _only_for_model_folders(compile: bool, cuda_graphs: bool, where: str | Path)
         raise UserError(f"{where}: only the networks of model folders can be compiled; leave out compile")
 
 
+def _require_name(where: Any) -> None:
+    """Refuse what names no model, such as the None of a variable that is not set.
+
+    Raises:
+        UserError: for anything but a text or a path.
+    """
+    if not isinstance(where, str | os.PathLike):
+        raise UserError(f"the model is {where!r}; it must be a folder, or the name of a model")
+
+
 def load_for(where: str | Path, seconds: float | None, *, device: str = "auto", precision: str = "auto") -> Model:
     """`load` for windows of so many seconds, where a model has none of its own."""
     own = families.is_of_family(where) or not is_pipeline(folder_of(where))
@@ -138,6 +149,7 @@ def folder_of(where: str | Path) -> Path:
     Raises:
         UserError: if there is none; models of families have none.
     """
+    _require_name(where)
     if families.is_of_family(where):
         raise UserError(f"{where}: a model of a family, opened by its own package; a model folder is needed here")
     if not os.path.exists(where) and str(where) in bundled():
@@ -226,6 +238,9 @@ def outline_of(where: str | Path) -> Outline | None:
 
 def _outline(folder: Path, config: dict[str, Any]) -> Outline:
     """The outline of a model folder of this package."""
+    for part in ("unet", "text"):
+        if not isinstance(config[part], dict):
+            raise UserError(f"{folder / CONFIG}: {part} is {config[part]!r}; it must be a mapping")
     if kind_of(config) not in (waveforms.KIND, latents.KIND) or target_of(config) != MIXTURE:
         raise UserError(f"{folder}: {_BASELINE}")
     return Outline(

@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -19,9 +20,12 @@ from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_precision
 from gmsdi.models import families, registry
 from gmsdi.models.adapters import from_eps, from_v
+from gmsdi.models.adapters.adp import import_msdm
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.models.edm.text import prompt_of, unique_bank
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import train
 
 CONFIG = {
     "unet": {
@@ -157,6 +161,30 @@ def test_saved_and_loaded_models_are_equal(model, tmp_path):
     ]
 
 
+def test_a_model_replaces_a_model_and_nothing_else(model, tmp_path, monkeypatch):
+    place = tmp_path / "place"
+    (place / "songs").mkdir(parents=True)
+    (place / "songs" / "mine.txt").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.chdir(place)
+    inside = "the current folder, or one around it"
+    places = {".": inside, "..": inside, "songs/..": inside, "songs": "holds mine.txt", "../file": "is a file"}
+    for where, says in places.items():
+        for write in (
+            partial(save_model, where, model),
+            partial(import_msdm, "gone.ckpt", where),
+            partial(train, {}, TrainingConfig(steps=1), "gone", "gone", where, seed=0, work="gone"),
+        ):
+            with pytest.raises(UserError, match=says):
+                write()
+    assert (place / "songs" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "precious"
+    for _ in range(2):
+        save_model("model", model, {"notes.txt": "x"})
+    assert sorted(os.listdir("model")) == ["config.json", "model.safetensors", "notes.txt"]
+    with pytest.raises(UserError, match="sample_rate is 5"):
+        import_msdm("gone.ckpt", "out", sample_rate=5)
+
+
 def _another_shape(folder):
     weights = load_file(folder / "model.safetensors")
     weights["net.patch.conv.weight"] = torch.zeros(16, 8, 3)
@@ -226,6 +254,9 @@ def _set(**values):
         (_set(sample_rate=0), "sample_rate is 0"),
         (_set(window=1e9), "window is"),
         (_set(sigma_data=-1), "sigma_data is -1"),
+        (_set(sigma_data=1e-300), "sigma_data is 1e-300"),  # of which the square is 0
+        (_set(sigma_data=10**400), "sigma_data is 1000"),
+        (_set(labels=["a, b"]), "without commas"),
     ],
 )
 def test_damaged_models_end_in_one_clear_line(model, tmp_path, damage, message):
