@@ -34,7 +34,7 @@ from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1,
 
 try:
     for file in map(Path, workflow.configfiles):
-        if file.suffix in (".yaml", ".yml"):
+        if file.suffix in (".yaml", ".yml") and file.is_file():
             read(file)  # which refuses keys that are there twice; Snakemake takes the last
     # Settings of --configfile and --config, or of a workflow that uses this one as a module, overlay the base they name.
     given = retyped(config, workflow.config_settings.config_args or [])
