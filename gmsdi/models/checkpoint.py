@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -23,7 +22,7 @@ from gmsdi.models import demucs as _demucs  # noqa: F401  # registers its kind, 
 from gmsdi.models.clap import training as _clap  # noqa: F401  # the same
 from gmsdi.models.edm import family
 from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
-from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config, require_place
+from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config, require_place, write_weights
 from gmsdi.models.trainable import TrainableModel, builder, kind_of
 
 MIXTURE, STEMS = "mixture", "stems"
@@ -111,7 +110,7 @@ def save_model(
             name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
             for name, tensor in model.state_dict().items()
         }
-        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_weights(weights, temporary / WEIGHTS)
         (temporary / WEIGHTS).chmod(0o644)  # safetensors creates private files
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
         model.write_beside(temporary)

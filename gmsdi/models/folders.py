@@ -11,9 +11,11 @@ from typing import Any, TypeVar, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from gmsdi.errors import UserError
+from gmsdi.io.files import require_writable
 from gmsdi.level import known_level
 from gmsdi.models.trainable import TrainableModel
 from gmsdi.settings import Bounded, Deviation
@@ -89,7 +91,8 @@ def require_place(folder: str | Path, beside: Iterable[str] = ()) -> Path:
         The folder, without links and relative parts.
 
     Raises:
-        UserError: if there is a file, a folder with anything but the files of a model, or the current folder.
+        UserError: if there is a file, a folder with anything but the files of a model, or the current folder; or if the
+            place cannot be written to.
     """
     place = Path(os.path.realpath(folder))
     if Path.cwd().is_relative_to(place):
@@ -102,7 +105,20 @@ def require_place(folder: str | Path, beside: Iterable[str] = ()) -> Path:
             )
     elif place.exists():
         raise UserError(f"{folder}: is a file; choose another name for the model's folder")
+    require_writable(place.parent / f".{place.name}.partial")
     return place
+
+
+def write_weights(weights: dict[str, Tensor], file: Path) -> None:
+    """Write the weights of a model folder.
+
+    Raises:
+        UserError: if the disk is full.
+    """
+    try:
+        save_file(weights, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise UserError(f"{file.name}: cannot be written ({error}); free space, or choose another folder") from error
 
 
 def described(folder: str | Path, use: Callable[[], Result]) -> Result:

@@ -22,7 +22,7 @@ from gmsdi.level import known_level
 from gmsdi.models import families, hub
 from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
-from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline
+from gmsdi.models.described import INDEX, SIGMA_DATA, describe, is_pipeline
 from gmsdi.models.edm import family as waveforms
 from gmsdi.models.edm import latent as latents
 from gmsdi.models.edm.denoiser import TextDenoiser
@@ -127,6 +127,12 @@ def _only_for_model_folders(compile: bool, cuda_graphs: bool, where: str | Path)
         raise UserError(f"{where}: only the networks of model folders can be compiled; leave out compile")
 
 
+def _comes_along(where: str | Path) -> bool:
+    """Whether this names a model that comes with the package, rather than a model's folder of that name."""
+    own = any(os.path.isfile(Path(where) / name) for name in (CONFIG, WEIGHTS, INDEX))
+    return str(where) in bundled() and not own
+
+
 def _require_name(where: Any) -> None:
     """Refuse what names no model, such as the None of a variable that is not set.
 
@@ -152,7 +158,7 @@ def folder_of(where: str | Path) -> Path:
     _require_name(where)
     if families.is_of_family(where):
         raise UserError(f"{where}: a model of a family, opened by its own package; a model folder is needed here")
-    if not os.path.exists(where) and str(where) in bundled():
+    if _comes_along(where):
         return BUNDLED / str(where)
     if hub.is_id(where):
         return pipelines.fetch(str(where))
@@ -211,8 +217,7 @@ def config_of(where: str | Path) -> dict[str, Any] | None:
     Raises:
         UserError: if the configuration cannot be used.
     """
-    bundled_folder = not os.path.exists(where) and str(where) in bundled()
-    folder = BUNDLED / str(where) if bundled_folder else Path(where)
+    folder = BUNDLED / str(where) if _comes_along(where) else Path(where)
     return read_config(folder) if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)) else None
 
 

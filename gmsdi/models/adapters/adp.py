@@ -21,14 +21,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic, sha256_of
 from gmsdi.models.edm.unet import UNet1d, UNetConfig
-from gmsdi.models.folders import CONFIG, WEIGHTS, require_place, require_sound
+from gmsdi.models.folders import CONFIG, WEIGHTS, require_place, require_sound, write_weights
 
 RENAMES = (
     (r"^to_time\.0\.0\.weights$", "to_time.0.frequencies"),
@@ -134,7 +133,7 @@ def import_msdm(
     }
     with atomic(place) as folder:
         folder.mkdir()
-        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        write_weights(state, folder / WEIGHTS)
         model = {
             "unet": unet,
             "text": described,

@@ -30,11 +30,11 @@ def model_folder(name: str | None) -> Path:
     """The folder of a text-conditioned model.
 
     Args:
-        name: of a model that comes with the package, see `gmsdi.models.registry.bundled`, unless there is a folder of
-            that name; or a folder. None is the model "mini".
+        name: of a model that comes with the package, see `gmsdi.models.registry.bundled`, unless there is a model's
+            folder of that name; or a folder. None is the model "mini".
     """
     own = WEIGHTS / (name or "mini")
-    return own if name is None or (not Path(name).exists() and (own / CONFIG).is_file()) else Path(name)
+    return own if name is None or (not (Path(name) / CONFIG).is_file() and (own / CONFIG).is_file()) else Path(name)
 
 
 def load(*paths: str | Path) -> Config:

@@ -24,6 +24,7 @@ from gmsdi.models.adapters.adp import import_msdm
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.models.edm.text import prompt_of, unique_bank
+from gmsdi.study.config.files import model_folder
 from gmsdi.training.config import TrainingConfig
 from gmsdi.training.loop import train
 
@@ -181,6 +182,8 @@ def test_a_model_replaces_a_model_and_nothing_else(model, tmp_path, monkeypatch)
     for _ in range(2):
         save_model("model", model, {"notes.txt": "x"})
     assert sorted(os.listdir("model")) == ["config.json", "model.safetensors", "notes.txt"]
+    with pytest.raises(UserError, match="is a file, but"):
+        import_msdm("gone.ckpt", tmp_path / "file" / "out")
     with pytest.raises(UserError, match="sample_rate is 5"):
         import_msdm("gone.ckpt", "out", sample_rate=5)
 
@@ -322,6 +325,16 @@ def test_a_model_of_a_distribution_that_is_not_installed_says_so(tmp_path, monke
     monkeypatch.setattr(registry, "BUNDLED", tmp_path)
     with pytest.raises(UserError, match="general: the weights of this model are not installed; install gmsdi-general"):
         registry.load("general")
+
+
+def test_a_folder_that_is_only_called_like_a_bundled_model_is_not_in_its_way(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("mini")
+    bundled = registry.BUNDLED / "mini"
+    assert registry.folder_of("mini") == model_folder("mini") == bundled
+    assert registry.config_of("mini")["sample_rate"] == 8000
+    save_model("mini", model)
+    assert registry.folder_of("mini").absolute() == model_folder("mini").absolute() == tmp_path / "mini"
 
 
 def test_only_networks_of_model_folders_are_compiled(monkeypatch):
