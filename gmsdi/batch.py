@@ -6,6 +6,8 @@ import os
 import string
 import threading
 import time
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -134,14 +136,14 @@ def plan(
                     f"{file}: this song would be overwritten by a stem of {path}; choose another place with --out or "
                     "--name, or name the songs instead of their folder"
                 )
-            if (other := taken.setdefault(real.casefold(), path)) is not path:
+            if (other := taken.setdefault(_folded(real), path)) is not path:
                 mend = (
                     "separate them one at a time, each with an --out of its own"
                     if "{track}" in name
                     else "add {track} to --name"
                 )
                 raise UserError(f"{other} and {path} would both be written to {file}; {mend}")
-        if len({os.path.realpath(file).casefold() for file in files.values()}) < len(files):
+        if len({_folded(os.path.realpath(file)) for file in files.values()}) < len(files):
             raise UserError(f"--name {name!r} gives several stems of {path} the same name; add {{stem}}")
         try:
             source = opened(path)
@@ -271,6 +273,11 @@ class _Pieces:
         return whole[:, :length]
 
 
+def _folded(name: str) -> str:
+    """What is alike for names that some file systems take for one: in another case, or of letters in parts (NFD)."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
 def _songs(paths: Sequence[Path]) -> Iterator[tuple[Path, str, bool]]:
     """Songs, their tracks, and whether they were found in a folder; each song once."""
     seen = set()
@@ -278,13 +285,7 @@ def _songs(paths: Sequence[Path]) -> Iterator[tuple[Path, str, bool]]:
         if not os.path.isdir(path):  # which, unlike `Path.is_dir`, takes names of any length
             found = [(path, path.stem, False)]
         else:
-            inside = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in SUFFIXES
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-                and file.is_file()
-            )
+            inside = sorted(file for file in _below(path) if file.suffix.lower() in SUFFIXES)
             if not inside:
                 raise UserError(f"{path}: a folder without audio files ({', '.join(SUFFIXES)})")
             found = [(file, str(file.relative_to(path).with_suffix("")), True) for file in inside]
@@ -292,6 +293,23 @@ def _songs(paths: Sequence[Path]) -> Iterator[tuple[Path, str, bool]]:
             if (real := os.path.realpath(song[0])) not in seen:
                 seen.add(real)
                 yield song
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, but for hidden ones; warns of links to folders, which may lead anywhere.
+
+    Raises:
+        UserError: if one of its folders cannot be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror}); name its songs one by one")
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for link in (path for name in folders if os.path.islink(path := os.path.join(place, name))):
+            warnings.warn(f"{link}: a link to a folder, which is not followed; name it, too, to take it", stacklevel=2)
+        yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
 def _require_fields(name: str) -> None:

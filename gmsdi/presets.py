@@ -72,6 +72,8 @@ class Preset:
             raise UserError(f"preset {self.name!r}: method is {self.method!r}; choose {', '.join(METHODS)}")
         if not isinstance(self.inverted, bool):
             raise UserError(f"preset {self.name!r}: inverted is {self.inverted!r}; it must be true or false")
+        if not isinstance(self.negatives, Mapping):
+            raise UserError(f"preset {self.name!r}: negatives are {self.negatives!r}; they must map labels to texts")
         if self.constrained is not None and self.method != "separator":
             raise UserError(
                 f"preset {self.name!r} is {METHODS[self.method]}, which constrains no stem; leave constrained out, or "

@@ -8,6 +8,7 @@ schema and reference page. Nothing heavy is imported here.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
@@ -75,10 +76,13 @@ class Bounded:
 
     def within(self, value: float) -> bool:
         """Whether a number is within the bounds."""
-        if math.isnan(value) or (math.isinf(value) and not self.infinite):
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number beyond all floats
             return False
-        checks = {"gt": value.__gt__, "ge": value.__ge__, "lt": value.__lt__, "le": value.__le__}
-        return all(checks[name](type(value)(bound)) for name, bound in self.bounds.items())
+        if math.isnan(number) or (math.isinf(number) and not self.infinite):
+            return False
+        return all(getattr(operator, name)(value, bound) for name, bound in self.bounds.items())
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core import PydanticCustomError, core_schema
@@ -114,6 +118,8 @@ Steps: TypeAlias = Annotated[int, Bounded(whole=True, ge=1, le=10_000)]
 Number: TypeAlias = Annotated[float, Bounded()]
 NonNegative: TypeAlias = Annotated[float, Bounded(ge=0)]
 Positive: TypeAlias = Annotated[float, Bounded(gt=0)]
+Deviation: TypeAlias = Annotated[float, Bounded(ge=1e-6, le=1e6)]
+"""Standard deviation of a model's data."""
 Share: TypeAlias = Annotated[float, Bounded(ge=0, le=1)]
 Decay: TypeAlias = Annotated[float, Bounded(ge=0, lt=1)]
 Level: TypeAlias = Annotated[float, Bounded(infinite=True, ge=0)]

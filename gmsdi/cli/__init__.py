@@ -22,6 +22,7 @@ Ctrl-C, 143 after SIGTERM, 129 after SIGHUP (a terminal that is closed); none of
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -36,7 +37,7 @@ import typer
 import gmsdi
 from gmsdi.cli import models, music, songs, study
 from gmsdi.cli.options import Device, Model, Precision
-from gmsdi.cli.output import say
+from gmsdi.cli.output import say, tell
 from gmsdi.cli.values import require_values, spread
 from gmsdi.errors import UserError
 
@@ -69,7 +70,7 @@ def page(
         device=device,
         precision=precision,
         show=show,
-        say=lambda line: typer.echo(line),
+        say=tell,
     )
 
 
@@ -81,7 +82,7 @@ def _list_models(wanted: bool) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(gmsdi.__version__)
+        tell(gmsdi.__version__)
         raise typer.Exit
 
 
@@ -123,6 +124,9 @@ _OF_THE_SYSTEM = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 1 for a `UserError`, 2 for wrong usage, 128 + n for signal n."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever has started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for as long as the process
     with warnings.catch_warnings(), _ended() as ended:
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gmsdi.cli.output import tell
 from gmsdi.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,20 +27,27 @@ def models(
 ) -> None:
     """List models with their stems and presets."""
     from gmsdi.models import families, registry
-    from gmsdi.models.protocol import Traits
+    from gmsdi.models.folders import described
 
     for where in model or registry.bundled():
         config = registry.config_of(where)
         if config is None:
             _describe_pipeline(where)
             continue
-        rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
-        typer.echo(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
-        typer.echo(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
-        _list_presets(Traits(sigma_data=config.get("sigma_data", Traits.sigma_data), presets=config.get("presets")))
+        described(where, partial(_describe, where, config))
     if not model:
         for family in families.names():
-            typer.echo(f"{family}:... (a family of models; each says itself what follows the colon)")
+            tell(f"{family}:... (a family of models; each says itself what follows the colon)")
+
+
+def _describe(where: str, config: Mapping[str, Any]) -> None:
+    """Print what the configuration of a model folder says."""
+    from gmsdi.models.protocol import Traits
+
+    rate, channels = config["sample_rate"], config.get("unet", {}).get("in_channels", 1)
+    tell(f"{where}: {rate} Hz, channels {channels}, windows of {config['window'] / rate:.3g} s")
+    tell(f"  stems: {', '.join(config.get('labels') or ['any text'])}")
+    _list_presets(Traits(sigma_data=config.get("sigma_data", Traits.sigma_data), presets=config.get("presets")))
 
 
 def _list_presets(traits: Traits) -> None:
@@ -47,7 +57,7 @@ def _list_presets(traits: Traits) -> None:
     for preset in presets_by(traits).values():
         solver = f"{preset.solver.steps} steps of {preset.solver.name}, w = {preset.guidance.w:g}"
         runs = f", mean of {preset.runs}" if preset.runs > 1 else ""
-        typer.echo(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
+        tell(f"  preset {preset.name}: {METHODS[preset.method]}, {solver}{runs}")
 
 
 def _describe_pipeline(where: str) -> None:
@@ -68,17 +78,17 @@ def _describe_pipeline(where: str) -> None:
         )
     told = describe(found.folder, where)
     most = "any length" if told.longest is None else f"up to {told.longest / told.sample_rate:.4g} s"
-    typer.echo(f"{where}: {told.kind}, {told.sample_rate} Hz, channels {told.channels}")
+    tell(f"{where}: {told.kind}, {told.sample_rate} Hz, channels {told.channels}")
     state = "waveforms" if told.latent is None else f"{told.latent} latents for every {told.hop} samples"
     usual = told.usual / told.sample_rate
-    typer.echo(f"  windows: {usual:.4g} s by default, {most}, in multiples of {told.hop} samples; {state}")
-    typer.echo(f"  stems: {'any text' if told.prompted else 'one kind of sound, without text'}")
+    tell(f"  windows: {usual:.4g} s by default, {most}, in multiples of {told.hop} samples; {state}")
+    tell(f"  stems: {'any text' if told.prompted else 'one kind of sound, without text'}")
     if told.parameters:
         parts = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in told.parameters.items())
         size = weights_of(told.parameters)
-        typer.echo(f"  parameters: {parts}; weights on the device: {size / 1e6:.4g} MB in float32")
+        tell(f"  parameters: {parts}; weights on the device: {size / 1e6:.4g} MB in float32")
     else:
-        typer.echo("  parameters: unknown, since its weights have not been downloaded")
+        tell("  parameters: unknown, since its weights have not been downloaded")
     _list_presets(Traits(sigma_data=SIGMA_DATA.get(told.kind, 1.0)))
 
 
@@ -99,7 +109,7 @@ def import_msdm(
 
     labels = None if stems is None else [part.strip() for name in stems for part in name.split(",") if part.strip()]
     adp.import_msdm(ckpt, out, labels=labels, text_encoder=text_encoder, sample_rate=sample_rate, window=window)
-    typer.echo(out)
+    tell(str(out))
 
 
 def push(
@@ -115,4 +125,4 @@ def push(
     """Upload a model folder to the Hugging Face Hub, with a model card; others can then use --model owner/name."""
     from gmsdi.models import hub, registry
 
-    typer.echo(hub.push(registry.folder_of(folder), repository, licence=licence, results=results, private=private))
+    tell(hub.push(registry.folder_of(folder), repository, licence=licence, results=results, private=private))

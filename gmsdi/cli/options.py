@@ -57,7 +57,7 @@ Name = Annotated[str, typer.Option(help="Name of each file; {track}, {stem}, {ex
 Residual = Annotated[bool, typer.Option("--residual", help="Also write the residual, the song minus its stems.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Skip songs whose files already exist.")]
 AtOnce = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Songs to process at a time; they share the cores.")]
-Json = Annotated[bool, typer.Option("--json", help="Print a report as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a report as JSON, also of songs that failed.")]
 Block = Annotated[
     float, typer.Option(help="Separate in blocks of at least this many seconds; longer blocks need more memory.")
 ]

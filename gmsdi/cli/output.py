@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gmsdi.errors import UserError
+
 if TYPE_CHECKING:
     from gmsdi.batch import Job, Outcome
     from gmsdi.types import Progress
@@ -25,6 +27,20 @@ def say(text: str) -> None:
         print(f"gmsdi: {text}", file=sys.stderr)
     else:
         tqdm.tqdm.write(f"gmsdi: {text}", file=sys.stderr)
+
+
+def tell(text: str | bytes) -> None:
+    """Print a result.
+
+    Raises:
+        UserError: if standard output cannot be written to, as on a full disk; not if its reader has enough.
+    """
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 @contextmanager
@@ -81,6 +97,6 @@ def echo(files: Iterable[str | Path]) -> None:
         try:
             file.encode(sys.stdout.encoding or "utf-8")
         except UnicodeEncodeError:
-            typer.echo(os.fsencode(file))
+            tell(os.fsencode(file))
         else:
-            typer.echo(file)
+            tell(file)

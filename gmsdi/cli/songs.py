@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,10 +33,13 @@ from gmsdi.cli.options import (
     Steps,
     Strength,
 )
-from gmsdi.cli.output import Bars, echo, say
+from gmsdi.cli.output import Bars, echo, say, tell
 from gmsdi.cli.values import known_of, labels_known, listed, pairs_of
 from gmsdi.errors import UserError
 from gmsdi.types import Labels
+
+if TYPE_CHECKING:
+    from gmsdi.batch import Outcome
 
 
 def separate(
@@ -190,7 +193,70 @@ def _songs(
     extracting: bool,
     settings: dict[str, Any],
 ) -> None:
-    """Separate songs, or extract from them; whatever can be checked is checked before the model is loaded."""
+    """Separate songs, or extract from them, and report on it; see `_outcomes`."""
+    report: dict[str, Any] = {"gmsdi": gmsdi.__version__, "model": model}
+    try:
+        took, outcomes = _outcomes(
+            paths,
+            stems,
+            out=out,
+            rest=rest,
+            residual=residual,
+            model=model,
+            encoding=encoding,
+            name=name,
+            skip_existing=skip_existing,
+            at_once=at_once,
+            device=device,
+            extracting=extracting,
+            settings=settings,
+        )
+    except UserError as error:
+        if json:
+            tell(dumps({**report, "songs": [], "error": str(error)}, indent=1))
+        raise
+    if json:
+        report |= {**took, "songs": [asdict(outcome) for outcome in outcomes]}
+        tell(dumps(report, indent=1, default=str))
+    else:
+        for outcome in outcomes:
+            echo(outcome.files.values() if outcome.status == "done" else ())
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        reason = str(outcome.error)
+        say(reason if outcome.song in reason else f"{outcome.song}: {reason}")
+    left = sum(outcome.status == "left" for outcome in outcomes)
+    if left:
+        say(
+            f"interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command with "
+            "--skip-existing"
+        )
+        raise typer.Exit(130)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _outcomes(
+    paths: Sequence[Path],
+    stems: Sequence[str] | None,
+    *,
+    out: Path,
+    rest: Sequence[str] | None,
+    residual: str | None,
+    model: str,
+    encoding: tuple[str, str | None],
+    name: str,
+    skip_existing: bool,
+    at_once: int,
+    device: tuple[str, str],
+    extracting: bool,
+    settings: dict[str, Any],
+) -> tuple[dict[str, Any], list[Outcome]]:
+    """Separate songs, or extract from them; whatever can be checked is checked before the model is loaded.
+
+    Returns:
+        What the report says of the settings, and how the songs ended.
+    """
     from gmsdi import batch
     from gmsdi.io.audio import Encoding
     from gmsdi.sampling.solver import Guidance
@@ -235,28 +301,4 @@ def _songs(
             )
         with Bars(len(jobs)) as bars:
             outcomes += batch.run(jobs, made, written, at_once=at_once, watch=bars.watch, finished=bars.finished)
-    outcomes += refused
-    if json:
-        report = {
-            "gmsdi": gmsdi.__version__,
-            "model": model,
-            **took,
-            "songs": [asdict(outcome) for outcome in outcomes],
-        }
-        typer.echo(dumps(report, indent=1, default=str))
-    else:
-        for outcome in outcomes:
-            echo(outcome.files.values() if outcome.status == "done" else ())
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    for outcome in failed:
-        error = str(outcome.error)
-        say(error if outcome.song in error else f"{outcome.song}: {error}")
-    left = sum(outcome.status == "left" for outcome in outcomes)
-    if left:
-        say(
-            f"interrupted with {left} of {len(outcomes)} songs left; to continue, repeat the command with "
-            "--skip-existing"
-        )
-        raise typer.Exit(130)
-    if failed:
-        raise typer.Exit(1)
+    return took, outcomes + refused

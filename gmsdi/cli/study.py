@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gmsdi.cli.output import echo
+from gmsdi.cli.output import echo, tell
 from gmsdi.errors import UserError
 
 
@@ -65,7 +65,7 @@ def cost(
             progress=lambda what: typer.echo(f"measuring {what}", err=True),
         )
     result = costing.estimate(overlays, costs, devices=devices, device=measured, chunks=chunks)
-    typer.echo(dumps(result.as_dict(), indent=1) if json else costing.text(result))
+    tell(dumps(result.as_dict(), indent=1) if json else costing.text(result))
 
 
 def init(
@@ -80,4 +80,4 @@ def init(
     echo(start.init(folder, base=base))
     beside = Path(sys.executable).with_name("snakemake")  # of an environment that is not activated
     snakemake = str(beside) if which("snakemake") is None and beside.is_file() else "snakemake"
-    typer.echo(f"Now: cd {quote(str(folder))} && {quote(snakemake)} --cores 8")
+    tell(f"Now: cd {quote(str(folder))} && {quote(snakemake)} --cores 8")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -23,7 +22,7 @@ from gmsdi.models import demucs as _demucs  # noqa: F401  # registers its kind, 
 from gmsdi.models.clap import training as _clap  # noqa: F401  # the same
 from gmsdi.models.edm import family
 from gmsdi.models.edm import latent as _latent  # noqa: F401  # registers its kind, and the codec's
-from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config
+from gmsdi.models.folders import CONFIG, PROMPTS, WEIGHTS, described, fill, read_config, require_place, write_weights
 from gmsdi.models.trainable import TrainableModel, builder, kind_of
 
 MIXTURE, STEMS = "mixture", "stems"
@@ -88,7 +87,7 @@ def save_model(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model folder, which appears once it is complete.
+    """Write a model folder, which appears once it is complete; one that is there is replaced.
 
     Of a frozen text encoder, only the embeddings of its prompts are stored.
 
@@ -99,17 +98,19 @@ def save_model(
         dtype: dtype of the weights in the file; float16 halves the file, and `load_model` returns float32 in any case.
 
     Raises:
-        UserError: if the weights have been rounded to bf16 to run the model, and would be stored so.
+        UserError: if the weights have been rounded to bf16 to run the model, and would be stored so; or for a folder
+            that holds anything else (`gmsdi.models.folders.require_place`).
     """
+    place = require_place(folder, extra or ())
     if dtype != torch.bfloat16 and any(weight.dtype == torch.bfloat16 for weight in model.parameters()):
         raise UserError("the model was opened to run in bf16, with rounded weights; open it with precision float32")
-    with atomic(folder) as temporary:
+    with atomic(place) as temporary:
         temporary.mkdir()
         weights = {
             name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
             for name, tensor in model.state_dict().items()
         }
-        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_weights(weights, temporary / WEIGHTS)
         (temporary / WEIGHTS).chmod(0o644)  # safetensors creates private files
         (temporary / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n")
         model.write_beside(temporary)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from gmsdi.errors import UserError
+from gmsdi.io.files import require_writable
 from gmsdi.level import known_level
 from gmsdi.models.trainable import TrainableModel
-from gmsdi.settings import Bounded
+from gmsdi.settings import Bounded, Deviation
 
 WEIGHTS, CONFIG, PROMPTS = "model.safetensors", "config.json", "prompts.safetensors"
 
 _NUMBERS = {
     "sample_rate": Bounded(whole=True, ge=1000, le=1_000_000),
     "window": Bounded(whole=True, ge=1, le=2**31),
-    "sigma_data": Bounded(gt=0, le=1e6),
+    "sigma_data": get_args(Deviation)[1],
 }
 """Requirements on numbers in the configuration, for every kind of model that has them."""
 
@@ -47,16 +50,75 @@ def read_config(folder: str | Path, *, weights: bool = True) -> dict[str, Any]:
     config = described(folder, lambda: json.loads((folder / CONFIG).read_text()))
     if not isinstance(config, dict):
         raise UserError(f"{folder / CONFIG}: not the configuration of a model")
+    require_sound(config, folder / CONFIG)
+    return config
+
+
+def require_sound(config: Mapping[str, Any], what: str | Path) -> None:
+    """Refuse values of a configuration that no kind of model can have.
+
+    Args:
+        config: see `gmsdi.models.checkpoint.build_model`.
+        what: what messages call it.
+
+    Raises:
+        UserError: for the first of them.
+    """
     for name, bounded in _NUMBERS.items():
         if name in config and not (bounded.is_kind(config[name]) and bounded.within(config[name])):
-            raise UserError(f"{folder / CONFIG}: {name} is {config[name]!r}; it must be {bounded.wanted}")
+            raise UserError(f"{what}: {name} is {config[name]!r}; it must be {bounded.wanted}")
     known_level(config)
     labels = config.get("labels") or []
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
-        raise UserError(f"{folder / CONFIG}: labels are {labels!r}; they must be a list of texts")
+        raise UserError(f"{what}: labels are {labels!r}; they must be a list of texts")
+    for label in labels:
+        if "," in label or label != label.strip() or not label.isprintable():
+            raise UserError(
+                f"{what}: the label {label!r} must be one line without commas and without spaces at its ends"
+            )
     if len({label.lower() for label in labels}) < len(labels):
-        raise UserError(f"{folder / CONFIG}: labels {', '.join(labels)}: two are the same")
-    return config
+        raise UserError(f"{what}: labels {', '.join(labels)}: two are the same")
+
+
+def require_place(folder: str | Path, beside: Iterable[str] = ()) -> Path:
+    """Refuse a place for a model folder at which something else would be lost: a folder is replaced as a whole.
+
+    Args:
+        folder: where the model is to be written.
+        beside: names of further files that are written there.
+
+    Returns:
+        The folder, without links and relative parts.
+
+    Raises:
+        UserError: if there is a file, a folder with anything but the files of a model, or the current folder; or if the
+            place cannot be written to.
+    """
+    place = Path(os.path.realpath(folder))
+    if Path.cwd().is_relative_to(place):
+        raise UserError(f"{folder}: the current folder, or one around it; name a folder that can be replaced")
+    if place.is_dir():
+        own = {CONFIG, WEIGHTS, PROMPTS, "provenance.json", "README.md", *beside}
+        if others := sorted(set(os.listdir(place)) - own):
+            raise UserError(
+                f"{folder}: holds {others[0]}, which is no file of a model and would be lost; choose another folder"
+            )
+    elif place.exists():
+        raise UserError(f"{folder}: is a file; choose another name for the model's folder")
+    require_writable(place.parent / f".{place.name}.partial")
+    return place
+
+
+def write_weights(weights: dict[str, Tensor], file: Path) -> None:
+    """Write the weights of a model folder.
+
+    Raises:
+        UserError: if the disk is full.
+    """
+    try:
+        save_file(weights, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise UserError(f"{file.name}: cannot be written ({error}); free space, or choose another folder") from error
 
 
 def described(folder: str | Path, use: Callable[[], Result]) -> Result:

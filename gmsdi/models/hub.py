@@ -134,7 +134,7 @@ def card(folder: str | Path, name: str, *, licence: str, results: str | Path | N
         UserError: if the folder contains no model, or the run has no Table 2.
     """
     config = read_config(folder)
-    if not licence.strip():
+    if not isinstance(licence, str) or not licence.strip():
         raise UserError("a model card needs the licence of the weights; give one, such as mit or cc-by-nc-4.0")
     data: dict[str, Any] = {
         "license": licence,
@@ -185,6 +185,8 @@ def _explained(where: str) -> Iterator[None]:
     page = f"{constants.ENDPOINT}/{name}"
     try:
         yield
+    except hub.HFValidationError as error:
+        raise UserError(f"{where}: not a name on the Hugging Face Hub ({' '.join(str(error).split())})") from error
     except hub.GatedRepoError as error:
         raise UserError(f"{where}: gated{terms}; accept its terms at {page}, then run: hf auth login") from error
     except hub.RevisionNotFoundError as error:

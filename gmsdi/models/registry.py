@@ -22,7 +22,7 @@ from gmsdi.level import known_level
 from gmsdi.models import families, hub
 from gmsdi.models.adapters import pipelines
 from gmsdi.models.checkpoint import MIXTURE, load_model, target_of
-from gmsdi.models.described import SIGMA_DATA, describe, is_pipeline, require_one_sound
+from gmsdi.models.described import INDEX, SIGMA_DATA, describe, is_pipeline, require_one_sound
 from gmsdi.models.edm import family as waveforms
 from gmsdi.models.edm import latent as latents
 from gmsdi.models.edm.denoiser import TextDenoiser
@@ -106,6 +106,7 @@ def load(
             compiled or recorded is no model folder, or graphs are asked for on another device or of a compiled network.
     """
     tune_allocator()
+    _require_name(where)
     if (family := families.loader_of(where)) is not None:
         _only_for_model_folders(compile, cuda_graphs, where)
         loader, rest = family
@@ -126,6 +127,22 @@ def _only_for_model_folders(compile: bool, cuda_graphs: bool, where: str | Path)
         raise UserError(f"{where}: only the networks of model folders can be compiled; leave out compile")
 
 
+def _comes_along(where: str | Path) -> bool:
+    """Whether this names a model that comes with the package, rather than a model's folder of that name."""
+    own = any(os.path.isfile(Path(where) / name) for name in (CONFIG, WEIGHTS, INDEX))
+    return str(where) in bundled() and not own
+
+
+def _require_name(where: Any) -> None:
+    """Refuse what names no model, such as the None of a variable that is not set.
+
+    Raises:
+        UserError: for anything but a text or a path.
+    """
+    if not isinstance(where, str | os.PathLike):
+        raise UserError(f"the model is {where!r}; it must be a folder, or the name of a model")
+
+
 def load_for(where: str | Path, seconds: float | None, *, device: str = "auto", precision: str = "auto") -> Model:
     """`load` for windows of so many seconds, where a model has none of its own."""
     own = families.is_of_family(where) or not is_pipeline(folder_of(where))
@@ -138,9 +155,10 @@ def folder_of(where: str | Path) -> Path:
     Raises:
         UserError: if there is none; models of families have none.
     """
+    _require_name(where)
     if families.is_of_family(where):
         raise UserError(f"{where}: a model of a family, opened by its own package; a model folder is needed here")
-    if not os.path.exists(where) and str(where) in bundled():
+    if _comes_along(where):
         return BUNDLED / str(where)
     if hub.is_id(where):
         return pipelines.fetch(str(where))
@@ -199,8 +217,7 @@ def config_of(where: str | Path) -> dict[str, Any] | None:
     Raises:
         UserError: if the configuration cannot be used.
     """
-    bundled_folder = not os.path.exists(where) and str(where) in bundled()
-    folder = BUNDLED / str(where) if bundled_folder else Path(where)
+    folder = BUNDLED / str(where) if _comes_along(where) else Path(where)
     return read_config(folder) if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)) else None
 
 
@@ -227,6 +244,9 @@ def outline_of(where: str | Path) -> Outline | None:
 
 def _outline(folder: Path, config: dict[str, Any]) -> Outline:
     """The outline of a model folder of this package."""
+    for part in ("unet", "text"):
+        if not isinstance(config[part], dict):
+            raise UserError(f"{folder / CONFIG}: {part} is {config[part]!r}; it must be a mapping")
     if kind_of(config) not in (waveforms.KIND, latents.KIND) or target_of(config) != MIXTURE:
         raise UserError(f"{folder}: {_BASELINE}")
     return Outline(

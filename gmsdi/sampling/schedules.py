@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 from gmsdi.errors import UserError
@@ -26,7 +27,8 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
         `steps + 1` values, from high to low. A single step goes straight from `sigma_max` to 0.
 
     Raises:
-        UserError: if there is no step, or the bounds are not 0 < sigma_min <= sigma_max, or rho is not positive.
+        UserError: if there is no step, the bounds are not 0 < sigma_min <= sigma_max, or rho is not positive or so far
+            from 1 that floating point numbers cannot tell the steps apart.
     """
     if steps < 1:
         raise UserError(f"steps is {steps}; a schedule needs at least 1")
@@ -38,9 +40,15 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
         raise UserError(f"rho is {rho}; it must be positive")
     if steps == 1:
         return [float(sigma_max), 0.0]
-    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    inner = [(high + i / (steps - 1) * (low - high)) ** rho for i in range(1, steps - 1)]
-    return [float(sigma_max), *inner, float(sigma_min), 0.0]
+    try:
+        high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+        inner = [(high + i / (steps - 1) * (low - high)) ** rho for i in range(1, steps - 1)]
+    except OverflowError:
+        inner = [math.inf]
+    schedule = [float(sigma_max), *inner, float(sigma_min), 0.0]
+    if any(not after < before for before, after in pairwise(schedule)):
+        raise UserError(f"rho {rho:g} leaves no distance between some of {steps} steps; the usual value is 7")
+    return schedule
 
 
 def churned(sigma: float, s_churn: float, steps: int) -> float:

@@ -63,7 +63,7 @@ def init(folder: str | Path, *, base: str = "demo") -> list[Path]:
     if base != "demo" and base not in known:
         raise UserError(f"--base is {base!r}; choose demo or one of {', '.join(sorted(known))}")
     profile = Path("workflow", "profiles", "default", "profile.v9+.yaml")
-    run = slug(folder.resolve().name).strip("_") or "mine"
+    run = slug(folder.resolve().name).strip("_")[:100] or "mine"
     config = CONFIG.format(names=", ".join(sorted(known)), base=base, run=run)
     resolved = over_base({"base": base})
     every = {name: row for name, row in resolved["separation"]["rows"].items() if row}

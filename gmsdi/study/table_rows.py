@@ -23,7 +23,7 @@ UNSUPERVISED = ", unsupervised (CLAP)"
 """Ending of titles if the model saw no labels: the paper's word, although LAION's CLAP was trained on captions."""
 LABELLED_CLAP = ", by a CLAP that has seen labels"
 """Ending of titles if the model saw no labels, but embeddings by a CLAP that was trained on labels."""
-NAME = "[a-z][a-z0-9_]*"
+NAME = "[a-z][a-z0-9_]{0,99}"
 VALIDATED = ", chosen on validation chunks"
 """Ending of titles of rows that repeat another row, with settings chosen on validation chunks."""
 

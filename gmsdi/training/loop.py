@@ -38,6 +38,7 @@ from gmsdi.models.clap.windows import WindowEmbeddings
 from gmsdi.models.edm import latent
 from gmsdi.models.edm.denoiser import TextDenoiser
 from gmsdi.models.edm.text import FrozenClapText
+from gmsdi.models.folders import require_place
 from gmsdi.models.settings import UNetConfig
 from gmsdi.models.trainable import TrainableModel, kind_of
 from gmsdi.training.averages import reconstruct
@@ -97,8 +98,8 @@ def train(
         True in the first process, which has written the folder; the others have nothing more to do.
 
     Raises:
-        UserError: if the data do not fit the model, the batch cannot be divided among the devices, or the loss
-            diverges.
+        UserError: if the data do not fit the model, the batch cannot be divided among the devices, `out` holds anything
+            but a model, or the loss diverges.
     """
     tune_allocator()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -113,6 +114,7 @@ def train(
         warnings.filterwarnings("ignore", message=f".*{expected}")
     if config.workers and "fork" not in multiprocessing.get_all_start_methods():
         raise UserError("training.workers: this system cannot fork processes; leave it at 0")
+    require_place(out)
     started = time.time()
     target = target_of(model_config)
     train_set, validation_set = WindowSet(train_windows), WindowSet(validation_windows)

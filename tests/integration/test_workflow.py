@@ -311,6 +311,14 @@ def test_mistakes_in_the_configuration_end_in_one_line(tmp_path, changes, messag
     assert "Traceback" not in result.stderr
 
 
+def test_a_key_that_is_there_twice_is_not_passed_over(tmp_path):
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("run: twice\nseparation: {chunks: 3}\nseparation: {min_active: 2}\n")
+    result = snakemake(tmp_path, "-n", "--configfile", twice)
+    assert result.returncode != 0
+    assert "the key 'separation' is there twice" in result.stderr.splitlines()[-1]
+
+
 def test_results_that_cannot_be_written_end_in_one_line(tmp_path):
     (tmp_path / "results").write_text("in the way")
     result = snakemake(tmp_path, "-n")

@@ -77,6 +77,36 @@ def test_files_are_called_by_the_template_and_folders_keep_their_shape():
     assert [str(file) for file in job.files.values()] == ["out/mini/three (bass).wav"]
 
 
+def test_links_and_what_is_no_song_in_a_folder_are_told():
+    wav("music/one.wav"), wav("elsewhere/two.wav")
+    os.symlink("../elsewhere", "music/link")
+    os.symlink("nowhere", "music/dead.wav")
+    os.symlink("..", "music/loop")
+    told = []
+    with pytest.warns(UserWarning, match="music/l.*: a link to a folder, which is not followed") as warned:
+        (job,) = plan("music", out=Path("out"), unusable=lambda path, error: told.append(str(error)))
+    assert (len(warned), job.track, told) == (2, "one", ["music/dead.wav: no such audio file"])
+    wav("a/caf\u00e9.wav"), wav("b/cafe\u0301.wav")  # one name, where a file system normalises them
+    with pytest.raises(UserError, match="would both be written to"):
+        plan("a", "b", out=Path("out"))
+
+
+def test_a_song_that_changes_after_it_was_checked_is_refused():
+    """It would be separated at the rate, or written at the length, of what it was."""
+    for change, says in (
+        (lambda: wav("song.wav", rate=2 * RATE), "was changed in the meantime"),
+        (lambda: wav("song.wav", seconds=0.099), "was changed in the meantime"),  # less than what is let pass of an MP3
+        (lambda: os.unlink("song.wav"), "No such file or directory, though it was there before"),
+    ):
+        source = opened(wav("song.wav"))
+        during = source.blocks()
+        next(during)
+        change()
+        for reading in (source.blocks(), during):
+            with pytest.raises(UserError, match=f"song.wav: {says}"):
+                list(reading)
+
+
 def test_no_file_is_lost_under_anothers_name():
     wav("bass.wav"), wav("a/song.wav"), wav("b/song.wav"), wav("song.flac"), wav("noext.wav").rename("noext")
     Path("file").write_text("")

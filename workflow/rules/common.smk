@@ -12,7 +12,7 @@ if LOCAL:
     sys.path.insert(0, str(REPO))
 
 import gmsdi
-from gmsdi.study.config.files import HOME, model_folder as folder_of_model
+from gmsdi.study.config.files import HOME, model_folder as folder_of_model, read
 
 if not LOCAL:  # a module that Snakemake reads from a repository elsewhere: the installed package has the same files
     REPO = HOME
@@ -34,6 +34,9 @@ from gmsdi.study.tasks import Task
 from gmsdi.study.work import DATA, DISTANCES, FIGURE2, FIGURE3, FIGURE4, TABLE1, TABLE2, TRAIN, TUNING, Work, Works
 
 try:
+    for file in map(Path, workflow.configfiles):
+        if file.suffix in (".yaml", ".yml") and file.is_file():
+            read(file)  # which refuses keys that are there twice; Snakemake takes the last
     # Settings of --configfile and --config, or of a workflow that uses this one as a module, overlay the base they name.
     given = retyped(config, workflow.config_settings.config_args or [])
     config.update(validate(over_base(given, REPO / "config")))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def opened(path: str | Path) -> Source:
 
     path = Path(path)
     try:
-        status = None if str(path) == "-" else path.stat()
+        status = None if str(path) == "-" else os.stat(path)
     except (OSError, ValueError) as error:
         reason = "no such audio file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", error)
         raise UserError(f"{path}: {reason}") from error
@@ -78,7 +79,7 @@ def opened(path: str | Path) -> Source:
     try:
         info = soundfile.info(named(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        return _by_ffmpeg(path, error)
+        return _unchanged(_by_ffmpeg(path, error), status)
     rate, frames = require_rate(info.samplerate, str(path)), info.frames
     if frames == 0:  # of an Ogg file that is cut off, libsndfile finds none
         fault = fault_of(path, info) if info.format == "OGG" else None
@@ -105,7 +106,33 @@ def opened(path: str | Path) -> Source:
     if info.subtype in _FLOATS:
         for _ in blocks():
             pass
-    return Source(str(path), rate, info.channels, frames, blocks)
+    return _unchanged(Source(str(path), rate, info.channels, frames, blocks), status)
+
+
+def _unchanged(source: Source, status: os.stat_result) -> Source:
+    """A file that is refused, whenever it is read, once it is no longer what was checked.
+
+    What is known of it, such as its rate, would be that of another song, and so would a part of its stems.
+
+    Args:
+        source: the file.
+        status: of the file when it was checked.
+    """
+
+    def require_same() -> None:
+        try:
+            now = os.stat(source.name)
+        except OSError as error:
+            raise UserError(f"{source.name}: {error.strerror}, though it was there before") from error
+        if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+            raise UserError(f"{source.name}: was changed in the meantime; run again when nothing else writes to it")
+
+    def blocks() -> Iterator[Samples]:
+        require_same()
+        yield from source.blocks()
+        require_same()
+
+    return replace(source, blocks=blocks)
 
 
 def _by_ffmpeg(path: Path, error: Exception) -> Source:

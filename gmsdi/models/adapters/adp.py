@@ -21,14 +21,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gmsdi.errors import UserError
 from gmsdi.io.files import atomic, sha256_of
 from gmsdi.models.edm.unet import UNet1d, UNetConfig
-from gmsdi.models.folders import CONFIG, WEIGHTS
+from gmsdi.models.folders import CONFIG, WEIGHTS, require_place, require_sound, write_weights
 
 RENAMES = (
     (r"^to_time\.0\.0\.weights$", "to_time.0.frequencies"),
@@ -97,9 +96,12 @@ def import_msdm(
         window: training window in samples.
 
     Raises:
-        UserError: if the file cannot be read safely or contains another kind of network, or the arguments do not fit.
+        UserError: if the file cannot be read safely or contains another kind of network, the arguments do not fit, or
+            the folder holds anything but a model.
     """
-    ckpt = Path(ckpt)
+    ckpt, place = Path(ckpt), require_place(out)
+    given = {"sample_rate": sample_rate, "window": window, "labels": None if labels is None else list(labels)}
+    require_sound(given, "import-msdm")
     weights, hyper_parameters = read_checkpoint(ckpt)
     try:
         net, text = convert(weights, hyper_parameters)
@@ -129,9 +131,9 @@ def import_msdm(
         "read from it": taken,
         "taken for granted": assumed,
     }
-    with atomic(out) as folder:
+    with atomic(place) as folder:
         folder.mkdir()
-        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        write_weights(state, folder / WEIGHTS)
         model = {
             "unet": unet,
             "text": described,

@@ -208,10 +208,13 @@ def _solvers(config: Config) -> None:
         if own is None:
             continue
         settings = whole(config, stack)
+        if "name" not in settings:
+            raise UserError(f"config: key 'name' is missing in {where}, and no solver that it changes has one")
         kind = _say(where, partial(sampler, settings["name"]))
         _say(where, partial(refuse_unknown, kind, own, settings["name"]))
         settings = {key: value for key, value in settings.items() if key in options_of(kind)}
-        _say(where, partial(Solver, **settings))
+        solver: Solver = _say(where, partial(Solver, **settings))
+        _say(where, solver.sigmas)
         if settings.get("last") == "estimate" and not _implied(stack[-1], config):
             raise UserError(
                 f"config: {where}.last is estimate, which only Extractors and projected Separators can use; write step"

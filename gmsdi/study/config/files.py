@@ -30,11 +30,11 @@ def model_folder(name: str | None) -> Path:
     """The folder of a text-conditioned model.
 
     Args:
-        name: of a model that comes with the package, see `gmsdi.models.registry.bundled`, unless there is a folder of
-            that name; or a folder. None is the model "mini".
+        name: of a model that comes with the package, see `gmsdi.models.registry.bundled`, unless there is a model's
+            folder of that name; or a folder. None is the model "mini".
     """
     own = WEIGHTS / (name or "mini")
-    return own if name is None or (not Path(name).exists() and (own / CONFIG).is_file()) else Path(name)
+    return own if name is None or (not (Path(name) / CONFIG).is_file() and (own / CONFIG).is_file()) else Path(name)
 
 
 def load(*paths: str | Path) -> Config:
@@ -51,7 +51,7 @@ def load(*paths: str | Path) -> Config:
     """
     given: Config = {}
     for path in paths:
-        _overlay(given, _read(Path(path)))
+        _overlay(given, read(Path(path)))
     return over_base(given)
 
 
@@ -117,7 +117,7 @@ def _based(given: Mapping[str, Any], seen: list[Path], folder: Path) -> Config:
     path = path.resolve()
     if path in seen:
         raise UserError(f"config: base: {path} is based on itself; remove its key base")
-    content = _read(path)
+    content = read(path)
     if path == (folder / DEMO).resolve():
         content["base"] = None
     base = _based(content, [*seen, path], folder)
@@ -135,9 +135,17 @@ def _based(given: Mapping[str, Any], seen: list[Path], folder: Path) -> Config:
     return merged
 
 
-def _read(path: Path) -> Config:
+def read(path: Path) -> Config:
+    """Read one configuration file.
+
+    Raises:
+        UserError: if it is missing, is not YAML, is not a mapping, or has a key twice.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        _require_once(root)
+        content = None if root is None else loader.construct_document(root)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -145,6 +153,26 @@ def _read(path: Path) -> Config:
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a configuration, which consists of lines `key: value`")
     return content
+
+
+def _require_once(node: yaml.Node | None) -> None:
+    """Refuse a key that a mapping has twice: YAML would take the last, and forget the other without a word.
+
+    Raises:
+        MarkedYAMLError: if there is one.
+    """
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _require_once(value)
+    if isinstance(node, yaml.MappingNode):
+        keys = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    problem = f"the key {key.value!r} is there twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                keys.add(key.value)
+            _require_once(value)
 
 
 def _overlay(base: Config, extra: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Len
 from pydantic import Field
 
-from gmsdi.settings import Bounded, Count, Flag, Positive
+from gmsdi.settings import Bounded, Count, Deviation, Flag
 from gmsdi.study.config.base import CodecChanges, CodecSettings, Model, TrainingChanges, UNetSettings, choice, section
 
 Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
@@ -55,7 +55,7 @@ class Architecture(Model):
         "summed and encoded again in every step, which takes longer. null: true if the codec is linear or was trained "
         "with `additive`",
     )
-    sigma_data: Positive = choice(0.2, "standard deviation of the data; latents are scaled to it")
+    sigma_data: Deviation = choice(0.2, "standard deviation of the data; latents are scaled to it")
     unet: UNetSettings = section(UNetSettings, "the network (gmsdi.models.edm.unet)")
     text: Text = section(Text, "the text encoder")
 

@@ -87,7 +87,7 @@ class Configuration(Model):
         "the configuration that this file overrides: `demo` is config.yaml, another name is the file of that name "
         "beside it, anything else is a path; null means the defaults on this page",
     )
-    run: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = about(
+    run: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")] = about(
         "name of the run; its results go to results/<run>"
     )
     seed: Natural = choice(1, "all random numbers of the run derive from it")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Len
 
-from gmsdi.settings import Bounded, Count, Flag, Natural, NonNegative, Number, Positive
+from gmsdi.settings import Bounded, Count, Deviation, Flag, Natural, NonNegative, Number, Positive
 from gmsdi.study.config.base import (
     Changes,
     GuidanceSettings,
@@ -45,7 +45,7 @@ class Separation(Model):
 class DiffusionModel(Model):
     """The diffusion model of one of the paper's other systems."""
 
-    sigma_data: Positive = choice(0.1, "standard deviation of the data")
+    sigma_data: Deviation = choice(0.1, "standard deviation of the data")
     unet: UNetChanges = section(UNetChanges, "overrides keys of `model.config.unet`")
 
 

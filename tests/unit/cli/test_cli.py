@@ -1,5 +1,6 @@
 """The command line: files in, files out, one clear line when something is wrong."""
 
+import io
 import json
 import math
 import os
@@ -183,6 +184,15 @@ def test_models_are_listed_with_their_presets(model, capsys):
         config.write_text(json.dumps({**json.loads(plain), "presets": {"mine": {"guidance": {"w": 2}}}}))
         assert main(["models", model]) == 0
         assert "preset mine: the Extractor, consistent, 12 steps of euler, w = 2" in capsys.readouterr().out
+        for wrong in ({}, {**json.loads(plain), "unet": None}):
+            config.write_text(json.dumps(wrong))
+            assert main(["models", model]) == 1
+            assert "config.json: not the configuration of a model" in capsys.readouterr().err
+        for wrong, says in {"text": "text is None", "presets": "negatives are 'x'"}.items():
+            settings = None if wrong == "text" else {"best": {"negatives": "x"}}
+            config.write_text(json.dumps({**json.loads(plain), wrong: settings}))
+            assert main(["generate", "--model", model, "--seconds", "0.1"]) == 1
+            assert says in capsys.readouterr().err
         config.write_text(json.dumps({**json.loads(plain), "sample_rate": math.nan}))
         assert main(["models", model]) == 1
         assert "sample_rate is nan" in capsys.readouterr().err
@@ -551,6 +561,24 @@ def test_a_bad_song_of_a_folder_does_not_hold_up_the_others(model, song, tmp_pat
         main(["separate", str(folder / "good.wav"), str(folder / "cut.wav"), *words[:-1], str(tmp_path / "new")]) == 1
     )
     assert not (tmp_path / "new").exists()
+
+
+def test_a_report_is_json_whatever_happens_and_a_full_or_closed_output_is_one_line(capsys, monkeypatch):
+    assert main(["separate", "gone.wav", "--json"]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out) | {"gmsdi": ""} == {
+        "gmsdi": "", "model": "mini", "songs": [], "error": "gone.wav: no such audio file",
+    }  # fmt: skip
+    assert told.err == "gmsdi: gone.wav: no such audio file\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        assert main(["separate", "gone.wav"]) == 1
+    if not os.path.exists("/dev/full"):
+        return
+    with io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True) as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert main(["models"]) == 1
+    assert capsys.readouterr().err == "gmsdi: standard output: cannot be written (No space left on device)\n"
 
 
 def test_a_song_of_less_than_a_sample_at_the_models_rate_is_silent(model, song, tmp_path):

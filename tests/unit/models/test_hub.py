@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from gmsdi.errors import UserError
+from gmsdi.models import registry
 from gmsdi.models.hub import card, is_id
 from tests.helpers import fresh
 from tests.helpers.hub_server import Repository, serve
@@ -223,3 +224,8 @@ def test_names_on_the_hub_are_told_from_folders(tmp_path, monkeypatch):
         "./a": False,
     }
     assert {name: is_id(name) for name in names} == names
+    for name in ("a--b/c", "a/b..c", "é/ü", "a/" + "x" * 97):
+        with pytest.raises(UserError, match=f"{name}: not a name on the Hugging Face Hub"):
+            registry.load(name)
+    with pytest.raises(UserError, match="the model is None"):
+        registry.load(None)

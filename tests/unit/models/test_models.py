@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -19,9 +20,13 @@ from gmsdi.errors import UserError
 from gmsdi.io.device import resolve_precision
 from gmsdi.models import families, registry
 from gmsdi.models.adapters import from_eps, from_v
+from gmsdi.models.adapters.adp import import_msdm
 from gmsdi.models.checkpoint import build_model, load_model, save_model
 from gmsdi.models.edm.denoiser import EDMDenoiser
 from gmsdi.models.edm.text import prompt_of, unique_bank
+from gmsdi.study.config.files import model_folder
+from gmsdi.training.config import TrainingConfig
+from gmsdi.training.loop import train
 
 CONFIG = {
     "unet": {
@@ -157,6 +162,32 @@ def test_saved_and_loaded_models_are_equal(model, tmp_path):
     ]
 
 
+def test_a_model_replaces_a_model_and_nothing_else(model, tmp_path, monkeypatch):
+    place = tmp_path / "place"
+    (place / "songs").mkdir(parents=True)
+    (place / "songs" / "mine.txt").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.chdir(place)
+    inside = "the current folder, or one around it"
+    places = {".": inside, "..": inside, "songs/..": inside, "songs": "holds mine.txt", "../file": "is a file"}
+    for where, says in places.items():
+        for write in (
+            partial(save_model, where, model),
+            partial(import_msdm, "gone.ckpt", where),
+            partial(train, {}, TrainingConfig(steps=1), "gone", "gone", where, seed=0, work="gone"),
+        ):
+            with pytest.raises(UserError, match=says):
+                write()
+    assert (place / "songs" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "precious"
+    for _ in range(2):
+        save_model("model", model, {"notes.txt": "x"})
+    assert sorted(os.listdir("model")) == ["config.json", "model.safetensors", "notes.txt"]
+    with pytest.raises(UserError, match="is a file, but"):
+        import_msdm("gone.ckpt", tmp_path / "file" / "out")
+    with pytest.raises(UserError, match="sample_rate is 5"):
+        import_msdm("gone.ckpt", "out", sample_rate=5)
+
+
 def _another_shape(folder):
     weights = load_file(folder / "model.safetensors")
     weights["net.patch.conv.weight"] = torch.zeros(16, 8, 3)
@@ -226,6 +257,9 @@ def _set(**values):
         (_set(sample_rate=0), "sample_rate is 0"),
         (_set(window=1e9), "window is"),
         (_set(sigma_data=-1), "sigma_data is -1"),
+        (_set(sigma_data=1e-300), "sigma_data is 1e-300"),  # of which the square is 0
+        (_set(sigma_data=10**400), "sigma_data is 1000"),
+        (_set(labels=["a, b"]), "without commas"),
     ],
 )
 def test_damaged_models_end_in_one_clear_line(model, tmp_path, damage, message):
@@ -291,6 +325,16 @@ def test_a_model_of_a_distribution_that_is_not_installed_says_so(tmp_path, monke
     monkeypatch.setattr(registry, "BUNDLED", tmp_path)
     with pytest.raises(UserError, match="general: the weights of this model are not installed; install gmsdi-general"):
         registry.load("general")
+
+
+def test_a_folder_that_is_only_called_like_a_bundled_model_is_not_in_its_way(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("mini")
+    bundled = registry.BUNDLED / "mini"
+    assert registry.folder_of("mini") == model_folder("mini") == bundled
+    assert registry.config_of("mini")["sample_rate"] == 8000
+    save_model("mini", model)
+    assert registry.folder_of("mini").absolute() == model_folder("mini").absolute() == tmp_path / "mini"
 
 
 def test_only_networks_of_model_folders_are_compiled(monkeypatch):

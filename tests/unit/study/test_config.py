@@ -110,14 +110,14 @@ def extra(config):
         (lambda c: rows(c).update(x={"w": 1}), "key 'kind' is missing in separation.rows.x; every row has one"),
         (lambda c: rows(c).update(extractor_consistant={"w": 1}), "did you mean 'extractor_consistent'?"),
         (lambda c: rows(c).update(x=3), "separation.rows.x must be of type object, not 3"),
-        (lambda c: rows(c).update(X=extra(c)), "separation.rows.X: a name must be like [a-z][a-z0-9_]*"),
+        (lambda c: rows(c).update(X=extra(c)), "separation.rows.X: a name must be like [a-z][a-z0-9_]{0,99}"),
         (
             lambda c: (
                 c["data"]["classes"].update(drums=c["data"]["classes"].pop("Drums"))
                 or c["generation"].update(negatives={})
                 or rows(c).update(separator_drums={"kind": "projected"})
             ),
-            "separation.rows.separator_drums: a name must be like [a-z][a-z0-9_]* and not that of a row of Table 1",
+            "separation.rows.separator_drums: a name must be like [a-z][a-z0-9_]{0,99} and not that of a row",
         ),
         (
             lambda c: rows(c).pop("separator"),
@@ -152,6 +152,10 @@ def extra(config):
         (lambda c: c["fad"].update(sha256="10086976"), 'fad.sha256 is "10086976"'),
         (lambda c: c["fad"].update(hop=0), "fad.hop is 0"),
         (lambda c: c.update(run="../elsewhere"), 'run is "../elsewhere"'),
+        (lambda c: c.update(run="x" * 101), 'run is "xxx'),
+        (lambda c: c.update(seed=10**400), "it must be a whole number"),
+        (lambda c: c["separation"]["solver"].update(rho=1e-9), "separation.solver: rho 1e-09 leaves no distance"),
+        (lambda c: c.update(base=None, generation={}), "key 'name' is missing in generation.solver"),
         (lambda c: c["demo_training"]["training"].update(step=3), "unknown key 'step' in demo_training.training"),
     ],
 )
@@ -424,6 +428,9 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1, 2")
     with pytest.raises(UserError, match=r"bad\.yaml: not YAML"):
         load(tmp_path / "bad.yaml")
+    (tmp_path / "twice.yaml").write_text("run: a\nseparation:\n  rows: {}\n  chunks: 3\n  rows: {a: null}\n")
+    with pytest.raises(UserError, match=r"twice\.yaml: not YAML \(the key 'rows' is there twice .* line 5"):
+        load(tmp_path / "twice.yaml")
     (tmp_path / "list.yaml").write_text("- a")
     with pytest.raises(UserError, match=r"list\.yaml"):
         load(tmp_path / "list.yaml")
