@@ -23,6 +23,7 @@ from gmsdi.study.tasks import (
     Total,
     TotalMsdm,
 )
+from gmsdi.study.tasks.gmsdi import Guided
 
 OF_ALL_MODELS = ("single", "single_negative", "total", "partial")
 """Names of the tasks that `generation.models` does, too."""
@@ -115,9 +116,10 @@ class Tasks:
 
     def _of_other_models(self) -> Iterator[Task]:
         """The paper's tasks, for each further model: single stems at one w, total, and partial generation."""
-        paper = {task.name: task for task in [*self._single(), *self._several()] if task.name in OF_ALL_MODELS}
+        every = [*self._single(), *self._several()]
+        paper = [task for task in every if isinstance(task, Guided) and task.name in OF_ALL_MODELS]
         for name, given in further_models(self.generation).items():
-            for task in paper.values():
+            for task in paper:
                 own = {"name": f"{task.name}_of_{name}", "title": given["title"] or f"model {name}", "shown": False}
                 w = task.guidance["w"] if given["w"] is None else float(given["w"])
                 own |= {"model": given["model"], "guidance": {**task.guidance, "w": w}}
