@@ -67,7 +67,7 @@ def generate(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate stems that belong together, and their mixture (total generation).
+    """Generate stems that belong together, and their mixture: by default a mixture that is then separated.
 
     They are as loud as the music that the model was trained on.
     """

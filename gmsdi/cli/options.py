@@ -32,6 +32,14 @@ Preset = Annotated[
         show_default="best",
     ),
 ]
+ExtractPreset = Annotated[
+    str | None,
+    typer.Option(
+        help="How to extract: best, fast, slow (the mean of four runs), paper-extractor, or a preset of the model's own "
+        "that extracts. Other options override parts of it.",
+        show_default="best",
+    ),
+]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Number of sampling steps.", show_default="set by preset or task")
 ]

@@ -16,6 +16,7 @@ from gmsdi.cli.options import (
     Bits,
     Block,
     Device,
+    ExtractPreset,
     Format,
     Json,
     Model,
@@ -125,7 +126,7 @@ def extract(
         ),
     ] = None,
     out: Out = Path(),
-    preset: Preset = None,
+    preset: ExtractPreset = None,
     consistent: Annotated[
         bool | None,
         typer.Option(
