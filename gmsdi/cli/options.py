@@ -35,8 +35,8 @@ Preset = Annotated[
 ExtractPreset = Annotated[
     str | None,
     typer.Option(
-        help="How to extract: best, fast, slow (the mean of four runs), paper-extractor, or a preset of the model's own "
-        "that extracts. Other options override parts of it.",
+        help="How to extract: best, fast, slow (the mean of four runs), paper-extractor, or a preset of the model's "
+        "own that extracts. Other options override parts of it.",
         show_default="best",
     ),
 ]
