@@ -14,6 +14,9 @@ from pathlib import Path, PurePosixPath
 from gmsdi.errors import UserError
 from gmsdi.io.transfer import WrongContent
 
+if not hasattr(tarfile, "data_filter"):  # before Python 3.11.4, such as Debian 12's
+    from backports import tarfile  # type: ignore[no-redef,unused-ignore]
+
 _BLOCK = 1 << 20  # bytes read at a time
 
 
@@ -38,8 +41,6 @@ def members(
         UserError: if a member is refused; the message names it.
         WrongContent: if the stream is not an archive, or a damaged one.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise UserError("this Python cannot unpack archives safely; use 3.11.4 or newer")
     plain = {"mode": None, "mtime": None, "uid": None, "gid": None, "uname": None, "gname": None, "deep": False}
     buffered = io.BufferedReader(stream, _BLOCK)
     try:
