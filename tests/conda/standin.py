@@ -99,7 +99,9 @@ def create(file: Path, prefix: Path) -> None:
         raise LookupError(f"{', '.join(sorted(unknown))}: the stand-in has no packages of conda's own")
     venv.create(prefix, symlinks=True)
     site = _site(prefix)
-    (site / "sitecustomize.py").write_text(RECORDER, encoding="utf-8")
+    # Not sitecustomize, as Debian's Python has one of its own, which comes first.
+    (site / "recorder.py").write_text(RECORDER, encoding="utf-8")
+    (site / "recorder.pth").write_text("import recorder\n", encoding="utf-8")
     if "pip" in names:
         (site / "pip").mkdir()
         (site / "pip" / "__init__.py").touch()

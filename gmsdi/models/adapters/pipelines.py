@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -197,9 +196,11 @@ def _class_of(listed: Any, diffusers: Any) -> Any:
     """The class of a part, by its library and name in the pipeline's index; None if the part is not a network."""
     if not isinstance(listed, list) or len(listed) != 2 or not all(isinstance(word, str) for word in listed):
         return None
+    import transformers
+
     library, name = listed
-    known = library in ("diffusers", "transformers")
-    module = import_module(library) if known else getattr(diffusers.pipelines, library, None)  # that of a pipeline
+    known = {"diffusers": diffusers, "transformers": transformers}
+    module = known.get(library) or getattr(diffusers.pipelines, library, None)  # that of a pipeline
     found = getattr(module, name, None)
     return found if isinstance(found, type) and issubclass(found, torch.nn.Module) else None
 

@@ -162,7 +162,7 @@ def folders(windows, tmp_path_factory):
     train({**CODEC, "codec": SETTINGS}, SHORT, windows, windows, root / "codec", work=root / "w0", **options)
     for name, additive in (("latents", True), ("signals", None)):
         config = {**LATENT, "additive": additive}
-        train(config, SHORT, windows, windows, root / name, work=root / name / "w", codec=root / "codec", **options)
+        train(config, SHORT, windows, windows, root / name, work=root / f"{name}-w", codec=root / "codec", **options)
     return root
 
 
