@@ -88,10 +88,9 @@ def test_from_the_server_to_a_step_of_training(files, root, windows, tmp_path, m
     loss = model.training_loss(batch).mean()
     loss.backward()
     assert torch.isfinite(loss)
+    given = config | {"text": tiny.CONFIG["text"]}
     with pytest.raises(UserError, match=r"mixtures without labels, but a model of text\.kind 'tiny' is conditioned"):
-        train(
-            config | {"text": tiny.CONFIG["text"]}, TrainingConfig(steps=1), out, out, tmp_path, seed=0, work=tmp_path
-        )
+        train(given, TrainingConfig(steps=1), out, out, tmp_path / "model", seed=0, work=tmp_path)
 
 
 def test_windows_hold_what_was_encoded(windows, root):
