@@ -60,8 +60,8 @@ def fad_stems(table: pd.DataFrame) -> Figure:
     model = table[table["kind"] == "model"]
     stems, series = list(dict.fromkeys(model["bar"])), list(dict.fromkeys(model["series"]))
     told = model.drop_duplicates("series").set_index("series").reindex(columns=["w", "negative", "model"])
-    models = list(told["model"].dropna().unique())
-    told = told.astype(str)
+    told = told.fillna({"model": ""}).astype(str)
+    models = [name for name in told["model"].unique() if name]
     strengths = list(dict.fromkeys(told["w"]))
     with _style() as (plt, sns):
         width = 1.2 + max(1.7, 0.45 * len(series)) * len(stems)

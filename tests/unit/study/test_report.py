@@ -54,7 +54,7 @@ def test_figures_are_the_same_bytes_each_time(tmp_path, mixtures):
     assert looks == dict(zip(series, [(light, ""), (dark, ""), (light, "///"), (other, "xx")], strict=True))
 
     more = stems[stems["series"] == series[1]].assign(series="with, w = 1, other", model="other")
-    bars = plots.fad_stems(pd.concat([stems, more])).axes[0].containers
+    bars = plots.fad_stems(pd.concat([stems.assign(model=["", *[None] * (len(stems) - 1)]), more])).axes[0].containers
     faces = {bar.get_label(): bar[0].get_facecolor() for bar in bars if hasattr(bar, "patches")}
     expected = {name: face for name, (face, _) in looks.items()}
     assert faces == {**expected, "with, w = 1, other": to_rgba(plots.OF_MODELS[0][0])}
