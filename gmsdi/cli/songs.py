@@ -177,41 +177,11 @@ def extract(
     )  # fmt: skip
 
 
-def _songs(
-    paths: Sequence[Path],
-    stems: Sequence[str] | None,
-    *,
-    out: Path,
-    rest: Sequence[str] | None,
-    residual: str | None,
-    model: str,
-    encoding: tuple[str, str | None],
-    name: str,
-    skip_existing: bool,
-    at_once: int,
-    json: bool,
-    device: tuple[str, str],
-    extracting: bool,
-    settings: dict[str, Any],
-) -> None:
-    """Separate songs, or extract from them, and report on it; see `_outcomes`."""
+def _songs(paths: Sequence[Path], stems: Sequence[str] | None, *, model: str, json: bool, **options: Any) -> None:
+    """Separate songs, or extract from them, and report on it; `options` are those of `_outcomes`."""
     report: dict[str, Any] = {"gmsdi": gmsdi.__version__, "model": model}
     try:
-        took, outcomes = _outcomes(
-            paths,
-            stems,
-            out=out,
-            rest=rest,
-            residual=residual,
-            model=model,
-            encoding=encoding,
-            name=name,
-            skip_existing=skip_existing,
-            at_once=at_once,
-            device=device,
-            extracting=extracting,
-            settings=settings,
-        )
+        took, outcomes = _outcomes(paths, stems, model=model, **options)
     except UserError as error:
         if json:
             tell(dumps({**report, "songs": [], "error": str(error)}, indent=1))
