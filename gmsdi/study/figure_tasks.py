@@ -49,7 +49,7 @@ class Tasks:
     def __init__(self, config: Config, systems: Mapping[str, Setup], extractor: Row) -> None:
         self.systems, self.extractor = systems, extractor
         self.generation, self.baselines = config["generation"], config["baselines"]
-        every = [*self._single(), *self._several(), *self._of_other_models(), *self._of_other_systems()]
+        every = [*self._single(), *self._several(), *self._of_further_models(), *self._of_other_systems()]
         self.named: dict[str, Task] = {task.name: task for task in every}
 
     def _shared(self, key: str, system: str = GMSDI) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Tasks:
             raise UserError(f"config: generation.extracted, with the settings of the row extractor: {error}") from error
         return Extracted(**own, extraction=extraction, name="total_extracted")
 
-    def _of_other_models(self) -> Iterator[Task]:
+    def _of_further_models(self) -> Iterator[Task]:
         """The paper's tasks, for each further model: single stems at one w, total, and partial generation."""
         every = [*self._single(), *self._several()]
         paper = [task for task in every if isinstance(task, Guided) and task.name in OF_ALL_MODELS]

@@ -175,8 +175,8 @@ class Conditioned(Model):
     negatives: Flag = choice(True, "use the negative prompts of generation.negatives")
 
 
-class OtherModel(Model):
-    """Another model in Figures 2 and 3."""
+class FurtherModel(Model):
+    """A further model in Figures 2 and 3."""
 
     model: Annotated[str, Len(1)] = about("its folder, or the name of one that comes with the package, such as `mini`")
     title: Annotated[str, Len(1)] | None = choice(
@@ -218,7 +218,7 @@ class Generation(Model):
         "beyond the paper: like `partial`, but the accompaniment is denoised together with the clean given stems (its "
         "own bars in Figure 3); null leaves it out",
     )
-    models: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], OtherModel | None] = choice(
+    models: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], FurtherModel | None] = choice(
         {},
         "maps a short name to each further model, which does `single`, `total` and `partial` with the same settings, "
         "in series of its own; null removes one",
