@@ -2,9 +2,10 @@
 
 `python -m benchmarks.pretrained`, in the repository's root, takes a minute. It builds the networks and autoencoders of
 diffusers at the sizes of the published models, without memory (torch's device meta), counts their operations and
-parameters, and converts them to time at an assumed throughput, `--teraflops`. With `--measure` it also times a part of
-one on this machine's CPU, into docs/pretrained_speed.csv, from which the table of measurements is made. Each table
-replaces the text between `<!-- name -->` and the next `<!-- end -->`.
+parameters, and converts them to time at an assumed throughput, `--teraflops`. With `--measure cpu` it also times a part
+of one on a core of this machine, into docs/pretrained_speed.csv, and with `--measure cuda` all of them on its GPU, into
+docs/pretrained_speed_cuda.csv; the tables of measurements are made from these. Each table replaces the text between
+`<!-- name -->` and the next `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ import torch
 from benchmarks.scaling import fill, number, table
 from gmsdi.io.files import atomic
 from gmsdi.models.adapters.parts import latents
+from gmsdi.models.trainable import round_weights
 from gmsdi.study.config import load, validate
 from gmsdi.study.study import Study
 
 ROOT = Path(__file__).parents[1]
 PAGE, CONFIG = ROOT / "docs" / "pretrained.md", ROOT / "config" / "pretrained.yaml"
 SPEED = ROOT / "docs" / "pretrained_speed.csv"
-"""What `--measure` writes: operations and seconds of each part, at the sizes that it times."""
+"""What `--measure cpu` writes: operations and seconds of each part, at the sizes that it times."""
+GPU_SPEED = ROOT / "docs" / "pretrained_speed_cuda.csv"
+"""What `--measure cuda` writes: seconds of each part at the size of a window, and the peak of the GPU's memory."""
 TERAFLOPS = 100.0
 """Assumed throughput of a GPU, in 10¹² operations per second."""
 CHANNELS = 2
@@ -204,7 +208,7 @@ def hours(teraflops: float = TERAFLOPS) -> list[str]:
     return table(["for one window", "denoised", "encoded", "decoded", "operations", f"at {teraflops:g} T/s"], rows)
 
 
-def measure(repetitions: int = 3) -> None:
+def measure_cpu(repetitions: int = 3) -> None:
     """Time two layers of the network and the autoencoder on 1.5 s of audio, on one core, into `SPEED`.
 
     Args:
@@ -228,8 +232,43 @@ def measure(repetitions: int = 3) -> None:
         csv.writer(file, lineterminator="\n").writerows([["model", "part", "operations", "seconds"], *rows])
 
 
+def measure_gpu(repetitions: int = 3) -> None:
+    """Time each model at its full size on the GPU, into `GPU_SPEED`, one window at a time.
+
+    As in `gmsdi.models.adapters`, the network runs in float32 or in bfloat16, the autoencoder in float32.
+
+    Args:
+        repetitions: runs of each part after one that warms up; the median of their times counts.
+    """
+    gpu, rows = torch.cuda.get_device_name(), []
+    for name, build in MODELS.items():
+        parts = build("cuda")
+        denoise, encode, decode = works(parts, torch.randn(1, CHANNELS, parts.samples, device="cuda"))
+        runs = {"denoise": denoise, "encode": encode, "decode": decode, "denoise in bf16": denoise}
+        for told, run in runs.items():
+            part, _, precision = told.partition(" in ")
+            dtype = torch.bfloat16 if precision else None
+            round_weights(parts.transformer, dtype)
+            torch.cuda.reset_peak_memory_stats()
+            spent = []
+            for _ in range(repetitions + 1):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                with torch.no_grad(), torch.autocast("cuda", dtype, enabled=dtype is not None):
+                    run()
+                torch.cuda.synchronize()
+                spent.append(time.perf_counter() - start)
+            peak = torch.cuda.max_memory_allocated() / 1e9
+            rows.append([gpu, name, part, precision or "float32", f"{statistics.median(spent[1:]):.5f}", f"{peak:.2f}"])
+        del parts, denoise, encode, decode, runs, run
+        torch.cuda.empty_cache()
+    with atomic(GPU_SPEED) as path, path.open("w", newline="", encoding="utf-8") as file:
+        head = ["gpu", "model", "part", "precision", "seconds", "gigabytes"]
+        csv.writer(file, lineterminator="\n").writerows([head, *rows])
+
+
 def measured() -> list[str]:
-    """The table of measurements: operations per second, and what a whole window would take at that speed."""
+    """The table of measurements on a CPU: operations per second, and what a whole window would take at that speed."""
     with SPEED.open(newline="", encoding="utf-8") as file:
         found = {(row["model"], row["part"]): row for row in csv.DictReader(file)}
     rows = []
@@ -244,17 +283,35 @@ def measured() -> list[str]:
     return table(["", *PARTS], rows)
 
 
+def measured_gpu() -> list[str]:
+    """The table of measurements on a GPU: times of each part in the order of the file, and the peak of memory."""
+    with GPU_SPEED.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found: dict[str, dict[str, str]] = {}
+    peaks: dict[str, float] = {}
+    for row in rows:
+        times = found.setdefault(row["model"], {})
+        times[f"{row['part']}, {row['precision']}"] = f"{1e3 * float(row['seconds']):.0f} ms"
+        peaks[row["model"]] = max(peaks.get(row["model"], 0.0), float(row["gigabytes"]))
+    timed = list(next(iter(found.values())))
+    cells = [[name, *(times[part] for part in timed), f"{peaks[name]:.1f} GB"] for name, times in found.items()]
+    return table([rows[0]["gpu"], *timed, "peak of memory"], cells)
+
+
 def main() -> None:
     """Update the tables of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teraflops", type=float, default=TERAFLOPS, help="throughput of a GPU (default: %(default)s)")
-    parser.add_argument("--measure", action="store_true", help="also time parts of the models on this machine's CPU")
+    parser.add_argument("--measure", choices=["cpu", "cuda"], help="also time the models, or parts of one on a CPU")
     given = parser.parse_args()
     fill("operations", operations(), PAGE)
+    if given.measure == "cpu":
+        measure_cpu()
+    if given.measure == "cuda":
+        measure_gpu()
     fill("hours", hours(given.teraflops), PAGE)
-    if given.measure:
-        measure()
     fill("measured", measured(), PAGE)
+    fill("measured_gpu", measured_gpu(), PAGE)
 
 
 if __name__ == "__main__":

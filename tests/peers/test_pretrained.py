@@ -23,7 +23,7 @@ from gmsdi.errors import UserError
 from gmsdi.inference import Single
 from gmsdi.io.audio import Audio
 from gmsdi.models import registry
-from gmsdi.models.adapters import pipelines, priors
+from gmsdi.models.adapters import parts, pipelines, priors
 from gmsdi.models.adapters.parts import in_pieces
 from gmsdi.models.codecs import Latent
 from gmsdi.sampling.guidance import guided
@@ -118,6 +118,28 @@ def test_denoised_states_are_those_of_the_pipelines_own_call(opened, family, neg
         assert (found - expected).abs().max() < 1e-5 * max(1.0, float(expected.abs().max()))
         compared += 1
     assert compared >= 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_are_stored_in_bf16_without_any_difference(opened, family, monkeypatch):
+    """Autocast alone rounds those of float32 in every call, to the same values."""
+    folder, seconds, placed = opened(family).folder, SECONDS.get(family), parts.Opening.placed
+    networks, found = [], []
+    monkeypatch.setattr(parts.Opening, "placed", lambda self, net: networks.append(net) or placed(self, net))
+    for by_autocast in (False, True):
+        if by_autocast:
+            monkeypatch.setattr(parts, "round_weights", lambda net, dtype: None)
+        model = gmsdi.load(folder, device="cpu", precision="bf16", seconds=seconds)
+        x = torch.randn(2, *model.space.shape(model.window), generator=torch.Generator().manual_seed(0))
+        embeddings = model.embed([None, None if family == "dance_diffusion" else PROMPT])
+        found.append(model.denoise(x, torch.tensor([0.7, 2.0]), embeddings.select(torch.arange(2))))
+    assert torch.equal(*found)
+    shares = []
+    for network in networks:
+        weights = [(weight.numel(), weight.dtype == torch.bfloat16) for weight in network.parameters()]
+        shares.append(sum(n for n, small in weights if small) / sum(n for n, _ in weights))
+    assert shares[0] > 0.95
+    assert shares[1] == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

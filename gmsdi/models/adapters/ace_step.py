@@ -64,7 +64,8 @@ def check(folder: Path, name: str) -> None:
 def adapt(pipeline: Any, opening: Opening) -> Adapted:
     """The model of an `AceStepPipeline`."""
     device = torch.device(opening.device)
-    transformer, vae, encoder = pipeline.transformer.to(device), pipeline.vae.to(device), pipeline.condition_encoder
+    transformer, vae = opening.placed(pipeline.transformer), pipeline.vae.to(device)
+    encoder = pipeline.condition_encoder
     rate, hop = vae.config.sampling_rate, prod(vae.config.downsampling_ratios)
     length = max(1, round((opening.seconds or SECONDS) * rate / hop))
 

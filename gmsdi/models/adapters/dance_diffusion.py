@@ -48,7 +48,7 @@ def adapt(pipeline: Any, opening: Opening) -> Adapted:
         UserError: if it cannot have windows of that length.
     """
     device = torch.device(opening.device)
-    unet = pipeline.unet.to(device)
+    unet = opening.placed(pipeline.unet)
     config, multiple = unet.config, 2 ** len(unet.up_blocks)
     samples = config.sample_size if opening.seconds is None else round(opening.seconds * config.sample_rate)
     if samples < 3 * multiple:

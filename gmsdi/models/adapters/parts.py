@@ -13,6 +13,7 @@ from torch import Tensor
 from gmsdi.models.adapters.parameterisations import Network
 from gmsdi.models.codecs import Latent
 from gmsdi.models.described import read_json
+from gmsdi.models.trainable import round_weights
 
 PIECE = 512
 """Latents that an autoencoder processes at once, so that its memory does not grow with the length of a song."""
@@ -38,7 +39,7 @@ class Opening:
         name: name of the folder or repository, for messages.
         device: device of the network and the autoencoder. Text encoders stay on the CPU, since each prompt is embedded
             only once.
-        autocast: dtype of the network; None means float32.
+        autocast: dtype of the network and of most of its weights; None means float32.
         seconds: length of the window; None means the default of the family.
     """
 
@@ -46,6 +47,11 @@ class Opening:
     device: str
     autocast: torch.dtype | None = None
     seconds: float | None = None
+
+    def placed(self, net: Any) -> Any:
+        """A module of the network on its device, with its weights rounded to the requested precision."""
+        round_weights(net, self.autocast)  # before it moves, so that the device never holds them in float32
+        return net.to(self.device)
 
     def network(self, net: Network) -> Network:
         """The network in the requested precision; its states, σ and D stay float32."""

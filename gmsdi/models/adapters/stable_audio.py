@@ -47,7 +47,7 @@ def adapt(pipeline: Any, opening: Opening) -> Adapted:
     from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
     device = torch.device(opening.device)
-    transformer, vae = pipeline.transformer.to(device), pipeline.vae.to(device)
+    transformer, vae = opening.placed(pipeline.transformer), pipeline.vae.to(device)
     rate, hop, longest = vae.config.sampling_rate, vae.hop_length, transformer.config.sample_size
     length = longest if opening.seconds is None else round(opening.seconds * rate / hop)
     if not 1 <= length <= longest:

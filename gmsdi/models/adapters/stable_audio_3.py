@@ -41,7 +41,7 @@ def check(folder: Path, name: str) -> None:
 def adapt(pipeline: Any, opening: Opening) -> Adapted:
     """The model of a `StableAudio3Pipeline`."""
     device = torch.device(opening.device)
-    transformer, vae = pipeline.transformer.to(device), pipeline.vae.to(device)
+    transformer, vae = opening.placed(pipeline.transformer), pipeline.vae.to(device)
     rate, hop = vae.config.sampling_rate, vae.downsampling_ratio
     length = max(1, round((opening.seconds or SECONDS) * rate / hop))
 
