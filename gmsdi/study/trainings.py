@@ -30,18 +30,18 @@ class Training:
 
     @classmethod
     def recorded(cls, provenance: Mapping[str, Any]) -> Training:
-        """Read a model's provenance; `first_training` is one whose weights another training began with."""
+        """Read a model's provenance; `earlier_trainings`, oldest first, each began with the weights of the one before."""
         data, seconds, gpu = "", None, False
         if source := provenance.get("data", {}).get("source"):
             own = [] if source["dataset"] == "tracks" else [source["dataset"]]  # "tracks": rendered by the workflow
             counted = [f"{source['tracks']} tracks"] if "tracks" in source else []
             data = ", ".join([*own, *counted])
-        first = provenance.get("first_training")
-        spent = provenance.get("seconds", provenance.get("seconds_of_last_run"))
+        trainings = [*provenance.get("earlier_trainings", []), provenance]
+        spent = [training.get("seconds", training.get("seconds_of_last_run")) for training in trainings]
         if units := _units(str(provenance.get("hardware", "")), int(provenance.get("devices", 1))):
             number, gpu = units
-            seconds = None if spent is None else number * (float(spent) + (first["seconds"] if first else 0))
-        earlier = first is None and bool(provenance.get("training", {}).get("initial"))
+            seconds = None if None in spent else number * sum(map(float, spent))
+        earlier = bool(trainings[0].get("training", {}).get("initial"))
         resumed = "seconds" not in provenance and provenance.get("resumed", False) in (True, "True")
         return cls(data, seconds, gpu, resumed or earlier)
 
