@@ -30,7 +30,7 @@ class Training:
 
     @classmethod
     def recorded(cls, provenance: Mapping[str, Any]) -> Training:
-        """Read a model's provenance; `earlier_trainings`, oldest first, each began with the weights of the one before."""
+        """Read a model's provenance, in which `earlier_trainings` are those that it continues, oldest first."""
         data, seconds, gpu = "", None, False
         if source := provenance.get("data", {}).get("source"):
             own = [] if source["dataset"] == "tracks" else [source["dataset"]]  # "tracks": rendered by the workflow

@@ -14,7 +14,11 @@ def test_from_codecs_to_the_report(tmp_path):
     config = least(
         run="least_latent",
         training=SHORT,
-        codec={"training": SHORT, "config": {"width": 16, "blocks": 1}},
+        codec={
+            "training": SHORT,
+            "config": {"width": 16, "blocks": 1},
+            "variants": {"additive_30": None, "additive_100": None},
+        },
         model={"config": {"unet": {**UNET, "patch_factor": 2}}},
     )
     extractors = {"extractor_filtered": {"solver": {"steps": 2}, "w": 1}, "extractor_waveform": None}
@@ -36,12 +40,12 @@ def test_from_codecs_to_the_report(tmp_path):
     assert "not run (paper 17.73)" in (results / "tables" / "table2_separation.md").read_text()
     with (results / "tables" / "codecs.csv").open() as file:
         codecs = {(row["codec"], row["stem"]): row for row in csv.DictReader(file)}
-    assert {codec for codec, _ in codecs} == {"plain", "additive", "linear"}
+    assert {codec for codec, _ in codecs} == {"plain", "additive_10", "linear"}
     assert float(codecs["linear", "All"]["si_sdr"]) > 5
     assert float(codecs["linear", "mixture"]["encoder"]) < -60
     known = json.loads((results / "model" / "config.json").read_text())
     assert known["kind"] == "latent"
-    assert known["codec"] == json.loads((results / "codecs" / "additive" / "config.json").read_text())["codec"]
+    assert known["codec"] == json.loads((results / "codecs" / "additive_10" / "config.json").read_text())["codec"]
     page = (results / "report.html").read_text()
     assert "Codecs of latents" in page
     assert "not run" in page

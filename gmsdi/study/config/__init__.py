@@ -23,8 +23,8 @@ __all__ = ["load", "over_base", "retyped", "validate", "writable"]
 def validate(config: Mapping[str, Any]) -> Config:
     """Check a configuration, and return a copy with every default filled in.
 
-    The value null removes an entry of `data.classes`, `model.prompts`, `generation.negatives` or `separation.rows` that
-    another file has.
+    The value null removes an entry of `data.classes`, `model.prompts`, `codec.variants`, `generation.negatives`,
+    `separation.rows` or `tuning.searches` that another file has.
 
     Args:
         config: as `load` or `over_base` returns it.
@@ -38,8 +38,9 @@ def validate(config: Mapping[str, Any]) -> Config:
     from gmsdi.study.config.run import Configuration
 
     given: Config = copy.deepcopy(dict(config))
-    emptied = (("data", "classes"), ("model", "prompts"), ("generation", "negatives"), ("separation", "rows"))
-    for section, key in emptied:
+    of_models = (("model", "prompts"), ("codec", "variants"))
+    of_runs = (("generation", "negatives"), ("separation", "rows"), ("tuning", "searches"))
+    for section, key in (("data", "classes"), *of_models, *of_runs):
         _drop_empty(given.get(section), key)
     data = given.get("data")
     for part in (_at(data, "mini"), _at(_at(data, "midi"), "variety")):

@@ -275,15 +275,15 @@ def test_the_table_of_codecs_is_of_active_stems_and_of_their_sums():
 def test_the_configuration_names_the_codecs_and_the_one_in_use(tmp_path):
     config = validate(load(REPO / "config" / "mini_latent.yaml"))
     study = Study(config)
-    assert study.codecs == ["plain", "additive", "linear"]
+    assert study.codecs == ["plain", "additive_10", "additive_30", "additive_100", "linear"]
     assert study.codec_config("linear")["codec"]["blocks"] == 0
-    assert study.model_config("gmsdi")["codec"] == study.codec_config("additive")["codec"]
+    assert study.model_config("gmsdi")["codec"] == study.codec_config("additive_10")["codec"]
     assert study.training("codec")["ema"] == 0.998
     plain = Study(validate(load()))
     assert plain.codecs == []
     assert not {"kind", "codec", "additive"} & set(plain.model_config("gmsdi"))
     for given, message in (
-        ("{use: aditive}", r"codec.use is 'aditive'; did you mean 'additive'"),
+        ("{use: aditive_10}", r"codec.use is 'aditive_10'; did you mean 'additive_10'"),
         ("{config: {hop: 63}}", r"codec.* hop is 63; it must be even"),
         ("{config: {hop: 4096}}", r"data.window is 32768, not a multiple of the network's stride 131072"),
     ):
@@ -297,5 +297,5 @@ def test_codecs_are_trained_before_the_model_of_latents(tmp_path):
     jobs = dry_run(tmp_path, REPO / "config" / "mini_latent.yaml")
     trained = {job["wildcards"]["codec"] for job in jobs if job["rule"] == "train_codec"}
     assert trained == {job["wildcards"]["codec"] for job in jobs if job["rule"] == "score_codec"}
-    assert trained == {"plain", "additive", "linear"}
+    assert trained == {"plain", "additive_10", "additive_30", "additive_100", "linear"}
     assert [job["rule"] for job in jobs].count("table_codecs") == 1

@@ -368,6 +368,18 @@ def test_files_add_change_and_leave_out_single_rows(tmp_path):
     assert list(Study(validate(load(one, two))).systems) == ["gmsdi", "weak_msdm", "msdm"]
 
 
+@pytest.mark.parametrize(
+    ("file", "section", "key", "name"),
+    [("mini_latent", "codec", "variants", "additive_100"), ("by_others", "tuning", "searches", "consistent_w")],
+)
+def test_files_leave_out_codecs_and_searches(tmp_path, file, section, key, name):
+    own, path = tmp_path / "own.yaml", REPO / "config" / f"{file}.yaml"
+    own.write_text(yaml.safe_dump({section: {key: {name: None}}}))
+    whole, left = (list(validate(load(path, *overlay))[section][key]) for overlay in ([], [own]))
+    assert name in whole
+    assert left == [each for each in whole if each != name]
+
+
 def test_a_base_by_name_and_by_path(tmp_path):
     own, mine = tmp_path / "own.yaml", tmp_path / "mine.yaml"
     own.write_text("base: mini_full\nrun: own\ncosts: {chunks: 3}\n")
@@ -388,9 +400,10 @@ def test_the_command_line_has_the_types_of_a_file(tmp_path):
     from snakemake.cli import parse_config
     from snakemake.utils import update_config
 
-    documented = re.search(r"--config (.*)", (REPO / "config" / "bundled.yaml").read_text())[1]
+    documented = re.findall(r"# --config (.*)", (REPO / "config" / "bundled.yaml").read_text())
+    assert len(documented) == 2
     sizes, seed = 'data={mini: {section_sizes: {"1": 0, "4": .5}, kits: ["0"]}}', "seed=7"
-    for words in ([sizes, seed, "generation={total: {gamma_y: .inf, noise: coupled}}"], shlex.split(documented)):
+    for words in ([sizes, seed, "generation={total: {gamma_y: .inf, noise: coupled}}"], *map(shlex.split, documented)):
         own = tmp_path / "own.yaml"
         own.write_text("".join(word.replace("=", ": ", 1) + "\n" for word in words))
         as_texts = parse_config(words)
