@@ -244,10 +244,9 @@ def measure_gpu(repetitions: int = 3) -> None:
     for name, build in MODELS.items():
         parts = build("cuda")
         denoise, encode, decode = works(parts, torch.randn(1, CHANNELS, parts.samples, device="cuda"))
-        runs = {"denoise": denoise, "encode": encode, "decode": decode, "denoise in bf16": denoise}
-        for told, run in runs.items():
-            part, _, precision = told.partition(" in ")
-            dtype = torch.bfloat16 if precision else None
+        runs = [("denoise", None, denoise), ("encode", None, encode), ("decode", None, decode)]
+        runs.append(("denoise", torch.bfloat16, denoise))  # last, as rounding cannot be undone
+        for part, dtype, run in runs:
             round_weights(parts.transformer, dtype)
             torch.cuda.reset_peak_memory_stats()
             spent = []
@@ -259,7 +258,8 @@ def measure_gpu(repetitions: int = 3) -> None:
                 torch.cuda.synchronize()
                 spent.append(time.perf_counter() - start)
             peak = torch.cuda.max_memory_allocated() / 1e9
-            rows.append([gpu, name, part, precision or "float32", f"{statistics.median(spent[1:]):.5f}", f"{peak:.2f}"])
+            precision = "float32" if dtype is None else "bf16"
+            rows.append([gpu, name, part, precision, f"{statistics.median(spent[1:]):.5f}", f"{peak:.2f}"])
         del parts, denoise, encode, decode, runs, run
         torch.cuda.empty_cache()
     with atomic(GPU_SPEED) as path, path.open("w", newline="", encoding="utf-8") as file:
@@ -302,7 +302,9 @@ def main() -> None:
     """Update the tables of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teraflops", type=float, default=TERAFLOPS, help="throughput of a GPU (default: %(default)s)")
-    parser.add_argument("--measure", choices=["cpu", "cuda"], help="also time the models, or parts of one on a CPU")
+    parser.add_argument(
+        "--measure", choices=["cpu", "cuda"], help="also time parts of a model on a core, or all on a GPU"
+    )
     given = parser.parse_args()
     fill("operations", operations(), PAGE)
     if given.measure == "cpu":

@@ -31,9 +31,9 @@ and only those keys that differ from the base. The base is the demo, [`config.ya
 names another file. Several files given together are merged first.
 
 - Mappings are merged key by key; lists are replaced as a whole.
-- The value `null` removes an entry of `data.classes`, `model.prompts`, `codec.variants`, `generation.negatives`,
-  `generation.models`, `separation.rows` or `tuning.searches`. New rows of `separation.rows` come after those of the
-  base.
+- The value `null` removes an entry that another file has of `data.classes`, `model.prompts`, `codec.variants`,
+  `generation.negatives`, `generation.models`, `separation.rows` or `tuning.searches`. New rows of `separation.rows`
+  come after those of the base.
 - If a file chooses another sampler (`solver.name`), options of the base's solver that the new sampler lacks are
   dropped.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 BASELINES = {"msdm": "MSDM", "weak_msdm": "Weakly supervised MSDM", "demucs_gibbs": "Demucs + Gibbs"}
@@ -30,20 +30,15 @@ class Training:
 
     @classmethod
     def recorded(cls, provenance: Mapping[str, Any]) -> Training:
-        """Read a model's provenance, in which `earlier_trainings` are those that it continues, oldest first."""
-        data, seconds, gpu = "", None, False
-        if source := provenance.get("data", {}).get("source"):
-            own = [] if source["dataset"] == "tracks" else [source["dataset"]]  # "tracks": rendered by the workflow
-            counted = [f"{source['tracks']} tracks"] if "tracks" in source else []
-            data = ", ".join([*own, *counted])
-        trainings = [*provenance.get("earlier_trainings", []), provenance]
-        spent = [training.get("seconds", training.get("seconds_of_last_run")) for training in trainings]
-        if units := _units(str(provenance.get("hardware", "")), int(provenance.get("devices", 1))):
-            number, gpu = units
-            seconds = None if None in spent else number * sum(map(float, spent))
-        earlier = bool(trainings[0].get("training", {}).get("initial"))
-        resumed = "seconds" not in provenance and provenance.get("resumed", False) in (True, "True")
-        return cls(data, seconds, gpu, resumed or earlier)
+        """Read a model's provenance, in which `earlier_trainings` are those that it continues, oldest first.
+
+        What an earlier one does not say of its hardware is as in the last.
+        """
+        earlier = provenance.get("earlier_trainings", [])
+        hardware = {key: provenance[key] for key in ("hardware", "devices") if key in provenance}
+        whole = _together([_one({**hardware, **training}) for training in [*earlier, provenance]], ", then ")
+        first = [*earlier, provenance][0]
+        return replace(whole, at_least=whole.at_least or bool(first.get("training", {}).get("initial")))
 
     def __str__(self) -> str:
         """Data and time in words."""
@@ -69,7 +64,7 @@ def training_facts(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     named: dict[str, list[Training]] = {}
     for name, provenance in models.items():
         named.setdefault(BASELINES.get(_system(name), name), []).append(Training.recorded(provenance))
-    together = {name: _together(trainings) for name, trainings in named.items()}
+    together = {name: _together(trainings, " and ") for name, trainings in named.items()}
     facts = {
         name: str(training) + (f" for its {len(named[name])} models together" if len(named[name]) > 1 else "")
         for name, training in together.items()
@@ -109,12 +104,28 @@ def _units(hardware: str, devices: int) -> tuple[int, bool] | None:
     return (devices, True) if re.match(r"\d+ x ", hardware) else None
 
 
-def _together(trainings: list[Training]) -> Training:
-    """Several trainings as one."""
+def _one(record: Mapping[str, Any]) -> Training:
+    """A training without those before it."""
+    data, seconds, gpu = "", None, False
+    if source := record.get("data", {}).get("source"):
+        own = [] if source["dataset"] == "tracks" else [source["dataset"]]  # "tracks": rendered by the workflow
+        counted = [f"{source['tracks']} tracks"] if "tracks" in source else []
+        data = ", ".join([*own, *counted])
+    spent = record.get("seconds", record.get("seconds_of_last_run"))
+    if units := _units(str(record.get("hardware", "")), int(record.get("devices", 1))):
+        number, gpu = units
+        seconds = None if spent is None else number * float(spent)
+    resumed = "seconds" not in record and record.get("resumed", False) in (True, "True")
+    return Training(data, seconds, gpu, resumed)
+
+
+def _together(trainings: list[Training], between: str) -> Training:
+    """Several trainings as one; no time is told if some used GPUs and others did not."""
     seconds = [training.seconds for training in trainings]
+    mixed = len({training.gpu for training in trainings}) > 1
     return Training(
-        " and ".join(dict.fromkeys(training.data for training in trainings)),
-        None if None in seconds else sum(value for value in seconds if value is not None),
+        between.join(dict.fromkeys(training.data for training in trainings)),
+        None if mixed or None in seconds else sum(value for value in seconds if value is not None),
         any(training.gpu for training in trainings),
         any(training.at_least for training in trainings),
     )

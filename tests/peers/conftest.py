@@ -19,7 +19,7 @@ PEERS = (
     "torchvggish",
 )
 NEEDED = {"test_pretrained.py": ("diffusers", "torchsde")}
-"""By file, where it needs only some of them, as on a machine that is borrowed for its GPU."""
+"""The peers that a file's tests need, where not all: they then also run where only these are installed."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

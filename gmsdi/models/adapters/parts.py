@@ -49,7 +49,7 @@ class Opening:
     seconds: float | None = None
 
     def placed(self, net: Any) -> Any:
-        """A module of the network on its device, with its weights rounded to the requested precision."""
+        """A module of the network on its device, with its weights rounded to the requested precision, for good."""
         round_weights(net, self.autocast)  # before it moves, so that the device never holds them in float32
         return net.to(self.device)
 

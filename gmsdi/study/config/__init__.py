@@ -20,11 +20,21 @@ from gmsdi.study.names import Config
 __all__ = ["load", "over_base", "retyped", "validate", "writable"]
 
 
+REMOVABLE = (
+    ("data", "classes"),
+    ("model", "prompts"),
+    ("codec", "variants"),
+    ("generation", "negatives"),
+    ("separation", "rows"),
+    ("tuning", "searches"),
+)
+"""Mappings whose entries null removes; those of `generation.models` may be null themselves."""
+
+
 def validate(config: Mapping[str, Any]) -> Config:
     """Check a configuration, and return a copy with every default filled in.
 
-    The value null removes an entry of `data.classes`, `model.prompts`, `codec.variants`, `generation.negatives`,
-    `separation.rows` or `tuning.searches` that another file has.
+    The value null removes an entry that another file has, see `REMOVABLE`.
 
     Args:
         config: as `load` or `over_base` returns it.
@@ -38,9 +48,7 @@ def validate(config: Mapping[str, Any]) -> Config:
     from gmsdi.study.config.run import Configuration
 
     given: Config = copy.deepcopy(dict(config))
-    of_models = (("model", "prompts"), ("codec", "variants"))
-    of_runs = (("generation", "negatives"), ("separation", "rows"), ("tuning", "searches"))
-    for section, key in (("data", "classes"), *of_models, *of_runs):
+    for section, key in REMOVABLE:
         _drop_empty(given.get(section), key)
     data = given.get("data")
     for part in (_at(data, "mini"), _at(_at(data, "midi"), "variety")):

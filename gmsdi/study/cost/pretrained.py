@@ -1,8 +1,8 @@
 """What a pretrained model costs: its memory, from the number of its parameters, and its time, as measured here.
 
 The network, the encoder and the decoder are timed one by one, with the window of the configuration. A network runs in
-float32 or, in part, in bfloat16 (`jobs.precision`); in both cases its weights are float32 and take 4 bytes each. Text
-encoders stay on the CPU, run once for each prompt, and are not timed.
+float32 or in bfloat16 (`jobs.precision`), where most of its weights take 2 bytes each instead of 4; those of the
+autoencoder take 4. Text encoders stay on the CPU, run once for each prompt, and are not timed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from gmsdi.study.study import Study
 
 ON_DEVICE = ("transformer", "vae", "unet")
 """The parts of a pipeline whose weights are on the device."""
-BYTES = 4
 
 
-def weights_of(parameters: dict[str, int]) -> int:
-    """Bytes that the weights of a pipeline take on the device."""
-    return BYTES * sum(count for part, count in parameters.items() if part in ON_DEVICE)
+def weights_of(parameters: dict[str, int], precision: str = "float32") -> int:
+    """Bytes that the weights of a pipeline take on the device; of the precision "auto", at most."""
+    network = 2 if precision == "bf16" else 4
+    return sum((4 if part == "vae" else network) * n for part, n in parameters.items() if part in ON_DEVICE)
 
 
 def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
@@ -89,8 +89,9 @@ def with_weights(costs: Mapping[str, Cost], study: Study) -> tuple[Mapping[str, 
         parts = {}
     if not parts:
         return costs, []
-    size = weights_of(parts)
+    precision = "bf16" if study.config["jobs"]["precision"] == "bf16" else "float32"
+    size = weights_of(parts, precision)
     counted = replace(cost, parameters=sum(parts.values()), memory=size)
     told = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in sorted(parts.items()))
-    note = f"memory of {GMSDI}: its weights alone, in float32, by its files ({told}); activations come on top"
+    note = f"memory of {GMSDI}: its weights alone, in {precision}, by its files ({told}); activations come on top"
     return {**costs, GMSDI: counted}, [note]

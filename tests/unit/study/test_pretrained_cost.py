@@ -64,6 +64,12 @@ def test_memory_is_that_of_the_weights_where_nothing_is_measured(capsys, folder)
     weights = [tensor for file in files for tensor in load_file(file).values()]
     assert found["costs"]["gmsdi"]["memory"] == sum(4 * tensor.numel() for tensor in weights)
     assert any("its weights alone, in float32" in note for note in found["notes"])
+    half = folder / "half.yaml"
+    half.write_text("jobs: {precision: bf16}\n")
+    found_half, _ = told(capsys, folder, f"--config={half}", "--seconds-per-evaluation", "0.5")
+    network = sum(tensor.numel() for tensor in load_file(files[0]).values())
+    assert found_half["costs"]["gmsdi"]["memory"] == found["costs"]["gmsdi"]["memory"] - 2 * network
+    assert any("its weights alone, in bf16" in note for note in found_half["notes"])
     assert any("encoding and decoding of latents" in note for note in found["notes"])
 
 
@@ -79,6 +85,7 @@ def test_the_page_has_the_operations_of_the_classes():
     assert shown("operations") == pretrained.operations()
     assert shown("hours") == pretrained.hours()
     assert shown("measured") == pretrained.measured()
+    assert shown("measured_gpu") == pretrained.measured_gpu()
     one = pretrained.counted("Stable Audio Open 1.0")
     # A transformer's operations are about two for each of its parameters and tokens.
     assert one.denoising == pytest.approx(2 * one.transformer * 1025, rel=0.15)

@@ -133,8 +133,10 @@ def test_training_data_and_time_are_read_from_provenance():
     facts = training_facts({"own": own, "gpu": gpu, **weak, "msdm": strong, "demucs_gibbs": told("some chip", 60)})
     assert facts["own"] == "9 tracks; 4.00 core hours"
     assert facts["gpu"] == "9 tracks; at least 10 GPU minutes"  # the training that it began with is not counted
-    longer = {"gpu": {**gpu, "earlier_trainings": [told("2 x A GPU", 600)]}}
-    assert training_facts(longer)["gpu"] == "9 tracks; 30 GPU minutes"
+    first = {**told("1 x A GPU", 600, devices=1), "data": {"source": {"dataset": "tracks", "tracks": 5}}}
+    longer = {"gpu": {**gpu, "earlier_trainings": [first]}, "own": {**own, "earlier_trainings": [{"seconds": 1800}]}}
+    assert training_facts(longer)["gpu"] == "5 tracks, then 9 tracks; 20 GPU minutes"
+    assert training_facts({"both": {**gpu, "earlier_trainings": [own]}})["both"] == "9 tracks; time not recorded"
     assert facts["Weakly supervised MSDM"] == "9 tracks; 1.00 core hours for its 2 models together"
     assert facts["MSDM"] == "9 tracks; 9.00 core hours"
     assert facts["Demucs + Gibbs"] == "9 tracks; time not recorded"
