@@ -34,11 +34,10 @@ class Training:
 
         What an earlier one does not say of its hardware is as in the last.
         """
-        earlier = provenance.get("earlier_trainings", [])
+        trainings = [*provenance.get("earlier_trainings", []), provenance]
         hardware = {key: provenance[key] for key in ("hardware", "devices") if key in provenance}
-        whole = _together([_one({**hardware, **training}) for training in [*earlier, provenance]], ", then ")
-        first = [*earlier, provenance][0]
-        return replace(whole, at_least=whole.at_least or bool(first.get("training", {}).get("initial")))
+        whole = _together([_one({**hardware, **training}) for training in trainings], ", then ")
+        return replace(whole, at_least=whole.at_least or bool(trainings[0].get("training", {}).get("initial")))
 
     def __str__(self) -> str:
         """Data and time in words."""
@@ -124,7 +123,7 @@ def _together(trainings: list[Training], between: str) -> Training:
     seconds = [training.seconds for training in trainings]
     mixed = len({training.gpu for training in trainings}) > 1
     return Training(
-        between.join(dict.fromkeys(training.data for training in trainings)),
+        between.join(dict.fromkeys(training.data for training in trainings if training.data)),
         None if mixed or None in seconds else sum(value for value in seconds if value is not None),
         any(training.gpu for training in trainings),
         any(training.at_least for training in trainings),

@@ -136,6 +136,7 @@ def test_training_data_and_time_are_read_from_provenance():
     first = {**told("1 x A GPU", 600, devices=1), "data": {"source": {"dataset": "tracks", "tracks": 5}}}
     longer = {"gpu": {**gpu, "earlier_trainings": [first]}, "own": {**own, "earlier_trainings": [{"seconds": 1800}]}}
     assert training_facts(longer)["gpu"] == "5 tracks, then 9 tracks; 20 GPU minutes"
+    assert training_facts(longer)["own"] == "9 tracks; 6.00 core hours"  # on the hardware of the last, of unknown data
     assert training_facts({"both": {**gpu, "earlier_trainings": [own]}})["both"] == "9 tracks; time not recorded"
     assert facts["Weakly supervised MSDM"] == "9 tracks; 1.00 core hours for its 2 models together"
     assert facts["MSDM"] == "9 tracks; 9.00 core hours"
