@@ -243,10 +243,9 @@ def measure_gpu(repetitions: int = 3) -> None:
     gpu, rows = torch.cuda.get_device_name(), []
     for name, build in MODELS.items():
         parts = build("cuda")
-        denoise, encode, decode = works(parts, torch.randn(1, CHANNELS, parts.samples, device="cuda"))
-        runs = [("denoise", None, denoise), ("encode", None, encode), ("decode", None, decode)]
-        runs.append(("denoise", torch.bfloat16, denoise))  # last, as rounding cannot be undone
-        for part, dtype, run in runs:
+        given = works(parts, torch.randn(1, CHANNELS, parts.samples, device="cuda"))
+        runs = [(part, None, run) for part, run in zip(PARTS, given, strict=True)]
+        for part, dtype, run in [*runs, (PARTS[0], torch.bfloat16, given[0])]:  # bf16 last: rounding cannot be undone
             round_weights(parts.transformer, dtype)
             torch.cuda.reset_peak_memory_stats()
             spent = []
@@ -260,7 +259,7 @@ def measure_gpu(repetitions: int = 3) -> None:
             peak = torch.cuda.max_memory_allocated() / 1e9
             precision = "float32" if dtype is None else "bf16"
             rows.append([gpu, name, part, precision, f"{statistics.median(spent[1:]):.5f}", f"{peak:.2f}"])
-        del parts, denoise, encode, decode, runs, run
+        del parts, given, runs, run
         torch.cuda.empty_cache()
     with atomic(GPU_SPEED) as path, path.open("w", newline="", encoding="utf-8") as file:
         head = ["gpu", "model", "part", "precision", "seconds", "gigabytes"]
