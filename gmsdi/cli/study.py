@@ -53,7 +53,7 @@ def cost(
     overlays = config or []
     resolved = costing.resolved(overlays)
     if seconds_per_evaluation:
-        networks = list(Study(resolved).systems)
+        networks = list(Study(resolved).networks)
         costs, measured = costing.given_costs(networks, seconds_per_evaluation, seconds_per_step or []), "not measured"
     elif seconds_per_step:
         raise UserError("--seconds-per-step is given without --seconds-per-evaluation; give both, or none to measure")

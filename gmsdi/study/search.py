@@ -92,8 +92,9 @@ class Search:
                     default = variant.name if base is bases[0] else default
                 variants.append(variant)
                 settings[variant.name] = chosen
-        if separates and len({variant.model for variant in variants}) > 1:
-            raise UserError(f"{where} has rows of several models; give each model a search of its own")
+        if len({getattr(variant, "model", None) for variant in variants}) > 1:
+            kind = "rows" if separates else "tasks"
+            raise UserError(f"{where} has {kind} of several models; give each model a search of its own")
         refused = [] if separates else [variant.refusal() for variant in variants]
         if refused and all(refused):
             raise UserError(f"{where}: no variant can run: {refused[0]}")

@@ -28,6 +28,12 @@ CLAP_KEYS = ("checkpoint", "sha256", "tokenizer")
 """Keys of a text encoder that only a CLAP has."""
 
 
+def network_of(item: Row | Task) -> str:
+    """The network that a row or a task runs: that of its system, named like it, or a further model's."""
+    further: str | None = getattr(item, "model", None)
+    return further or item.system.kind
+
+
 class Study:
     """The rows, tasks, systems and models of a configuration.
 
@@ -129,6 +135,13 @@ class Study:
         return sorted((task for task in self.tasks.values() if task.mixed), key=lambda task: task.PLACE)
 
     # --- Models -------------------------------------------------------------------------------------------------------
+
+    @property
+    def networks(self) -> dict[str, Setup]:
+        """All networks that jobs run, by the names that `network_of` gives them, each with the system that runs it."""
+        searched = [item for search in self.searches.values() for item in search.variants]
+        items: list[Row | Task] = [*self.rows.values(), *self.tasks.values(), *searched]
+        return self.systems | {network_of(item): item.system for item in items}
 
     @property
     def models(self) -> dict[str, Setup]:

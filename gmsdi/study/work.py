@@ -22,7 +22,7 @@ from gmsdi.errors import UserError
 from gmsdi.study.counting import CALL, Taken, share
 from gmsdi.study.methods import Row
 from gmsdi.study.setups import GMSDI
-from gmsdi.study.study import CLAP, CODEC, DEMO, Study
+from gmsdi.study.study import CLAP, CODEC, DEMO, Study, network_of
 from gmsdi.study.tasks import Task
 
 JAMENDO_COUNT = 55_701
@@ -109,7 +109,7 @@ class Work:
 
     Attributes:
         part: one of `PARTS`.
-        network: the system whose network it runs (`gmsdi.study.setups`), or None.
+        network: the network that it runs, by its name in `Study.networks`, or None.
         devices: number of devices that it uses at once; a training can share its batches among several.
         memory: as in `Amount`, if it does not depend on the data.
         disk: the same.
@@ -399,11 +399,11 @@ class Works:
     def _separating(self, part: str, rows: Sequence[Row], **options: Any) -> Work:
         return Separating(
             part,
-            network=rows[0].system.kind,
+            network=network_of(rows[0]),
             rows=rows,
             labels=len(self.labels),
             batch=self.config["jobs"]["batch"],
-            coded=self.study.coded and rows[0].system.kind == GMSDI and rows[0].model is None,
+            coded=self.study.coded and network_of(rows[0]) == GMSDI,
             **{"dataset": self.study.part("test"), **options},
         )
 
@@ -412,10 +412,9 @@ class Works:
         own = self.study.searches[name]
         if rows := own.rows:
             return self._separating(TUNING, rows, chunks=own.items, dataset=self.study.part("validation"))
-        batch = self.config["jobs"]["batch"]
-        kind = own.tasks[0].system.kind
-        coded = self.study.coded and kind == GMSDI
-        return Generating(TUNING, network=kind, tasks=own.tasks, batch=batch, kept=False, coded=coded)
+        batch, network = self.config["jobs"]["batch"], network_of(own.tasks[0])
+        coded = self.study.coded and network == GMSDI
+        return Generating(TUNING, network=network, tasks=own.tasks, batch=batch, kept=False, coded=coded)
 
     def scores(self) -> Work:
         """Scoring a method's separations by SI-SDR."""
@@ -443,13 +442,13 @@ class Works:
     def generation(self, task: str, shard: int, shards: int) -> Work:
         """Generating one shard of a task's clips."""
         own, batch = self.study.tasks[task], self.config["jobs"]["batch"]
-        kind = own.system.kind
+        network = network_of(own)
         return Generating(
             self._figure(own),
-            network=kind,
+            network=network,
             tasks=[own],
             batch=batch,
-            coded=self.study.coded and kind == GMSDI and getattr(own, "model", None) is None,
+            coded=self.study.coded and network == GMSDI,
             shard=(shard, shards),
         )
 

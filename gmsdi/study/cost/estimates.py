@@ -161,7 +161,7 @@ def estimate(
 
     Args:
         overlays: files that override config/config.yaml.
-        costs: the cost of every network that runs, by the names in `Study.systems`.
+        costs: the cost of every network that runs, by the names in `Study.networks`.
         devices: number of devices, each of which runs one job at a time. A training on n of them is assumed to be n
             times as fast.
         device: description of the measured device.
@@ -257,7 +257,7 @@ def given_costs(networks: Sequence[str], evaluation: Sequence[str], step: Sequen
     """Costs given by the user.
 
     Args:
-        networks: names of the networks, see `Study.systems`.
+        networks: names of the networks, see `Study.networks`.
         evaluation: seconds of an evaluation: a number for all networks, "NETWORK=number" for one.
         step: the same for a training step; missing ones are derived from the evaluation.
 

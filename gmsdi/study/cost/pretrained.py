@@ -16,6 +16,7 @@ from gmsdi.errors import UserError
 from gmsdi.models.described import describe, is_pipeline
 from gmsdi.study.cost.networks import Clock, Cost
 from gmsdi.study.counting import CALL
+from gmsdi.study.pretrained import is_pretrained
 from gmsdi.study.setups import GMSDI, GmsdiSetup
 from gmsdi.study.study import Study
 
@@ -29,11 +30,19 @@ def weights_of(parameters: dict[str, int], precision: str = "float32") -> int:
     return sum((4 if part == "vae" else network) * n for part, n in parameters.items() if part in ON_DEVICE)
 
 
-def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
+def pretrained_name(study: Study, network: str) -> str | None:
+    """The name to open a network by, if it is a pretrained model."""
+    if network == GMSDI:
+        return study.config["model"]["folder"] if study.pretrained else None
+    return network if network not in study.systems and is_pretrained(network) else None
+
+
+def time_pretrained(study: Study, folder: str, device: str, repetitions: int) -> Cost:
     """Time a pretrained model.
 
     Args:
-        study: the study, whose `model.folder` is such a model.
+        study: the study that runs it.
+        folder: its folder or name.
         device: the device to run on.
         repetitions: number of timed steps of each kind.
 
@@ -45,7 +54,7 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
     from gmsdi.models import families, registry
     from gmsdi.sampling.solver import Guidance, Solver
 
-    config, folder = study.config, study.config["model"]["folder"]
+    config = study.config
     options: dict[str, Any] = {"precision": config["jobs"]["precision"], "max_batch": CALL, "fixed_batch": True}
     system = cast(GmsdiSetup, study.systems[GMSDI]).open([folder], device=device, **options)
     noises = system.session.solver  # of levels that the model knows
@@ -78,20 +87,22 @@ def time_pretrained(study: Study, device: str, repetitions: int) -> Cost:
 
 
 def with_weights(costs: Mapping[str, Cost], study: Study) -> tuple[Mapping[str, Cost], list[str]]:
-    """Costs that were given, with a pretrained model's memory according to its files, and notes on how it is known."""
-    folder, cost = study.config["model"]["folder"], costs.get(GMSDI)
-    if not study.pretrained or cost is None or cost.memory is not None:
-        return costs, []
-    path = Path(folder).expanduser()
-    try:
-        parts = describe(path, folder).parameters if is_pipeline(path) else {}
-    except UserError:
-        parts = {}
-    if not parts:
-        return costs, []
+    """Costs that were given, with pretrained models' memory according to their files, and notes on how it is known."""
     precision = "bf16" if study.config["jobs"]["precision"] == "bf16" else "float32"
-    size = weights_of(parts, precision)
-    counted = replace(cost, parameters=sum(parts.values()), memory=size)
-    told = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in sorted(parts.items()))
-    note = f"memory of {GMSDI}: its weights alone, in {precision}, by its files ({told}); activations come on top"
-    return {**costs, GMSDI: counted}, [note]
+    counted, notes = dict(costs), []
+    for network, cost in costs.items():
+        folder = pretrained_name(study, network)
+        if folder is None or cost.memory is not None:
+            continue
+        path = Path(folder).expanduser()
+        try:
+            parts = describe(path, folder).parameters if is_pipeline(path) else {}
+        except UserError:
+            parts = {}
+        if parts:
+            size = weights_of(parts, precision)
+            counted[network] = replace(cost, parameters=sum(parts.values()), memory=size)
+            told = ", ".join(f"{part} {count / 1e6:.4g} M" for part, count in sorted(parts.items()))
+            known = f"its weights alone, in {precision}, by its files ({told})"
+            notes.append(f"memory of {network}: {known}; activations come on top")
+    return counted, notes

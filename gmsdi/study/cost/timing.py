@@ -12,7 +12,7 @@ from gmsdi.errors import UserError
 from gmsdi.models.clap import CLAPS
 from gmsdi.study.config.files import WEIGHTS, model_folder
 from gmsdi.study.cost.networks import Clock, Cost, Seconds
-from gmsdi.study.cost.pretrained import time_pretrained
+from gmsdi.study.cost.pretrained import pretrained_name, time_pretrained
 from gmsdi.study.counting import CALL
 from gmsdi.study.names import Config
 from gmsdi.study.setups import GMSDI
@@ -60,11 +60,11 @@ def measure(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for network in study.systems:
-            if network == GMSDI and study.pretrained:
+        for network in study.networks:
+            if pretrained := pretrained_name(study, network):
                 if progress is not None:
                     progress(f"{network}: sampling, {CALL} signals at a time, and its autoencoder")
-                costs[network] = time_pretrained(study, device, repetitions)
+                costs[network] = time_pretrained(study, pretrained, device, repetitions)
                 continue
             if progress is not None:
                 progress(f"{network}: sampling, {CALL} signals at a time")
@@ -92,13 +92,15 @@ def _model(study: Study, network: str, device: str) -> TrainableModel:
     from gmsdi.models.checkpoint import CONFIG, load_model
 
     config = study.config
-    model = next(iter(study.systems[network].models))
+    model = next(iter(study.networks[network].models))
     folder = None
-    if network == GMSDI and not config["model"]["train"]:
+    if network not in study.systems:
+        folder = model_folder(network)
+    elif network == GMSDI and not config["model"]["train"]:
         folder = model_folder(config["model"]["folder"])
     elif network != GMSDI and not config["baselines"]["train"]:
         folder = Path(config["baselines"]["folder"] or WEIGHTS / "baselines") / model
-    if folder is not None and (network == GMSDI or (folder / CONFIG).is_file()):
+    if folder is not None and (model == GMSDI or (folder / CONFIG).is_file()):
         built = load_model(folder, device=device)
     else:
         built = _fresh(study, model).requires_grad_(False).eval().to(device)
@@ -128,10 +130,12 @@ def _fresh(study: Study, model: str) -> TrainableModel:
 
 def _time_sampling(study: Study, network: str, device: str, repetitions: int) -> tuple[Seconds, int, int]:
     """Seconds of an evaluation, the network's parameters, and its peak memory in bytes."""
-    system, model = study.systems[network], _model(study, network, device)
+    system, model = study.networks[network], _model(study, network, device)
     clock, steps = Clock(device), repetitions + 1
     given: dict[str, Any] = {"signals": CALL, "window": study.config["data"]["window"], "device": device}
     evaluations = system.rehearse(model, steps=steps, **given, callback=lambda *_: clock.tick())
+    if network not in study.systems:  # a further model, of which several windows may fill a chunk
+        evaluations *= model.config["window"] / given["window"]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return clock.seconds(evaluations / steps), parameters, clock.memory()
 

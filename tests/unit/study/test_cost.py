@@ -313,6 +313,28 @@ def test_costs_need_no_torch(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rows_and_tasks_of_a_further_model_cost_what_its_network_does(tmp_path):
+    further = {"extractor_general": {"kind": "extractor", "title": "of general", "model": "general", "w": 6}}
+    overlay = {
+        "run": "two",
+        "separation": {"rows": {**rows.ALONE["rows"], **further}},
+        "generation": {"models": {"general": {"model": "general"}}},
+    }
+    names = list(Study(cost.resolved([overlay])).networks)
+    assert names == ["gmsdi", "general"]
+    planned = cost.jobs([overlay])
+    of_general = [job.name for job in planned if job.work.network == "general"]
+    tasks = {f"{task}_of_general" for task in ("single", "single_negative", "total", "partial")}
+    assert {name.split()[1].split("/")[0] for name in of_general} == {"extractor_general", *tasks}
+
+    def hours(seconds):
+        costs = cost.given_costs(names, ["gmsdi=1", f"general={seconds}"])
+        return cost.estimate([overlay], costs, results=tmp_path, planned=planned).hours
+
+    own = [job.amount.evaluations for job in cost.counted(planned, work.Sizes(32768)) if job.name in of_general]
+    assert hours(3) - hours(1) == pytest.approx(2 * sum(own) / 3600)
+
+
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
 
@@ -341,11 +363,13 @@ def test_a_timing_on_a_loaded_processor_is_named_once(monkeypatch):
 def test_every_network_is_measured(tmp_path):
     pytest.importorskip("demucs")
 
+    folder = tiny.write(tmp_path / "model")
+    further = {"kind": "extractor", "title": "further", "model": str(folder), "w": 1}
     solver = {"training": {"steps": 1, "batch": 2}}
     overlay = {
         "run": "measured",
         "data": {"window": 1024},
-        "separation": {"chunks": None},
+        "separation": {"chunks": None, "rows": {"further": further}},
         "grid": {"chunks": None},
         "costs": {"chunks": None},
         "training": {"batch": 2},
@@ -362,14 +386,16 @@ def test_every_network_is_measured(tmp_path):
     config["baselines"]["demucs_gibbs"]["model"]["demucs"] = tiny.DEMUCS
     said = []
     costs, device = cost.measure(config, device="cpu", repetitions=2, progress=said.append)
-    assert list(costs) == ["gmsdi", "demucs_gibbs", "weak_msdm", "msdm"]
-    assert len(said) == 8
+    trained = ["gmsdi", "demucs_gibbs", "weak_msdm", "msdm"]
+    assert list(costs) == [*trained, str(folder)]
+    assert len(said) == 9
     assert device.startswith("cpu, threads: 1")
     for one in costs.values():
         assert 0 < one.evaluation.low <= one.evaluation.median <= one.evaluation.high < 1
-        assert one.step is not None
-        assert one.step.low > 0
-        assert min(one.parameters, one.memory, one.training_memory) > 1000
+        assert min(one.parameters, one.memory) > 1000
+    for name in trained:
+        assert costs[name].step.low > 0
+        assert costs[name].training_memory > 1000
     result = cost.estimate([overlay], costs, device=device, results=tmp_path)
     assert {"Training", "Training, baselines"} <= {part.name for part in result.parts}
     assert "weak_msdm" in cost.text(result)

@@ -60,6 +60,7 @@ def test_one_setting_at_a_time_differs_from_the_default():
             {"of": ["extractor_consistent"], "settings": {"w": 2}, "vary": {"model": [None, "mini"]}},
             "rows of several models",
         ),
+        ({"of": ["single"], "vary": {"model": [None, "general"]}}, "tasks of several models"),
         ({"of": ["total"], "items": 3}, "items is 3, but distances take at least 4 clips"),
         ({"of": ["total"], "decides": {"generation.total.w": "w"}}, "decides.generation.total.w names 'w'"),
         ({"of": ["total"], "vary": {"gama_x": [1.0]}}, "has the setting gama_x"),
