@@ -48,6 +48,7 @@ ROWS = {
     "msdm": "MSDM",
     "separator": "GMSDI Separator",
     "extractor": "GMSDI Extractor",
+    "extractor_plain_general": "GMSDI Extractor, model `general`",
     "extractor_consistent": "Extractor, consistent",
     "extractor_general": "Extractor, consistent, model `general`",
     "mean_of_models": "Mean of Demucs + Gibbs and an Extractor of each model",
