@@ -32,11 +32,15 @@ class Training:
     def recorded(cls, provenance: Mapping[str, Any]) -> Training:
         """Read a model's provenance, in which `earlier_trainings` are those that it continues, oldest first.
 
-        What an earlier one does not say of its hardware is as in the last.
+        What an earlier one does not say of its hardware is as in the last. If some have no time on record, that of the
+        others is the least that it took.
         """
         trainings = [*provenance.get("earlier_trainings", []), provenance]
         hardware = {key: provenance[key] for key in ("hardware", "devices") if key in provenance}
-        whole = _together([_one({**hardware, **training}) for training in trainings], ", then ")
+        parts = [_one({**hardware, **training}) for training in trainings]
+        if any(part.seconds is not None for part in parts):
+            parts = [replace(part, seconds=0, at_least=True) if part.seconds is None else part for part in parts]
+        whole = _together(parts, ", then ")
         return replace(whole, at_least=whole.at_least or bool(trainings[0].get("training", {}).get("initial")))
 
     def __str__(self) -> str:

@@ -138,6 +138,9 @@ def test_training_data_and_time_are_read_from_provenance():
     assert training_facts(longer)["gpu"] == "5 tracks, then 9 tracks; 20 GPU minutes"
     assert training_facts(longer)["own"] == "9 tracks; 6.00 core hours"  # on the hardware of the last, of unknown data
     assert training_facts({"both": {**gpu, "earlier_trainings": [own]}})["both"] == "9 tracks; time not recorded"
+    untimed = {key: value for key, value in first.items() if key != "seconds_of_last_run"}
+    least = training_facts({"gpu": {**gpu, "earlier_trainings": [untimed]}})["gpu"]
+    assert least == "5 tracks, then 9 tracks; at least 10 GPU minutes"
     assert facts["Weakly supervised MSDM"] == "9 tracks; 1.00 core hours for its 2 models together"
     assert facts["MSDM"] == "9 tracks; 9.00 core hours"
     assert facts["Demucs + Gibbs"] == "9 tracks; time not recorded"
