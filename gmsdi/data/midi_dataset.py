@@ -147,7 +147,7 @@ def render_split(
     """Write the tracks of a split to `out`/`split`/Track00001 and so on.
 
     Tracks are kept in a hidden folder beside `out` until all are done; an interrupted run continues with those that are
-    missing. Songs that cannot be played in time are logged and left out; `out`/skipped.json lists them.
+    missing. Songs that cannot be played in time are logged and left out; `out`/skipped.json lists them by track.
 
     Args:
         songs: see `list_songs`.
@@ -193,26 +193,31 @@ def render_split(
     if not stamp.exists():
         with atomic(stamp) as temporary:
             temporary.write_text(settings)
-    jobs, names = [], []
+    jobs, missing = [], []
     for number, (file, digest, version) in enumerate(planned, 1):
         folder = work / split / f"Track{number:05d}"
         if not folder.is_dir():
             jobs.append((_write_track, (file, digest, version, split, folder, config, seed)))
-            names.append(file.member or file.path.name)
+            missing.append((folder.name, file, version))
     done = len(planned) - len(jobs)
-    skipped: dict[str, str] = {}
+    skipped: dict[str, dict[str, Any]] = {}
     if progress:
         progress(done, len(planned))
-    for name, result in zip(names, _apart(jobs, config, workers), strict=True):
+    for (track, file, version), result in zip(missing, _apart(jobs, config, workers), strict=True):
         if isinstance(result, Unplayable):
-            skipped[name] = str(result)
-            _log.warning("%s is left out: %s", name, result)
+            skipped[track] = {"path": str(file.path), "member": file.member, "version": version, "reason": str(result)}
+            _log.warning("%s is left out of %s as %s: %s", file.member or file.path, split, track, result)
         done += 1
         if progress:
             progress(done, len(planned))
+    if skipped:
+        _log.warning("%d of %d tracks of %s are rendered", len(planned) - len(skipped), len(planned), split)
     if len(skipped) == len(planned):
-        name, reason = next(iter(skipped.items()))
-        raise UserError(f"none of the {len(planned)} tracks of {split} can be rendered; the first is {name}: {reason}")
+        example = next(iter(skipped.values()))
+        raise UserError(
+            f"none of the {len(planned)} tracks of {split} can be rendered; the first is "
+            f"{example['member'] or example['path']}: {example['reason']}"
+        )
     (work / "skipped.json").write_text(json.dumps(skipped, indent=1) + "\n")
     os.replace(work, out)
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import yaml
 
-from gmsdi.data.midi import read_song
+from gmsdi.data.midi import Unplayable, read_song
 from gmsdi.data.midi_dataset import MidiConfig, Variety, _apart, list_songs, render_split, vary
 from gmsdi.data.synthesizer import find_soundfont, play, render_rate
 from gmsdi.data.windows import WindowSet, build_windows
@@ -191,6 +191,32 @@ def test_folders_of_splits_keep_them(folder, tmp_path):
 
 def files(root):
     return {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_tracks_that_cannot_be_rendered_are_counted_each_by_itself(folder, tmp_path, monkeypatch, caplog):
+    """Two songs of one name in different folders, each in two versions: four tracks, none of which hides another."""
+    for number in range(2):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "song.mid").write_bytes((folder / f"song{number}.mid").read_bytes())
+    settings = config(split_shares={"test": 1}, versions={"test": 2}, time_limit=15.0)
+    found = list_songs([tmp_path], settings, seed=1)
+    monkeypatch.setattr("gmsdi.data.midi_dataset._apart", lambda jobs, *_: [Unplayable("is slow")] * len(jobs))
+    with pytest.raises(UserError, match=r"none of the 4 tracks of test can be rendered.*song\.mid: is slow"):
+        render_split(found, "test", tmp_path / "none", settings, seed=3)
+    assert not (tmp_path / "none").exists()
+
+    def but_the_second(jobs, *_):
+        for position, (work, arguments) in enumerate(jobs):
+            yield work(*arguments) if position == 1 else Unplayable("is slow")
+
+    monkeypatch.setattr("gmsdi.data.midi_dataset._apart", but_the_second)
+    render_split(found, "test", tmp_path / "one", settings, seed=3)
+    left_out = json.loads((tmp_path / "one" / "skipped.json").read_text())
+    assert list(left_out) == ["Track00001", "Track00003", "Track00004"]
+    assert sorted({entry["path"] for entry in left_out.values()}) == sorted(found["path"])
+    assert [entry["version"] for entry in left_out.values()] == [0, 1, 1]
+    assert [path.name for path in (tmp_path / "one" / "test").iterdir()] == ["Track00002"]
+    assert "1 of 4 tracks of test are rendered" in caplog.text
 
 
 def test_tracks_are_the_same_bytes_in_any_number_of_processes(listed, tmp_path):
