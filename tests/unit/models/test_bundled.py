@@ -32,11 +32,13 @@ def test_a_bundled_model_is_the_configured_one(name):
     assert {key: value.shape for key, value in model.state_dict().items()} == shapes
     provenance = json.loads((FOLDERS[name] / "provenance.json").read_text())
     assert {"description", "command", "seed", "hardware", "steps", "training", "data"} <= provenance.keys()
+    if name in ("gmsdi", "general"):
+        assert str(study.config["seed"]) == str(provenance["seed"])
     if name != "gmsdi":  # that one has a history, which its provenance tells
         # Settings that the class has got since had its defaults then.
         defaults = {field.name: field.default for field in fields(TrainingConfig)}
         trained = defaults | provenance["training"]
-        if name == "general":  # by name of the first of its two trainings, and how often it is stored is of no account
+        if name == "general":  # by name of the second of its three trainings, and how often it is stored is of no account
             trained |= {key: study.training(network)[key] for key in ("initial", "checkpoint_every")}
         assert study.training(network) == {key: trained[key] for key in study.training(network)}
 
