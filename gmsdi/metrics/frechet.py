@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -148,6 +148,15 @@ def fit_fad_inf(
     return FadInf(float(value), float(slope), float(r2), sizes, scores)
 
 
+class Compared(NamedTuple):
+    """What a distance is measured between: the arguments of `fad_ci`."""
+
+    reference_frames: Any
+    frames: Any
+    reference_clusters: Sequence[str]
+    clusters: Sequence[str]
+
+
 def fad_ci(
     reference_frames: Any,
     frames: Any,
@@ -181,41 +190,76 @@ def fad_ci(
     Raises:
         UserError: as `fad`; also if clips and clusters do not match.
     """
+    compared = Compared(reference_frames, frames, reference_clusters, clusters)
+    score, half = _jackknife([compared], groups=groups, confidence=confidence, seed=seed)
+    return float(np.maximum(0, score - half)), score + half  # NaN stays NaN
+
+
+def fad_difference_ci(
+    first: Compared, second: Compared, *, groups: int = 10, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Paired confidence interval of a difference of distances, the first minus the second.
+
+    As `fad_ci`, but a cluster is left out of all four sets at once. What both distances owe to the same tracks or to
+    the same noise cancels, so the interval can exclude 0 where those of the two distances overlap.
+
+    Args:
+        first: a distance.
+        second: the distance that is subtracted, with the same names for clips of the same noise or track.
+        groups: see `fad_ci`.
+        confidence: see `fad_ci`.
+        seed: see `fad_ci`.
+
+    Returns:
+        Lower and upper end; NaN, NaN if a set has fewer than two clusters.
+
+    Raises:
+        UserError: see `fad_ci`.
+    """
+    score, half = _jackknife([first, second], groups=groups, confidence=confidence, seed=seed)
+    return score - half, score + half
+
+
+def _jackknife(compared: Sequence[Compared], *, groups: int, confidence: float, seed: int) -> tuple[float, float]:
+    """The first distance minus those after it, and half of its interval's width; NaN if a set has too few clusters."""
     from scipy.stats import t
 
-    sets = [_clips(reference_frames, reference_clusters), _clips(frames, clusters)]
-    names = [np.asarray(reference_clusters, dtype=str), np.asarray(clusters, dtype=str)]
-    if any(len(set(of)) < 2 for of in names):
+    sets = [
+        (_clips(frames, names), np.asarray(names, dtype=str))
+        for one in compared
+        for frames, names in ((one.reference_frames, one.reference_clusters), (one.frames, one.clusters))
+    ]
+    if any(len(set(names)) < 2 for _, names in sets):
         return math.nan, math.nan
 
-    def distance(left_out: np.ndarray) -> float:
-        first, second = (
-            _statistics(clips[~np.isin(of, left_out)].reshape(-1, clips.shape[-1]))
-            if len(left_out) and np.isin(of, left_out).any()
+    def difference(left_out: np.ndarray) -> float:
+        moments = [
+            _statistics(clips[~np.isin(names, left_out)].reshape(-1, clips.shape[-1]))
+            if len(left_out) and np.isin(names, left_out).any()
             else whole
-            for clips, of, whole in zip(sets, names, statistics, strict=True)
-        )
-        return _distance(*first, *second)
+            for (clips, names), whole in zip(sets, statistics, strict=True)
+        ]
+        first, *others = (_distance(*moments[n], *moments[n + 1]) for n in range(0, len(moments), 2))
+        return first - sum(others)
 
-    statistics = [_statistics(clips.reshape(-1, clips.shape[-1])) for clips in sets]
-    score = distance(np.array([], dtype=str))
+    statistics = [_statistics(clips.reshape(-1, clips.shape[-1])) for clips, _ in sets]
+    score = difference(np.array([], dtype=str))
     rng = np.random.default_rng(seed)
     variances, freedoms = [], []
-    own = set(names[1])
-    for stratum in (sorted(own), sorted(set(names[0]) - own)):
+    own = {name for _, names in sets[1::2] for name in names}
+    for stratum in (sorted(own), sorted({name for _, names in sets[::2] for name in names} - own)):
         parts = [part for part in np.array_split(rng.permutation(stratum), groups) if len(part)]
         # A group that makes up a whole set cannot be left out.
-        parts = [part for part in parts if all((~np.isin(of, part)).any() for of in names)]
+        parts = [part for part in parts if all((~np.isin(names, part)).any() for _, names in sets)]
         if len(parts) > 1:
-            scores = np.array([distance(part) for part in parts])
+            scores = np.array([difference(part) for part in parts])
             variances.append((len(parts) - 1) * scores.var())
             freedoms.append(len(parts) - 1)
     variance = np.array(variances)
     if not variance.sum() > 0:
-        return score, score
+        return score, 0.0
     degrees = variance.sum() ** 2 / (variance**2 / np.array(freedoms)).sum()
-    half = float(t.ppf((1 + confidence) / 2, degrees) * np.sqrt(variance.sum()))
-    return max(0.0, score - half), score + half
+    return score, float(t.ppf((1 + confidence) / 2, degrees) * np.sqrt(variance.sum()))
 
 
 def _clips(frames: Any, clusters: Sequence[str]) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gmsdi.metrics.frechet import fad, fad_ci, fad_inf
+from gmsdi.metrics.frechet import Compared, fad, fad_ci, fad_difference_ci, fad_inf
 from gmsdi.study.chunks import item_seed
 from gmsdi.study.references import HELD_OUT, NOISE, SHUFFLED
 
@@ -22,6 +23,7 @@ def distances(
     tracks: Mapping[str, Sequence[str]],
     singles: Mapping[str, str],
     mixtures: Mapping[str, str],
+    minus: Mapping[str, str] | None = None,
     confidence: float = 0.95,
     distance: Callable[[np.ndarray, np.ndarray], float] = fad,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -36,6 +38,7 @@ def distances(
             missing tasks mean no track.
         singles: series names of the tasks of single stems, in the order of Figure 2.
         mixtures: series names of the other tasks, in the order of Figure 3.
+        minus: for tasks of single stems that differ from another in one thing, that other task, with the same noise.
         confidence: coverage of the intervals.
         distance: computes the distance between the frames of a reference and of a bar; intervals and FAD∞ always use
             ours.
@@ -45,8 +48,10 @@ def distances(
         `metrics.frechet.fad_ci`), fad_inf, clips, tracks (0 if there are none), frames, reference_clips,
         reference_tracks, reference_frames, and shared_tracks (the number on both sides). As the distance depends on the
         number of clips, lines are computed from as many clips as bars, if there are enough. The held-out line never
-        shares a track with its reference.
+        shares a track with its reference. The first table also has difference, difference_low and difference_high, the
+        distance minus that of the task in `minus` (see `metrics.frechet.fad_difference_ci`; NaN without one).
     """
+    minus = minus or {}
 
     def row(
         bar: str, series: str, kind: str, frames: np.ndarray, reference: str, of: Sequence[str] | None = None
@@ -81,11 +86,26 @@ def distances(
     def line(bar: str, series: str, kind: str, name: str, reference: str) -> dict[str, Any]:
         return row(bar, series, kind, references[name], reference, tracks[name])
 
+    def difference(bar: str, task: str, reference: str, score: float) -> dict[str, float]:
+        if task not in minus:
+            return {"difference": math.nan, "difference_low": math.nan, "difference_high": math.nan}
+        real, frames, others = references[reference], generated[task][bar], generated[minus[task]][bar]
+        clusters = [f"clip {number}" for number in range(len(frames))]
+        low, high = fad_difference_ci(
+            Compared(real, frames, tracks[reference], clusters),
+            Compared(real, others, tracks[reference], clusters),
+            confidence=confidence,
+            seed=item_seed(seed, bar, task),
+        )
+        other = distance(real.reshape(-1, real.shape[-1]), others.reshape(-1, others.shape[-1]))
+        return {"difference": score - other, "difference_low": low, "difference_high": high}
+
     stems = []
     for label in labels:
         reference = f"stem/{label}"
         for task, series in singles.items():
-            stems.append(row(label, series, "model", generated[task][label], reference))
+            found = row(label, series, "model", generated[task][label], reference)
+            stems.append(found | difference(label, task, reference, found["fad"]))
         stems.append(line(label, HELD_OUT, "line", f"held-out/{label}", reference))
         stems.append(line(label, NOISE, "line", f"noise/{label}", reference))
         for other in labels:

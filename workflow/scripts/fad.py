@@ -23,6 +23,16 @@ with job(snakemake):
     tracks |= named(loaded, "tracks/")
     params = snakemake.params
     singles = {single["series"]: single for single in params.singles.values()}
+    without = {
+        (single["w"], single["model"], single["curve"]): task
+        for task, single in params.singles.items()
+        if single["negative"] is False
+    }
+    minus = {
+        task: without[single["w"], single["model"], single["curve"]]
+        for task, single in params.singles.items()
+        if single["negative"]
+    }
     stems, mixtures = distances(
         params.labels,
         generated,
@@ -31,6 +41,7 @@ with job(snakemake):
         tracks=tracks,
         singles={task: single["series"] for task, single in params.singles.items()},
         mixtures=params.mixtures,
+        minus=minus,
         distance=library_distance if params.get("library") else fad,
         **params.intervals,
     )

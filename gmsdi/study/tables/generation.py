@@ -11,7 +11,7 @@ ENDINGS = {False: "without", True: "with"}
 VERDICTS = {
     "nearer": "They help",
     "farther": "They harm",
-    "open": "Undecided, as the intervals overlap",
+    "open": "Undecided, as the interval of the difference includes 0",
 }
 
 
@@ -101,10 +101,10 @@ def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
     Returns:
         part (number of the table given, from 0), bar, w, model (title of a further model), then fad, fad_low and
         fad_high of both series with the endings _without and _with, difference (with minus without; below 0, negative
-        prompts help), verdict ("nearer" or "farther" where the intervals do not overlap, else "open"), clips, and
-        reference_tracks.
+        prompts help), difference_low and difference_high (its paired interval), verdict ("nearer" or "farther" where
+        that excludes 0, else "open"), clips, and reference_tracks.
     """
-    columns = ["fad", "fad_low", "fad_high"]
+    columns, paired = ["fad", "fad_low", "fad_high"], ["difference", "difference_low", "difference_high"]
     rows = []
     for part, table in enumerate(parts):
         own = table[table["w"].notna() & (table["kind"] == "model")]
@@ -114,15 +114,11 @@ def negatives(*parts: pd.DataFrame) -> pd.DataFrame:
             if set(by) != {False, True}:
                 continue
             values = {f"{column}_{said}": by[key][column] for key, said in ENDINGS.items() for column in columns}
-            verdict = "open"
-            if by[True]["fad_high"] < by[False]["fad_low"]:
-                verdict = "nearer"
-            elif by[True]["fad_low"] > by[False]["fad_high"]:
-                verdict = "farther"
-            difference = by[True]["fad"] - by[False]["fad"]
-            facts = {key: by[True][key] for key in ("clips", "reference_tracks")}
+            told = {key: by[True][key] for key in (*paired, "clips", "reference_tracks")}
+            below, above = told["difference_high"] < 0, told["difference_low"] > 0
+            verdict = "nearer" if below else "farther" if above else "open"
             of = {"part": part, "bar": bar, "w": w, "model": model}
-            rows.append({**of, **values, "difference": difference, "verdict": verdict, **facts})
+            rows.append({**of, **values, **told, "verdict": verdict})
     return pd.DataFrame(rows)
 
 
@@ -141,13 +137,16 @@ def negatives_sheets(table: pd.DataFrame, *, confidence: float = 0.95) -> list[S
                 Cell(f"{row[f'fad_{end}']:.1f}", (f"{row[f'fad_low_{end}']:.1f}", f"{row[f'fad_high_{end}']:.1f}"))
                 for end in ENDINGS.values()
             ]
-            rows.append([f"{row['bar']}, w = {row['w']:g}{of}", *cells, f"{row['difference']:+.1f}", row["verdict"]])
+            ends = (f"{row['difference_low']:+.1f}", f"{row['difference_high']:+.1f}")
+            difference = Cell(f"{row['difference']:+.1f}", ends)
+            rows.append([f"{row['bar']}, w = {row['w']:g}{of}", *cells, difference, row["verdict"]])
             said[row["verdict"]].append(f"{row['bar']} at w = {row['w']:g}{of}")
         told = [f"{words}: {', '.join(said[key]) or 'none'}" for key, words in VERDICTS.items()]
         note = (
             f"Both series of a row have the same w and noise, and {own['clips'].iloc[0]} clips; {confidence:.0%} "
-            f"intervals, references from at least {own['reference_tracks'].min()} tracks. Below 0, negative prompts "
-            f"bring a stem nearer to real ones. {'. '.join(told)}."
+            f"intervals, those of differences paired over clips and tracks of the reference; references from at least "
+            f"{own['reference_tracks'].min()} tracks. Below 0, negative prompts bring a stem nearer to real ones. "
+            f"{'. '.join(told)}."
         )
         header = ["Stem", "FAD without negative prompts", "with", "difference", "verdict"]
         sheets.append(Sheet(f"Effect of negative prompts at equal w, {title}", header, rows, [note]))

@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from gmsdi.errors import UserError
-from gmsdi.metrics.frechet import fad, fad_ci, fad_inf, fit_fad_inf, frechet_distance
+from gmsdi.metrics.frechet import Compared, fad, fad_ci, fad_difference_ci, fad_inf, fit_fad_inf, frechet_distance
 
 
 def by_sqrtm(mu1, cov1, mu2, cov2):
@@ -166,9 +166,42 @@ def test_intervals_of_distances_cover_what_they_say():
     assert widths[1] < 0.8 * widths[0]  # what tracks have in common does not count as a difference
 
 
+@pytest.mark.parametrize("tracks", [10, 20, 60])
+def test_paired_intervals_of_differences_cover_and_see_what_separate_ones_cannot(tracks):
+    """Two sets of clips from the same noise, one of them moved a little, against chunks of the same tracks."""
+    rng, dimensions = np.random.default_rng(tracks), 4
+    names, clips = np.repeat(np.arange(tracks), 2).astype(str), [f"clip {clip}" for clip in range(2 * tracks)]
+
+    def draw():
+        level = rng.standard_normal((tracks, 1, 1, dimensions))
+        chunks = (level + rng.standard_normal((tracks, 2, 2, dimensions))).reshape(-1, 2, dimensions)
+        noise = rng.standard_normal((2 * tracks, 1, dimensions)) + 0.5 * rng.standard_normal(
+            (2 * tracks, 2, dimensions)
+        )
+        return chunks, 1 + 1.2 * noise, 1.15 + 1.3 * noise + 0.1 * rng.standard_normal(noise.shape)
+
+    def score(chunks, first, second):
+        reference, *others = (frames.reshape(-1, dimensions) for frames in (chunks, first, second))
+        return fad(reference, others[1]) - fad(reference, others[0])
+
+    expected = np.mean([score(*draw()) for _ in range(1500)])
+    paired, apart = [], []
+    for trial in range(200):
+        chunks, first, second = draw()
+        one, other = (Compared(chunks, frames, names, clips) for frames in (second, first))
+        paired.append(fad_difference_ci(one, other, seed=trial))
+        (low, high), (low_other, high_other) = fad_ci(*one, seed=trial), fad_ci(*other, seed=trial)
+        apart.append(low > high_other or high < low_other)
+    low, high = np.array(paired).T
+    assert 0.91 <= np.mean((low <= expected) & (expected <= high)) <= 0.985
+    assert np.mean(low > 0) > np.mean(apart) + 0.15
+
+
 def test_intervals_of_distances_need_clusters():
     frames = np.random.default_rng(0).standard_normal((6, 2, 3))
     assert np.isnan(fad_ci(frames, frames, list("aabbcc"), ["x"] * 6)).all()
+    same = Compared(frames, frames + 1, list("abcdef"), list("uvwxyz"))
+    assert fad_difference_ci(same, same) == (0, 0)
     with pytest.raises(UserError, match="for 5 clips"):
         fad_ci(frames, frames, list("aabbcc"), list("xyxyx"))
     one = fad_ci(frames, frames + 1, list("abcdef"), list("uvwxyz"), seed=3)

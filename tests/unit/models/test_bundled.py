@@ -38,7 +38,7 @@ def test_a_bundled_model_is_the_configured_one(name):
         # Settings that the class has got since had its defaults then.
         defaults = {field.name: field.default for field in fields(TrainingConfig)}
         trained = defaults | provenance["training"]
-        if name == "general":  # by name of the second of its three trainings, and how often it is stored is of no account
+        if name == "general":  # named after the training before; how often it is stored is of no account
             trained |= {key: study.training(network)[key] for key in ("initial", "checkpoint_every")}
         assert study.training(network) == {key: trained[key] for key in study.training(network)}
 

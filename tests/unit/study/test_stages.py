@@ -341,32 +341,34 @@ def test_the_papers_row_of_other_steps_stands_beside_ours():
 
 
 def test_negative_prompts_are_told_where_they_help_and_where_they_harm():
-    def row(bar, w, negative, fad, low, high):
-        facts = {"kind": "model", "clips": 16, "reference_tracks": 5}
-        return {"bar": bar, "w": w, "negative": negative, "fad": fad, "fad_low": low, "fad_high": high, **facts}
+    def row(bar, w, negative, fad, *difference):
+        facts = {"kind": "model", "clips": 16, "reference_tracks": 5, "fad_low": fad - 2, "fad_high": fad + 2}
+        paired = dict(zip(("difference", "difference_low", "difference_high"), difference, strict=False))
+        return {"bar": bar, "w": w, "negative": negative, "fad": fad, **facts, **paired}
 
-    rows = [row("Bass", 1.0, False, 10, 9, 11), row("Bass", 1.0, True, 14, 12, 16)]
-    rows += [row("Piano", 1.0, False, 10, 9, 11), row("Piano", 1.0, True, 7, 6, 8)]
-    rows += [row("Drums", 1.0, False, 10, 8, 12), row("Drums", 1.0, True, 9, 8, 11)]
-    rows += [row("Drums", 3.0, False, 10, 8, 12), {**row("Drums", None, None, 1, 1, 1), "kind": "line"}]
+    # The intervals of the two distances overlap in all pairs; what counts is that of the difference.
+    rows = [row("Bass", 1.0, False, 10), row("Bass", 1.0, True, 13, 3, 1, 5)]
+    rows += [row("Piano", 1.0, False, 10), row("Piano", 1.0, True, 7, -3, -5, -1)]
+    rows += [row("Drums", 1.0, False, 10), row("Drums", 1.0, True, 9, -1, -3, 1)]
+    rows += [row("Drums", 3.0, False, 10), {**row("Drums", None, None, 1), "kind": "line"}]
     text = pd.DataFrame(rows).to_csv(index=False)
     stems = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
     table = negatives(stems, stems.iloc[:0])
-    assert table["difference"].tolist() == [4, -3, -1]  # Drums at w = 3 have no twin
+    assert table["difference"].tolist() == [3, -3, -1]  # Drums at w = 3 have no twin
     assert table["verdict"].tolist() == ["farther", "nearer", "open"]
     (sheet,) = negatives_sheets(table)
     assert sheet.rows[0] == [
         "Bass, w = 1",
-        Cell("10.0", ("9.0", "11.0")),
-        Cell("14.0", ("12.0", "16.0")),
-        "+4.0",
+        Cell("10.0", ("8.0", "12.0")),
+        Cell("13.0", ("11.0", "15.0")),
+        Cell("+3.0", ("+1.0", "+5.0")),
         "farther",
     ]
-    for said in ("They help: Piano at w = 1.", "They harm: Bass at w = 1.", "overlap: Drums at w = 1."):
+    for said in ("They help: Piano at w = 1.", "They harm: Bass at w = 1.", "includes 0: Drums at w = 1."):
         assert said in sheet.notes[0]
     assert [len(found) for found in map(negatives_sheets, [negatives(stems, stems)])] == [2]
     both = negatives(pd.concat([stems.assign(model=np.nan), stems.assign(model="other")]))
-    assert both["difference"].tolist() == 2 * [4, -3, -1]  # each model beside itself
+    assert both["difference"].tolist() == 2 * [3, -3, -1]  # each model beside itself
     assert [row[0] for row in negatives_sheets(both)[0].rows][2:4] == ["Drums, w = 1", "Bass, w = 1, other"]
 
 
@@ -439,7 +441,15 @@ def test_distances_have_their_references():
     }
     singles = {"single": "without negative prompts", "single_negative": "with negative prompts"}
     sums = {"total": "GMSDI", "partial": "GMSDI", "partial_conditioned": "GMSDI, conditioned"}
-    stems, mixtures = distances(STEMS, generated, references, seed=1, tracks=tracks, singles=singles, mixtures=sums)
+    minus = {"single_negative": "single"}
+    given = {"tracks": tracks, "singles": singles, "mixtures": sums, "minus": minus}
+    stems, mixtures = distances(STEMS, generated, references, seed=1, **given)
+    series = stems.set_index(["series", "bar"])
+    pair = [series.loc[singles[task], "fad"] for task in ("single_negative", "single")]
+    difference = series.loc[singles["single_negative"], "difference"]
+    np.testing.assert_allclose(difference, pair[0] - pair[1])
+    assert (series.loc[singles["single_negative"], "difference_high"] < 0).all()
+    assert series.loc[singles["single"], "difference"].isna().all()
     bass = stems[stems["bar"] == "Bass"].set_index("series")["fad"]
     assert bass["with negative prompts"] < bass["without negative prompts"] < bass["white noise"]
     assert bass["held-out test chunks"] < bass["Drums"] < bass["Guitar"] < bass["Piano"]
@@ -607,6 +617,7 @@ def test_scores_of_shards_are_those_of_the_whole_and_read_a_run_at_a_time(tmp_pa
         place = stop
     expected = pd.concat(joined, ignore_index=True)
 
+    score_separation(windows, table["chunk"].tolist()[:1], estimates[:1])  # modules are imported on first use
     result, peak = peak_of(lambda: score_separation(windows, table["chunk"].tolist(), join_shards(*files)[1]))
     pd.testing.assert_frame_equal(result.drop(columns="log_mel"), expected, check_exact=True)
     run = 10 * 4 * 2000 * 4  # a track of ten chunks
