@@ -95,7 +95,10 @@ class TrainingConfig:
     ] = 0
     keep: Annotated[
         Literal["last", "best"],
-        About("which weights are saved: those of the last step, or of the validation with the lowest loss"),
+        About(
+            "which weights are saved: those of the last step, or of the validation with the lowest loss (not with "
+            "ema_power, which chooses by itself)"
+        ),
     ] = "last"
     checkpoint_every: Annotated[Count, About("steps from one checkpoint to the next")] = 250
     precision: Annotated[
@@ -134,6 +137,9 @@ class TrainingConfig:
                 raise UserError(
                     f"training.ema_power has {sigma_rel}; a length must be above 0 and at most {LONGEST:.3f}"
                 )
+
+        if self.ema_power and self.keep == "best":
+            raise UserError("training.keep: best and training.ema_power each choose the weights; set only one of them")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step relative to its peak: warm-up, plateau, linear decay."""

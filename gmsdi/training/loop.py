@@ -201,7 +201,7 @@ def train(
         logged = losses.latest
         levels = {name: value for name, value in logged.items() if name.startswith(("mse_", "wiener_"))}
         chosen = _choose(module, averages) if config.ema_power else {}
-        val_loss = logged.get("val_loss")
+        val_loss = chosen["val_loss"][chosen["chosen"]] if chosen else logged.get("val_loss")
         if best.best_model_path:
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
