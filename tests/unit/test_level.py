@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+import gmsdi
 from gmsdi import inference, level, tasks
+from gmsdi.data.mini import MiniConfig, compose_track, master, render
 from gmsdi.errors import UserError
 from gmsdi.inference import Wiener
 from gmsdi.inference.resting import Resting
 from gmsdi.io.audio import Audio
 from gmsdi.level import Rests, known_level, level_of_windows, levels_of, require_plausible
+from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.models.checkpoint import build_model
 from gmsdi.models.demucs import ConditionalSeparator
 from gmsdi.sampling.noise import SeededNoise
@@ -151,6 +154,30 @@ def test_a_given_song_and_its_accompaniment_have_one_level():
         drums = loud.stems["Drums"]
         assert np.abs(drums).max() < 1
         np.testing.assert_allclose(4 * soft.stems["Drums"], drums, atol=4 / 32768 + 1e-3 * np.abs(drums).max())
+
+
+def test_the_bundled_model_separates_a_soft_mixture_as_it_does_a_loud_one():
+    """A window of a composed piece, as it is and 20 dB below; without the model's level, the stems would differ."""
+    config = MiniConfig(sections=[1, 1], section_sizes={4: 1.0}, programs={"Bass": [33], "Guitar": [27], "Piano": [0]})
+    stems, _, _ = master(render(compose_track(config, seed=1, split="test", index=0), config), config)
+    model = gmsdi.load("mini", device="cpu")
+    truth = np.stack([stems[label] for label in model.labels])[:, : model.window].astype(np.float32) / 32768
+    mixture = truth.sum(axis=0)
+
+    def separated(gain):
+        parts = gmsdi.separate(model, gain * mixture, sample_rate=config.sample_rate, preset="fast").stems
+        return np.stack([parts[label][0] for label in model.labels])
+
+    def improvement(estimates, gain):
+        return si_sdr(estimates, gain * truth) - si_sdr(gain * mixture, gain * truth)
+
+    loud, soft = separated(1.0), separated(0.1)
+    np.testing.assert_allclose(10 * soft, loud, atol=1e-3 * np.abs(loud).max())
+    np.testing.assert_allclose(improvement(soft, 0.1), improvement(loud, 1.0), atol=0.2)
+    assert improvement(loud, 1.0).mean() > 6
+    assert not separated(0.0).any()
+    model.config["level"] = None
+    assert np.abs(10 * separated(0.1) - loud).max() > 0.1 * np.abs(loud).max()
 
 
 def test_a_model_without_level_is_as_it_was():
