@@ -1,9 +1,10 @@
 """Presets: typed, stored with a model, those of the study's rows; the default is the best of them."""
 
+import inspect
 import json
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 
 import gmsdi
 from gmsdi import inference, song, tasks
+from gmsdi.cli import main
 from gmsdi.data.mini import MiniConfig, compose_track, master, render
 from gmsdi.errors import UserError
 from gmsdi.inference import ShareOut, Wiener
-from gmsdi.io.audio import as_source
+from gmsdi.io.audio import Audio, as_source, write
 from gmsdi.metrics.si_sdr import si_sdr
 from gmsdi.models import registry
 from gmsdi.models.checkpoint import build_model
@@ -26,6 +28,7 @@ from gmsdi.presets import Preset, preset_of, presets_by, presets_of
 from gmsdi.sampling import samplers
 from gmsdi.sampling.session import Session
 from gmsdi.sampling.solver import Guidance, Solver
+from gmsdi.song.generating import EXTRACTED_W_FACTOR
 from gmsdi.stability import check_separator, noise_left
 from gmsdi.study import cost
 from gmsdi.study.study import Study
@@ -80,6 +83,122 @@ def test_the_page_says_of_every_setting_whether_a_search_supports_it():
                 for key, value in own.items()
             )
     assert told == stored
+
+
+SAMPLED = (
+    *((tasks, f"generate{ending}") for ending in ("", "_extracted", "_sequential")),
+    *((tasks, f"accompany{ending}") for ending in ("", "_conditioned")),
+    *((tasks.generation, "Total"), (tasks.accompaniment, "Partial"), (tasks.accompaniment, "Conditioned")),
+)
+"""What `generate` and `accompany` run: a task, then what couples its signals, which has the last word on γ."""
+SEARCHED = {
+    "`generate`, `accompany`": {
+        **dict.fromkeys(["name dpmpp_2m", "sigma_max 8", "rho 7"], ("single", "single")),
+        "sigma_min 0.015": ("single", "solver.sigma_min 0.015"),
+        "interval none": ("single", "guidance.interval none"),
+    },
+    "`generate`": {
+        "method extracted": ("total_ways", "total_extracted"),
+        **dict.fromkeys(["w 2", "extraction w 6", "extraction by_power 0.25"], ("total_extracted", "total_extracted")),
+    },
+    "`generate` of one stem": {"w 2": ("single", "guidance.w 2"), "negatives none": ("single_negatives", "single")},
+    "`generate --method sequential`": dict.fromkeys(["w 2", "share 0.3", "order drawn"], ("total_sequential",) * 2),
+    "`generate --method total`": {
+        **dict.fromkeys(["noise coupled", "consistent true"], ("total", "total")),
+        "w 2": ("total", "guidance.w 2"),
+        "gamma_y inf": ("total_mixture", "total"),
+    },
+    "`generate --groups`": {"noise coupled": ("total_groups", "total_groups")},
+    "`accompany`": dict.fromkeys(["w 1", "given_noise coupled", "share none"], ("partial", "partial")),
+    "`accompany --share`": {},
+}
+"""By command, the search and the variant that support a default."""
+
+
+def sampled_by(words, folder, monkeypatch):
+    """The arguments, defaults included, of all in `SAMPLED` that a command runs; `task` is the first of them."""
+    told = {}
+
+    def recorded(real):
+        def run(*args, **named):
+            bound = inspect.signature(real).bind(*args, **named)
+            bound.apply_defaults()
+            told.update(bound.arguments, task=told.get("task", real.__name__))
+            return real(*args, **named)
+
+        return run
+
+    with monkeypatch.context() as patched:
+        for place, name in SAMPLED:
+            patched.setattr(place, name, recorded(getattr(place, name)))
+        assert main([*words, "--model", str(folder / "tiny"), "--device", "cpu", "--out", str(folder / "made")]) == 0
+    return told
+
+
+def items(told, *keys):
+    """Settings as the page writes them; K is the number of generated stems or groups."""
+    K, found = len(told.get("groups") or told.get("stems", ())), set()
+    for key in keys:
+        value = told[key]
+        if callable(value):
+            value = {K + 1: "√(K + 1)·σ", K: "√K·σ"}[round((value(0.5) / 0.5) ** 2, 9)]
+        elif value is None or value == {}:
+            value = "drawn" if key == "order" else "none"
+        found.add(f"{key} {'true' if value is True else value if isinstance(value, str) else f'{value:g}'}")
+    return found
+
+
+def test_the_page_says_of_every_default_of_generate_and_accompany_whether_a_search_supports_it(tmp_path, monkeypatch):
+    """The defaults are those that the commands sample with, and the searches give those that the page says they do."""
+    text = (REPO / "docs" / "bundled_training.md").read_text().partition("### Defaults of generate and accompany")[2]
+    told = {
+        command: [{word.strip() for word in cell.split(",") if word.strip()} for cell in cells]
+        for command, *cells in re.findall(r"^\| (`(?:generate|accompany).*?) \|(.*?)\|(.*?)\|$", text, re.M)
+    }
+    assert {command: supported for command, (supported, _) in told.items()} == {
+        command: set(found) for command, found in SEARCHED.items()
+    }
+    lines = pd.read_csv(REPO / "docs" / "tuning" / "generation.csv").set_index(["search", "variant"])
+    for search, variant in {line for found in SEARCHED.values() for line in found.values()}:
+        assert lines.loc[(search, variant), "score"] <= lines.loc[search].iloc[0]["score_high"], (search, variant)
+    assert lines.loc["conditioned"].iloc[0]["score"] > lines.loc["partial"].iloc[0]["score_high"]  # share none
+
+    tiny.write(tmp_path / "tiny")
+    write(tmp_path / "bass.wav", Audio(np.zeros((1, 512), np.float32) + 0.1, 8000))
+    given, common = ["accompany", "--given", f"bass={tmp_path / 'bass.wav'}"], told.pop("`generate`, `accompany`")
+    total = ["gamma_x", "gamma_y", "noise", "consistent"]
+    commands = {
+        "`generate`": (["generate"], []),
+        "`generate` of one stem": (["generate", "--stems", "bass"], []),
+        "`generate --method sequential`": (["generate", "--method", "sequential"], ["share", "order", "lags"]),
+        "`generate --method total`": (["generate", "--method", "total"], total),
+        "`generate --groups`": (["generate", "--groups", "bass, drums", "piano"], total),
+        "`accompany`": (given, ["gamma_x", "gamma_y", "alpha", "beta", "given_noise"]),
+        "`accompany --share`": ([*given, "--share", "0.4"], ["gamma_x", "lags"]),
+    }
+    assert told.keys() == commands.keys()
+    for command, (words, keys) in commands.items():
+        found = sampled_by(words, tmp_path, monkeypatch)
+        guidance = asdict(found["session"].guidance)
+        sampler = {**asdict(found["session"].solver), "interval": guidance["interval"], "clamp": guidance["clamp"]}
+        assert items(sampler, *sampler) == set.union(*common), command
+        expected = items({**found, "w": guidance["w"]}, "w", "negatives", *keys)
+        if command == "`generate`":
+            assert (found["task"], found["wiener"]) == ("generate_extracted", None)
+            assert found["separation"].solver == presets_by(Traits())["best"].solver
+            general = json.loads((BUNDLED / "general" / "config.json").read_text())["presets"]
+            twice = EXTRACTED_W_FACTOR * presets_by(Traits(presets=general))["best"].guidance.w
+            expected |= {
+                *("method extracted", "extraction solver of `best`", "extraction filtered 0"),
+                f"extraction w {found['separation'].guidance.w:g}",
+                f"extraction w {twice:g} of `general`",
+                f"extraction by_power {found['consistent'].amount:g}",
+                f"extraction runs {found['average'].runs}",
+            }
+        if command == "`accompany`":
+            assert found["task"] == "accompany"
+            expected.add("share none")
+        assert set.union(*told[command]) == expected, command
 
 
 def test_they_are_the_rows_of_the_readmes_table():
