@@ -11,7 +11,7 @@ ENDINGS = {False: "without", True: "with"}
 VERDICTS = {
     "nearer": "They help",
     "farther": "They harm",
-    "open": "Undecided, as the interval of the difference includes 0",
+    "open": "Undecided, as the interval of the difference does not exclude 0",
 }
 
 

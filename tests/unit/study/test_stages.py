@@ -364,7 +364,7 @@ def test_negative_prompts_are_told_where_they_help_and_where_they_harm():
         Cell("+3.0", ("+1.0", "+5.0")),
         "farther",
     ]
-    for said in ("They help: Piano at w = 1.", "They harm: Bass at w = 1.", "includes 0: Drums at w = 1."):
+    for said in ("They help: Piano at w = 1.", "They harm: Bass at w = 1.", "exclude 0: Drums at w = 1."):
         assert said in sheet.notes[0]
     assert [len(found) for found in map(negatives_sheets, [negatives(stems, stems)])] == [2]
     both = negatives(pd.concat([stems.assign(model=np.nan), stems.assign(model="other")]))
