@@ -1,8 +1,9 @@
 """Publish the tables and figures of runs.
 
 After the run of config/RUN.yaml, `python -m benchmarks.publish RUN`, in the repository's root, copies the results to
-docs/RUN, writes the page README.md there, and inserts the table of all test sets, with notes, into the repository's
-README.md. With `--page` it copies nothing and rewrites the page and the table from the files in docs.
+docs/RUN, writes the page README.md there, inserts the table of all test sets, with notes, into the repository's
+README.md, and their Figures 2 and 3 into docs/gallery.md. With `--page` it copies nothing and rewrites all of these
+from the files in docs.
 
 A page says that it is from one run only if its provenance agrees (`mixed`); `faults` finds pages that violate this.
 """
@@ -22,8 +23,10 @@ import pandas as pd
 import yaml
 
 from benchmarks import by_program
+from benchmarks.scaling import fill
 from gmsdi.io.files import atomic, sha256_of
 from gmsdi.study.data_kinds import KINDS
+from gmsdi.study.references import HELD_OUT
 from gmsdi.study.sheets import markdown
 from gmsdi.study.tables.generation import coherence_sheet, references_note, stems_sheet
 from gmsdi.study.trainings import training_facts, trainings_note
@@ -67,8 +70,6 @@ FIGURES = {
     "figure3_fad_mixtures": "Figure 3. Fréchet audio distance of total and partial generation",
     "figure4_costs": "Figure 4, beyond the paper. Separation against network evaluations per chunk",
 }
-FEW_TRACKS = 20
-"""With fewer, the percentiles of a bootstrap cover much less than they should (`gmsdi.metrics.si_sdr.mean_ci`)."""
 TABLES = ("codecs", "table1_grid", "table2_separation", "table2_differences", "negative_prompts")
 SECTIONS = {"Run", "Model", "Other models", "Training", "Data", "Software", "Time"}
 """The sections that workflow/scripts/page.py writes. Any other one describes results added or changed by hand."""
@@ -157,8 +158,6 @@ def page(run: str, folder: Path) -> str:
         if name.startswith(("figure2", "figure3")):
             table = pd.read_csv(folder / f"{name.partition('_')[2]}.csv")
             blocks += [references_note(table)] if "shared_tracks" in table else []  # older pages do not have it
-        if name == "figure2_fad_stems" and (told := unequal(folder)):
-            blocks.append(told)
         if name == "figure3_fad_mixtures":
             sheets = [coherence_sheet(pd.read_csv(folder / "coherence.csv"))]
             if (folder / "stems_of_mixtures.csv").is_file():  # older pages do not have it
@@ -196,26 +195,6 @@ def _bundled() -> dict[str, Path]:
     return {sha256_of(file): file.parent for file in (ROOT / "gmsdi" / "weights").rglob("model.safetensors")}
 
 
-def unequal(folder: Path) -> str:
-    """A note for a Figure 2 whose series have different w, as before `generation.single.w` existed; otherwise ""."""
-    generation = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["generation"]
-    strong = generation["single"].get("w_negatives")
-    if strong is None or strong == generation["w"]:
-        return ""
-    table = pd.read_csv(folder / "fad_stems.csv")
-    cells = table[table["kind"] == "model"].pivot(index="bar", columns="series", values="fad")
-    changes = [
-        f"{bar} {row['without negative prompts']:.1f} to {row['with negative prompts']:.1f}"
-        f" ({'farther' if row['with negative prompts'] > row['without negative prompts'] else 'nearer'})"
-        for bar, row in cells.loc[list(dict.fromkeys(table["bar"]))].iterrows()
-    ]
-    return (
-        f"**The two series differ in more than their negative prompts:** w = {generation['w']:g} without them, "
-        f"w = {strong:g} with them. FAD without and with: {', '.join(changes)}. The distances have no intervals here; "
-        "small differences mean nothing."
-    )
-
-
 def headline(docs: Path) -> str:
     """The table of README.md: SI-SDRi over active stems, by row of Table 2, on every published test set.
 
@@ -233,19 +212,52 @@ def headline(docs: Path) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def notes(docs: Path) -> str:
-    """What the columns of `headline` do not have in common: the kind of their intervals, and the settings of rows.
+def side_by_side(docs: Path) -> str:
+    """Figures 2 and 3 of all published test sets, and a table of the distances that they have in common.
 
     Args:
         docs: the folder that holds the pages of the runs.
     """
     runs = [run for run in TEST_SETS if (docs / run).is_dir()]
-    kinds = {run: _intervals(docs / run) for run in runs}
-    told = [
-        f"The intervals of {TEST_SETS[run]} are percentiles of a bootstrap of {_tracks(docs / run)}: too narrow."
-        for run in runs
-        if kinds[run] == "bootstrap" and int(_tracks(docs / run).split()[0]) < FEW_TRACKS
-    ]
+    names = ("figure2_fad_stems", "figure3_fad_mixtures")
+    titles = {run: f"{name[0].upper()}{name[1:]}" for run, name in TEST_SETS.items()}
+    lines = [["", "Figure 2: single stems", "Figure 3: total and partial generation"], ["---"] * 3]
+    for run in runs:
+        images = (f"[![{FIGURES[name]}]({run}/{name}.svg)]({run}/{name}.svg)" for name in names)
+        lines.append([f"[{titles[run]}]({run}/README.md)", *images])
+    tables = {run: pd.read_csv(docs / run / "fad_mixtures.csv", keep_default_na=False) for run in runs}
+    common = {run: table[table["bar"].isin(["All", ""])].set_index("series") for run, table in tables.items()}
+    distances = [["", *(titles[run] for run in runs)], ["---", *["---:"] * len(runs)]]
+    totals = {
+        run: yaml.safe_load((docs / run / "config.yaml").read_text(encoding="utf-8"))["generation"] for run in runs
+    }
+    facts = {
+        "w of GMSDI": {run: f"{total['total']['w']:g}" for run, total in totals.items()},
+        "clips": {run: str(table["clips"].max()) for run, table in common.items()},
+        "tracks in the reference": {run: str(table["reference_tracks"].max()) for run, table in common.items()},
+        f"of these for {HELD_OUT}": {run: str(table.at[HELD_OUT, "reference_tracks"]) for run, table in common.items()},
+    }
+    distances += [[name, *(values[run] for run in runs)] for name, values in facts.items()]
+    for kind in ("model", "line"):
+        rows = [row for table in common.values() for row in table.index[table["kind"] == kind]]
+        distances += [[row, *(_distance(common[run], row) for run in runs)] for row in dict.fromkeys(rows)]
+    return "\n".join("".join(f"| {' | '.join(line)} |\n" for line in table) for table in (lines, distances))
+
+
+def _distance(table: pd.DataFrame, series: str) -> str:
+    """A Fréchet audio distance with its interval; a dash if the table does not have it."""
+    if series not in table.index:
+        return "–"
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*table.loc[series, ["fad", "fad_low", "fad_high"]].astype(float))
+
+
+def notes(docs: Path) -> str:
+    """In which settings columns of `headline` differ, and which of its rows were chosen on the test chunks.
+
+    Args:
+        docs: the folder that holds the pages of the runs.
+    """
+    runs = [run for run in TEST_SETS if (docs / run).is_dir()]
     chosen = {run: json.loads((docs / run / "selection.json").read_text(encoding="utf-8")) for run in runs}
     rows = [[_flat(chosen[run][row]) for run in runs if row in chosen[run]] for row in ROWS]
     differing = [
@@ -256,9 +268,19 @@ def notes(docs: Path) -> str:
             for row in rows
         )
     ]
-    if differing:
-        words = ", ".join(dict.fromkeys(differing))
+    told = []
+    if words := ", ".join(dict.fromkeys(differing)):
         told.append(f"Some rows have other settings in one column than in another ({words}); each page lists them.")
+    best = [
+        title
+        for row, title in ROWS.items()
+        if any(str(chosen[run].get(row, {}).get("chosen_by", "")).endswith("of Table 1") for run in runs)
+    ]
+    if best:
+        told.append(
+            f"As in the paper, settings chosen in Table 1 are chosen on the test chunks themselves, which makes scores "
+            f"optimistic: of {', '.join(best)}, on one page or more."
+        )
     return f"\n{' '.join(told)}\n" if told else ""
 
 
@@ -266,13 +288,6 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a row with those of its solver as keys with dots."""
     solver = {f"solver.{key}": value for key, value in settings.get("solver", {}).items()}
     return {key: value for key, value in settings.items() if key != "solver"} | solver
-
-
-def _intervals(folder: Path) -> str:
-    """The kind of a run's intervals: "t", or "bootstrap" on older pages."""
-    text = (folder / "table2_separation.md").read_text(encoding="utf-8")
-    (kind,) = set(re.findall(r"95% (\w+) intervals over tracks", text))
-    return str(kind)
 
 
 def _score(table: pd.DataFrame, row: str, stem: str) -> str:
@@ -285,9 +300,8 @@ def _score(table: pd.DataFrame, row: str, stem: str) -> str:
 
 
 def _tracks(folder: Path) -> str:
-    """How many tracks the numbers of a run are based on."""
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    return str(provenance["Data"]["test split"]).split(",")[0]
+    """How many tracks the scores of a run are based on; its test split may have more."""
+    return f"{pd.read_csv(folder / 'table2_separation.csv')['tracks'].max():.0f} tracks"
 
 
 def _active(folder: Path) -> pd.DataFrame:
@@ -303,7 +317,7 @@ def _active(folder: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Copy the results, write the page, and update README.md."""
+    """Copy the results, write the page, and update README.md and docs/gallery.md."""
     run, again = sys.argv[-1], sys.argv[1:-1] == ["--page"]
     if run not in TITLES or len(sys.argv) != 2 + again:
         sys.exit(f"usage: python -m benchmarks.publish [--page] RUN, one of {', '.join(TITLES)}")
@@ -312,17 +326,9 @@ def main() -> None:
             path.write_text(page(run, ROOT / "docs" / run), encoding="utf-8")
     else:
         copy(run)
-    readme = ROOT / "README.md"
-    text, found = re.subn(
-        r"(<!-- test sets -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}{headline(ROOT / 'docs')}{notes(ROOT / 'docs')}{match[2]}",
-        readme.read_text(encoding="utf-8"),
-        flags=re.S,
-    )
-    if found != 1:
-        sys.exit(f"{readme}: no <!-- test sets --> to fill")
-    with atomic(readme) as path:
-        path.write_text(text, encoding="utf-8")
+    docs = ROOT / "docs"
+    fill("test sets", (headline(docs) + notes(docs)).splitlines(), ROOT / "README.md")
+    fill("generation", side_by_side(docs).splitlines(), docs / "gallery.md")
 
 
 def copy(run: str) -> None:
