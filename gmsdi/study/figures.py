@@ -24,7 +24,7 @@ COLOURS = {
     "without negative prompts": "#a9c6dd",
     "GMSDI": "#33658a",
     "GMSDI, conditioned": "#7a5c8e",
-    "GMSDI, one by one": "#7a5c8e",
+    "GMSDI, one by one": "#b7a3c7",
     "GMSDI, extracted": "#4f9d9a",
     "GMSDI, groups": "#a9c6dd",
     "MSDM": "#d98e4a",
