@@ -228,11 +228,9 @@ def side_by_side(docs: Path) -> str:
     tables = {run: pd.read_csv(docs / run / "fad_mixtures.csv", keep_default_na=False) for run in runs}
     common = {run: table[table["bar"].isin(["All", ""])].set_index("series") for run, table in tables.items()}
     distances = [["", *(titles[run] for run in runs)], ["---", *["---:"] * len(runs)]]
-    totals = {
-        run: yaml.safe_load((docs / run / "config.yaml").read_text(encoding="utf-8"))["generation"] for run in runs
-    }
+    configs = {run: yaml.safe_load((docs / run / "config.yaml").read_text(encoding="utf-8")) for run in runs}
     facts = {
-        "w of GMSDI": {run: f"{total['total']['w']:g}" for run, total in totals.items()},
+        "w of GMSDI": {run: f"{config['generation']['total']['w']:g}" for run, config in configs.items()},
         "clips": {run: str(table["clips"].max()) for run, table in common.items()},
         "tracks in the reference": {run: str(table["reference_tracks"].max()) for run, table in common.items()},
         f"of these for {HELD_OUT}": {run: str(table.at[HELD_OUT, "reference_tracks"]) for run, table in common.items()},
@@ -278,7 +276,7 @@ def notes(docs: Path) -> str:
     ]
     if best:
         told.append(
-            f"As in the paper, settings chosen in Table 1 are chosen on the test chunks themselves, which makes scores "
+            "As in the paper, settings chosen in Table 1 are chosen on the test chunks themselves, which makes scores "
             f"optimistic: of {', '.join(best)}, on one page or more."
         )
     return f"\n{' '.join(told)}\n" if told else ""

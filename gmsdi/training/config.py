@@ -137,7 +137,6 @@ class TrainingConfig:
                 raise UserError(
                     f"training.ema_power has {sigma_rel}; a length must be above 0 and at most {LONGEST:.3f}"
                 )
-
         if self.ema_power and self.keep == "best":
             raise UserError("training.keep: best and training.ema_power each choose the weights; set only one of them")
 
